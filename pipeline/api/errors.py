@@ -1,0 +1,60 @@
+"""What can go wrong between this project and the API, one class for each thing a caller can do.
+
+Belongs here: the exceptions of `pipeline.api`. Does not belong here: deciding when they are raised.
+
+Every message says what was asked, what came back and what the reader can do. None holds a secret:
+the client redacts what the server sent before it gets here.
+"""
+
+from __future__ import annotations
+
+
+class ApiError(Exception):
+    """The API did not answer as asked."""
+
+
+class InvalidQuery(ApiError, ValueError):
+    """The question breaks the API's own rules; no request was made."""
+
+
+class Unauthorized(ApiError):
+    """401 or 403: the key is refused."""
+
+
+class Refused(ApiError):
+    """Another 4xx or a redirect: asking again would bring the same."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Unavailable(ApiError):
+    """Server errors, broken connections or broken bodies outlasted the retry budget."""
+
+
+class QuotaExhausted(ApiError):
+    """429 outlasted the retry budget, or the server named a wait that is longer than it.
+
+    `retry_after` is the server's own figure in seconds, None where it gave none.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class AnswerTooBig(ApiError):
+    """The answer is larger or slower than one request may be: ask for less at once."""
+
+
+class MalformedBody(ApiError):
+    """200, but the body is cut off or is not JSON. Worth another try."""
+
+
+class ShapeError(ApiError):
+    """Whole JSON, but not what the endpoint's contract says: retrying can't help."""
+
+
+class PagingError(ApiError):
+    """The pages contradict each other or the question; nothing read from them can be trusted."""

@@ -1,0 +1,196 @@
+"""Endpoint 1, GET /api/v1/llm/usage/conversations: its question and its answer, typed and checked.
+
+Belongs here: every parameter with its bounds, and a page decoded without leniency. Does not belong
+here: how pages follow each other (`pipeline.api.paging`).
+
+Decoding is strict where a number could lie: counts are JSON integers from 0 to 2^63-1 or null (or
+absent), never `5.0`, `"5"` or `true`. It is lenient where the contract is open: unknown fields of a
+result are kept as JSON, and a null or absent id is the null group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, get_args
+
+import msgspec
+
+from pipeline.api.client import Answer, Client
+from pipeline.api.errors import InvalidQuery, MalformedBody, ShapeError
+from pipeline.timeline import WIDTHS, Width
+
+PATH: Final = "/api/v1/llm/usage/conversations"
+MAX_LIMIT: Final = 1_440
+"""Most buckets a page may be asked for, at every width."""
+
+GroupBy = Literal["user_id", "api_key_id", "org_id"]
+GROUP_BY: Final[tuple[GroupBy, ...]] = get_args(GroupBy)
+
+_INT64_MAX: Final = 2**63 - 1
+_FIRST_SECOND_AFTER_9999: Final = 253_402_300_800
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """One question to endpoint 1. Times are Unix seconds, UTC; `end_time` None means "now".
+
+    `external_user_ids`, `org_ids`, `all_orgs`, `on_behalf_of` and the group `org_id` are what the
+    published client adds to the founding contract. InvalidQuery where a value breaks it.
+    """
+
+    start_time: int
+    end_time: int | None = None
+    bucket_width: Width = "1d"
+    limit: int = MAX_LIMIT
+    page: str | None = None
+    user_ids: Sequence[str] = ()
+    group_by: Sequence[GroupBy] = ()
+    external_user_ids: Sequence[str] = ()
+    org_ids: Sequence[str] = ()
+    all_orgs: str | None = None
+    on_behalf_of: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.bucket_width not in WIDTHS:
+            _refuse("bucket_width", self.bucket_width, f"one of {', '.join(WIDTHS)}")
+        if not 1 <= self.limit <= MAX_LIMIT:
+            _refuse("limit", self.limit, f"from 1 to {MAX_LIMIT}")
+        for name, seconds in (("start_time", self.start_time), ("end_time", self.end_time)):
+            if seconds is not None and not 0 <= seconds < _FIRST_SECOND_AFTER_9999:
+                _refuse(name, seconds, "Unix seconds between 1970 and 9999")
+        if self.end_time is not None and self.end_time <= self.start_time:
+            _refuse("end_time", self.end_time, f"after start_time ({self.start_time})")
+        for field in self.group_by:
+            if field not in GROUP_BY:
+                _refuse("group_by", field, f"any of {', '.join(GROUP_BY)}")
+        if len(set(self.group_by)) < len(self.group_by):
+            _refuse("group_by", list(self.group_by), "without repetition")
+
+    def params(self) -> list[tuple[str, str]]:
+        """The query string's pairs; an array is its key repeated."""
+        pairs = [("start_time", str(self.start_time))]
+        if self.end_time is not None:
+            pairs.append(("end_time", str(self.end_time)))
+        pairs += [("bucket_width", self.bucket_width), ("limit", str(self.limit))]
+        if self.page is not None:
+            pairs.append(("page", self.page))
+        for name, values in (
+            ("user_ids", self.user_ids),
+            ("group_by", self.group_by),
+            ("external_user_ids", self.external_user_ids),
+            ("org_ids", self.org_ids),
+        ):
+            pairs += [(name, value) for value in values]
+        if self.all_orgs is not None:
+            pairs.append(("all_orgs", self.all_orgs))
+        return pairs
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=_INT64_MAX)] | None
+
+
+class Result(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """One result row as served: what a user did with a key in a bucket."""
+
+    user_id: str | None = None
+    api_key_id: str | None = None
+    num_conversations_created: Count = None
+    num_items_added: Count = None
+    num_operations: Count = None
+    object: str | None = None
+
+
+class Bucket(msgspec.Struct, gc=False):
+    """One bucket as served, `[start_time, end_time)` in Unix seconds."""
+
+    start_time: int
+    end_time: int
+    results: list[Result]
+
+
+class _StrictPage(msgspec.Struct):
+    data: list[Bucket]
+    has_more: bool
+    next_page: str | None = None
+
+
+class _LooseBucket(msgspec.Struct):
+    start_time: int
+    end_time: int
+    results: list[dict[str, msgspec.Raw] | None]  # Raw: numbers stay as they were sent
+
+
+class _LoosePage(msgspec.Struct):
+    data: list[_LooseBucket]
+    has_more: bool
+    next_page: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """One page as served; a result that was null as a whole is left out.
+
+    `extras` holds, for each result of each bucket in order, the JSON of the fields that the
+    contract does not know (None where there are none); it is None where no result has any.
+    """
+
+    buckets: list[Bucket]
+    has_more: bool
+    next_page: str | None
+    extras: list[str | None] | None = None
+
+
+_strict: Final = msgspec.json.Decoder(_StrictPage)
+_loose: Final = msgspec.json.Decoder(_LoosePage)
+_result: Final = msgspec.json.Decoder(Result)
+_encoder: Final = msgspec.json.Encoder(order="sorted")
+_KNOWN: Final = frozenset(Result.__struct_fields__)
+
+
+async def get_usage(client: Client, query: UsageQuery) -> Answer[UsagePage]:
+    """One page of endpoint 1. Raises what `Client.get` raises, and ShapeError."""
+    on_behalf_of = query.on_behalf_of
+    headers = {} if on_behalf_of is None else {b"X-On-Behalf-Of": on_behalf_of.encode()}
+    return await client.get(PATH, query.params(), decode_page, headers)
+
+
+def decode_page(body: bytes) -> UsagePage:
+    """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no page."""
+    try:
+        page = _strict.decode(body)
+    except msgspec.ValidationError:
+        return _decode_loosely(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedBody(f"a body that is not whole JSON: {error}") from None
+    return UsagePage(page.data, page.has_more, page.next_page)
+
+
+def _decode_loosely(body: bytes) -> UsagePage:
+    """The slower way, for results that are null or hold fields that the contract does not know."""
+    try:
+        page = _loose.decode(body)
+        buckets: list[Bucket] = []
+        extras: list[str | None] = []
+        for loose in page.data:
+            results: list[Result] = []
+            for result in loose.results:
+                if result is None:
+                    continue
+                known = {name: value for name, value in result.items() if name in _KNOWN}
+                unknown = {name: value for name, value in result.items() if name not in _KNOWN}
+                results.append(_result.decode(_encoder.encode(known)))
+                extras.append(_encoder.encode(unknown).decode() if unknown else None)
+            buckets.append(Bucket(loose.start_time, loose.end_time, results))
+    except msgspec.ValidationError as error:
+        raise ShapeError(
+            f"GET {PATH} answered JSON that is not a page of usage buckets: {error}. "
+            "The API may have changed; compare with its current reference."
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBody(f"a body that is not whole JSON: {error}") from None
+    return UsagePage(buckets, page.has_more, page.next_page, extras if any(extras) else None)
+
+
+def _refuse(name: str, value: object, expected: str) -> None:
+    raise InvalidQuery(f"{name} is {value!r}: it must be {expected}")

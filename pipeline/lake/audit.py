@@ -1,0 +1,92 @@
+"""Do the tables agree with the contract and with each other?
+
+Belongs here: the checks that need no API, as functions from files to violations. Does not belong
+here: what a failed check stops. `pipeline.lake.rollup` runs them before a day is published,
+`pipeline.checks` in Dagster over what is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.lake import engine
+from pipeline.lake.schemas import DATASETS, USAGE
+from pipeline.lake.store import ContractError, check_contract
+
+Files = Mapping[str, Iterable[Path]]
+"""Files per dataset name."""
+
+_SHOWN: Final = 3
+
+
+class AuditError(Exception):
+    """A day's tables contradict each other or the contract. Nothing of the day was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found: rows that should not be there. `table` has the violations."""
+
+    check: str
+    dataset: str
+    table: pa.Table
+
+    def __str__(self) -> str:
+        rows = "; ".join(str(row) for row in self.table.slice(0, _SHOWN).to_pylist())
+        more = f" and {self.table.num_rows - _SHOWN} more" if self.table.num_rows > _SHOWN else ""
+        return f"{self.check} of {self.dataset}: {rows}{more}"
+
+
+def schemas(files: Files) -> list[str]:
+    """A sentence for each file that does not have the contract's columns."""
+    found: list[str] = []
+    for name, paths in files.items():
+        for path in paths:
+            try:
+                check_contract(DATASETS[name], path)
+            except ContractError as error:
+                found.append(f"{path.parent.name}: {error}")
+    return found
+
+
+def grain(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Usage tables with two rows for one bucket, user and key."""
+    names = {dataset.name for dataset in USAGE.values()}
+    return _each(con, "check_grain", {n: paths for n, paths in files.items() if n in names})
+
+
+def counts(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Tables with a count below zero."""
+    return _each(con, "check_counts", files)
+
+
+def totals(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Days whose totals differ between raw_usage, 1m, 1h and 1d."""
+    engine.bind(con, {name: (DATASETS[name], paths) for name, paths in files.items()})
+    return _violations(con, "check_totals", "the usage tables")
+
+
+def require(con: duckdb.DuckDBPyConnection, files: Files) -> None:
+    """Raise AuditError if any of the checks finds anything."""
+    found = [*schemas(files), *grain(con, files), *counts(con, files), *totals(con, files)]
+    if found:
+        raise AuditError("; ".join(map(str, found)))
+
+
+def _each(con: duckdb.DuckDBPyConnection, check: str, files: Files) -> list[Finding]:
+    found: list[Finding] = []
+    for name, paths in files.items():
+        engine.bind(con, {"checked": (DATASETS[name], paths)})
+        found += _violations(con, check, name)
+    return found
+
+
+def _violations(con: duckdb.DuckDBPyConnection, check: str, dataset: str) -> list[Finding]:
+    table = con.sql(engine.sql(check)).to_arrow_table()
+    return [Finding(check, dataset, table)] if table.num_rows else []

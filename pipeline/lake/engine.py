@@ -1,0 +1,81 @@
+"""DuckDB as a pure function from Parquet files to rows: connections, views, the files in `sql/`.
+
+Belongs here: how a query is found, given its inputs and run. Does not belong here: what a query
+computes (`sql/`) or where results go (`pipeline.lake.store`).
+
+Nothing is ever stored in a database here: connections are in memory, inputs are views over files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pipeline.lake.schemas import Dataset
+
+_PACKAGE = Path(__file__).parent.parent
+
+
+@cache
+def sql(name: str) -> str:
+    """The text of `sql/<name>.sql`: beside the package in a checkout, inside it when installed."""
+    for folder in (_PACKAGE.parent / "sql", _PACKAGE / "sql"):
+        path = folder / f"{name}.sql"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    raise FileNotFoundError(f"the query sql/{name}.sql is missing from this installation")
+
+
+def connect(
+    scratch: Path | None = None, *, threads: int | None = None
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection in UTC; what outgrows its memory limit spills into `scratch`."""
+    config: dict[str, Any] = {
+        "threads": threads or os.cpu_count() or 1,
+        "memory_limit": "1GB",
+        "preserve_insertion_order": True,
+        "temp_directory": str(scratch) if scratch else "",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    con = duckdb.connect(":memory:", config=config)
+    con.execute("SET TimeZone = 'UTC'")
+    return con
+
+
+def bind(
+    con: duckdb.DuckDBPyConnection, inputs: Mapping[str, tuple[Dataset | None, Iterable[Path]]]
+) -> None:
+    """Make each input a view over its files; a dataset without files is an empty table."""
+    for name, (dataset, files) in inputs.items():
+        con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {scan(dataset, files)}')
+
+
+def scan(dataset: Dataset | None, files: Iterable[Path]) -> str:
+    """A SELECT over Parquet files, with the contract's columns by name where one is given."""
+    paths = ", ".join(literal(str(path)) for path in files)
+    if paths:
+        columns = ", ".join(column.name for column in dataset.columns) if dataset else "*"
+        return f"SELECT {columns} FROM read_parquet([{paths}])"
+    if dataset is None:
+        raise ValueError("an input without files needs a dataset to take its columns from")
+    return empty(dataset)
+
+
+def empty(dataset: Dataset) -> str:
+    """A SELECT of the dataset's columns, typed, without a row."""
+    types = {"timestamp[us, tz=UTC]": "TIMESTAMPTZ", "int64": "BIGINT", "string": "VARCHAR"}
+    columns = ", ".join(
+        f"CAST(NULL AS {types[str(column.type)]}) AS {column.name}" for column in dataset.columns
+    )
+    return f"SELECT {columns} WHERE 1 = 0"
+
+
+def literal(text: str) -> str:
+    """A SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"

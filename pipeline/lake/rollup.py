@@ -1,0 +1,96 @@
+"""From served pages to a day's published files: raw_usage, then 1m, 1h and 1d by cascade.
+
+Belongs here: which query reads what, in which order, and the refusal to publish a day that does
+not add up. Does not belong here: the queries (`sql/`), the file format (`pipeline.lake.store`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow.parquet as pq
+
+from pipeline.lake import audit, engine, store
+from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE, Dataset
+from pipeline.lake.spool import SERVED_ROWS, Spool
+from pipeline.lake.store import Lake
+from pipeline.timeline import Window, day_window
+
+CASCADE: Final[tuple[tuple[Dataset, str], ...]] = (
+    (USAGE["1m"], "raw_usage"),
+    (USAGE["1h"], "usage_1m"),
+    (USAGE["1d"], "usage_1h"),
+)
+"""Each usage dataset and the one it is computed from: minutes from raw, then width by width."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayPublished:
+    """What became of a day: rows per dataset, and which files are new or changed."""
+
+    day: date
+    window: Window
+    rows: dict[str, int]
+    changed: tuple[str, ...]
+
+
+def publish_day(
+    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, window: Window, spool: Spool
+) -> DayPublished:
+    """Publish a day from the pages of its drained walk over `window` (the day, or its past part).
+
+    Raises audit.AuditError, and publishes nothing, when the tables do not agree with each other.
+    """
+    served = SERVED_ROWS.empty_table()
+    con.register("servings", spool.servings())
+    if spool.parts:
+        engine.bind(con, {"served_rows": (None, spool.parts)})
+    else:
+        con.register("served_rows", served)
+    raw = spool.folder / "raw_usage.parquet"
+    _write(con, RAW_USAGE, raw, window)
+    con.execute("DROP VIEW IF EXISTS served_rows")
+    return _cascade(con, lake, day, window, {"raw_usage": raw}, spool.folder)
+
+
+def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPublished:
+    """Publish a day's buckets anew from its landed raw_usage; nothing is asked of the API.
+
+    Raises FileNotFoundError when the day was never loaded, and AuditError as `publish_day` does.
+    """
+    loaded = lake.loaded("raw_usage", day)
+    if loaded is None:
+        raise FileNotFoundError(
+            f"raw_usage has no day {day}: load it first, for example with "
+            f"`mka1-usage run --start {day} --end {day_window(day).end}`"
+        )
+    with lake.staging() as folder:
+        raw = lake.path("raw_usage", day)
+        return _cascade(con, lake, day, loaded.window, {"raw_usage": raw}, folder)
+
+
+def _cascade(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    day: date,
+    window: Window,
+    files: dict[str, Path],
+    folder: Path,
+) -> DayPublished:
+    for dataset, source in CASCADE:
+        engine.bind(con, {source: (DATASETS[source], [files[source]])})
+        files[dataset.name] = folder / f"{dataset.name}.parquet"
+        _write(con, dataset, files[dataset.name], window)
+    audit.require(con, {name: [path] for name, path in files.items()})
+    staged = {name: path for name, path in files.items() if path.is_relative_to(folder)}
+    rows = {name: pq.read_metadata(path).num_rows for name, path in files.items()}
+    return DayPublished(day, window, rows, tuple(lake.publish(day, staged)))
+
+
+def _write(con: duckdb.DuckDBPyConnection, dataset: Dataset, path: Path, window: Window) -> None:
+    rows = con.sql(engine.sql(dataset.name)).to_arrow_reader(store.ROW_GROUP)
+    store.write(dataset, rows, path, window)

@@ -1,0 +1,158 @@
+"""The environment (and a `.env` file) as one frozen, validated object; secrets never print.
+
+Belongs here: every setting the project reads, its default, its bounds and its one-line complaint.
+Does not belong here: what the settings are used for.
+
+Nothing is read at import: `load_settings()` reads when it is called, so that definitions load
+without an account and tests pass their own `Settings`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+GATEWAY: Final = "https://apigw.mka1.com"
+_LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
+
+
+class SettingsError(ValueError):
+    """A setting is missing or malformed. The message is one line, names it, and holds no secret."""
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be a URL such as https://apigw.mka1.com")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or password; the key goes into MKA1_API_KEY")
+    if parts.query or parts.fragment:
+        raise ValueError("must not hold a query or a fragment")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise ValueError("must be https:// (http:// is taken for this machine only)")
+    return url.strip().rstrip("/")
+
+
+def _checked_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    if not text:
+        raise ValueError("is empty")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("holds characters that no key has (spaces, line ends or non-ASCII)")
+    return SecretStr(text)
+
+
+def _split_keys(value: object) -> object:
+    """`key_id=secret,key_id=secret` as a mapping; a secret may itself hold `=`."""
+    return _parsed_keys(value) if isinstance(value, str) else value
+
+
+def _parsed_keys(value: str) -> dict[str, str]:
+    keys: dict[str, str] = {}
+    entries = [entry.strip() for entry in value.split(",") if entry.strip()]
+    for place, entry in enumerate(entries, start=1):
+        key_id, separator, secret = entry.partition("=")
+        # The entry itself may be a bare secret, so the complaint only counts.
+        if not separator or not key_id.strip() or not secret.strip():
+            raise ValueError(f"entry {place} is not key_id=secret")
+        if key_id.strip() in keys:
+            raise ValueError(f"entry {place} repeats the key id {key_id.strip()!r}")
+        keys[key_id.strip()] = secret
+    return keys
+
+
+Url = Annotated[str, AfterValidator(_checked_url)]
+Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
+KeyRing = Annotated[dict[str, Secret], NoDecode, BeforeValidator(_split_keys)]
+
+
+class Settings(BaseSettings):
+    """All settings. Build it with `load_settings()`; tests may pass fields by name."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    base_url: Url = Field(GATEWAY, validation_alias="MKA1_BASE_URL")
+    api_key: Secret | None = Field(None, validation_alias="MKA1_API_KEY")
+    """The key that usage is read with."""
+    api_key_id: str | None = Field(None, validation_alias="MKA1_API_KEY_ID")
+    api_keys: KeyRing = Field(default_factory=dict, validation_alias="MKA1_API_KEYS")
+    """Secrets by key id, for what the API lists per key."""
+    home: Path = Field(Path("data"), validation_alias="MKA1_USAGE_HOME")
+    first_day: date = Field(date(2024, 1, 1), validation_alias="MKA1_USAGE_FIRST_DAY")
+    """The first Dagster partition: no day before it can be loaded."""
+    lookback_days: int = Field(3, ge=0, le=366, validation_alias="MKA1_USAGE_LOOKBACK_DAYS")
+    """How many days before today the hourly schedule asks for again."""
+    daily_lookback_days: int = Field(
+        31, ge=0, le=366, validation_alias="MKA1_USAGE_DAILY_LOOKBACK_DAYS"
+    )
+    concurrency: int = Field(4, ge=1, le=64, validation_alias="MKA1_USAGE_CONCURRENCY")
+    """Requests in flight at once."""
+    requests_per_second: float = Field(
+        20.0, gt=0, le=10_000, validation_alias="MKA1_USAGE_REQUESTS_PER_SECOND"
+    )
+    """The rate that the client never exceeds; after a 429 it goes slower by itself."""
+    retry_seconds: float = Field(120.0, ge=0, validation_alias="MKA1_USAGE_RETRY_SECONDS")
+    """How long one request may be waited and tried for before it is given up."""
+    request_timeout: float = Field(60.0, gt=0, validation_alias="MKA1_USAGE_REQUEST_TIMEOUT")
+    """Seconds that one answer may take before a smaller one is asked for."""
+
+    @property
+    def lake(self) -> Path:
+        """The folder of the Parquet files."""
+        return self.home / "lake"
+
+    @property
+    def catalog(self) -> Path:
+        """The DuckDB file of views over the lake."""
+        return self.home / "usage.duckdb"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where Dagster keeps its runs: DAGSTER_HOME, else below the home folder."""
+        return Path(os.environ.get("DAGSTER_HOME") or self.home / "dagster").absolute()
+
+    def key(self) -> SecretStr:
+        """The key that usage is read with; SettingsError where none is set."""
+        if self.api_key is None:
+            raise SettingsError(
+                "MKA1_API_KEY is not set: set it to the key that usage is to be read with, "
+                "in the environment or in .env"
+            )
+        return self.api_key
+
+
+_ALIASES: Final[Mapping[str, str]] = {
+    name: str(field.validation_alias) for name, field in Settings.model_fields.items()
+}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings from the environment and `.env`; `overrides` (by field name) win.
+
+    Raises SettingsError with one line that names the first bad setting, never its value.
+    """
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{_ALIASES.get(name, name)}: {reason}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(".env is not UTF-8 text") from None
+    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})

@@ -1,0 +1,131 @@
+"""Days, windows and bucket widths: the only date arithmetic in the project.
+
+Belongs here: turning what a person types into Unix seconds, cutting windows into UTC days,
+rounding to bucket edges. Does not belong here: reading the clock (the edges pass `now` in), and
+anything that knows of the API, of files or of Dagster.
+
+All times are whole Unix seconds, UTC. All windows are half-open: `[start, end)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, Literal, get_args
+
+Width = Literal["1m", "1h", "1d"]
+
+WIDTHS: Final[tuple[Width, ...]] = get_args(Width)
+SECONDS: Final[dict[Width, int]] = {"1m": 60, "1h": 3_600, "1d": 86_400}
+DAY: Final = SECONDS["1d"]
+
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_LAST_SECOND: Final = 253_402_300_800  # 10000-01-01T00:00:00Z: no ISO date lies beyond it
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A half-open span of time `[start, end)` in Unix seconds, UTC; it may be empty."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if self.end < self.start:
+            raise ValueError(
+                f"the window ends before it starts: start {iso(self.start)}, end {iso(self.end)}"
+            )
+
+    def __str__(self) -> str:
+        return f"[{iso(self.start)}, {iso(self.end)})"
+
+    @property
+    def days(self) -> list[date]:
+        """The UTC days that the window touches, in order; none when it is empty."""
+        if self.start == self.end:
+            return []
+        return list(day_range(day_of(self.start), day_of(self.end - 1)))
+
+    def widened(self, width: Width) -> Window:
+        """The smallest window on bucket edges of `width` that holds this one."""
+        return Window(floor_to(self.start, width), -floor_to(-self.end, width))
+
+
+def floor_to(seconds: int, width: Width) -> int:
+    """The edge of the `width` bucket that holds `seconds` (floor, before 1970 too)."""
+    return seconds // SECONDS[width] * SECONDS[width]
+
+
+def closed_through(now: float) -> int:
+    """The end of the last closed minute at `now`: a bucket that is still open is never final."""
+    return floor_to(int(now // 1), "1m")
+
+
+def day_of(seconds: int) -> date:
+    """The UTC day that holds `seconds`."""
+    return date.fromordinal(_EPOCH_DAY + seconds // DAY)
+
+
+def day_window(day: date) -> Window:
+    """The 24 hours of a UTC day."""
+    start = (day.toordinal() - _EPOCH_DAY) * DAY
+    return Window(start, start + DAY)
+
+
+def day_range(first: date, last: date) -> Iterator[date]:
+    """Every day from `first` through `last`, both included."""
+    for ordinal in range(first.toordinal(), last.toordinal() + 1):
+        yield date.fromordinal(ordinal)
+
+
+def trailing_days(today: date, lookback_days: int) -> tuple[date, date]:
+    """First and last day of the window that is asked for again: `lookback_days` and `today`."""
+    return today - timedelta(days=lookback_days), today
+
+
+def spans(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Runs of consecutive days as (first, last), for messages: no list of 400 dates."""
+    found: list[tuple[date, date]] = []
+    for day in sorted(set(days)):
+        if found and day - found[-1][1] == timedelta(days=1):
+            found[-1] = (found[-1][0], day)
+        else:
+            found.append((day, day))
+    return found
+
+
+def iso(seconds: int) -> str:
+    """`2024-01-01T00:00:00Z`, as `parse_time` reads it; the bare number if no date holds it."""
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> int:
+    """Unix seconds from an ISO date, an ISO time (UTC unless it carries an offset) or Unix seconds.
+
+    Raises ValueError, in words for a user, for anything else and for fractions of a second.
+    """
+    asked = text.strip()
+    if re.fullmatch(r"[+-]?\d+", asked):
+        seconds = int(asked)
+    else:
+        try:
+            moment = datetime.fromisoformat(asked)
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is not a time: write an ISO date (2024-01-31), "
+                "an ISO time (2024-01-31T18:00:00Z) or Unix seconds (1706724000)"
+            ) from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        if moment.microsecond:
+            raise ValueError(f"{text!r} has a fraction of a second: times are whole seconds")
+        seconds = int(moment.timestamp())
+    if not 0 <= seconds < _LAST_SECOND:
+        raise ValueError(f"{text!r} is out of range: times lie between 1970 and 9999")
+    return seconds
