@@ -1,0 +1,156 @@
+"""The blocking checks over what is published: the contract, the sums, and the API's own totals.
+
+Belongs here: which checks there are, over which days, and how a finding is shown. Does not belong
+here: finding (`pipeline.lake.audit`, `pipeline.proof`).
+
+A run checks the days that it is about; a check that is started alone checks all that is loaded.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import date
+from typing import Final
+
+import dagster as dg
+import duckdb
+
+from pipeline.lake import audit, engine
+from pipeline.lake.schemas import DATASETS, MEASURES, USAGE
+from pipeline.partitions import days_of
+from pipeline.proof import Comparison, compare_days
+from pipeline.resources import Workspace
+from pipeline.timeline import closed_through, day_of, spans, trailing_days
+
+_SHOWN: Final = 20
+
+
+def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=True)
+
+
+_TABLE_CHECKS: Final = [
+    *(
+        _spec("schema_as_contracted", name, "Columns, types and order are the contract's.")
+        for name in DATASETS
+    ),
+    *(_spec("grain_unique", d.name, "One row per bucket, user and key.") for d in USAGE.values()),
+    *(_spec("counts_not_negative", name, "No count is below zero.") for name in DATASETS),
+    _spec(
+        "totals_equal_across_grains",
+        "usage_1d",
+        "raw_usage, 1m, 1h and 1d have the same totals, day by day.",
+    ),
+]
+
+
+@dg.multi_asset_check(name="check_tables", specs=_TABLE_CHECKS, can_subset=True)
+def check_tables(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> Iterator[dg.AssetCheckResult]:
+    """The checks that need no API."""
+    days = _days(context, workspace)
+    files = {name: workspace.lake.files(name, days) for name in DATASETS}
+    with closing(engine.connect()) as con:
+        for key in sorted(context.selected_asset_check_keys):
+            asset = key.asset_key.to_user_string()
+            found = _find(con, key.name, {asset: files[asset]}, files)
+            yield dg.AssetCheckResult(
+                asset_key=asset,
+                check_name=key.name,
+                passed=not found,
+                metadata={
+                    "days": _words(days),
+                    "files": len(files[asset]),
+                    **({"found": "\n".join(map(str, found[:_SHOWN]))} if found else {}),
+                },
+            )
+
+
+def _find(
+    con: duckdb.DuckDBPyConnection, check: str, files: audit.Files, all_files: audit.Files
+) -> Sequence[object]:
+    match check:
+        case "schema_as_contracted":
+            return audit.schemas(files)
+        case "grain_unique":
+            return audit.grain(con, files)
+        case "counts_not_negative":
+            return audit.counts(con, files)
+        case _:
+            return audit.totals(con, all_files)
+
+
+@dg.asset_check(
+    asset="usage_1d",
+    name="totals_equal_the_api",
+    blocking=True,
+    description=(
+        "usage_1d sums to the API's own 1d answer. A difference in the trailing window is a "
+        "warning, since the API may have counted more in the meantime; an older one is an error."
+    ),
+)
+def check_against_api(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.AssetCheckResult:
+    """One cheap request for the days that are over, one more for the open day."""
+    days = _days(context, workspace)
+    compared = compare_days(workspace.connect, workspace.lake, days)
+    differing = [comparison for comparison in compared if not comparison.agrees]
+    today = day_of(closed_through(workspace.now()))
+    still_moving, _ = trailing_days(today, workspace.settings.lookback_days)
+    settled = any(comparison.day < still_moving for comparison in differing)
+    return dg.AssetCheckResult(
+        passed=not differing,
+        severity=dg.AssetCheckSeverity.ERROR if settled else dg.AssetCheckSeverity.WARN,
+        description=_difference(differing) if differing else None,
+        metadata={
+            "days": _words([comparison.day for comparison in compared]),
+            "totals": dg.MetadataValue.table(
+                records=_records(differing or compared), schema=_TOTALS_SCHEMA
+            ),
+        },
+    )
+
+
+_TOTALS_SCHEMA: Final = dg.TableSchema(
+    columns=[
+        dg.TableColumn("day", "string"),
+        dg.TableColumn("measure", "string"),
+        dg.TableColumn("ours", "int"),
+        dg.TableColumn("api", "int"),
+        dg.TableColumn("difference", "int"),
+    ]
+)
+
+
+def _records(compared: Sequence[Comparison]) -> list[dg.TableRecord]:
+    return [
+        dg.TableRecord(
+            {
+                "day": comparison.day.isoformat(),
+                "measure": name,
+                "ours": comparison.ours[name],
+                "api": comparison.api[name],
+                "difference": comparison.ours[name] - comparison.api[name],
+            }
+        )
+        for comparison in compared[:_SHOWN]
+        for name in MEASURES
+    ]
+
+
+def _difference(differing: Sequence[Comparison]) -> str:
+    days = _words([comparison.day for comparison in differing])
+    return (
+        f"usage_1d and the API's own 1d buckets disagree on {days}. "
+        "Load these days again; if they still disagree, the API contradicts itself."
+    )
+
+
+def _days(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> list[date]:
+    return days_of(context.run.tags) or workspace.lake.days("usage_1d")
+
+
+def _words(days: Sequence[date]) -> str:
+    runs = [f"{a}" if a == b else f"{a} to {b}" for a, b in spans(days)]
+    return ", ".join(runs) if runs else "none"

@@ -1,0 +1,33 @@
+"""The code location: everything that Dagster loads, put together in one place.
+
+Belongs here: composition. Does not belong here: any definition of its own.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from pipeline.assets.usage import usage_assets
+from pipeline.checks import check_against_api, check_tables
+from pipeline.partitions import daily
+from pipeline.resources import Workspace
+from pipeline.schedules import usage_job, usage_schedules
+
+
+def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
+    """All definitions, over `workspace` (by default: what the environment says).
+
+    The first partition is the setting MKA1_USAGE_FIRST_DAY; no other setting is needed to load.
+    """
+    workspace = workspace or Workspace()
+    partitions = daily(workspace.settings.first_day)
+    return dg.Definitions(
+        assets=[usage_assets(partitions)],
+        asset_checks=[check_tables, check_against_api],
+        jobs=[usage_job(partitions)],
+        schedules=usage_schedules(),
+        resources={"workspace": workspace},
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,44 @@
+"""UTC days as Dagster partitions, and which of them a run is about.
+
+Belongs here: the partitions definition and reading a run's days from its tags. Does not belong
+here: when runs are launched (`pipeline.schedules`).
+
+A run is about one day (`dagster/partition`) or about a range of days in a single run (the two
+range tags). A run over a range must handle the whole of it, so the days are always a list here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Final
+
+import dagster as dg
+
+from pipeline.timeline import day_range
+
+PARTITION: Final = "dagster/partition"
+RANGE_START: Final = "dagster/asset_partition_range_start"
+RANGE_END: Final = "dagster/asset_partition_range_end"
+
+
+def daily(first_day: date) -> dg.DailyPartitionsDefinition:
+    """UTC days from `first_day` through today: the open day is a partition, loaded so far."""
+    return dg.DailyPartitionsDefinition(
+        start_date=first_day.isoformat(), timezone="UTC", end_offset=1
+    )
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """The tags of a single run over the days from `first` through `last`."""
+    return {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
+
+
+def days_of(tags: Mapping[str, str]) -> list[date]:
+    """The days that a run with these tags is about; none for a run without a partition."""
+    if PARTITION in tags:
+        return [date.fromisoformat(tags[PARTITION])]
+    if RANGE_START in tags and RANGE_END in tags:
+        first, last = (date.fromisoformat(tags[name]) for name in (RANGE_START, RANGE_END))
+        return list(day_range(first, last))
+    return []

@@ -1,0 +1,54 @@
+"""What the assets and checks are given: settings, and the client and lake made from them.
+
+Belongs here: the one object that Dagster passes to assets. Does not belong here: any work.
+
+It is no configurable resource: run config is stored and shown in the UI, and a key must not be.
+Settings are read when they are first needed, in the process that needs them, so definitions load
+without an account.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from pipeline.api import Client, Limits
+from pipeline.lake.store import Lake
+from pipeline.loading import Progress
+from pipeline.settings import Settings, load_settings
+
+
+def _no_progress(_: Progress) -> None:
+    """Dagster's own log tells enough; the command line passes a listener that shows more."""
+
+
+@dataclass
+class Workspace:
+    """Where data comes from and goes to. `now` is the clock, in Unix seconds."""
+
+    load: Callable[[], Settings] = load_settings
+    now: Callable[[], float] = time.time
+    on_progress: Callable[[Progress], None] = field(default=_no_progress, repr=False)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings; SettingsError where one is missing or malformed."""
+        return self.load()
+
+    @property
+    def lake(self) -> Lake:
+        """The Parquet files."""
+        return Lake(self.settings.lake)
+
+    def connect(self) -> Client:
+        """A new client with the key that usage is read with; SettingsError where none is set."""
+        settings = self.settings
+        limits = Limits(
+            concurrency=settings.concurrency,
+            requests_per_second=settings.requests_per_second,
+            retry_seconds=settings.retry_seconds,
+            request_timeout=settings.request_timeout,
+        )
+        return Client(settings.base_url, settings.key(), limits, now=self.now)

@@ -1,0 +1,93 @@
+"""When runs are launched: the job, and its hourly and daily schedules.
+
+Belongs here: what is asked for again and how often. Does not belong here: what a run does.
+
+The API may restate what it has reported, and does not say how late. So every schedule asks for a
+trailing window of days again, each as a single run over the range: hourly for the days that still
+move (MKA1_USAGE_LOOKBACK_DAYS, 3 by default), daily for a longer one
+(MKA1_USAGE_DAILY_LOOKBACK_DAYS, 31 by default) that finds what came later still.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+
+from pipeline.assets.usage import API_TAG, GROUP
+from pipeline.partitions import range_tags
+from pipeline.resources import Workspace
+from pipeline.settings import Settings
+from pipeline.timeline import closed_through, day_of, trailing_days
+
+if TYPE_CHECKING:  # what define_asset_job returns has no public name
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition,
+    )
+
+JOB: Final = "usage_job"
+
+
+def usage_job(partitions: dg.DailyPartitionsDefinition) -> "UnresolvedAssetJobDefinition":
+    """Load, roll up, publish and check a day or a range of days."""
+    return dg.define_asset_job(
+        JOB,
+        selection=dg.AssetSelection.groups(GROUP),
+        partitions_def=partitions,
+        executor_def=dg.in_process_executor,
+        description="Page the usage of UTC days into the lake, roll it up, publish it, check it.",
+        tags=API_TAG,
+    )
+
+
+def usage_schedules() -> list[dg.ScheduleDefinition]:
+    """The hourly and the daily schedule; both are off until they are switched on."""
+    return [
+        _trailing(
+            name="hourly_trailing_window",
+            cron="5 * * * *",
+            lookback=lambda settings: settings.lookback_days,
+            description="Asks again for today and the days that the API may still restate.",
+        ),
+        _trailing(
+            name="daily_long_window",
+            cron="35 2 * * *",
+            lookback=lambda settings: settings.daily_lookback_days,
+            description="Asks again for a month, for what the API restated late.",
+        ),
+    ]
+
+
+def _trailing(
+    *,
+    name: str,
+    cron: str,
+    lookback: Callable[[Settings], int],
+    description: str,
+) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=name,
+        job_name=JOB,
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        description=description,
+    )
+    def trailing(
+        context: dg.ScheduleEvaluationContext, workspace: dg.ResourceParam[Workspace]
+    ) -> dg.RunRequest | dg.SkipReason:
+        settings = workspace.settings
+        now = context.scheduled_execution_time.timestamp()
+        # The minute before the tick: at midnight sharp, today has no closed minute yet.
+        first, last = trailing_days(day_of(closed_through(now) - 1), lookback(settings))
+        return _request(context, max(first, settings.first_day), last)
+
+    return trailing
+
+
+def _request(
+    context: dg.ScheduleEvaluationContext, first: date, last: date
+) -> dg.RunRequest | dg.SkipReason:
+    if last < first:
+        return dg.SkipReason(f"MKA1_USAGE_FIRST_DAY ({first}) has not come yet")
+    tick = context.scheduled_execution_time.isoformat()
+    return dg.RunRequest(run_key=tick, tags=range_tags(first, last))
