@@ -9,7 +9,6 @@ without an account and tests pass their own `Settings`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -74,7 +73,7 @@ KeyRing = Annotated[dict[str, Secret], NoDecode, BeforeValidator(_split_keys)]
 
 
 class Settings(BaseSettings):
-    """All settings. Build it with `load_settings()`; tests may pass fields by name."""
+    """All settings. Build it with `load_settings()`."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -83,7 +82,6 @@ class Settings(BaseSettings):
         extra="ignore",
         env_ignore_empty=True,
         hide_input_in_errors=True,
-        populate_by_name=True,
     )
 
     base_url: Url = Field(GATEWAY, validation_alias="MKA1_BASE_URL")
@@ -110,6 +108,7 @@ class Settings(BaseSettings):
     """How long one request may be waited and tried for before it is given up."""
     request_timeout: float = Field(60.0, gt=0, validation_alias="MKA1_USAGE_REQUEST_TIMEOUT")
     """Seconds that one answer may take before a smaller one is asked for."""
+    set_dagster_home: Path | None = Field(None, validation_alias="DAGSTER_HOME")
 
     @property
     def lake(self) -> Path:
@@ -124,7 +123,7 @@ class Settings(BaseSettings):
     @property
     def dagster_home(self) -> Path:
         """Where Dagster keeps its runs: DAGSTER_HOME, else below the home folder."""
-        return Path(os.environ.get("DAGSTER_HOME") or self.home / "dagster").absolute()
+        return (self.set_dagster_home or self.home / "dagster").expanduser().absolute()
 
     def key(self) -> SecretStr:
         """The key that usage is read with; SettingsError where none is set."""
@@ -147,7 +146,8 @@ def load_settings(**overrides: Any) -> Settings:
     Raises SettingsError with one line that names the first bad setting, never its value.
     """
     try:
-        settings = Settings(**overrides)
+        # By alias only: a field's own name would let the variable HOME set the home folder.
+        settings = Settings(**{_ALIASES[name]: value for name, value in overrides.items()})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"

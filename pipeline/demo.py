@@ -1,0 +1,94 @@
+"""`mka1-usage demo`: a made-up week through the whole job, and what to try with it.
+
+Belongs here: the tour. Does not belong here: anything that a real run does not do too. The demo
+has a home folder of its own, `<home>/demo`, so that made-up usage never mixes with real.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import date
+from typing import Final
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.emulator import EmulatorServer, synthetic_world
+from pipeline.runs import run_days
+from pipeline.settings import Settings, load_settings
+from pipeline.terminal import short
+
+FIRST: Final = date(2024, 1, 1)
+LAST: Final = date(2024, 1, 7)
+
+_BY_DAY: Final = """
+    SELECT strftime(start_time, '%a %d %b') AS "day (UTC)", count(DISTINCT user_id) AS users,
+      sum(num_conversations_created)::BIGINT AS conversations,
+      sum(num_items_added)::BIGINT AS items,
+      sum(num_operations)::BIGINT AS operations
+    FROM usage_1d GROUP BY start_time ORDER BY start_time
+"""
+_TOP_USERS: Final = """
+    SELECT coalesce(user_id, '(no user)') AS user, count(DISTINCT start_time) AS "days active",
+      sum(num_items_added)::BIGINT AS items, sum(num_operations)::BIGINT AS operations
+    FROM usage_1d GROUP BY user_id ORDER BY operations DESC, user LIMIT 5
+"""
+
+
+def run_demo(progress: Console, out: Console) -> bool:
+    """Load the week, print what came of it to `out`; returns whether all went well."""
+    home = load_settings().home / "demo"
+    with EmulatorServer(synthetic_world()) as server:
+        progress.print("A made-up week of a small LLM platform, served by the embedded emulator.")
+        settings = load_settings(
+            base_url=server.base_url,
+            api_key=server.api_key,
+            home=home,
+            first_day=FIRST,
+            requests_per_second=1_000,
+            set_dagster_home=home / "dagster",
+        )
+        outcome = run_days(settings, FIRST, LAST, progress)
+        requests = len(server.requests)
+    for failure in (*outcome.failures, *outcome.warnings):
+        progress.print(f"error: {failure}", markup=False)
+    if outcome.failures or outcome.warnings:
+        return False
+    out.print()
+    with closing(duckdb.connect(str(settings.catalog), read_only=True)) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        _print(out, con, "Usage by day", _BY_DAY)
+        _print(out, con, "Who uses most", _TOP_USERS)
+    out.print(
+        f"{requests} requests, {outcome.checks} checks passed, among them that every day sums to "
+        "the API's own total.\n",
+        soft_wrap=True,
+    )
+    out.print(_what_next(settings), markup=False, highlight=False, soft_wrap=True)
+    return True
+
+
+def _print(out: Console, con: duckdb.DuckDBPyConnection, title: str, query: str) -> None:
+    relation = con.sql(query)
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        table.add_column(name, justify="left" if str(kind) == "VARCHAR" else "right")
+    for row in relation.fetchall():
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    out.print(table)
+    out.print()
+
+
+def _what_next(settings: Settings) -> str:
+    home = short(settings.home)
+    return f"""\
+What to try next:
+  export MKA1_USAGE_HOME={home}
+  mka1-usage sql "select * from usage_1h order by num_operations desc limit 10"
+  mka1-usage buckets --width 1d --start {FIRST} --end {FIRST.replace(day=3)} --group-by api_key_id
+  duckdb {short(settings.catalog)}
+  DAGSTER_HOME={settings.dagster_home} dagster dev -w workspace.yaml
+
+With an account of your own: unset MKA1_USAGE_HOME, set MKA1_API_KEY, then
+  mka1-usage run"""

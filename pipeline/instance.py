@@ -1,0 +1,32 @@
+"""The Dagster instance below the home folder: where runs started here are kept.
+
+Belongs here: DAGSTER_HOME and its first `dagster.yaml`. Does not belong here: definitions.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+_DAGSTER_YAML: Final = """\
+# Written once by mka1-usage; yours to change. Reference: Dagster's "dagster.yaml" page.
+telemetry:
+  enabled: false
+concurrency:
+  runs:
+    # Runs that read the API take turns: they share its quota. Others may run beside them.
+    max_concurrent_runs: 4
+    tag_concurrency_limits:
+      - key: mka1_usage/api
+        limit: 1
+"""
+
+
+def prepare(dagster_home: Path) -> None:
+    """Make the folder and its `dagster.yaml` where there are none, and point Dagster at it."""
+    dagster_home.mkdir(parents=True, exist_ok=True)
+    config = dagster_home / "dagster.yaml"
+    if not config.exists():
+        config.write_text(_DAGSTER_YAML, encoding="utf-8")
+    os.environ["DAGSTER_HOME"] = str(dagster_home)

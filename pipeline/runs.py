@@ -1,0 +1,73 @@
+"""Run the Dagster job in this process, and tell what became of it.
+
+Belongs here: launching a range as a single run, and what failed in words. Does not belong here:
+arguments (`pipeline.cli`), progress (`pipeline.terminal`), or what a run does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import dagster as dg
+from rich.console import Console
+
+from pipeline import instance
+from pipeline.definitions import build_defs
+from pipeline.partitions import range_tags
+from pipeline.resources import Workspace
+from pipeline.schedules import JOB
+from pipeline.settings import Settings
+from pipeline.terminal import showing
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `failures` are sentences; `warnings` are checks that did not stop it."""
+
+    failures: tuple[str, ...]
+    warnings: tuple[str, ...]
+    checks: int
+
+
+def run_days(settings: Settings, first: date, last: date, console: Console) -> Outcome:
+    """Load, publish and check the days from `first` through `last` as one Dagster run."""
+    instance.prepare(settings.dagster_home)
+    with dg.DagsterInstance.get() as dagster, showing(console, first, last) as listener:
+        workspace = Workspace(load=lambda: settings, on_progress=listener)
+        job = build_defs(workspace).resolve_job_def(JOB)
+        result = job.execute_in_process(
+            instance=dagster,
+            tags=range_tags(first, last),
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+    evaluations = result.get_asset_check_evaluations()
+    failed = [one for one in evaluations if not one.passed]
+    return Outcome(
+        failures=tuple(_failures(result)),
+        warnings=tuple(_words(one) for one in failed if one.severity == dg.AssetCheckSeverity.WARN),
+        checks=len(evaluations),
+    )
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
+    for one in result.get_asset_check_evaluations():
+        if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR:
+            yield _words(one)
+    blocked = "DagsterAssetCheckFailedError"  # said above, check by check
+    for event in result.all_events:
+        if event.event_type_value == "STEP_FAILURE":
+            data = event.step_failure_data
+            if data.user_failure_data and data.user_failure_data.description:
+                yield data.user_failure_data.description
+            elif data.error and data.error.cls_name != blocked:
+                error = data.error.cause or data.error
+                yield error.message.strip()
+
+
+def _words(check: dg.AssetCheckEvaluation) -> str:
+    found = check.metadata.get("found")
+    reason = check.description or (str(found.value) if found else "")
+    return f"{check.check_name} of {check.asset_key.to_user_string()}: {reason}"
