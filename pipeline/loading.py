@@ -3,19 +3,19 @@
 Belongs here: which windows are asked for, how many at once, pages into columns, and what is
 kept when something fails. Does not belong here: Dagster (`pipeline.assets`), HTTP, SQL, files.
 
-Each day is a walk of its own. It is spooled to disk page by page, and landed, rolled up and
-published as soon as its walk has drained, while other days are still being read. So a run that
-stops at day 40 has published the others, whole, at every width; and memory holds a few pages,
-however long the range. The API is always asked on minute edges, in 1m buckets grouped by both ids.
+A day's pages are spooled to disk as they come; once its walk has drained it is landed, rolled up
+and published, while the next days are being read. So a run that stops at day 40 has published the
+39 before it, whole, at every width; and memory holds a few pages, however long the range. The API
+is always asked on minute edges, in 1m buckets grouped by both ids.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -32,10 +32,7 @@ from pipeline.lake.audit import AuditError
 from pipeline.lake.rollup import DayPublished, publish_day
 from pipeline.lake.spool import SERVED_ROWS, Spool
 from pipeline.lake.store import ContractError, Lake
-from pipeline.timeline import Window, closed_through, day_window
-
-DAYS_AT_ONCE: Final = 4
-"""Walks in flight; how many requests are is the client's limit."""
+from pipeline.timeline import SECONDS, Window, closed_through, day_window
 
 _FAILURES: Final = (ApiError, AuditError, ContractError, OSError, duckdb.Error, pa.ArrowException)
 """What can befall one day and leaves the others as they are."""
@@ -43,11 +40,9 @@ _FAILURES: Final = (ApiError, AuditError, ContractError, OSError, duckdb.Error, 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Sent after each page and once a day is published. Times are Unix seconds, UTC."""
+    """Sent after each page, and once when a day is published: the rows served of it so far."""
 
     day: date
-    through: int
-    """Up to where the day has been read."""
     rows: int
     published: DayPublished | None = None
 
@@ -87,7 +82,20 @@ def load_days(
     """
     through = closed_through(now())
     windows = {day: _known_part(day, through) for day in sorted(set(days))}
-    return asyncio.run(_load(connect, lake, windows, on_progress or (lambda _: None)))
+    load = _Load(lake, windows, on_progress or (lambda _: None))
+
+    async def run() -> None:
+        async with connect() as client:
+            await load.run(client)
+
+    asyncio.run(run())
+    done = [load.published[day] for day in windows if day in load.published]
+    if load.failures:
+        first = min(load.failures)
+        missing = [day for day in windows if day not in load.published]
+        why = f"{first}: {load.failures[first]}"
+        raise LoadError(done, missing, why) from load.failures[first]
+    return done
 
 
 def _known_part(day: date, through: int) -> Window:
@@ -97,79 +105,109 @@ def _known_part(day: date, through: int) -> Window:
     return Window(whole.start, min(whole.end, through))
 
 
-async def _load(
-    connect: Callable[[], Client],
-    lake: Lake,
-    windows: dict[date, Window],
-    on_progress: Callable[[Progress], None],
-) -> list[DayPublished]:
-    published: dict[date, DayPublished] = {}
-    failures: dict[date, Exception] = {}
-    to_load = iter(windows.items())
-    # One thread each, so that pages are spooled and days landed while others are being read.
-    with ThreadPoolExecutor(1) as spooling, ThreadPoolExecutor(1) as landing:
-        async with connect() as client:
-            size = PageSize()
+@dataclass(slots=True)
+class _Day:
+    """A day that is being read: which of its minutes have been handed out, and its pages so far."""
 
-            async def load_until_something_fails() -> None:
-                for day, window in to_load:
-                    if failures:
-                        return
-                    walk = partial(_walk, client, day, window, size, spooling, on_progress)
-                    try:
-                        published[day] = await _load_day(lake, day, window, walk, landing)
-                    except _FAILURES as error:
-                        failures[day] = error
-                    else:
-                        rows = published[day].rows["raw_usage"]
-                        on_progress(Progress(day, window.end, rows, published[day]))
+    day: date
+    window: Window
+    asked_through: int
+    spool: Spool
+    staging: ExitStack
+    open_parts: int = 0
 
-            async with asyncio.TaskGroup() as walks:
-                for _ in range(DAYS_AT_ONCE):
-                    walks.create_task(load_until_something_fails())
-    done = [published[day] for day in windows if day in published]
-    if failures:
-        first = min(failures)
-        missing = [day for day in windows if day not in published]
-        raise LoadError(done, missing, f"{first}: {failures[first]}") from failures[first]
-    return done
+    def next_part(self, buckets: int) -> Window | None:
+        """The next minutes to ask for; None once all have been handed out."""
+        start = self.asked_through
+        if start == self.window.end:
+            return None
+        self.asked_through = min(start + buckets * SECONDS["1m"], self.window.end)
+        self.open_parts += 1
+        return Window(start, self.asked_through)
+
+    @property
+    def drained(self) -> bool:
+        """Whether every minute has been asked for and answered."""
+        return self.asked_through == self.window.end and not self.open_parts
 
 
-async def _load_day(
-    lake: Lake,
-    day: date,
-    window: Window,
-    walk: Callable[[Spool], Awaitable[None]],
-    landing: ThreadPoolExecutor,
-) -> DayPublished:
-    with lake.staging() as folder:
-        spool = Spool(folder)
-        await walk(spool)
+class _Load:
+    """Days in order, each cut into parts that are walked several at once.
+
+    Parts are handed out in the order of time, so days drain one after another, and one is landed
+    while the next is being read. A part's walk is what guarantees the part; a day is landed when
+    all its parts have drained. After a failure no further day is begun.
+    """
+
+    def __init__(
+        self, lake: Lake, windows: dict[date, Window], on_progress: Callable[[Progress], None]
+    ) -> None:
+        self.published: dict[date, DayPublished] = {}
+        self.failures: dict[date, Exception] = {}
+        self._lake = lake
+        self._on_progress = on_progress
+        self._to_begin = iter(windows.items())
+        self._current: _Day | None = None
+        self._size = PageSize()
+        # One thread each: pages are spooled and days landed while others are being read.
+        self._spooling = ThreadPoolExecutor(1)
+        self._landing = ThreadPoolExecutor(1)
+
+    async def run(self, client: Client) -> None:
+        """Load all days, as far as they can be loaded."""
+        with self._spooling, self._landing:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(client.limits.concurrency):
+                    tasks.create_task(self._work(client))
+
+    async def _work(self, client: Client) -> None:
+        while task := self._next():
+            day, part = task
+            try:
+                await self._walk(client, day, part)
+                day.open_parts -= 1
+                if day.drained:
+                    self.published[day.day] = published = await self._land(day)
+                    rows = published.rows["raw_usage"]
+                    self._on_progress(Progress(day.day, rows, published))
+            except _FAILURES as error:
+                self.failures.setdefault(day.day, error)
+                day.staging.close()
+
+    def _next(self) -> tuple[_Day, Window] | None:
+        """The next part to walk, of the day that is being read or of the next one."""
+        while True:
+            if self._current is not None and self._current.day not in self.failures:
+                part = self._current.next_part(self._size.buckets)
+                if part is not None:
+                    return self._current, part
+            begun = None if self.failures else next(self._to_begin, None)
+            if begun is None:
+                return None
+            day, window = begun
+            staging = ExitStack()
+            folder = staging.enter_context(self._lake.staging())
+            self._current = _Day(day, window, window.start, Spool(folder), staging)
+
+    async def _walk(self, client: Client, day: _Day, part: Window) -> None:
+        """Spool every page of a part; returns once its walk has drained."""
+        query = UsageQuery(part.start, part.end, "1m", group_by=("user_id", "api_key_id"))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(landing, _land, lake, day, window, spool)
+        async for page in walk_usage(partial(get_usage, client), query, self._size):
+            await loop.run_in_executor(self._spooling, _keep, day.spool, page, client.now())
+            self._on_progress(Progress(day.day, day.spool.rows))
+
+    async def _land(self, day: _Day) -> DayPublished:
+        loop = asyncio.get_running_loop()
+        with day.staging:
+            return await loop.run_in_executor(
+                self._landing, _land, self._lake, day.day, day.window, day.spool
+            )
 
 
 def _land(lake: Lake, day: date, window: Window, spool: Spool) -> DayPublished:
     with closing(engine.connect(spool.folder)) as con:
         return publish_day(con, lake, day, window, spool)
-
-
-async def _walk(
-    client: Client,
-    day: date,
-    window: Window,
-    size: PageSize,
-    spooling: ThreadPoolExecutor,
-    on_progress: Callable[[Progress], None],
-    spool: Spool,
-) -> None:
-    """Spool every page of the window; returns once the walk has drained."""
-    query = UsageQuery(window.start, window.end, "1m", group_by=("user_id", "api_key_id"))
-    loop = asyncio.get_running_loop()
-    async for page in walk_usage(partial(get_usage, client), query, size):
-        await loop.run_in_executor(spooling, _keep, spool, page, client.now())
-        through = max((bucket.end_time for bucket in page.buckets), default=window.start)
-        on_progress(Progress(day, through, spool.rows))
 
 
 def _keep(spool: Spool, page: UsagePage, fetched_at: float) -> None:

@@ -1,0 +1,196 @@
+"""Endpoints 2 to 5: conversations, items and responses, a page at a time.
+
+Belongs here: their parameters, filters, order and cursors. Does not: what a record looks like
+(`shapes`) or who is asking (`app`). A cursor here is the id of a row and means that row's *current*
+place: a conversation that is updated takes the cursor with it to the end of the order.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+from pipeline.emulator.counting import JsonObject
+from pipeline.emulator.faults import FaultPlan
+from pipeline.emulator.queries import ApiError, Query, string_map
+from pipeline.emulator.shapes import conversation_json, item_json, response_json
+from pipeline.emulator.state import Conversation, Owner
+from pipeline.emulator.world import World
+
+ORDERS = ("asc", "desc")
+DEFAULT_LIMIT = 20
+MAX_CONVERSATIONS, MAX_ITEMS, MAX_RESPONSES, MAX_POSTED = 50, 100, 100, 20
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+_Row = TypeVar("_Row", bound=_HasId)
+
+
+def list_conversations(world: World, owner: Owner, raw: bytes, plan: FaultPlan) -> JsonObject:
+    """Endpoint 2: the owner's conversations by last update, soft-deleted ones too.
+
+    `metadata` is a JSON object whose pairs must all be there; `search` is looked for in the text of
+    the items, in any letter case.
+    """
+    query = Query(raw, single=("after", "limit", "order", "metadata", "search"))
+    after, limit = query.text("after"), query.limit(MAX_CONVERSATIONS, DEFAULT_LIMIT)
+    order = query.choice("order", ORDERS, "asc")
+    wanted = _metadata_filter(query.text("metadata"))
+    _touch_one(world, owner, after, plan)
+    everything = _ordered(world.conversations_of(owner), order)
+    now, search = world.clock(), query.text("search")
+    rows = _rows_after(everything, after)
+    matching = [row for row in rows if _matches(row, wanted, search, now)]
+    page, has_more = _first(matching, limit, plan)
+    return _list_json(page, has_more, lambda conversation: conversation_json(conversation, now))
+
+
+def list_items(
+    world: World, owner: Owner, conversation_id: str, raw: bytes, plan: FaultPlan
+) -> JsonObject:
+    """Endpoint 3: a conversation's items in the order they were added. `include` does nothing."""
+    query = Query(raw, single=("after", "limit", "order"), lists=("include",))
+    limit, order = query.limit(MAX_ITEMS, DEFAULT_LIMIT), query.choice("order", ORDERS, "asc")
+    conversation = _conversation(world, owner, conversation_id)
+    everything = _ordered(conversation.items_at(world.clock()), order)
+    page, has_more = _first(_rows_after(everything, query.text("after")), limit, plan)
+    return _list_json(page, has_more, item_json)
+
+
+def create_items(
+    world: World, owner: Owner, conversation_id: str, raw: bytes, body: bytes
+) -> JsonObject:
+    """Endpoint 4: add 1 to 20 items at the clock's now, and answer with them. Not idempotent."""
+    Query(raw, single=(), lists=("include",))
+    items = _posted_items(body)
+    conversation = _conversation(world, owner, conversation_id)
+    if conversation.is_deleted(world.clock()):
+        raise ApiError(404, f"Conversation not found: {conversation_id}")
+    added = set(world.add_items(conversation_id, items))
+    rows = [item for item in conversation.items if item.id in added]
+    return _list_json(rows, False, item_json)
+
+
+def list_responses(world: World, owner: Owner, raw: bytes, plan: FaultPlan) -> JsonObject:
+    """Endpoint 5: the owner's responses by creation, by default the newest first.
+
+    With `before`, the page is the one that ends right before that response.
+    """
+    query = Query(raw, single=("after", "before", "limit", "order"))
+    limit, order = query.limit(MAX_RESPONSES, DEFAULT_LIMIT), query.choice("order", ORDERS, "desc")
+    after, before = query.text("after"), query.text("before")
+    everything = _ordered(world.responses_of(owner), order)
+    rows = _rows_after(everything, after)
+    if before is not None:
+        _place(everything, before)  # a cursor that isn't in the list at all is a 400
+        rows = rows[: next((place for place, row in enumerate(rows) if row.id == before), 0)]
+    if before is not None and after is None:
+        page, has_more = _first(rows[::-1], limit, plan)
+        page = page[::-1]
+    else:
+        page, has_more = _first(rows, limit, plan)
+    now = world.clock()
+    shape = _list_json(page, has_more, lambda response: response_json(response, now))
+    return {**shape, "first_id": page[0].id if page else None, "last_id": shape["last_id"] or None}
+
+
+def _list_json(
+    rows: Sequence[_Row], has_more: bool, to_json: Callable[[_Row], JsonObject]
+) -> JsonObject:
+    # The published client wants a string for last_id, also on an empty page.
+    last_id = rows[-1].id if rows else ""
+    data = [to_json(row) for row in rows]
+    return {"object": "list", "data": data, "has_more": has_more, "last_id": last_id}
+
+
+def _ordered(rows: list[_Row], order: str) -> list[_Row]:
+    return rows if order == "asc" else rows[::-1]
+
+
+def _place(rows: Sequence[_Row], row_id: str) -> int:
+    for place, row in enumerate(rows):
+        if row.id == row_id:
+            return place
+    raise ApiError(400, f"Unknown cursor: {row_id}")
+
+
+def _rows_after(rows: list[_Row], after: str | None) -> list[_Row]:
+    return rows if after is None else rows[_place(rows, after) + 1 :]
+
+
+def _first(rows: list[_Row], limit: int, plan: FaultPlan) -> tuple[list[_Row], bool]:
+    """The page of at most `limit` rows, or of the server's lower limit, and if there is more."""
+    limit = min(limit, plan.faults.clamp_limit or limit)
+    return rows[:limit], len(rows) > limit
+
+
+def _touch_one(world: World, owner: Owner, after: str | None, plan: FaultPlan) -> None:
+    """Let an update come in between two pages, if the plan has one now."""
+    random = plan.next_touch()
+    there = [] if random is None else world.conversations_of(owner)
+    if random is None or not there:
+        return
+    on_cursor = after is not None and random.random() < 0.5
+    victim = after if on_cursor and any(row.id == after for row in there) else None
+    # After the newest update, even when the world's clock stands still.
+    world.touch(victim or random.choice(there).id)
+
+
+def _conversation(world: World, owner: Owner, conversation_id: str) -> Conversation:
+    conversation = world.conversation(conversation_id)
+    if conversation is None or conversation.owner != owner:
+        raise ApiError(404, f"Conversation not found: {conversation_id}")
+    return conversation
+
+
+def _metadata_filter(text: str | None) -> Mapping[str, str]:
+    if text is None:
+        return {}
+    try:
+        wanted = string_map(json.loads(text))
+    except ValueError:
+        wanted = None
+    if wanted is None:
+        raise ApiError(400, "metadata must be a JSON object with string values")
+    return wanted
+
+
+def _matches(
+    conversation: Conversation, wanted: Mapping[str, str], search: str | None, now: float
+) -> bool:
+    metadata = conversation.metadata or {}
+    if any(metadata.get(name) != value for name, value in wanted.items()):
+        return False
+    if not search:
+        return True
+    words = search.casefold()
+    return any(words in item.text.casefold() for item in conversation.items_at(now))
+
+
+def _posted_items(body: bytes) -> list[Mapping[str, Any]]:
+    try:
+        document: object = json.loads(body)
+    except ValueError as error:
+        raise ApiError(400, f"The body is not JSON: {error}") from error
+    items = cast("dict[str, object]", document).get("items") if isinstance(document, dict) else None
+    if not isinstance(items, list):
+        raise ApiError(400, "The body must be an object with an array of items")
+    posted = cast("list[object]", items)
+    if not 1 <= len(posted) <= MAX_POSTED:
+        raise ApiError(400, f"items must be 1 to {MAX_POSTED} items, not {len(posted)}")
+    return [_posted_item(item) for item in posted]
+
+
+def _posted_item(posted: object) -> Mapping[str, Any]:
+    """One posted item; its type is `message` when it has none."""
+    item = {"type": "message", **cast("JsonObject", posted)} if isinstance(posted, dict) else {}
+    match item:
+        case {"type": "message", "role": str(), "content": str() | list()}:
+            return item
+        case {"type": str(kind)} if kind != "message":
+            return item
+        case _:
+            raise ApiError(400, "An item needs a type, and a message a role and content")

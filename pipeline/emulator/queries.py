@@ -1,0 +1,86 @@
+"""Reading a request's query as strictly as the API may: each parameter known, single, and in range.
+
+Belongs here: parsing and its 400s. Does not: what a parameter means (`usage_pages`, `listings`).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import cast
+from urllib.parse import parse_qsl
+
+_INTEGER = re.compile(r"-?[0-9]{1,15}")
+
+
+class ApiError(Exception):
+    """An answer that is not 200: `{"error": message}` with that status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Query:
+    """The parameters of one request. All readers raise ApiError 400 for what isn't allowed.
+
+    `lists` are the parameters that may be repeated; `single` those that may be given once.
+    """
+
+    def __init__(self, raw: bytes, *, single: Sequence[str], lists: Sequence[str] = ()) -> None:
+        try:
+            pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict")
+        except ValueError as error:
+            raise ApiError(400, f"The query is not URL-encoded UTF-8: {error}") from error
+        self._single: dict[str, str] = {}
+        self._lists: dict[str, list[str]] = {}
+        for name, value in pairs:
+            if name in lists:
+                self._lists.setdefault(name, []).append(value)
+            elif name not in single:
+                raise ApiError(400, f"Unknown parameter: {name}")
+            elif name in self._single:
+                raise ApiError(400, f"Parameter given twice: {name}")
+            else:
+                self._single[name] = value
+
+    def text(self, name: str) -> str | None:
+        """A parameter as sent, or None."""
+        return self._single.get(name)
+
+    def texts(self, name: str) -> list[str] | None:
+        """The values of a repeatable parameter, or None when it is absent."""
+        return self._lists.get(name)
+
+    def integer(self, name: str) -> int | None:
+        """An integer in plain decimal digits, or None."""
+        value = self._single.get(name)
+        if value is None:
+            return None
+        if not _INTEGER.fullmatch(value):
+            raise ApiError(400, f"{name} must be an integer, not {value!r}")
+        return int(value)
+
+    def limit(self, most: int, default: int) -> int:
+        """`limit`, which lies in 1..most."""
+        limit = self.integer("limit")
+        if limit is None:
+            return default
+        if not 1 <= limit <= most:
+            raise ApiError(400, f"limit must be between 1 and {most}, not {limit}")
+        return limit
+
+    def choice(self, name: str, choices: Sequence[str], default: str) -> str:
+        """One of the words in `choices`."""
+        value = self._single.get(name, default)
+        if value not in choices:
+            raise ApiError(400, f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        return value
+
+
+def string_map(value: object) -> Mapping[str, str] | None:
+    """`value` as a map from strings to strings, or None when it is anything else."""
+    if not isinstance(value, dict):
+        return None
+    pairs = list(cast("dict[object, object]", value).items())
+    texts = {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
+    return texts if len(texts) == len(pairs) else None

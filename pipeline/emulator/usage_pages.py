@@ -1,0 +1,175 @@
+"""Endpoint 1, usage/conversations: the window in pages.
+
+Belongs here: its parameters, its cursors and its pages. Does not: the numbers (`counting`), or what
+the switches change about a bucket (`usage_quirks`). Without `limit` a page holds 1440 buckets at
+1m, 168 at 1h, 31 at 1d.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from hashlib import sha256
+from itertools import islice
+
+from pipeline.emulator import usage_quirks as quirks
+from pipeline.emulator.counting import GROUPINGS, WIDTHS, JsonObject, window_edges
+from pipeline.emulator.faults import FaultPlan
+from pipeline.emulator.queries import ApiError, Query
+from pipeline.emulator.world import World
+
+MAX_LIMIT = 1_440
+DEFAULT_LIMITS: Mapping[str, int] = {"1m": 1_440, "1h": 168, "1d": 31}
+ORG_ID = "org_emulator"
+"""The one organisation, as `group_by=org_id` reports it and `org_ids` may name it."""
+CURSOR_PREFIX = "p+/=& "
+"""Every cursor holds characters that a client must URL-encode."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Endpoint 1's parameters, its window widened to whole buckets (Unix seconds, UTC)."""
+
+    start: int
+    end: int
+    width: int
+    limit: int
+    group_by: tuple[str, ...]
+    user_ids: frozenset[str] | None
+    page: str | None
+    fingerprint: str
+    """What a cursor is bound to: all of the query but `limit` and `page`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a walk goes on: the next bucket, the window's end, the bucket last served."""
+
+    next_start: int
+    end: int
+    last_served: int | None
+    rested: bool = False
+    """Whether the empty page that may come first has been served."""
+
+    def encode(self, fingerprint: str) -> str:
+        """The opaque text of the cursor, bound to the query with that fingerprint."""
+        payload = json.dumps(astuple(self)).encode()
+        seal = sha256(payload + fingerprint.encode()).hexdigest()[:12]
+        return f"{CURSOR_PREFIX}{base64.b64encode(payload).decode()}.{seal}"
+
+    @classmethod
+    def decode(cls, text: str, fingerprint: str) -> "Cursor":
+        """The cursor of that text. Raises ApiError 400 when it is not one of this query's."""
+        refusal = ApiError(400, "Invalid or expired page cursor")
+        encoded, _, _ = text.removeprefix(CURSOR_PREFIX).partition(".")
+        try:
+            cursor = cls(*json.loads(base64.b64decode(encoded, validate=True)))
+        except (ValueError, TypeError) as error:
+            raise refusal from error
+        if cursor.encode(fingerprint) != text:
+            raise refusal
+        return cursor
+
+
+def parse_usage_query(raw: bytes, now: float) -> UsageQuery:
+    """Endpoint 1's parameters from a query string. Raises ApiError 400 for what isn't allowed.
+
+    `end_time` is `now` (Unix seconds) when absent. Besides the parameters of the founding contract
+    those that the published client adds are taken: `external_user_ids` as `user_ids`, `org_ids` and
+    `all_orgs` for the one organisation there is, and `group_by=org_id`.
+    """
+    query = Query(
+        raw,
+        single=("start_time", "end_time", "bucket_width", "limit", "page", "all_orgs"),
+        lists=("user_ids", "external_user_ids", "group_by", "org_ids"),
+    )
+    start, end = query.integer("start_time"), query.integer("end_time")
+    if start is None:
+        raise ApiError(400, "start_time is required")
+    if end is not None and end <= start:
+        raise ApiError(400, f"end_time must be after start_time: {end} is not after {start}")
+    bucket_width = query.choice("bucket_width", tuple(WIDTHS), "1d")
+    group_by = tuple(query.texts("group_by") or ())
+    for name in group_by:
+        if name not in (*GROUPINGS, "org_id"):
+            raise ApiError(400, f"group_by must be user_id, api_key_id or org_id, not {name!r}")
+    users = [*(query.texts("user_ids") or ()), *(query.texts("external_user_ids") or ())]
+    orgs = query.texts("org_ids")
+    user_ids = frozenset(users) if users else None
+    if orgs is not None and ORG_ID not in orgs:
+        user_ids = frozenset[str]()
+    bound = [start, end, bucket_width, sorted(group_by), sorted(users), sorted(orgs or ())]
+    width = WIDTHS[bucket_width]
+    first, last = window_edges(start, int(now // 1) + 1 if end is None else end, width)
+    return UsageQuery(
+        start=first,
+        end=last,
+        width=width,
+        limit=query.limit(MAX_LIMIT, DEFAULT_LIMITS[bucket_width]),
+        group_by=group_by,
+        user_ids=user_ids,
+        page=query.text("page"),
+        fingerprint=json.dumps(bound),
+    )
+
+
+def usage_page(world: World, query: UsageQuery, plan: FaultPlan) -> JsonObject:
+    """One page of endpoint 1. Raises ApiError 400 for a cursor that is unknown or has expired."""
+    faults = plan.faults
+    cursor = Cursor(query.start, query.end, None)
+    if query.page is not None:
+        cursor = Cursor.decode(query.page, query.fingerprint)
+        if plan.cursor_expires():
+            raise ApiError(400, "Invalid or expired page cursor")
+    if quirks.comes_after_empty_page(cursor, faults):
+        return _page_json([], replace(cursor, rested=True).encode(query.fingerprint))
+
+    again = (
+        [cursor.last_served] if faults.duplicate_bucket and cursor.last_served is not None else []
+    )
+    limit = min(query.limit, faults.clamp_limit or query.limit)
+    fresh = _fresh_starts(world, query, cursor, max(limit - len(again), 1) + 1, faults.sparse)
+    following = fresh.pop() if len(fresh) > max(limit - len(again), 1) else None
+    data = _buckets(world, query, [*again, *fresh])
+    next_page = None
+    if following is not None:
+        next_page = Cursor(following, cursor.end, fresh[-1]).encode(query.fingerprint)
+        if faults.restate_between:
+            data[-1] = quirks.not_yet_right(data[-1])
+    if faults.page_quirk == "stray_buckets":
+        before, after = _buckets(world, query, [query.start - query.width, cursor.end])
+        data = [before, *data, after]
+    data = [quirks.dressed(bucket, faults, _org_fields(query)) for bucket in data]
+    if faults.page_quirk == "repeated_cursor" and query.page is not None:
+        next_page = query.page
+    return _page_json(data, next_page, told=faults.page_quirk != "missing_cursor")
+
+
+def _page_json(data: list[JsonObject], next_page: str | None, *, told: bool = True) -> JsonObject:
+    return {
+        "object": "page",
+        "data": data,
+        "has_more": next_page is not None,
+        "next_page": next_page if told else None,
+    }
+
+
+def _org_fields(query: UsageQuery) -> Mapping[str, str]:
+    return {"org_id": ORG_ID} if "org_id" in query.group_by else {}
+
+
+def _buckets(world: World, query: UsageQuery, starts: Sequence[int]) -> list[JsonObject]:
+    group_by = [name for name in query.group_by if name in GROUPINGS]
+    return world.usage_buckets(starts, query.width, group_by, query.user_ids)
+
+
+def _fresh_starts(
+    world: World, query: UsageQuery, cursor: Cursor, count: int, sparse: bool
+) -> list[int]:
+    """The first `count` starts of buckets from the cursor on; `sparse` skips those without rows."""
+    if not sparse:
+        upto = min(cursor.next_start + count * query.width, cursor.end)
+        return list(range(cursor.next_start, upto, query.width))
+    occupied = world.occupied(cursor.next_start, cursor.end, query.width)
+    with_rows = (start for start in occupied if _buckets(world, query, [start])[0]["results"])
+    return list(islice(with_rows, count))

@@ -1,0 +1,48 @@
+"""The command: ``python -m tests.benchmarks [ingest] [rollup] [demo] [--rounds 5] [--json FILE]``.
+
+Exits with 0 when targets are missed (this is a report, not a test), and otherwise when a contender
+fails or produces other rows than the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks import demo, ingest, rollup
+from tests.benchmarks.report import Report, machine
+
+BENCHES: Final[Mapping[str, Callable[[int], Report]]] = {
+    "ingest": ingest.run,
+    "rollup": rollup.run,
+    "demo": demo.run,
+}
+
+
+def main() -> None:
+    """Run the benches that were asked for, one after the other, and print their reports."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("benches", nargs="*", metavar="|".join(BENCHES), help="default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each contender (default: 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure here")
+    asked = parser.parse_args()
+    names: list[str] = asked.benches or list(BENCHES)
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown or asked.rounds < 1:
+        parser.error(f"benches are {', '.join(BENCHES)}; rounds are 1 or more")
+    on = machine()
+    data: dict[str, object] = {"machine": on, "rounds": asked.rounds}
+    for name in names:
+        report = BENCHES[name](asked.rounds)
+        data[name] = report.data()
+        print(report.markdown(), flush=True)
+    print(f"Machine: {on}")
+    if asked.json:
+        asked.json.write_text(json.dumps(data, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
