@@ -11,32 +11,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
+import httpx
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GATEWAY: Final = "https://apigw.mka1.com"
-_LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
 
 
 class SettingsError(ValueError):
     """A setting is missing or malformed. The message is one line, names it, and holds no secret."""
 
 
-def _checked_url(url: str) -> str:
-    parts = urlsplit(url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+def _checked_url(text: str) -> str:
+    # The client's own reading of a URL, so that nothing passes here that fails there.
+    try:
+        url = httpx.URL(text.strip())
+        loopback = _is_loopback(url.host)
+    except (httpx.InvalidURL, ValueError):
+        raise ValueError("is no URL such as https://apigw.mka1.com") from None
+    if url.scheme not in {"http", "https"} or not url.host or "\\" in text:
         raise ValueError("must be a URL such as https://apigw.mka1.com")
-    if parts.username is not None or parts.password is not None:
+    if any(char.isspace() for char in text.strip()) or (url.port or 0) > 65_535 or ".." in url.host:
+        raise ValueError("holds a host or a port that cannot be")
+    if url.userinfo:
         raise ValueError("must not hold a user name or password; the key goes into MKA1_API_KEY")
-    if parts.query or parts.fragment:
+    if "?" in text or "#" in text:
         raise ValueError("must not hold a query or a fragment")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+    if url.scheme == "http" and not loopback:
         raise ValueError("must be https:// (http:// is taken for this machine only)")
-    return url.strip().rstrip("/")
+    return text.strip().rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _checked_folder(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("begins with ~ and the name of a user that has no home") from None
 
 
 def _checked_secret(secret: SecretStr) -> SecretStr:
@@ -58,17 +79,18 @@ def _parsed_keys(value: str) -> dict[str, str]:
     entries = [entry.strip() for entry in value.split(",") if entry.strip()]
     for place, entry in enumerate(entries, start=1):
         key_id, separator, secret = entry.partition("=")
-        # The entry itself may be a bare secret, so the complaint only counts.
-        if not separator or not key_id.strip() or not secret.strip():
+        # The entry itself may be a bare secret, which may end in `=`: the complaint only counts.
+        if not separator or not key_id.strip() or not secret.strip(" ="):
             raise ValueError(f"entry {place} is not key_id=secret")
         if key_id.strip() in keys:
-            raise ValueError(f"entry {place} repeats the key id {key_id.strip()!r}")
+            raise ValueError(f"entry {place} repeats the key id of an earlier one")
         keys[key_id.strip()] = secret
     return keys
 
 
 Url = Annotated[str, AfterValidator(_checked_url)]
 Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
+Folder = Annotated[Path, AfterValidator(_checked_folder)]
 KeyRing = Annotated[dict[str, Secret], NoDecode, BeforeValidator(_split_keys)]
 
 
@@ -90,8 +112,10 @@ class Settings(BaseSettings):
     api_key_id: str | None = Field(None, validation_alias="MKA1_API_KEY_ID")
     api_keys: KeyRing = Field(default_factory=dict, validation_alias="MKA1_API_KEYS")
     """Secrets by key id, for what the API lists per key."""
-    home: Path = Field(Path("data"), validation_alias="MKA1_USAGE_HOME")
-    first_day: date = Field(date(2024, 1, 1), validation_alias="MKA1_USAGE_FIRST_DAY")
+    home: Folder = Field(Path("data"), validate_default=True, validation_alias="MKA1_USAGE_HOME")
+    first_day: date = Field(
+        date(2024, 1, 1), ge=date(1970, 1, 1), validation_alias="MKA1_USAGE_FIRST_DAY"
+    )
     """The first Dagster partition: no day before it can be loaded."""
     lookback_days: int = Field(3, ge=0, le=366, validation_alias="MKA1_USAGE_LOOKBACK_DAYS")
     """How many days before today the hourly schedule asks for again."""
@@ -104,11 +128,15 @@ class Settings(BaseSettings):
         20.0, gt=0, le=10_000, validation_alias="MKA1_USAGE_REQUESTS_PER_SECOND"
     )
     """The rate that the client never exceeds; after a 429 it goes slower by itself."""
-    retry_seconds: float = Field(120.0, ge=0, validation_alias="MKA1_USAGE_RETRY_SECONDS")
+    retry_seconds: float = Field(
+        120.0, ge=0, allow_inf_nan=False, validation_alias="MKA1_USAGE_RETRY_SECONDS"
+    )
     """How long one request may be waited and tried for before it is given up."""
-    request_timeout: float = Field(60.0, gt=0, validation_alias="MKA1_USAGE_REQUEST_TIMEOUT")
+    request_timeout: float = Field(
+        60.0, gt=0, allow_inf_nan=False, validation_alias="MKA1_USAGE_REQUEST_TIMEOUT"
+    )
     """Seconds that one answer may take before a smaller one is asked for."""
-    set_dagster_home: Path | None = Field(None, validation_alias="DAGSTER_HOME")
+    set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
 
     @property
     def lake(self) -> Path:
@@ -123,7 +151,7 @@ class Settings(BaseSettings):
     @property
     def dagster_home(self) -> Path:
         """Where Dagster keeps its runs: DAGSTER_HOME, else below the home folder."""
-        return (self.set_dagster_home or self.home / "dagster").expanduser().absolute()
+        return self.set_dagster_home or self.home / "dagster"
 
     def key(self) -> SecretStr:
         """The key that usage is read with; SettingsError where none is set."""
@@ -147,7 +175,7 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         # By alias only: a field's own name would let the variable HOME set the home folder.
-        settings = Settings(**{_ALIASES[name]: value for name, value in overrides.items()})
+        return Settings(**{_ALIASES[name]: value for name, value in overrides.items()})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
@@ -155,4 +183,5 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"{_ALIASES.get(name, name)}: {reason}") from None
     except UnicodeDecodeError:
         raise SettingsError(".env is not UTF-8 text") from None
-    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+    except OSError as error:
+        raise SettingsError(f".env cannot be read: {error.strerror}") from None

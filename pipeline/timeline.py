@@ -111,7 +111,12 @@ def parse_time(text: str) -> int:
     Raises ValueError, in words for a user, for anything else and for fractions of a second.
     """
     asked = text.strip()
-    if re.fullmatch(r"[+-]?\d+", asked):
+    if re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", asked):
+        raise ValueError(
+            f"{text!r} could be a date or Unix seconds: write a date as "
+            f"{asked[:4]}-{asked[4:6]}-{asked[6:]}"
+        )
+    if re.fullmatch(r"[+-]?[0-9]{1,20}", asked):
         seconds = int(asked)
     else:
         try:
@@ -123,7 +128,8 @@ def parse_time(text: str) -> int:
             ) from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        if moment.microsecond:
+        # Python drops what is smaller than a microsecond without a word.
+        if not moment.timestamp().is_integer() or re.search(r"[.,]\d*[1-9]", asked):
             raise ValueError(f"{text!r} has a fraction of a second: times are whole seconds")
         seconds = int(moment.timestamp())
     if not 0 <= seconds < _LAST_SECOND:

@@ -1,10 +1,12 @@
 """The MKA1 API: what can be asked, how it is asked, and when an answer can be believed.
 
-client   one authenticated GET: retries, pace, budgets, redaction
-errors   what can go wrong, a class for each thing a caller can do about it
-pacing   the rate limit that adapts to 429s
-paging   the walk over a window: every bucket, or a loud failure
-usage    endpoint 1: its parameters and its page
+client     one authenticated GET, its limits, and which answers are worth another try
+errors     what can go wrong, a class for each thing a caller can do about it
+pacing     the rate limit that adapts to 429s
+paging     the walk over a window: every bucket, or a loud failure
+redaction  the key: added to requests, taken out of what servers send
+retrying   backoff, `Retry-After`, and the budget of one request
+usage      endpoint 1: its parameters and its page
 
 No Dagster, no DuckDB, no files. From a REPL:
 

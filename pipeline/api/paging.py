@@ -9,12 +9,14 @@ What a server may do, and what the walk makes of it (API.md, "What the API does 
 | the server | the walk |
 | --- | --- |
 | repeats a cursor; promises more without a cursor, or with an empty page | PagingError |
+| promises more without end, with no bucket that it has not served before | PagingError |
 | serves a bucket outside the window, or of another width | PagingError |
 | refuses a cursor in mid-walk (400, 404, 410) | goes on from the last complete bucket, anew |
 | gives fewer buckets than asked for | follows its cursors |
 | leaves empty buckets out | nothing: a bucket that is not there is an empty one |
 | serves a bucket twice | both are passed on in order; the later one counts, whole |
 | answers too large or too slowly | asks for fewer buckets, then for more again |
+| keeps throwing the walk back | asks for ever less, in the end for one bucket alone |
 
 Pages are passed on as they come, so whoever takes them must keep them aside until the walk ends
 without an error. Memory is one page.
@@ -34,8 +36,10 @@ from pipeline.timeline import SECONDS, Window, floor_to, iso
 Fetch = Callable[[UsageQuery], Awaitable[Answer[UsagePage]]]
 
 _CURSOR_REFUSED: Final = frozenset({400, 404, 410})
-_MAX_STALLS: Final = 5
-"""How often in a row a walk may be thrown back to the same bucket."""
+_MAX_STALLS: Final = 3
+"""How often in a row the answer for a single bucket may be too much."""
+_MAX_BARREN: Final = 10
+"""How many pages in a row may bring only buckets that were served before."""
 
 
 @dataclass(slots=True)
@@ -62,10 +66,9 @@ class PageSize:
         self._cap = min(MAX_LIMIT, self._cap * 2)
         self.buckets = max(1, min(int(wanted), self._cap))
 
-    def too_big(self, buckets: int) -> bool:
-        """An answer of `buckets` buckets was too big. False if no fewer can be asked for."""
+    def too_big(self, buckets: int) -> None:
+        """An answer of `buckets` buckets was too big."""
         self._cap = self.buckets = max(1, min(self.buckets, buckets) // 4)
-        return buckets > 1
 
 
 async def walk_usage(
@@ -74,8 +77,9 @@ async def walk_usage(
     """Every page of `query`'s window, in order, checked.
 
     The window must have an end and lie on edges of the bucket width: otherwise what the server
-    counts into its first and last bucket is not known (ValueError). Raises PagingError, what
-    `fetch` raises, and Refused when the server keeps refusing its own cursors.
+    counts into its first and last bucket is not known (ValueError). Raises PagingError, and what
+    `fetch` raises: AnswerTooBig only when a single bucket keeps being too much, and Refused never
+    for an expired cursor, not even when every cursor is refused.
     """
     if query.end_time is None or query.page is not None:
         raise ValueError("a walk needs a window with an end, and no cursor of its own")
@@ -84,31 +88,33 @@ async def walk_usage(
         raise ValueError(f"a walk starts and ends on edges of {query.bucket_width}: {window}")
     size = size or PageSize()
     width = SECONDS[query.bucket_width]
-    position, stalls = window.start, 0
+    position, stalls, most = window.start, 0, MAX_LIMIT
     while position < window.end:
-        limit = min(size.buckets, (window.end - position) // width)
+        limit = min(size.buckets, most, (window.end - position) // width)
         part = Window(position, position + limit * width)
         asked = replace(query, start_time=part.start, end_time=part.end, limit=limit)
         drain = _Drain(fetch, asked, part, size)
         try:
             async for page in drain.pages():
                 yield page
-            position, stalls = part.end, 0
+            position, stalls, most = part.end, 0, min(most * 2, MAX_LIMIT)
         except (_CursorLost, AnswerTooBig) as error:
-            if isinstance(error, AnswerTooBig) and not size.too_big(limit):
-                raise
-            stalls = stalls + 1 if drain.complete_through == position else 0
-            if isinstance(error, _CursorLost) and stalls >= _MAX_STALLS:
-                raise error.refusal from None
-            position = drain.complete_through
+            if isinstance(error, AnswerTooBig):
+                size.too_big(limit)
+            if drain.complete_through > position:
+                position, stalls = drain.complete_through, 0
+            elif limit > 1:
+                # What a single page holds needs no cursor, and its order does not matter.
+                most = max(1, limit // 4)
+            else:
+                # Only AnswerTooBig gets here: a page that gives a cursor has brought the bucket.
+                stalls += 1
+                if stalls == _MAX_STALLS:
+                    raise
 
 
 class _CursorLost(Exception):
     """The server refuses a cursor that it gave."""
-
-    def __init__(self, refusal: Refused) -> None:
-        super().__init__(str(refusal))
-        self.refusal = refusal
 
 
 @dataclass(slots=True)
@@ -119,8 +125,10 @@ class _Drain:
     query: UsageQuery
     window: Window
     size: PageSize
-    complete_through: int = 0
+    complete_through: int = field(init=False)
     """Every bucket before this second has been passed on; from here a new query may go on."""
+    _served: set[int] = field(default_factory=set[int])
+    _ascending: bool = True
 
     def __post_init__(self) -> None:
         self.complete_through = self.window.start
@@ -128,14 +136,16 @@ class _Drain:
     async def pages(self) -> AsyncIterator[UsagePage]:
         cursor: str | None = None
         followed: set[str] = set()
-        ascending, last_end = True, self.window.start
+        last_end, barren = self.window.start, 0
         while True:
             answer = await self._page(cursor)
-            page = answer.value
+            page, before = answer.value, len(self._served)
             for bucket in page.buckets:
                 self._check(bucket.start_time, bucket.end_time)
-                ascending = ascending and bucket.end_time >= last_end
+                self._ascending = self._ascending and bucket.end_time >= last_end
                 last_end = max(last_end, bucket.end_time)
+                self._served.add(bucket.start_time)
+            barren = barren + 1 if len(self._served) == before else 0
             reached = last_end if page.has_more else self.window.end
             covered = (reached - self.complete_through) // SECONDS[self.query.bucket_width]
             self.size.learn(covered, answer.size, answer.seconds)
@@ -149,17 +159,25 @@ class _Drain:
                 raise self._lie("promises more (has_more) with a page that holds no bucket")
             if page.next_page in followed:
                 raise self._lie("gives a next_page that it gave before: the walk would never end")
-            # A server that does not serve in order has no last complete bucket: start over.
-            self.complete_through = last_end if ascending else self.window.start
+            if barren == _MAX_BARREN:
+                raise self._lie(f"has brought no new bucket in {barren} pages and promises more")
+            self.complete_through = last_end if self._in_order() else self.window.start
             followed.add(page.next_page)
             cursor = page.next_page
+
+    def _in_order(self) -> bool:
+        """Whether the last bucket served is the last complete one, as far as can be known.
+
+        A server that serves the newest first has none, and its first bucket alone does not tell.
+        """
+        return self._ascending and (len(self._served) > 1 or self.window.start in self._served)
 
     async def _page(self, cursor: str | None) -> Answer[UsagePage]:
         try:
             return await self.fetch(replace(self.query, page=cursor))
         except Refused as refusal:
             if cursor is not None and refusal.status in _CURSOR_REFUSED:
-                raise _CursorLost(refusal) from None
+                raise _CursorLost from None
             raise
 
     def _check(self, start: int, end: int) -> None:

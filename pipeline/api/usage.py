@@ -10,6 +10,7 @@ result are kept as JSON, and a null or absent id is the null group.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
@@ -36,7 +37,8 @@ class UsageQuery:
     """One question to endpoint 1. Times are Unix seconds, UTC; `end_time` None means "now".
 
     `external_user_ids`, `org_ids`, `all_orgs`, `on_behalf_of` and the group `org_id` are what the
-    published client adds to the founding contract. InvalidQuery where a value breaks it.
+    published client adds to the founding contract. InvalidQuery where a value breaks it, or could
+    not be sent as it is: what is not Unicode, or no header value.
     """
 
     start_time: int
@@ -54,18 +56,37 @@ class UsageQuery:
     def __post_init__(self) -> None:
         if self.bucket_width not in WIDTHS:
             _refuse("bucket_width", self.bucket_width, f"one of {', '.join(WIDTHS)}")
-        if not 1 <= self.limit <= MAX_LIMIT:
+        if type(self.limit) is not int or not 1 <= self.limit <= MAX_LIMIT:
             _refuse("limit", self.limit, f"from 1 to {MAX_LIMIT}")
         for name, seconds in (("start_time", self.start_time), ("end_time", self.end_time)):
-            if seconds is not None and not 0 <= seconds < _FIRST_SECOND_AFTER_9999:
+            if seconds is None and name == "end_time":
+                continue
+            if type(seconds) is not int or not 0 <= seconds < _FIRST_SECOND_AFTER_9999:
                 _refuse(name, seconds, "Unix seconds between 1970 and 9999")
         if self.end_time is not None and self.end_time <= self.start_time:
             _refuse("end_time", self.end_time, f"after start_time ({self.start_time})")
+        self._check_group_by()
+        self._check_texts()
+
+    def _check_group_by(self) -> None:
         for field in self.group_by:
             if field not in GROUP_BY:
                 _refuse("group_by", field, f"any of {', '.join(GROUP_BY)}")
         if len(set(self.group_by)) < len(self.group_by):
             _refuse("group_by", list(self.group_by), "without repetition")
+
+    def _check_texts(self) -> None:
+        for name in ("user_ids", "external_user_ids", "org_ids"):
+            # A string is a sequence of strings too, and would ask for each of its letters.
+            if isinstance(getattr(self, name), str):
+                _refuse(name, getattr(self, name), "a sequence of ids")
+        for name, value in self.params():
+            if not _is_unicode(value):
+                _refuse(name, value, "text that UTF-8 can hold")
+        if self.on_behalf_of is not None and not _is_header_value(self.on_behalf_of):
+            _refuse(
+                "on_behalf_of", self.on_behalf_of, "an id without control or surrounding characters"
+            )
 
     def params(self) -> list[tuple[str, str]]:
         """The query string's pairs; an array is its key repeated."""
@@ -145,6 +166,7 @@ _strict: Final = msgspec.json.Decoder(_StrictPage)
 _loose: Final = msgspec.json.Decoder(_LoosePage)
 _result: Final = msgspec.json.Decoder(Result)
 _encoder: Final = msgspec.json.Encoder(order="sorted")
+_TOO_DEEP: Final = "JSON that is nested too deeply for a page of usage buckets"
 _KNOWN: Final = frozenset(Result.__struct_fields__)
 
 
@@ -161,6 +183,8 @@ def decode_page(body: bytes) -> UsagePage:
         page = _strict.decode(body)
     except msgspec.ValidationError:
         return _decode_loosely(body)
+    except RecursionError:
+        raise ShapeError(_TOO_DEEP) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedBody(f"a body that is not whole JSON: {error}") from None
     return UsagePage(page.data, page.has_more, page.next_page)
@@ -183,13 +207,24 @@ def _decode_loosely(body: bytes) -> UsagePage:
                 extras.append(_encoder.encode(unknown).decode() if unknown else None)
             buckets.append(Bucket(loose.start_time, loose.end_time, results))
     except msgspec.ValidationError as error:
-        raise ShapeError(
-            f"GET {PATH} answered JSON that is not a page of usage buckets: {error}. "
-            "The API may have changed; compare with its current reference."
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ShapeError(f"JSON that is not a page of usage buckets ({error})") from None
+    except RecursionError:
+        raise ShapeError(_TOO_DEEP) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedBody(f"a body that is not whole JSON: {error}") from None
     return UsagePage(buckets, page.has_more, page.next_page, extras if any(extras) else None)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def _is_header_value(text: str) -> bool:
+    return bool(text) and _is_unicode(text) and not re.search(r"[\x00-\x1f\x7f]|^\s|\s\Z", text)
 
 
 def _refuse(name: str, value: object, expected: str) -> None:

@@ -1,0 +1,299 @@
+"""A wrong setting is one clear line, before any request; a secret is never part of it."""
+
+from __future__ import annotations
+
+import string
+import traceback
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from pipeline.api import Client
+from pipeline.settings import Settings, SettingsError, load_settings
+
+SECRET = "mka1-planted-Secret_0123456789"
+KEY_CHARS = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, and an environment without settings."""
+    for name in [*(str(f.validation_alias) for f in Settings.model_fields.values())]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def env_file(nowhere: Path) -> Callable[[bytes], None]:
+    """Write `.env`."""
+
+    def write(content: bytes) -> None:
+        (nowhere / ".env").write_bytes(content)
+
+    return write
+
+
+def refusal(**overrides: object) -> str:
+    """The message of the error that loading brings; checks that its chain holds no secret."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**overrides)
+    assert caught.value.__cause__ is None
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_all_has_a_default_but_the_key(nowhere: Path) -> None:
+    loaded = load_settings()
+    assert loaded.base_url == "https://apigw.mka1.com"
+    assert loaded.home == nowhere / "data"
+    assert loaded.lake == nowhere / "data" / "lake"
+    assert loaded.catalog == nowhere / "data" / "usage.duckdb"
+    assert loaded.dagster_home == nowhere / "data" / "dagster"
+    with pytest.raises(SettingsError, match=r"^MKA1_API_KEY is not set"):
+        loaded.key()
+
+
+def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "MKA1_BASE_URL": "http://localhost:8600/",
+        "MKA1_API_KEY": f" {SECRET} ",
+        "MKA1_API_KEY_ID": "key_web",
+        "MKA1_API_KEYS": f"key_web={SECRET},key_job=x",
+        "MKA1_USAGE_HOME": "/tmp/usage",
+        "MKA1_USAGE_FIRST_DAY": "2025-06-01",
+        "MKA1_USAGE_LOOKBACK_DAYS": "5",
+        "MKA1_USAGE_DAILY_LOOKBACK_DAYS": "60",
+        "MKA1_USAGE_CONCURRENCY": "8",
+        "MKA1_USAGE_REQUESTS_PER_SECOND": "2.5",
+        "MKA1_USAGE_RETRY_SECONDS": "30",
+        "MKA1_USAGE_REQUEST_TIMEOUT": "10",
+        "DAGSTER_HOME": "/tmp/dagster",
+    }
+    assert set(values) == {str(f.validation_alias) for f in Settings.model_fields.values()}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    loaded = load_settings()
+    assert loaded.base_url == "http://localhost:8600"
+    assert loaded.key().get_secret_value() == SECRET
+    assert loaded.api_key_id == "key_web"
+    assert {k: v.get_secret_value() for k, v in loaded.api_keys.items()} == {
+        "key_web": SECRET,
+        "key_job": "x",
+    }
+    assert (loaded.home, loaded.dagster_home) == (Path("/tmp/usage"), Path("/tmp/dagster"))
+    assert loaded.first_day == date(2025, 6, 1)
+    assert (loaded.lookback_days, loaded.daily_lookback_days) == (5, 60)
+    assert (loaded.concurrency, loaded.requests_per_second) == (8, 2.5)
+    assert (loaded.retry_seconds, loaded.request_timeout) == (30, 10)
+
+
+def test_variables_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(name.upper(), "7")
+    monkeypatch.setenv("HOME", "/tmp/someone")
+    monkeypatch.delenv("SET_DAGSTER_HOME", raising=False)
+    assert load_settings().home.name == "data"
+    assert load_settings().concurrency == 4
+    assert load_settings().base_url == "https://apigw.mka1.com"
+
+
+def test_empty_variables_are_not_set(
+    monkeypatch: pytest.MonkeyPatch, env_file: Callable[[bytes], None]
+) -> None:
+    for field in Settings.model_fields.values():
+        monkeypatch.setenv(str(field.validation_alias), "")
+    assert load_settings().api_key is None
+    env_file(b"MKA1_API_KEY=from-file\nMKA1_API_KEY_ID=\n")
+    assert load_settings().key().get_secret_value() == "from-file"
+    assert load_settings().api_key_id is None
+
+
+def test_the_environment_wins_over_the_file_and_an_override_over_both(
+    monkeypatch: pytest.MonkeyPatch, env_file: Callable[[bytes], None]
+) -> None:
+    env_file(b"MKA1_USAGE_CONCURRENCY=2\nMKA1_API_KEY_ID=file")
+    assert load_settings().concurrency == 2
+    monkeypatch.setenv("MKA1_USAGE_CONCURRENCY", "3")
+    assert (load_settings().concurrency, load_settings().api_key_id) == (3, "file")
+    assert load_settings(concurrency=5).concurrency == 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"MKA1_API_KEY=a#b=c",
+        b"MKA1_API_KEY=a#b=c\r\nMKA1_API_KEY_ID=x\r\n",
+        b"\xef\xbb\xbfMKA1_API_KEY=a#b=c\n",
+        b'MKA1_API_KEY="a#b=c"\n',
+        b"MKA1_API_KEY='a#b=c'   # the key\n",
+        b"MKA1_API_KEY=a#b=c # the key\n",
+        b"export MKA1_API_KEY = a#b=c\n",
+        b"# notes\n\n  MKA1_API_KEY=a#b=c\nOTHER=1\nnonsense here\n",
+    ],
+)
+def test_a_file_is_read_however_editors_write_it(
+    env_file: Callable[[bytes], None], content: bytes
+) -> None:
+    env_file(content)
+    assert load_settings().key().get_secret_value() == "a#b=c"
+
+
+@pytest.mark.parametrize("content", ["MKA1_API_KEY=x".encode("utf-16"), b"MKA1_API_KEY=\xff"])
+def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], content: bytes) -> None:
+    env_file(content)
+    assert refusal() == ".env is not UTF-8 text"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        (
+            "MKA1_BASE_URL",
+            [
+                "apigw.mka1.com",
+                "ftp://apigw.mka1.com",
+                "https://",
+                "https:///path",
+                "http://apigw.mka1.com",
+                "http://127.0.0.1.example.com",
+                "http://localhost.example.com",
+                f"https://user:{SECRET}@apigw.mka1.com",
+                f"https://{SECRET}@apigw.mka1.com",
+                f"https://apigw.mka1.com?key={SECRET}",
+                f"https://apigw.mka1.com/#{SECRET}",
+                "https://apigw.mka1.com?",
+                "https://apigw.mka1.com#",
+                "https://apigw.mka1.com\\@evil.example",
+                "https://api gw.mka1.com",
+                "https://api\tgw.mka1.com",
+                "https://apigw..mka1.com",
+                "https://apigw.mka1.com:https",
+                "https://apigw.mka1.com:99999",
+                "http://[::1",
+                "https://xn--/",
+            ],
+        ),
+        ("MKA1_API_KEY", [" ", "\t", f"Bearer {SECRET}", f"{SECRET}\n{SECRET}", f"{SECRET}é"]),
+        (
+            "MKA1_API_KEYS",
+            [
+                SECRET,
+                f"{SECRET}=",
+                f"{SECRET}==",
+                f"={SECRET}",
+                f"key_web={SECRET},{SECRET}",
+                f"key_web={SECRET},key_web={SECRET}",
+                f"{SECRET}=a,{SECRET}=b",
+                f"key_web={SECRET} {SECRET}",
+                f"key_web={SECRET}é",
+                f'{{"key_web": "{SECRET}"}}',
+            ],
+        ),
+        ("MKA1_USAGE_HOME", ["~nobody-of-this-name/usage"]),
+        ("DAGSTER_HOME", ["~nobody-of-this-name/dagster"]),
+        ("MKA1_USAGE_FIRST_DAY", ["today", "2024-02-30", "20240101", "0001-01-01", "1969-12-31"]),
+        ("MKA1_USAGE_LOOKBACK_DAYS", ["-1", "367", "3.5", "three"]),
+        ("MKA1_USAGE_DAILY_LOOKBACK_DAYS", ["-1", "367", "x"]),
+        ("MKA1_USAGE_CONCURRENCY", ["0", "65", "x"]),
+        ("MKA1_USAGE_REQUESTS_PER_SECOND", ["0", "-1", "10001", "nan", "inf"]),
+        ("MKA1_USAGE_RETRY_SECONDS", ["-1", "nan", "inf", "1e999", SECRET]),
+        ("MKA1_USAGE_REQUEST_TIMEOUT", ["0", "nan", "inf", SECRET]),
+    ],
+)
+def test_a_malformed_setting_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, values: list[str]
+) -> None:
+    for value in values:
+        monkeypatch.setenv(name, value)
+        message = refusal()
+        assert message.startswith(f"{name}: "), value
+
+
+@pytest.mark.parametrize("override", [{"base_url": "x"}, {"concurrency": 0}, {"api_key": " "}])
+def test_a_malformed_override_is_named_as_its_variable(override: dict[str, object]) -> None:
+    assert refusal(**override).startswith("MKA1_")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://apigw.mka1.com", "https://apigw.mka1.com"),
+        (" https://apigw.mka1.com// ", "https://apigw.mka1.com"),
+        ("HTTPS://ApiGW.mka1.com/v", "HTTPS://ApiGW.mka1.com/v"),
+        ("https://host.example:8443/a/b/", "https://host.example:8443/a/b"),
+        ("http://localhost:8600", "http://localhost:8600"),
+        ("http://LOCALHOST", "http://LOCALHOST"),
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("http://127.8.8.8", "http://127.8.8.8"),
+        ("http://[::1]:8600/", "http://[::1]:8600"),
+        ("http://[0:0:0:0:0:0:0:1]", "http://[0:0:0:0:0:0:0:1]"),
+        ("https://[2001:db8::1]", "https://[2001:db8::1]"),
+        ("https://bücher.example", "https://bücher.example"),
+    ],
+)
+def test_a_base_url_that_can_be_asked_is_taken(text: str, expected: str) -> None:
+    assert load_settings(base_url=text).base_url == expected
+
+
+@given(
+    st.text("htps:/.abc[]@?#\\%019 :é~", max_size=30).map("https://".__add__)
+    | st.text("htps:/.abc[]@?#\\%019 :é~", max_size=30)
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_base_url_is_taken_that_the_client_cannot_use(text: str) -> None:
+    try:
+        url = load_settings(base_url=text).base_url
+    except SettingsError:
+        return
+    assert repr(Client(url, SecretStr("k"))).startswith("Client('http")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a=1", {"a": "1"}),
+        (" a = 1 , b=2,, ", {"a": "1", "b": "2"}),
+        ("a=x=y==", {"a": "x=y=="}),
+        (",", {}),
+        ("  ", {}),
+        ("ключ=1", {"ключ": "1"}),
+    ],
+)
+def test_a_ring_of_keys_is_split_at_commas_and_at_the_first_equals_sign(
+    text: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MKA1_API_KEYS", text)
+    found = load_settings().api_keys
+    assert {name: secret.get_secret_value() for name, secret in found.items()} == expected
+
+
+@given(secret=st.text(KEY_CHARS, min_size=8))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_loaded_settings_never_show_a_secret(secret: str) -> None:
+    # Signs that settings themselves are written with may well be shown.
+    marked = string.ascii_letters + secret
+    loaded = load_settings(api_key=marked, api_keys={"key_web": marked})
+    shown = [repr(loaded), str(loaded), repr(loaded.key()), loaded.model_dump_json()]
+    shown += [str(loaded.model_dump()), str(vars(loaded)), f"{loaded.api_keys}"]
+    assert all(string.ascii_letters not in text for text in shown)
+    assert loaded.key().get_secret_value() == marked
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().concurrency = 1
+
+
+def test_the_home_folder_is_absolute_and_may_begin_with_a_tilde(
+    monkeypatch: pytest.MonkeyPatch, nowhere: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(nowhere / "me"))
+    assert load_settings(home="~/usage").home == nowhere / "me" / "usage"
+    assert load_settings(home="usage").home == nowhere / "usage"
