@@ -34,6 +34,8 @@ _MINUTES: Final = RENDERED_DAYS * 1440
 _USERS: Final = 1000
 _KEYS: Final = 5
 _ROWS_A_MINUTE: Final = (150, 250)
+_AT_HOME: Final = 0.95
+"""Share of a user's rows under one key, the user's own: an end user mostly uses one application."""
 _SEED: Final = 20240101
 _WIDTHS: Final = {"1m": 60, "1h": 3600, "1d": 86400}
 
@@ -63,6 +65,7 @@ def render() -> Canned:
     identify = random.Random(_SEED + 2).getrandbits
     user_ids = [f"user_{identify(64):016x}" for _ in range(_USERS)]
     key_ids = [f"key_{identify(64):016x}" for _ in range(_KEYS)]
+    home = {user: key_ids[number % _KEYS] for number, user in enumerate(user_ids)}
     results: list[bytes] = []
     totals: list[Totals] = []
     rows = 0
@@ -71,7 +74,7 @@ def render() -> Canned:
         created = [int(draw() * 4) for _ in users]
         added = [int(draw() * 40) for _ in users]
         operations = [int(draw() * 400) for _ in users]
-        keys = [key_ids[int(draw() * _KEYS)] for _ in users]
+        keys = [home[user] if draw() < _AT_HOME else key_ids[int(draw() * _KEYS)] for user in users]
         body = ",".join(map(row, created, added, operations, users, keys))
         results.append(f"[{body}]".encode())
         totals.append((sum(created), sum(added), sum(operations)))

@@ -1,0 +1,166 @@
+"""The README keeps its word: every command, query and snippet in it is run here.
+
+The exceptions are its two lines that install, which `.ci/run` takes from the README and runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+
+from pipeline import adhoc
+from pipeline.emulator import EmulatorServer, synthetic_world
+from pipeline.lake.catalog import build_catalog
+from pipeline.lake.store import Lake
+from pipeline.settings import Settings
+from pipeline.timeline import day_of, day_range, parse_time
+from tests.truth import load
+
+ROOT: Final = Path(__file__).parents[1]
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN: Final = Path(sys.executable).parent
+DAYS: Final = list(day_range(day_of(parse_time("2024-01-01")), day_of(parse_time("2024-01-07"))))
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS: Final = [line for block in blocks("bash") for line in block.splitlines()]
+INSTALLS: Final = [line for line in COMMANDS if " install " in line]
+SERVERS: Final = [
+    line for line in COMMANDS if line.startswith(("mka1-usage emulator", "dagster dev"))
+]
+RUNNABLE: Final = [line for line in COMMANDS if line not in {*INSTALLS, *SERVERS}]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like a clone, as far as the commands need one, with a week loaded into `data`."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copy(ROOT / "workspace.yaml", folder)
+    lake = Lake(folder / "data" / "lake")
+    with EmulatorServer(synthetic_world()) as server:
+        load(server, lake, DAYS)
+    build_catalog(lake, folder / "data" / "usage.duckdb")
+    (folder / "data" / "dagster").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(place: Path) -> Iterator[Mapping[str, str]]:
+    """An account at the emulator, and the virtual environment's commands first on the path."""
+    with EmulatorServer(synthetic_world()) as server:
+        yield {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MKA1")},
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "DAGSTER_HOME": str(place / "data" / "dagster"),
+            "MKA1_BASE_URL": server.base_url,
+            "MKA1_API_KEY": server.api_key,
+        }
+
+
+def test_the_two_lines_that_install_are_the_ones_that_ci_runs() -> None:
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    patterns = re.findall(r"readme_line '(.+?)'", ci)
+    assert len(INSTALLS) == len(patterns) == 2
+    for line, pattern in zip(INSTALLS, patterns, strict=True):
+        assert [each for each in COMMANDS if re.search(pattern, each)] == [line]
+
+
+@pytest.mark.parametrize("command", RUNNABLE)
+def test_a_command_does_what_it_should(
+    command: str, place: Path, environment: Mapping[str, str]
+) -> None:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert environment["MKA1_API_KEY"] not in done.stdout + done.stderr
+    if command.startswith("mka1-usage buckets"):
+        page = json.loads(done.stdout)
+        assert len(page["data"]) == 24
+        assert any(bucket["results"] for bucket in page["data"])
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_a_server_answers_until_it_is_stopped(
+    command: str, place: Path, environment: Mapping[str, str], unused_port: int
+) -> None:
+    port = f"--port {unused_port}"
+    moved = re.sub(r"--port \d+", port, command) if "--port" in command else f"{command} {port}"
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {moved}"],
+        cwd=place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        give_up = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
+        give_up.start()
+        try:
+            said: list[str] = []
+            for line in process.stdout:
+                said.append(line)
+                if re.search("serving .*on http", line, re.IGNORECASE):
+                    break
+            else:
+                pytest.fail("".join(said))
+            # It says so a moment before it listens; the transport tries to connect until it does.
+            with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=60) as client:
+                path = "server_info" if command.startswith("dagster") else ""
+                assert client.get(f"http://127.0.0.1:{unused_port}/{path}").status_code < 500
+        finally:
+            give_up.cancel()
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("query", blocks("sql"))
+def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path) -> None:
+    out = BytesIO()
+    data = place / "data"
+    adhoc.export(data / "usage.duckdb", data / "lake", query, "json", out)
+    assert json.loads(out.getvalue())
+
+
+def test_the_cookbook_has_ten_queries() -> None:
+    assert len(blocks("sql")) == 10
+
+
+@pytest.mark.parametrize("snippet", blocks("python"))
+def test_a_snippet_of_python_runs(snippet: str, place: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", snippet], cwd=place, capture_output=True, check=True
+    )
+    assert b"key_web" in done.stdout
+
+
+def test_every_setting_is_explained() -> None:
+    names = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    explained = set(re.findall(r"`((?:MKA1|DAGSTER)_[A-Z_]+)`", README))
+    assert names <= explained
+    assert {name for name in explained if name.startswith("MKA1")} <= names

@@ -1,0 +1,75 @@
+"""What the tests compare: what the lake holds, and what the emulator's own log says it should.
+
+Belongs here: reading both sides into plain Python. Nothing here computes a bucket.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from pydantic import SecretStr
+
+from pipeline.api import Client, Limits
+from pipeline.emulator import EmulatorServer, World
+from pipeline.lake.rollup import DayPublished
+from pipeline.lake.store import Lake
+from pipeline.loading import load_days
+from pipeline.timeline import Width, Window, day_window
+
+Row = tuple[int, str | None, str | None, int | None, int | None, int | None]
+"""Bucket start (Unix seconds), user, key, conversations, items, operations."""
+
+MEASURES = ("num_conversations_created", "num_items_added", "num_operations")
+
+FAST = Limits(requests_per_second=10_000, longest_wait=0.001)
+"""A client in a hurry: tests wait for nothing."""
+
+
+def load(
+    server: EmulatorServer, lake: Lake, days: Sequence[date], limits: Limits = FAST
+) -> list[DayPublished]:
+    """Load days from the emulator into the lake."""
+    return load_days(
+        lambda: Client(server.base_url, SecretStr(server.api_key), limits),
+        lake,
+        days,
+        now=server.world.clock,
+    )
+
+
+def published(lake: Lake, width: Width, days: Iterable[date] | None = None) -> list[Row]:
+    """The rows of a usage table, in the order in which they stand in their files."""
+    rows: list[Row] = []
+    for path in lake.files(f"usage_{width}", days):
+        for row in pq.read_table(path).to_pylist():
+            start = int(row["start_time"].timestamp())
+            rows.append((start, row["user_id"], row["api_key_id"], *(row[m] for m in MEASURES)))
+    return rows
+
+
+def reported(world: World, width: Width, days: Sequence[date]) -> list[Row]:
+    """What the emulator counts from its own log, by user and key, bucket by bucket."""
+    window = Window(day_window(min(days)).start, day_window(max(days)).end)
+    groups = ("user_id", "api_key_id")
+    return [
+        (
+            bucket["start_time"],
+            result["user_id"],
+            result["api_key_id"],
+            *(result[measure] for measure in MEASURES),
+        )
+        for bucket in world.usage(window.start, window.end, width, groups)
+        for result in bucket["results"]
+    ]
+
+
+def digests(root: Path) -> dict[str, str]:
+    """A hash of every file that a reader of the lake can see."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("day=*/*.parquet"))
+    }
