@@ -13,12 +13,17 @@ from typing import Final
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
 
+from pipeline.api import ApiError
+from pipeline.assets.usage import API_POOL
 from pipeline.lake import audit, engine
 from pipeline.lake.schemas import DATASETS, MEASURES, USAGE
+from pipeline.lake.store import ContractError
 from pipeline.partitions import days_of
 from pipeline.proof import Comparison, compare_days
 from pipeline.resources import Workspace
+from pipeline.settings import SettingsError
 from pipeline.timeline import closed_through, day_of, spans, trailing_days
 
 _SHOWN: Final = 20
@@ -53,17 +58,27 @@ def check_tables(
     with closing(engine.connect()) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
-            found = _find(con, key.name, {asset: files[asset]}, files)
+            found = _found(con, key.name, {asset: files[asset]}, files)
             yield dg.AssetCheckResult(
                 asset_key=asset,
                 check_name=key.name,
                 passed=not found,
                 metadata={
                     "days": _words(days),
-                    "files": len(files[asset]),
+                    "files": f"{len(files[asset]):,}",  # as text: Dagster would plot a number
                     **({"found": "\n".join(map(str, found[:_SHOWN]))} if found else {}),
                 },
             )
+
+
+def _found(
+    con: duckdb.DuckDBPyConnection, check: str, files: audit.Files, all_files: audit.Files
+) -> Sequence[object]:
+    try:
+        return _find(con, check, files, all_files)
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        # A file that can't be read fails the check, and leaves the others to be made.
+        return [f"can't be checked: {error}"]
 
 
 def _find(
@@ -84,6 +99,7 @@ def _find(
     asset="usage_1d",
     name="totals_equal_the_api",
     blocking=True,
+    pool=API_POOL,
     description=(
         "usage_1d sums to the API's own 1d answer. A difference in the trailing window is a "
         "warning, since the API may have counted more in the meantime; an older one is an error."
@@ -94,7 +110,14 @@ def check_against_api(
 ) -> dg.AssetCheckResult:
     """One cheap request for the days that are over, one more for the open day."""
     days = _days(context, workspace)
-    compared = compare_days(workspace.connect, workspace.lake, days)
+    try:
+        compared = compare_days(workspace.connect, workspace.lake, days)
+    except (ApiError, SettingsError) as error:
+        raise dg.Failure(str(error)) from error
+    except (ContractError, pa.ArrowException, duckdb.Error) as error:
+        return dg.AssetCheckResult(
+            passed=False, description=f"usage_1d can't be read as it was published: {error}"
+        )
     differing = [comparison for comparison in compared if not comparison.agrees]
     today = day_of(closed_through(workspace.now()))
     still_moving, _ = trailing_days(today, workspace.settings.lookback_days)

@@ -20,13 +20,14 @@ def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
     The first partition is the setting MKA1_USAGE_FIRST_DAY; no other setting is needed to load.
     """
     workspace = workspace or Workspace()
-    partitions = daily(workspace.settings.first_day)
     return dg.Definitions(
-        assets=[usage_assets(partitions)],
+        assets=[usage_assets(daily(workspace.settings.first_day))],
         asset_checks=[check_tables, check_against_api],
-        jobs=[usage_job(partitions)],
+        jobs=[usage_job()],
         schedules=usage_schedules(),
         resources={"workspace": workspace},
+        # Steps are few and short next to starting a process for each.
+        executor=dg.in_process_executor,
     )
 
 

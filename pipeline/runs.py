@@ -45,8 +45,11 @@ def run_days(settings: Settings, first: date, last: date, console: Console) -> O
         )
     evaluations = result.get_asset_check_evaluations()
     failed = [one for one in evaluations if not one.passed]
+    failures = tuple(_failures(result))
+    if not result.success and not failures:  # it never came to a step
+        failures = (f"the run failed; `dagster dev` shows run {result.run_id}",)
     return Outcome(
-        failures=tuple(_failures(result)),
+        failures=failures,
         warnings=tuple(_words(one) for one in failed if one.severity == dg.AssetCheckSeverity.WARN),
         checks=len(evaluations),
     )

@@ -9,7 +9,7 @@ move (MKA1_USAGE_LOOKBACK_DAYS, 3 by default), daily for a longer one
 """
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
@@ -28,13 +28,11 @@ if TYPE_CHECKING:  # what define_asset_job returns has no public name
 JOB: Final = "usage_job"
 
 
-def usage_job(partitions: dg.DailyPartitionsDefinition) -> "UnresolvedAssetJobDefinition":
+def usage_job() -> "UnresolvedAssetJobDefinition":
     """Load, roll up, publish and check a day or a range of days."""
     return dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.groups(GROUP),
-        partitions_def=partitions,
-        executor_def=dg.in_process_executor,
         description="Page the usage of UTC days into the lake, roll it up, publish it, check it.",
         tags=API_TAG,
     )
@@ -46,12 +44,14 @@ def usage_schedules() -> list[dg.ScheduleDefinition]:
         _trailing(
             name="hourly_trailing_window",
             cron="5 * * * *",
+            every=timedelta(hours=1),
             lookback=lambda settings: settings.lookback_days,
             description="Asks again for today and the days that the API may still restate.",
         ),
         _trailing(
             name="daily_long_window",
             cron="35 2 * * *",
+            every=timedelta(days=1),
             lookback=lambda settings: settings.daily_lookback_days,
             description="Asks again for a month, for what the API restated late.",
         ),
@@ -62,6 +62,7 @@ def _trailing(
     *,
     name: str,
     cron: str,
+    every: timedelta,
     lookback: Callable[[Settings], int],
     description: str,
 ) -> dg.ScheduleDefinition:
@@ -79,6 +80,8 @@ def _trailing(
         now = context.scheduled_execution_time.timestamp()
         # The minute before the tick: at midnight sharp, today has no closed minute yet.
         first, last = trailing_days(day_of(closed_through(now) - 1), lookback(settings))
+        # What was open at the tick before is asked for again, even where no day is looked back on.
+        first = min(first, day_of(int(now - every.total_seconds())))
         return _request(context, max(first, settings.first_day), last)
 
     return trailing

@@ -19,17 +19,24 @@ import dagster as dg
 
 from pipeline.assets.metadata import column_schema, day_metadata
 from pipeline.lake import engine
+from pipeline.lake.audit import AuditError
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.rollup import CASCADE, DayPublished, rebuild_day
 from pipeline.lake.schemas import DATASETS
+from pipeline.lake.store import ContractError
 from pipeline.loading import LoadError, Progress, load_days
 from pipeline.partitions import days_of
 from pipeline.resources import Workspace
-from pipeline.timeline import closed_through, day_window
+from pipeline.settings import SettingsError
+from pipeline.timeline import closed_through, day_of
 
 GROUP: Final = "usage"
 API_TAG: Final = {"mka1_usage/api": "usage"}
-"""On every run that asks the API: an instance can limit how many of them run at once."""
+"""On every run of the job: an instance can limit how many of them run at once."""
+
+API_POOL: Final = "mka1_usage_api"
+"""On every step that asks the API, so on runs without the job's tag too: those that are launched
+from an asset's page. An instance limits it under `concurrency: pools`."""
 
 _DEPENDS_ON: Final = {dataset.name: [source] for dataset, source in CASCADE}
 
@@ -53,20 +60,28 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
+        pool=API_POOL,
     )
     def load_usage(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
     ) -> Iterator[dg.MaterializeResult[None]]:
         selected = {key.to_user_string() for key in context.selected_asset_keys}
-        days = days_of(context.run.tags)
+        days = _asked(context, workspace)
         shown = _Shown(context, workspace, selected)
+        done: list[DayPublished] = []
         try:
             if "raw_usage" in selected:
-                _load(context, workspace, days, shown)
+                _load(context, workspace, days, done)
             else:
-                _rebuild(workspace, days, shown)
+                _rebuild(workspace, days, done)
+        except BaseException:  # an interrupt too: these days are published, so Dagster is told
+            for published in done:
+                shown.despite_failure(published)
+            raise
         finally:
             build_catalog(workspace.lake, workspace.settings.catalog)
+        for published in done:
+            shown.with_results(published)
         for name in DATASETS:
             if name in selected:
                 yield dg.MaterializeResult(asset_key=name)
@@ -74,8 +89,35 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
     return load_usage
 
 
+def _asked(context: dg.AssetExecutionContext, workspace: Workspace) -> list[date]:
+    """The run's days; Failure where there are none, or one that is no partition."""
+    days = days_of(context.run.tags)
+    first_day = workspace.settings.first_day
+    if not days:
+        raise dg.Failure(
+            "This run names no day: launch it with a partition or a range of partitions, such as "
+            f"{first_day}...{first_day}."
+        )
+    if days[0] < first_day:
+        raise dg.Failure(
+            f"{days[0]} is before the first partition, {first_day}: set MKA1_USAGE_FIRST_DAY to "
+            f"{days[0]} or earlier to load it."
+        )
+    begun_through = day_of(closed_through(workspace.now()) - 1)
+    if days[-1] > begun_through:
+        raise dg.Failure(
+            f"{days[-1]} has no closed minute yet: the last day that can be loaded now is "
+            f"{begun_through}."
+        )
+    return days
+
+
 class _Shown:
-    """Tells Dagster what became of a day, dataset by dataset, with the day's own metadata."""
+    """Tells Dagster what became of a day, dataset by dataset, with the day's own metadata.
+
+    A day is always published at every width. What a run did not select but changed all the same
+    is reported as well: no file in the lake is newer than Dagster knows.
+    """
 
     def __init__(
         self, context: dg.AssetExecutionContext, workspace: Workspace, selected: set[str]
@@ -86,57 +128,65 @@ class _Shown:
 
     def with_results(self, published: DayPublished) -> None:
         """Attach the day to the materializations that the step reports when it ends well."""
-        for name, partition, metadata in self._metadata(published):
-            self._context.add_asset_metadata(metadata, asset_key=name, partition_key=partition)
+        partition = published.day.isoformat()
+        for name, metadata in self._metadata(published):
+            if name in self._selected:
+                self._context.add_asset_metadata(metadata, asset_key=name, partition_key=partition)
+            else:
+                self._report(name, partition, metadata)
 
     def despite_failure(self, published: DayPublished) -> None:
         """Report the day at once: a step that fails reports none of its assets."""
-        for name, partition, metadata in self._metadata(published):
-            self._context.log_event(
-                dg.AssetMaterialization(name, metadata=metadata, partition=partition)
-            )
+        for name, metadata in self._metadata(published):
+            self._report(name, published.day.isoformat(), metadata)
+
+    def _report(self, name: str, partition: str, metadata: dict[str, dg.MetadataValue]) -> None:
+        self._context.log_event(
+            dg.AssetMaterialization(name, metadata=metadata, partition=partition)
+        )
 
     def _metadata(
         self, published: DayPublished
-    ) -> Iterator[tuple[str, str, dict[str, dg.MetadataValue]]]:
+    ) -> Iterator[tuple[str, dict[str, dg.MetadataValue]]]:
         with closing(engine.connect()) as con:
             per_dataset = day_metadata(con, self._lake, published)
         for name, metadata in per_dataset.items():
-            if name in self._selected:
-                yield name, published.day.isoformat(), metadata
+            if name in self._selected or name in published.changed:
+                yield name, metadata
 
 
 def _load(
-    context: dg.AssetExecutionContext, workspace: Workspace, days: list[date], shown: _Shown
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    days: list[date],
+    done: list[DayPublished],
 ) -> None:
-    through = closed_through(workspace.now())
-    begun = [day for day in days if day_window(day).start < through]
-    for day in sorted(set(days) - set(begun)):
-        context.log.warning(f"{day} has no closed minute yet: nothing to load")
+    """Load `days`; each is in `done` as soon as it is published."""
 
     def tell(progress: Progress) -> None:
-        workspace.on_progress(progress)
         if progress.published:
+            done.append(progress.published)
             rows = progress.published.rows
             context.log.info(
                 f"{progress.day} is published: {rows['raw_usage']:,} rows as served, "
                 f"{rows['usage_1m']:,} by minute, {rows['usage_1h']:,} by hour, "
                 f"{rows['usage_1d']:,} by day"
             )
+        workspace.on_progress(progress)
 
     try:
-        published = load_days(
-            workspace.connect, workspace.lake, begun, on_progress=tell, now=workspace.now
-        )
-    except LoadError as error:
-        for done in error.published:
-            shown.despite_failure(done)
+        load_days(workspace.connect, workspace.lake, days, on_progress=tell, now=workspace.now)
+    except (LoadError, SettingsError) as error:
         raise dg.Failure(str(error)) from error
-    for done in published:
-        shown.with_results(done)
 
 
-def _rebuild(workspace: Workspace, days: list[date], shown: _Shown) -> None:
-    with closing(engine.connect()) as con:
-        for day in days:
-            shown.with_results(rebuild_day(con, workspace.lake, day))
+def _rebuild(workspace: Workspace, days: list[date], done: list[DayPublished]) -> None:
+    """Roll `days` up again from what has landed; each is in `done` once it is published."""
+    try:
+        with closing(engine.connect()) as con:
+            for day in days:
+                done.append(rebuild_day(con, workspace.lake, day))
+    except (AuditError, ContractError, OSError) as error:
+        raise dg.Failure(
+            f"{error}\n{len(done)} of {len(days)} days are rolled up again and kept."
+        ) from error
