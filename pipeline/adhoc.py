@@ -2,46 +2,60 @@
 
 Belongs here: opening the catalog so that a query can read the lake and nothing else, and writing
 a result in a format. Does not belong here: queries of the project's own (`sql/`).
+
+A query is run as a subquery, `FROM (query)`. That is what makes it read-only: DuckDB takes no
+statement but a query there, and refuses one whose WITH clause writes (`WITH x AS (COPY …)`).
 """
 
 from __future__ import annotations
 
+import glob
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Final, Literal, TypeVar
 
 import duckdb
 
 from pipeline.lake.engine import literal
 
+T = TypeVar("T")
 Format = Literal["csv", "json", "parquet"]
 
-_OPTIONS: dict[Format, str] = {
+_OPTIONS: Final[dict[Format, str]] = {
     "csv": "FORMAT csv, HEADER true",
     "json": "FORMAT json, ARRAY true",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
+# PIVOT without a list of values is several statements to DuckDB, and still a query.
+_QUERIES: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)
+_WIDE: Final = {"HUGEINT", "UHUGEINT"}
 
 
 class QueryError(Exception):
-    """The query is not one that can be run; the message is DuckDB's own."""
+    """The query is not one that can be run; the message is for the person who wrote it."""
 
 
 @contextmanager
 def opened(catalog: Path, lake: Path, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the catalog that can read the lake and write to `scratch`, nothing else."""
+    """A connection to the catalog that can reach the lake and `scratch`, no other file."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "temp_directory": str(scratch),
     }
-    with duckdb.connect(str(catalog), read_only=True, config=config) as con:
-        folders = ", ".join(literal(str(folder.absolute())) for folder in (lake, scratch))
+    with _complaints():
+        con = duckdb.connect(str(catalog), read_only=True, config=config)
+    with con:
+        # The catalog names the lake as a pattern, which DuckDB holds against the list as it is.
+        folders = {str(lake.absolute()), glob.escape(str(lake.absolute())), str(scratch)}
         con.execute("SET TimeZone = 'UTC'")
-        con.execute(f"SET allowed_directories = [{folders}]")
+        con.execute(f"SET allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
         yield con
@@ -49,39 +63,86 @@ def opened(catalog: Path, lake: Path, scratch: Path) -> Iterator[duckdb.DuckDBPy
 
 def show(catalog: Path, lake: Path, query: str, width: int) -> None:
     """Print the query's result as a table of text, at most `width` characters wide."""
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        opened(catalog, lake, Path(scratch)) as con,
-        _complaints(),
-    ):
-        relation = con.sql(_single(con, query))
-        if relation is None:
-            raise QueryError("the statement has no result: only queries can be asked here")
-        relation.show(max_width=width)
+    with tempfile.TemporaryDirectory() as folder, opened(catalog, lake, Path(folder)) as con:
+        asked = _subquery(con, query)
+        with _complaints():
+            _interruptibly(con, lambda: con.sql(asked).show(max_width=width))
 
 
 def export(catalog: Path, lake: Path, query: str, form: Format, out: BinaryIO) -> None:
-    """Write the query's result to `out`, whole or not at all."""
+    """Write the query's result to `out`, whole or not at all.
+
+    Sums of counts, 128 bits wide in DuckDB, are 64-bit integers in Parquet, as in the data
+    contract: it has no wider ones, and DuckDB would round them. QueryError if one does not fit.
+    """
     with tempfile.TemporaryDirectory() as folder, opened(catalog, lake, Path(folder)) as con:
+        asked = _subquery(con, query)
         path = Path(folder) / "result"
         with _complaints():
-            # The line end keeps a trailing comment of the query from swallowing the bracket.
-            con.execute(
-                f"COPY ({_single(con, query)}\n) TO {literal(str(path))} ({_OPTIONS[form]})"
-            )
+            if form == "parquet":
+                asked = _narrowed(con.sql(asked), asked)
+            copy = f"COPY ({asked}) TO {literal(str(path))} ({_OPTIONS[form]})"
+            _interruptibly(con, lambda: con.execute(copy))
         with path.open("rb") as result:
             shutil.copyfileobj(result, out)
 
 
-def _single(con: duckdb.DuckDBPyConnection, query: str) -> str:
-    """The one statement in `query`, without the semicolon and comments that may follow it."""
-    statements = con.extract_statements(query)
+def _subquery(con: duckdb.DuckDBPyConnection, query: str) -> str:
+    """The one query in `query` as a subquery; QueryError where it is anything else."""
+    try:
+        encoded = query.encode()
+    except UnicodeEncodeError:
+        raise QueryError("the query is not UTF-8 text") from None
+    with _complaints():
+        statements = con.extract_statements(query)
     if len(statements) != 1:
         raise QueryError(f"one query is wanted, {len(statements)} were given")
-    encoded = query.encode()  # the tokenizer counts bytes
+    if statements[0].type not in _QUERIES:
+        raise QueryError(
+            f"{statements[0].type.name} is not a query: the tables can be read (SELECT, FROM, "
+            "DESCRIBE, SUMMARIZE, SHOW), not changed"
+        )
     words = [at for at, kind in duckdb.tokenize(query) if kind != duckdb.token_type.comment]
-    last = words[-1]
-    return encoded[:last].decode() if encoded[last : last + 1] == b";" else query
+    last = words[-1]  # in bytes: the tokenizer counts those
+    single = encoded[:last].decode() if encoded[last : last + 1] == b";" else query
+    # The line end keeps a trailing comment of the query from swallowing the bracket.
+    return f"FROM ({single}\n)"
+
+
+def _narrowed(relation: duckdb.DuckDBPyRelation, asked: str) -> str:
+    """`asked` with its 128-bit integers cast to 64 bits."""
+    casts = [
+        f"CAST({_name(column)} AS BIGINT) AS {_name(column)}"
+        for column, kind in zip(relation.columns, relation.types, strict=True)
+        if str(kind) in _WIDE
+    ]
+    return f"SELECT * REPLACE ({', '.join(casts)}) {asked}" if casts else asked
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _interruptibly(con: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """Do `work` in a thread, so that Ctrl-C is noticed in this one: DuckDB itself does not.
+
+    KeyboardInterrupt is raised once the query has ended, never while it is under way.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()  # where Ctrl-C does not come
+    asked_to_stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: asked_to_stop.set())
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            pending = thread.submit(work)
+            while wait([pending], timeout=0.1).not_done:
+                if asked_to_stop.is_set():
+                    con.interrupt()  # forgotten if it comes before the query: so again and again
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked_to_stop.is_set():
+        raise KeyboardInterrupt
+    return pending.result()
 
 
 @contextmanager

@@ -1,27 +1,50 @@
 """`mka1-usage`: arguments in, exit codes out.
 
-Belongs here: reading arguments and settings, and turning errors into one line and an exit code: 0
-done, 1 the run failed, 2 bad arguments or settings. Data goes to stdout, everything else to stderr.
-Does not belong here: work. Heavy modules are imported by the commands that need them.
+Belongs here: reading arguments and settings, and calling what does the work. Data goes to stdout,
+everything else to stderr. Exit codes: 0 done, 1 the run failed, 2 bad arguments or settings, 130
+interrupted. Does not belong here: work, or how messages look (`pipeline.terminal`). Heavy modules
+are imported by the commands that need them.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
 import typer
 from rich.console import Console
 
-from pipeline.settings import Settings, SettingsError, load_settings
-from pipeline.timeline import closed_through, day_of, iso, parse_time, trailing_days
+from pipeline.settings import Settings, load_settings
+from pipeline.terminal import (
+    FAILED,
+    INTERRUPTED,
+    MISUSED,
+    exit_codes,
+    fail,
+    in_words,
+    say,
+    short,
+)
+from pipeline.timeline import (
+    WIDTHS,
+    Width,
+    closed_through,
+    day_of,
+    day_window,
+    iso,
+    parse_time,
+    trailing_days,
+)
+
+if TYPE_CHECKING:
+    from pipeline.runs import Outcome
 
 app: Final = typer.Typer(
     name="mka1-usage",
@@ -31,35 +54,11 @@ app: Final = typer.Typer(
     rich_markup_mode=None,
 )
 
-FAILED: Final = 1
-MISUSED: Final = 2
-
 _TIME: Final = "ISO date, ISO time (UTC unless it says otherwise) or Unix seconds"
 
 
-class _Width(StrEnum):
-    MINUTE = "1m"
-    HOUR = "1h"
-    DAY = "1d"
-
-
-class _GroupBy(StrEnum):
-    USER = "user_id"
-    KEY = "api_key_id"
-
-
-class _Format(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
-
-
-_FORMATS: Final[dict[_Format, Literal["csv", "json", "parquet"]]] = {
-    _Format.CSV: "csv",
-    _Format.JSON: "json",
-    _Format.PARQUET: "parquet",
-}
+_GroupBy = Literal["user_id", "api_key_id"]
+_Format = Literal["table", "csv", "json", "parquet"]
 
 
 def _time(text: str) -> int:
@@ -69,61 +68,99 @@ def _time(text: str) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
+def _one_of(*choices: str) -> Any:
+    """An option that takes one of `choices`, for typer: it says so in help and in complaints."""
+
+    def chosen(text: str) -> str:
+        if text not in choices:
+            raise typer.BadParameter(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return {"parser": chosen, "metavar": "|".join(choices)}
+
+
 _Start = Annotated[int, typer.Option("--start", parser=_time, metavar="TIME", help=_TIME)]
 _OptionalTime = Annotated[int | None, typer.Option(parser=_time, metavar="TIME", help=_TIME)]
 
 
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a character of some id gets it escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
 
 
-@app.command()
+@app.command(short_help="Try it without an account, on a made-up week.")
 def demo() -> None:
-    """Try it without an account: load a made-up week from the embedded emulator, look at it."""
-    from pipeline.demo import run_demo
+    """Try it without an account: load a made-up week from the embedded emulator, look at it.
 
-    with _exit_codes():
-        succeeded = run_demo(Console(stderr=True), Console())
-    if not succeeded:
-        raise typer.Exit(FAILED)
+    Everything is kept below the home folder, in `demo`.
+    """
+    with exit_codes():
+        say("loading a made-up week of a small LLM platform, served by the embedded emulator")
+        from pipeline.demo import run_demo
+
+        _report(_interruptibly(lambda: run_demo(Console(stderr=True), Console())))
 
 
-@app.command()
+@app.command(short_help="Load, publish and check UTC days.")
 def run(start: _OptionalTime = None, end: _OptionalTime = None) -> None:
     """Load, publish and check the UTC days of [start, end).
 
     A time inside a day means the whole day. Without --start: the trailing window
     (MKA1_USAGE_LOOKBACK_DAYS). Without --end: through today, up to the last closed minute.
     """
-    with _exit_codes():
+    with exit_codes():
         settings = load_settings()
         settings.key()
         first, last = _days(settings, start, end, time.time())
+        say(f"loading {first} to {last} from {settings.base_url}")
         from pipeline.runs import run_days
-        from pipeline.terminal import short
 
-        outcome = run_days(settings, first, last, Console(stderr=True))
+        outcome = _interruptibly(lambda: run_days(settings, first, last, Console(stderr=True)))
+        _report(outcome)
+        say(
+            f"done: {outcome.checks} checks ran, {len(outcome.warnings)} warned; the tables are in "
+            f"{short(settings.catalog)}, for `mka1-usage sql` or any DuckDB client"
+        )
+
+
+def _interruptibly(work: Callable[[], Outcome]) -> Outcome:
+    try:
+        return work()
+    except KeyboardInterrupt:
+        say("interrupted: the days published so far are kept; run the same again to go on")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _report(outcome: Outcome) -> None:
+    """Say what went wrong in a run; typer.Exit if it failed."""
     for warning in outcome.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     for failure in outcome.failures:
-        _say(f"error: {failure}")
+        say(f"error: {failure}")
     if outcome.failures:
         raise typer.Exit(FAILED)
-    _say(f"done: {outcome.checks} checks passed; query it with `duckdb {short(settings.catalog)}`")
 
 
 def _days(settings: Settings, start: int | None, end: int | None, now: float) -> tuple[date, date]:
     """First and last day of a run; typer.BadParameter where the window can't be loaded."""
-    through = closed_through(now) - 1
-    today = day_of(through)
-    first = trailing_days(today, settings.lookback_days)[0] if start is None else day_of(start)
-    first = max(first, settings.first_day) if start is None else first
-    last = today if end is None else day_of(end - 1)
-    if last < first:
+    today = day_of(closed_through(now) - 1)
+    if start is None:
+        first = max(trailing_days(today, settings.lookback_days)[0], settings.first_day)
+        start = day_window(first).start
+        whence = f"the trailing window starts on {first}: give --start"
+    else:
+        first = day_of(start)
+        whence = f"--start is {iso(start)}"
+    if first > today:
         raise typer.BadParameter(
-            f"the window is empty: it starts on {first} and ends before {last + timedelta(days=1)}"
+            f"{first} has not begun: the last day that can be loaded is today, {today}"
         )
+    if end is not None and end <= start:
+        raise typer.BadParameter(f"the window is empty: --end is {iso(end)}, {whence}")
+    last = today if end is None else day_of(end - 1)
     if last > today:
         raise typer.BadParameter(
             f"--end lies in the future: the last day that can be loaded is today, {today}, "
@@ -137,19 +174,24 @@ def _days(settings: Settings, start: int | None, end: int | None, now: float) ->
     return first, last
 
 
-@app.command()
+@app.command(short_help="Print usage buckets as the API would.")
 def buckets(
     start: _Start,
     end: _OptionalTime = None,
-    width: Annotated[_Width, typer.Option(help="Width of a bucket.")] = _Width.DAY,
+    width: Annotated[Width, typer.Option(help="Width of a bucket.", **_one_of(*WIDTHS))] = "1d",
     group_by: Annotated[
-        list[_GroupBy] | None, typer.Option(help="Group by it; may be given twice.")
+        list[str] | None,
+        typer.Option(help="Group by it; may be given twice.", **_one_of("user_id", "api_key_id")),
     ] = None,
     user_id: Annotated[
-        list[str] | None, typer.Option(help="Count this user only; may be repeated.")
+        list[str] | None, typer.Option(metavar="ID", help="Count this user only; may be repeated.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Buckets a page, 1 to 1440.")] = 1440,
-    page: Annotated[str | None, typer.Option(help="next_page of the page before.")] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="Most buckets on a page, 1 to 1440.")
+    ] = 1440,
+    page: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="next_page of the page before.")
+    ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Count days that are not loaded as empty.")
     ] = False,
@@ -158,71 +200,87 @@ def buckets(
 
     Without --end: through the last minute that is loaded.
     """
+    if end is not None and end <= start:
+        raise typer.BadParameter(
+            f"the window is empty: --start is {iso(start)}, --end is {iso(end)}"
+        )
     from pipeline.api.usage import UsageQuery
     from pipeline.lake.store import Lake
     from pipeline.pages import NotLoadedError, answer
 
-    with _exit_codes():
+    with exit_codes():
         settings = load_settings()
         try:
             query = UsageQuery(
                 start_time=start,
                 end_time=end,
-                bucket_width=width.value,
+                bucket_width=width,
                 limit=limit,
                 page=page,
                 user_ids=user_id or (),
-                group_by=[field.value for field in group_by or ()],
+                group_by=cast("list[_GroupBy]", group_by or []),
             )
             answered = answer(Lake(settings.lake), query, partial=partial)
         except NotLoadedError as error:
-            _fail(str(error), FAILED)
+            fail(str(error), FAILED)
         except ValueError as error:
-            _fail(str(error), MISUSED)
-    if answered.complete_through is not None:
-        _say(f"note: complete through {iso(answered.complete_through)} only")
-    indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(json.dumps(answered.page, ensure_ascii=False, indent=indent) + "\n")
+            fail(str(error), MISUSED)
+        if answered.complete_through is not None:
+            say(f"note: complete through {iso(answered.complete_through)} only")
+        indent = 2 if sys.stdout.isatty() else None
+        text = json.dumps(answered.page, ensure_ascii=False, indent=indent)
+        sys.stdout.buffer.write(f"{text}\n".encode())  # JSON is UTF-8, whatever the locale is
 
 
-@app.command()
+@app.command(short_help="Query the published tables.")
 def sql(
-    query: Annotated[str, typer.Argument(help="A query, for example: from usage_1d limit 5")],
-    form: Annotated[_Format, typer.Option("--format", help="How to print it.")] = _Format.TABLE,
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="For example: from usage_1d limit 5")
+    ],
+    form: Annotated[
+        _Format,
+        typer.Option(
+            "--format", help="How to print it.", **_one_of("table", "csv", "json", "parquet")
+        ),
+    ] = "table",
 ) -> None:
-    """Query the published tables: raw_usage, usage_1m, usage_1h, usage_1d."""
+    """Query the published tables, read-only: raw_usage, usage_1m, usage_1h, usage_1d."""
+    if form == "parquet" and sys.stdout.isatty():
+        raise typer.BadParameter("Parquet is no text for a terminal: add `> result.parquet`")
     from pipeline import adhoc
-    from pipeline.terminal import short
 
-    with _exit_codes():
+    with exit_codes():
         settings = load_settings()
         if not settings.catalog.exists():
-            _fail(
+            fail(
                 f"there is no {short(settings.catalog)} yet: load days with `mka1-usage run`, or "
                 "set MKA1_USAGE_HOME to the folder that has it",
                 FAILED,
             )
         try:
-            if form is _Format.TABLE:
+            if form == "table":
                 width = Console().width if sys.stdout.isatty() else 240
                 adhoc.show(settings.catalog, settings.lake, query, width)
             else:
-                adhoc.export(
-                    settings.catalog, settings.lake, query, _FORMATS[form], sys.stdout.buffer
-                )
+                adhoc.export(settings.catalog, settings.lake, query, form, sys.stdout.buffer)
         except adhoc.QueryError as error:
-            _fail(str(error), MISUSED)
+            fail(str(error), MISUSED)
 
 
-@app.command()
+@app.command(short_help="Serve a stand-in for the MKA1 API.")
 def emulator(
-    port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 8787,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65_535, metavar="PORT", help="On loopback; 0 takes a free one."),
+    ] = 8787,
     trace: Annotated[
-        Path | None, typer.Option(help="Replay this trace of real traffic instead.")
+        Path | None, typer.Option(metavar="FILE", help="Replay this trace of real traffic instead.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same traffic.")] = 0,
-    days: Annotated[int, typer.Option(min=1, max=3660, help="Days of traffic.")] = 7,
-    users: Annotated[int, typer.Option(min=1, max=100_000, help="Number of users.")] = 50,
+    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same traffic.")] = 0,
+    days: Annotated[int, typer.Option(min=1, max=3660, metavar="N", help="Days of traffic.")] = 7,
+    users: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="N", help="Number of users.")
+    ] = 50,
     start: Annotated[
         int | None,
         typer.Option(parser=_time, metavar="TIME", help="First day; 2024-01-01 by default."),
@@ -239,37 +297,21 @@ def emulator(
             else trace_world(trace, start=first)
         )
         server = EmulatorServer(world, port=port)
-        server.run(lambda url: _announce(url, server.api_key, server.api_keys))
-    except (ValueError, OSError) as error:
-        _fail(str(error), MISUSED)
+        last = max((event.second for event in world.events()), default=first)
+        example = f"--start {day_of(first)} --end {day_of(last) + timedelta(days=1)}"
+        with suppress(KeyboardInterrupt):  # which is how one is told to stop
+            server.run(lambda url: _announce(url, server.api_key, server.api_keys, example))
+    except ValueError as error:
+        fail(str(error), MISUSED)
+    except OSError as error:
+        fail(in_words(error), MISUSED)
 
 
-def _announce(url: str, api_key: str, api_keys: dict[str, str]) -> None:
+def _announce(url: str, api_key: str, api_keys: dict[str, str], example: str) -> None:
     ring = ",".join(f"{key_id}={secret}" for key_id, secret in api_keys.items())
-    _say(
+    say(
         f"serving on {url} until Ctrl-C; in another terminal:\n"
-        f"  export MKA1_BASE_URL={url} MKA1_API_KEY={api_key} MKA1_API_KEYS={ring}\n"
-        "  mka1-usage run --start 2024-01-01 --end 2024-01-08"
+        f"  export MKA1_BASE_URL={url} MKA1_API_KEY={api_key}\n"
+        f"  export MKA1_API_KEYS={ring}\n"
+        f"  mka1-usage run {example}"
     )
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Turn the project's errors into one line and an exit code."""
-    from pipeline.api.errors import ApiError
-
-    try:
-        yield
-    except SettingsError as error:
-        _fail(str(error), MISUSED)
-    except (ApiError, OSError) as error:
-        _fail(str(error), FAILED)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    _say(f"error: {message}")
-    raise typer.Exit(code)
-
-
-def _say(message: str) -> None:
-    print(f"mka1-usage: {message}", file=sys.stderr, flush=True)

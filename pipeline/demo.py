@@ -6,8 +6,12 @@ has a home folder of its own, `<home>/demo`, so that made-up usage never mixes w
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from datetime import date
+from pathlib import Path
+from shlex import quote
+from shutil import which
 from typing import Final
 
 import duckdb
@@ -15,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.emulator import EmulatorServer, synthetic_world
-from pipeline.runs import run_days
+from pipeline.runs import Outcome, run_days
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import short
 
@@ -36,11 +40,10 @@ _TOP_USERS: Final = """
 """
 
 
-def run_demo(progress: Console, out: Console) -> bool:
-    """Load the week, print what came of it to `out`; returns whether all went well."""
+def run_demo(progress: Console, out: Console) -> Outcome:
+    """Load the week and, if all went well, print what came of it to `out`."""
     home = load_settings().home / "demo"
     with EmulatorServer(synthetic_world()) as server:
-        progress.print("A made-up week of a small LLM platform, served by the embedded emulator.")
         settings = load_settings(
             base_url=server.base_url,
             api_key=server.api_key,
@@ -51,10 +54,8 @@ def run_demo(progress: Console, out: Console) -> bool:
         )
         outcome = run_days(settings, FIRST, LAST, progress)
         requests = len(server.requests)
-    for failure in (*outcome.failures, *outcome.warnings):
-        progress.print(f"error: {failure}", markup=False)
-    if outcome.failures or outcome.warnings:
-        return False
+    if outcome.failures:
+        return outcome
     out.print()
     with closing(duckdb.connect(str(settings.catalog), read_only=True)) as con:
         con.execute("SET TimeZone = 'UTC'")
@@ -63,10 +64,10 @@ def run_demo(progress: Console, out: Console) -> bool:
     out.print(
         f"{requests} requests, {outcome.checks} checks passed, among them that every day sums to "
         "the API's own total.\n",
-        soft_wrap=True,
+        highlight=False,
     )
     out.print(_what_next(settings), markup=False, highlight=False, soft_wrap=True)
-    return True
+    return outcome
 
 
 def _print(out: Console, con: duckdb.DuckDBPyConnection, title: str, query: str) -> None:
@@ -81,14 +82,17 @@ def _print(out: Console, con: duckdb.DuckDBPyConnection, title: str, query: str)
 
 
 def _what_next(settings: Settings) -> str:
-    home = short(settings.home)
+    home, catalog = quote(short(settings.home)), quote(short(settings.catalog))
+    # The commands as they can be typed here, whether the environment is activated or not.
+    here = "" if which("mka1-usage") else f"{quote(short(Path(sys.executable).parent))}/"
     return f"""\
 What to try next:
   export MKA1_USAGE_HOME={home}
-  mka1-usage sql "select * from usage_1h order by num_operations desc limit 10"
-  mka1-usage buckets --width 1d --start {FIRST} --end {FIRST.replace(day=3)} --group-by api_key_id
-  duckdb {short(settings.catalog)}
-  DAGSTER_HOME={settings.dagster_home} dagster dev -w workspace.yaml
+  {here}mka1-usage sql "select * from usage_1h order by num_operations desc limit 10"
+  {here}mka1-usage buckets --start {FIRST} --end {LAST} --group-by api_key_id
+  duckdb {catalog}
+  DAGSTER_HOME={quote(str(settings.dagster_home))} {here}dagster dev -m pipeline.definitions
 
-With an account of your own: unset MKA1_USAGE_HOME, set MKA1_API_KEY, then
-  mka1-usage run"""
+With an account of your own:
+  unset MKA1_USAGE_HOME; export MKA1_API_KEY=...
+  {here}mka1-usage run"""

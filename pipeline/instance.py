@@ -13,6 +13,11 @@ _DAGSTER_YAML: Final = """\
 # Written once by mka1-usage; yours to change. Reference: Dagster's "dagster.yaml" page.
 telemetry:
   enabled: false
+compute_logs:
+  # What a step says is in the event log. Copying its stdout and stderr to files too would take
+  # the terminal away from the progress bar, and start two more processes for each step.
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 concurrency:
   runs:
     # Runs that read the API take turns: they share its quota. Others may run beside them.
@@ -24,9 +29,20 @@ concurrency:
 
 
 def prepare(dagster_home: Path) -> None:
-    """Make the folder and its `dagster.yaml` where there are none, and point Dagster at it."""
-    dagster_home.mkdir(parents=True, exist_ok=True)
+    """Make the folder and its `dagster.yaml` where there are none, and point Dagster at it.
+
+    Raises OSError, with what to set, where the folder can't be made or written.
+    """
     config = dagster_home / "dagster.yaml"
-    if not config.exists():
-        config.write_text(_DAGSTER_YAML, encoding="utf-8")
+    try:
+        dagster_home.mkdir(parents=True, exist_ok=True)
+        if not config.exists():
+            config.write_text(_DAGSTER_YAML, encoding="utf-8")
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: set MKA1_USAGE_HOME (or DAGSTER_HOME) to a folder that can be "
+            "written to",
+            str(dagster_home),
+        ) from error
     os.environ["DAGSTER_HOME"] = str(dagster_home)

@@ -12,7 +12,6 @@ that the lake does not have is refused, unless the caller says that it may be pa
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Sequence
 from contextlib import closing
@@ -30,6 +29,8 @@ from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Window, day_window, iso, spans
 
 RESULT: Final = "organization.usage.conversations.result"
+_SEAL: Final = 6
+"""Bytes of a cursor's checksum."""
 _ANSWERABLE: Final = frozenset({"user_id", "api_key_id"})
 
 
@@ -41,7 +42,7 @@ class NotLoadedError(LookupError):
     """The window has days that the lake does not have."""
 
 
-class Cursor(msgspec.Struct, frozen=True):
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """Where the next page starts, and which query it belongs to. Times are Unix seconds."""
 
     query: str
@@ -49,19 +50,24 @@ class Cursor(msgspec.Struct, frozen=True):
     end: int
 
     def encode(self) -> str:
-        """The opaque text."""
-        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
+        """The opaque text: the cursor behind a checksum, so that a changed one is noticed."""
+        payload = msgspec.json.encode(self)
+        seal = hashlib.sha256(payload).digest()[:_SEAL]
+        return base64.urlsafe_b64encode(seal + payload).decode().rstrip("=")
 
     @staticmethod
     def decode(text: str, query: UsageQuery) -> Cursor:
         """The cursor in `text`, if it is one of `query`'s; CursorError otherwise."""
+        refusal = CursorError(
+            f"page {text!r} is not a cursor: pass the next_page of the page before, unchanged"
+        )
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            cursor = msgspec.json.decode(raw, type=Cursor)
-        except (binascii.Error, msgspec.DecodeError, ValueError):
-            raise CursorError(
-                f"page {text!r} is not a cursor: pass the next_page of the page before, unchanged"
-            ) from None
+            cursor = msgspec.json.decode(raw[_SEAL:], type=Cursor)
+        except ValueError:  # of base64, UTF-8 and JSON alike
+            raise refusal from None
+        if cursor.encode() != text:
+            raise refusal
         if cursor.query != _digest(query):
             raise CursorError(
                 "page is a cursor of another query: a cursor goes on only with the window, width, "
@@ -156,11 +162,12 @@ def _complete_through(lake: Lake, window: Window, *, partial: bool) -> int | Non
 
 def _missing(days: Sequence[date]) -> str:
     first, last = spans(days)[0]
+    end = min(last, date.max - timedelta(days=1)) + timedelta(days=1)
     words = f"{first}" if first == last else f"{first} to {last}"
     more = f" (and {len(days) - (last - first).days - 1} more)" if len(spans(days)) > 1 else ""
     return (
         f"not loaded: {words}{more}. Load with "
-        f"`mka1-usage run --start {first} --end {last + timedelta(days=1)}`, "
+        f"`mka1-usage run --start {first} --end {end}`, "
         "or count what is not loaded as empty with --partial"
     )
 

@@ -1,21 +1,64 @@
-"""What a person at a terminal sees while days are being loaded.
+"""What a person at a terminal sees: messages, exit codes, and progress while days are loaded.
 
-Belongs here: a progress bar on a terminal, plain log lines elsewhere, paths as one would type them.
-Does not belong here: results, which go to stdout from the commands themselves.
+Belongs here: one-line messages on stderr, errors as exit codes, a progress bar on a terminal and
+plain log lines elsewhere, paths as one would type them. Does not belong here: results, which go to
+stdout from the commands themselves.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pipeline.loading import Progress as Loading
+from pipeline.settings import SettingsError
+
+if TYPE_CHECKING:  # commands that load nothing need not wait for what loading needs
+    from pipeline.loading import Progress as Loading
+
+FAILED: Final = 1
+MISUSED: Final = 2
+INTERRUPTED: Final = 130
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn errors into one line and an exit code; a reader that has gone away ends it quietly."""
+    try:
+        yield
+        sys.stdout.flush()
+    except SettingsError as error:
+        fail(str(error), MISUSED)
+    except BrokenPipeError:
+        # `| head` has what it wanted. Without this, Python would complain again at its own exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        fail(in_words(error), FAILED)
+
+
+def in_words(error: OSError) -> str:
+    """The error without its number: `/data/lake: Permission denied`."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say what went wrong and end with that exit code."""
+    say(f"error: {message}")
+    raise typer.Exit(code)
+
+
+def say(message: str) -> None:
+    """Write a message to stderr, under the command's name."""
+    print(f"mka1-usage: {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -47,9 +90,9 @@ def showing(console: Console, first: date, last: date) -> Iterator[Callable[[Loa
 def _line(loading: Loading) -> None:
     if loading.published:
         rows = loading.published.rows
-        changed = "changed" if loading.published.changed else "as it was"
+        became = "published" if loading.published.changed else "unchanged"
         print(
-            f"{loading.day} published, {changed}: {rows['raw_usage']:,} rows served, "
+            f"{loading.day} {became}: {rows['raw_usage']:,} rows served, "
             f"{rows['usage_1m']:,} by minute, {rows['usage_1h']:,} by hour, "
             f"{rows['usage_1d']:,} by day",
             file=sys.stderr,

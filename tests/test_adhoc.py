@@ -1,0 +1,294 @@
+"""Ad-hoc SQL: any query over the tables, in every format, and nothing but queries."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import adhoc
+from pipeline.emulator import Event, World, synthetic_world
+from pipeline.timeline import Window, parse_time
+from tests.fixtures_local import published_home
+
+START = parse_time("2024-01-01")
+FORMATS: list[adhoc.Format] = ["csv", "json", "parquet"]
+ODD = ['"', "a,b", "a\nb", "\\n", "'", "🦆", "ユーザー七", "\u202e", " ", "", "null", "\x01"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one made-up day. Tests must leave it as it is: see `unchanged`."""
+    folder = tmp_path_factory.mktemp("it's a [home]")
+    return published_home(folder, synthetic_world(days=1, users=15), Window(START, START + 86_400))
+
+
+@pytest.fixture
+def unchanged(home: Path) -> Iterator[None]:
+    """No file of the home comes, goes or changes while the test runs."""
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+
+    before = files()
+    yield
+    assert files() == before
+
+
+def export(home: Path, query: str, form: adhoc.Format = "json") -> bytes:
+    out = BytesIO()
+    adhoc.export(home / "usage.duckdb", home / "lake", query, form, out)
+    return out.getvalue()
+
+
+def rows(home: Path, query: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(export(home, query))
+    return found
+
+
+def shown(home: Path, query: str, capsys: pytest.CaptureFixture[str], width: int = 200) -> str:
+    adhoc.show(home / "usage.duckdb", home / "lake", query, width)
+    return capsys.readouterr().out
+
+
+# What can be asked
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select 1 as n",
+        "select 1 as n;",
+        " select 1 as n ; ",
+        "select 1 as n -- a comment",
+        "select 1 as n; -- a comment; of some length",
+        "/* first; */ select 1 as n /* last; */;",
+        "from (values (1)) as one(n)",
+        "values (1)",
+        "with one as (select 1 as n) from one",
+        "select 1 as ü;",
+        "select length('a;b') - 2 as n;",
+        'select 2 - 1 as "n;" -- \'',
+    ],
+)
+@pytest.mark.usefixtures("unchanged")
+def test_a_query_may_end_in_semicolons_and_comments(home: Path, query: str) -> None:
+    [row] = rows(home, query)
+    assert list(row.values()) == [1]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "describe usage_1d",
+        "show tables",
+        "summarize usage_1h",
+        "pivot usage_1d on api_key_id using sum(num_operations) group by user_id",
+        "table raw_usage",
+    ],
+)
+@pytest.mark.usefixtures("unchanged")
+def test_what_is_a_query_by_another_name_is_one(
+    home: Path, query: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for form in FORMATS:
+        assert export(home, query, form)
+    assert shown(home, query, capsys)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_rows_come_in_the_order_that_was_asked_for(home: Path) -> None:
+    found = [row["n"] for row in rows(home, "select range as n from range(300000) order by n desc")]
+    assert found == list(reversed(range(300_000)))
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_every_format_says_the_same_of_a_sum_a_time_a_text_and_a_null(home: Path) -> None:
+    query = (
+        "select sum(num_operations) as total, min(start_time) as first, "
+        "max(user_id) as who, null as nothing from usage_1d"
+    )
+    [expected] = rows(home, "select sum(num_operations)::varchar t, max(user_id) w from usage_1d")
+    total, who = int(expected["t"]), expected["w"]
+    [as_json] = rows(home, query)
+    [as_csv] = csv.DictReader(StringIO(export(home, query, "csv").decode()))
+    [as_parquet] = pq.read_table(BytesIO(export(home, query, "parquet"))).to_pylist()
+    assert total > 0
+    assert [as_json["total"], int(as_csv["total"]), as_parquet["total"]] == [total] * 3
+    assert [as_json["who"], as_csv["who"], as_parquet["who"]] == [who] * 3
+    assert [as_json["nothing"], as_csv["nothing"], as_parquet["nothing"]] == [None, "", None]
+    for text in (as_json["first"], as_csv["first"]):
+        assert datetime.fromisoformat(text).isoformat() == "2024-01-01T00:00:00+00:00"
+        assert text.endswith("+00")
+    assert as_parquet["first"] == datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_sum_is_exact_in_parquet_too_or_refused(home: Path) -> None:
+    most = 2**63 - 1
+    table = pq.read_table(BytesIO(export(home, f"select {most}::hugeint as a", "parquet")))
+    assert table.to_pylist() == [{"a": most}]
+    assert str(table.schema.field("a").type) == "int64"
+    with pytest.raises(adhoc.QueryError, match="out of range"):
+        export(home, f"select {most}::hugeint + 1 as a", "parquet")
+    assert rows(home, f"select {most}::hugeint + 1 as a") == [{"a": most + 1}]
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_two_columns_of_one_name_are_both_there(home: Path) -> None:
+    for form in FORMATS:
+        assert export(home, 'select 1::hugeint as "a""b", 2::hugeint as "a""b"', form)
+    assert list(rows(home, "select 1 as a, 2 as a")[0].values()) == [1, 2]
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_result_without_rows_is_a_result(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    query = "select user_id, num_operations from usage_1d where false"
+    assert rows(home, query) == []
+    assert export(home, query, "csv").decode() == "user_id,num_operations\n"
+    assert pq.read_table(BytesIO(export(home, query, "parquet"))).num_rows == 0
+    assert "0 rows" in shown(home, query, capsys)
+
+
+@pytest.mark.parametrize("width", [20, 80, 140])
+@pytest.mark.usefixtures("unchanged")
+def test_a_table_is_no_wider_than_the_terminal(
+    home: Path, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    query = "select num_operations, api_key_id, repeat('x', 500) as long, * from usage_1m"
+    table = shown(home, query, capsys, width)
+    if width > 20:  # narrower than one column is no table
+        assert max(map(len, table.splitlines())) <= width
+    assert table
+
+
+def test_ids_of_any_text_come_out_as_they_went_in(tmp_path: Path) -> None:
+    codes = (code for code in range(1, 0x11_0000, 997) if not 0xD800 <= code < 0xE000)
+    ids = sorted({*ODD, *map(chr, range(1, 256)), *(f"user {chr(code)}" for code in codes)})
+    world = World.from_events([Event(START, user, "k", 0, 0, 1) for user in ids])
+    home = published_home(tmp_path, world, Window(START, START + 60))
+    query = "select user_id from usage_1d order by user_id"
+    assert [row["user_id"] for row in rows(home, query)] == ids
+    text = export(home, query, "csv").decode()
+    assert [row["user_id"] for row in csv.DictReader(StringIO(text, newline=""))] == ids
+    assert pq.read_table(BytesIO(export(home, query, "parquet"))).to_pydict() == {"user_id": ids}
+
+
+# What can't
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("", "one query is wanted, 0 were given"),
+        (" ; ", "one query is wanted, 0 were given"),
+        ("-- only a comment", "one query is wanted, 0 were given"),
+        ("select 1; select 2", "one query is wanted, 2 were given"),
+        ("selec 1", 'syntax error at or near "selec"'),
+        ("from usage_1y", "usage_1y"),
+        ("select nothing from usage_1d", "nothing"),
+        ("select 'open", "unterminated"),
+        ("select 1 /* open", "unterminated"),
+        ("select $1", "parameter"),
+        ("select \udcff", "UTF-8"),
+        ("from usage_1d) to '/tmp/x' --", "syntax error"),
+    ],
+)
+@pytest.mark.usefixtures("unchanged")
+def test_what_is_no_query_is_refused_with_the_reason(
+    home: Path, query: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for form in FORMATS:
+        with pytest.raises(adhoc.QueryError) as refusal:
+            export(home, query, form)
+        assert complaint.lower() in str(refusal.value).lower()
+    with pytest.raises(adhoc.QueryError) as refusal:
+        shown(home, query, capsys)
+    assert complaint.lower() in str(refusal.value).lower()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "create table t (n int)",
+        "create temp table t (n int)",
+        "drop view usage_1d",
+        "delete from usage_1d",
+        "insert into usage_1d select * from usage_1d",
+        "copy (select 1) to '{lake}/x.csv'",
+        "copy (select 1) to '{lake}/usage_1d/day=2024-01-01/usage_1d.parquet'",
+        "with x as (copy (select 1) to '{lake}/x.csv') select 1",
+        "with x as materialized (copy (select 1) to '{lake}/x.csv') from x",
+        "select * from query('with x as (copy (select 1) to ''{lake}/x.csv'') select 1')",
+        "explain analyze copy (select 1) to '{lake}/x.csv'",
+        "export database '{lake}/x'",
+        "attach '{lake}/x.duckdb'",
+        "attach '{lake}/x.duckdb' as x (read_only false)",
+        "call enable_logging(storage = 'file', storage_path = '{lake}/logs')",
+        "from enable_logging(storage = 'file', storage_path = '{lake}/logs')",
+        "set enable_external_access = true",
+        "reset lock_configuration",
+        "set timezone = 'Asia/Tokyo'",
+        "install httpfs",
+        "load httpfs",
+        "pragma enable_profiling",
+        "checkpoint",
+        "begin",
+        "prepare q as select 1",
+    ],
+)
+@pytest.mark.usefixtures("unchanged")
+def test_nothing_can_be_written(home: Path, query: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = query.format(lake=str(home / "lake").replace("'", "''"))
+    with pytest.raises(adhoc.QueryError):
+        export(home, text)
+    with pytest.raises(adhoc.QueryError):
+        shown(home, text, capsys)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "from read_text('/etc/passwd')",
+        "from read_csv('/etc/passwd', sep = ':', header = false)",
+        "from '/etc/hosts.csv'",
+        "from glob('/etc/*')",
+        "from read_text('{lake}/../../../../../../../../etc/passwd')",
+        "from read_text('{lake}/../secret.txt')",
+        "from read_text('https://127.0.0.1:1/x')",
+        "from read_text('s3://bucket/x')",
+        "from duckdb_secrets()",
+        "from sqlite_scan('/etc/passwd', 'x')",
+    ],
+)
+def test_nothing_outside_the_lake_can_be_read(
+    home: Path, query: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "secret.txt").write_text("planted")
+    text = query.format(lake=str(home / "lake").replace("'", "''"))
+    with pytest.raises(adhoc.QueryError):
+        export(home, text)
+    with pytest.raises(adhoc.QueryError):
+        shown(home, text, capsys)
+
+
+def test_a_file_that_is_no_catalog_is_named(tmp_path: Path) -> None:
+    (tmp_path / "usage.duckdb").write_text("not a database at all")
+    with pytest.raises(adhoc.QueryError, match=r"usage\.duckdb"):
+        export(tmp_path, "select 1")
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_result_that_fails_half_way_is_not_written_in_part(home: Path) -> None:
+    out = BytesIO()
+    query = "select if(range < 500000, 1, error('half way')) as n from range(1000000)"
+    with pytest.raises(adhoc.QueryError, match="half way"):
+        adhoc.export(home / "usage.duckdb", home / "lake", query, "csv", out)
+    assert out.getvalue() == b""

@@ -1,0 +1,47 @@
+"""The Dagster home: made once, usable, and the user's own from then on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipeline import instance
+
+
+@pytest.fixture(autouse=True)
+def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+
+
+def test_the_folder_is_made_and_dagster_pointed_at_it(tmp_path: Path) -> None:
+    home = tmp_path / "a" / "b"
+    instance.prepare(home)
+    assert os.environ["DAGSTER_HOME"] == str(home)
+    with dg.DagsterInstance.get() as dagster:
+        assert dagster.root_directory == str(home)
+        assert not dagster.telemetry_enabled
+        queue = dagster.get_concurrency_config().run_queue_config
+        assert queue is not None
+        assert queue.max_concurrent_runs == 4
+        [limit] = queue.tag_concurrency_limits
+        assert limit == {"key": "mka1_usage/api", "limit": 1}
+
+
+def test_a_dagster_yaml_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    instance.prepare(tmp_path)
+    instance.prepare(tmp_path)
+    assert (tmp_path / "dagster.yaml").read_text() == "telemetry:\n  enabled: false\n"
+
+
+@pytest.mark.parametrize("below", [".", "runs"])
+def test_a_folder_that_cannot_be_is_named_with_what_to_set(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("")
+    home = tmp_path / "file" / below
+    with pytest.raises(OSError, match="MKA1_USAGE_HOME") as refusal:
+        instance.prepare(home)
+    assert refusal.value.filename == str(home)
+    assert os.environ["DAGSTER_HOME"] == ""

@@ -1,0 +1,236 @@
+"""The queries in `sql/`: what their headers promise, and that Spark could run them.
+
+Portable means: sqlglot carries the query to Spark, and nothing in what comes out is unknown there:
+no function that sqlglot only passed through, none off the list below, and no type that Spark lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+import sqlglot
+from sqlglot import exp
+
+from pipeline.lake import engine
+from pipeline.lake.rollup import CASCADE
+from pipeline.lake.schemas import DATASETS, RAW_USAGE
+from pipeline.lake.spool import SERVED_ROWS, SERVINGS
+
+FILES = sorted((Path(__file__).parent.parent / "sql").glob("*.sql"))
+QUERIES = [path.stem for path in FILES]
+
+SPARK_FUNCTIONS = {
+    "AND",
+    "CASE",
+    "CAST",
+    "COALESCE",
+    "COUNT",
+    "FROM_UNIXTIME",
+    "IF",
+    "MAX",
+    "MIN",
+    "OR",
+    "SUM",
+    "UNIX_TIMESTAMP",
+}
+"""What the queries may call, by Spark's names. Another one is to be looked up before it is added:
+does Spark have it, and does it mean the same there?"""
+
+SPARK_TYPES = {"BIGINT", "TIMESTAMP", "STRING", "BOOLEAN", "DATE"}
+
+
+def header(name: str) -> list[str]:
+    """The comment lines that a query opens with, without their dashes."""
+    lines: list[str] = []
+    for line in engine.sql(name).splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line.removeprefix("--").strip())
+    return lines
+
+
+def parse(text: str) -> exp.Expr:
+    return sqlglot.parse_one(text, read="duckdb")
+
+
+def to_spark(text: str) -> str:
+    (carried,) = sqlglot.transpile(
+        text, read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE
+    )
+    return carried
+
+
+def not_portable(text: str) -> list[str]:
+    """What keeps a query from running on Spark; empty where nothing does."""
+    try:
+        tree = sqlglot.parse_one(to_spark(text), read="spark")
+    except sqlglot.errors.SqlglotError as error:
+        return [str(error)]
+    return [*_functions(tree), *_types(tree), *_files(tree)]
+
+
+def _functions(tree: exp.Expr) -> Iterator[str]:
+    for call in tree.find_all(exp.Func):
+        name = call.name if isinstance(call, exp.Anonymous) else _spark_name(call)
+        if isinstance(call, exp.Anonymous) or name not in SPARK_FUNCTIONS:
+            yield f"function {name}"
+
+
+def _spark_name(call: exp.Func) -> str:
+    """The name that Spark's parser and printer give a function."""
+    return call.sql(dialect="spark").split("(")[0].strip().upper() if _is_call(call) else _key(call)
+
+
+def _is_call(call: exp.Func) -> bool:
+    return not isinstance(call, (exp.And, exp.Or, exp.Case, exp.If, exp.Cast))
+
+
+def _key(call: exp.Func) -> str:
+    return "CAST" if isinstance(call, exp.Cast) else call.key.upper()
+
+
+def _types(tree: exp.Expr) -> Iterator[str]:
+    for kind in tree.find_all(exp.DataType):
+        if kind.sql(dialect="spark") not in SPARK_TYPES:
+            yield f"type {kind.sql(dialect='spark')}"
+
+
+def _files(tree: exp.Expr) -> Iterator[str]:
+    """Tables that are more than a name: a file, a function, a database."""
+    for table in tree.find_all(exp.Table):
+        if table.db or not isinstance(table.this, exp.Identifier):
+            yield f"table {table.sql()}"
+
+
+def test_there_are_queries() -> None:
+    assert {dataset.name for dataset, _ in CASCADE} | {RAW_USAGE.name} <= set(QUERIES)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_header_names_the_query_its_grain_and_its_inputs(name: str) -> None:
+    lines = header(name)
+    assert lines[0].startswith(f"{name}: ")
+    assert lines[0].removeprefix(f"{name}:").strip()
+    for part in ("grain: ", "inputs: "):
+        assert [line for line in lines if line.startswith(part)], f"no {part}"
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_header_names_every_table_that_is_read(name: str) -> None:
+    tree = parse(engine.sql(name))
+    own = {cte.alias for cte in tree.find_all(exp.CTE)}
+    read = {table.name for table in tree.find_all(exp.Table)} - own
+    said = "\n".join(header(name)).split("inputs:")[1]
+    assert read
+    for table in read:
+        assert table in said
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_header_names_every_parameter(name: str) -> None:
+    said = " ".join(header(name))
+    for node in parse(engine.sql(name)).find_all(exp.Placeholder, exp.Parameter):
+        assert node.name
+        assert node.name in said
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_file_is_one_select_that_asks_for_columns_by_name(name: str) -> None:
+    (statement,) = sqlglot.parse(engine.sql(name), read="duckdb")
+    assert isinstance(statement, exp.Select)
+    assert not any(isinstance(star.parent, exp.Select) for star in statement.find_all(exp.Star))
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_runs_on_spark(name: str) -> None:
+    assert not_portable(engine.sql(name)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT epoch_us(x) FROM t",
+        "SELECT time_bucket(INTERVAL '1 hour', x) FROM t",
+        "SELECT make_timestamptz(x) FROM t",
+        "SELECT printf('%d', x) FROM t",
+        "SELECT hash(x) FROM t",
+        "SELECT date_trunc('hour', x) FROM t",
+        "SELECT CAST(sum(x) AS HUGEINT) FROM t",
+        "SELECT CAST(x AS UBIGINT) FROM t",
+        "SELECT x FROM read_parquet('t.parquet')",
+        "SELECT x FROM range(3) AS t(x)",
+        "SELECT sum(x) FROM t GROUP BY ALL HAVING quantile_cont(x, 0.5) > 1",
+    ],
+)
+def test_a_query_that_only_duckdb_runs_would_be_found(text: str) -> None:
+    assert not_portable(text)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_buckets_are_whole_numbers_on_spark_too(name: str) -> None:
+    carried = to_spark(engine.sql(name))
+    tree = sqlglot.parse_one(carried, read="spark")
+    assert not list(tree.find_all(exp.Div)), "a division that is not of whole numbers"
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_order_of_nulls_is_the_same_on_spark(name: str) -> None:
+    here = _orders(parse(engine.sql(name)))
+    there = _orders(sqlglot.parse_one(to_spark(engine.sql(name)), read="spark"))
+    assert here == there
+
+
+def _orders(tree: exp.Expr) -> list[tuple[str, bool, bool]]:
+    return [
+        (term.this.name, bool(term.args.get("desc")), bool(term.args.get("nulls_first")))
+        for term in tree.find_all(exp.Ordered)
+    ]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Pacific/Apia"])
+@pytest.mark.parametrize(
+    ("name", "source"), [("raw_usage", "served_rows"), *((d.name, source) for d, source in CASCADE)]
+)
+def test_results_have_the_contracts_types_to_the_letter(name: str, source: str, zone: str) -> None:
+    with closing(engine.connect()) as con:
+        con.register("servings", SERVINGS.empty_table())
+        given = SERVED_ROWS if source == "served_rows" else DATASETS[source].schema
+        con.register(source, given.empty_table())
+        con.execute(f"SET TimeZone = '{zone}'")
+        kinds = [str(kind) for kind in con.sql(engine.sql(name)).types]
+    expected = {"timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE", "int64": "BIGINT"}
+    schema = DATASETS[name].schema
+    assert kinds == [expected.get(str(field.type), "VARCHAR") for field in schema]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Asia/Kathmandu", "Pacific/Apia"])
+def test_no_session_time_zone_has_a_say_in_a_bucket(zone: str) -> None:
+    midnight = 1_709_164_800
+    minutes = range(midnight - 86_400, midnight + 86_400, 60)
+    for dataset, source in CASCADE[1:]:
+        with closing(duckdb.connect(":memory:")) as con:
+            con.execute(f"SET TimeZone = '{zone}'")
+            con.register(source, _one_a_minute(minutes))
+            rows = con.sql(
+                "SELECT CAST(epoch(start_time) AS BIGINT), CAST(epoch(end_time) AS BIGINT), "
+                f"num_operations FROM ({engine.sql(dataset.name)})"
+            ).fetchall()
+        seconds = 3_600 if dataset.name == "usage_1h" else 86_400
+        assert rows == [
+            (start, start + seconds, seconds // 60)
+            for start in range(minutes.start, minutes.stop, seconds)
+        ]
+
+
+def _one_a_minute(starts: range) -> pa.Table:
+    schema = DATASETS["usage_1m"].schema
+    rows = [
+        {"start_time": start * 1_000_000, "end_time": (start + 60) * 1_000_000, "num_operations": 1}
+        for start in starts
+    ]
+    return pa.Table.from_pylist(rows, schema=schema)
