@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.schemas import DATASETS, USAGE
-from pipeline.lake.store import ContractError, check_contract
+from pipeline.lake.store import ContractError, check_contract, covered
+from pipeline.timeline import Window
 
 Files = Mapping[str, Iterable[Path]]
 """Files per dataset name."""
@@ -44,14 +45,14 @@ class Finding:
 
 
 def schemas(files: Files) -> list[str]:
-    """A sentence for each file that does not have the contract's columns."""
+    """A sentence for each file that is missing, unreadable or without the contract's columns."""
     found: list[str] = []
     for name, paths in files.items():
         for path in paths:
             try:
                 check_contract(DATASETS[name], path)
-            except ContractError as error:
-                found.append(f"{path.parent.name}: {error}")
+            except (ContractError, OSError, pa.ArrowException) as error:
+                found.append(f"{name}, {path.parent.name}: {error}")
     return found
 
 
@@ -67,16 +68,35 @@ def counts(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
 
 
 def totals(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
-    """Days whose totals differ between raw_usage, 1m, 1h and 1d."""
+    """Days whose totals, or whose windows, differ between raw_usage, 1m, 1h and 1d.
+
+    `files` has all four. A window that one of them lacks is a day that was not loaded at every
+    width, or not in one go; its totals alone would not tell, if it is a day without usage.
+    """
     engine.bind(con, {name: (DATASETS[name], paths) for name, paths in files.items()})
-    return _violations(con, "check_totals", "the usage tables")
+    return [*_windows(files), *_violations(con, "check_totals", "the usage tables")]
 
 
 def require(con: duckdb.DuckDBPyConnection, files: Files) -> None:
     """Raise AuditError if any of the checks finds anything."""
-    found = [*schemas(files), *grain(con, files), *counts(con, files), *totals(con, files)]
+    found: list[object] = [*schemas(files)]
+    if not found:  # the other checks need the columns
+        found += [*grain(con, files), *counts(con, files), *totals(con, files)]
     if found:
         raise AuditError("; ".join(map(str, found)))
+
+
+def _windows(files: Files) -> list[Finding]:
+    """Windows that some datasets have a file for and others have not."""
+    windows = {name: {covered(path).window for path in paths} for name, paths in files.items()}
+    missing = [
+        {"window": str(window), "missing_from": name}
+        for window in sorted(set[Window]().union(*windows.values()))
+        for name in windows
+        if window not in windows[name]
+    ]
+    table = pa.Table.from_pylist(missing)
+    return [Finding("check_windows", "the usage tables", table)] if missing else []
 
 
 def _each(con: duckdb.DuckDBPyConnection, check: str, files: Files) -> list[Finding]:

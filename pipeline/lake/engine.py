@@ -58,10 +58,11 @@ def bind(
 
 def scan(dataset: Dataset | None, files: Iterable[Path]) -> str:
     """A SELECT over Parquet files, with the contract's columns by name where one is given."""
-    paths = ", ".join(literal(str(path)) for path in files)
+    paths = ", ".join(literal(no_glob(path)) for path in files)
     if paths:
         columns = ", ".join(column.name for column in dataset.columns) if dataset else "*"
-        return f"SELECT {columns} FROM read_parquet([{paths}])"
+        # A folder of the path that is called `user_id=5` is no column.
+        return f"SELECT {columns} FROM read_parquet([{paths}], hive_partitioning = false)"
     if dataset is None:
         raise ValueError("an input without files needs a dataset to take its columns from")
     return empty(dataset)
@@ -74,6 +75,11 @@ def empty(dataset: Dataset) -> str:
         f"CAST(NULL AS {types[str(column.type)]}) AS {column.name}" for column in dataset.columns
     )
     return f"SELECT {columns} WHERE 1 = 0"
+
+
+def no_glob(path: Path) -> str:
+    """The absolute path as DuckDB's file functions take it: it stands for itself, no pattern."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in str(path.absolute()))
 
 
 def literal(text: str) -> str:

@@ -7,7 +7,7 @@ not add up. Does not belong here: the queries (`sql/`), the file format (`pipeli
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from pipeline.lake import audit, engine, store
 from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE, Dataset
 from pipeline.lake.spool import SERVED_ROWS, Spool
 from pipeline.lake.store import Lake
-from pipeline.timeline import Window, day_window
+from pipeline.timeline import Window
 
 CASCADE: Final[tuple[tuple[Dataset, str], ...]] = (
     (USAGE["1m"], "raw_usage"),
@@ -45,15 +45,14 @@ def publish_day(
 
     Raises audit.AuditError, and publishes nothing, when the tables do not agree with each other.
     """
-    served = SERVED_ROWS.empty_table()
     con.register("servings", spool.servings())
+    con.execute("DROP VIEW IF EXISTS served_rows")  # an earlier day's
     if spool.parts:
         engine.bind(con, {"served_rows": (None, spool.parts)})
     else:
-        con.register("served_rows", served)
+        con.register("served_rows", SERVED_ROWS.empty_table())
     raw = spool.folder / "raw_usage.parquet"
     _write(con, RAW_USAGE, raw, window)
-    con.execute("DROP VIEW IF EXISTS served_rows")
     return _cascade(con, lake, day, window, {"raw_usage": raw}, spool.folder)
 
 
@@ -66,7 +65,7 @@ def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPub
     if loaded is None:
         raise FileNotFoundError(
             f"raw_usage has no day {day}: load it first, for example with "
-            f"`mka1-usage run --start {day} --end {day_window(day).end}`"
+            f"`mka1-usage run --start {day} --end {day + timedelta(days=1)}`"
         )
     with lake.staging() as folder:
         raw = lake.path("raw_usage", day)

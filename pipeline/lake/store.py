@@ -19,8 +19,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import zip_longest
@@ -44,7 +44,7 @@ _ABANDONED_AFTER: Final = 2 * 86_400.0
 
 
 class ContractError(Exception):
-    """A file does not have the columns that the data contract says. Nothing was published."""
+    """A file does not have the columns or the footer that the data contract says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Lake:
     """The Parquet files under one folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.absolute()
 
     def path(self, dataset: str, day: date) -> Path:
         """Where the dataset's file of a day stands, or will."""
@@ -83,11 +83,9 @@ class Lake:
     def loaded(self, dataset: str, day: date) -> Loaded | None:
         """What the day's file covers; None where it is not loaded."""
         try:
-            metadata = pq.read_metadata(self.path(dataset, day))
+            return covered(self.path(dataset, day))
         except FileNotFoundError:
             return None
-        facts = json.loads((metadata.metadata or {})[_META])
-        return Loaded(Window(facts["start"], facts["end"]), metadata.num_rows)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -99,27 +97,32 @@ class Lake:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+    def lock(self, name: str) -> FileLock:
+        """To be held (`with`) by one at a time, of all threads and processes on this machine."""
+        folder = self.root / ".staging"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{name}.lock")
 
     def publish(self, day: date, staged: Mapping[str, Path]) -> list[str]:
         """Rename finished files into place as the day's; returns the datasets that changed.
 
         Every file is checked against the contract and flushed to disk before the first rename, and
-        one publication goes on at a time. Raises ContractError with nothing renamed.
+        one publication goes on at a time. Raises ContractError, or OSError when the disk fails, and
+        leaves the day as it was. (A process killed between two renames leaves a day half new:
+        `audit.totals` finds it where it matters, and loading the day again makes it whole.)
         """
         for name, path in staged.items():
             check_contract(DATASETS[name], path)
-        changed: list[str] = []
-        with FileLock(self.root / ".staging" / "publish.lock"):
-            for name, path in staged.items():
-                target = self.path(name, day)
-                if target.exists() and _same(DATASETS[name], target, path):
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _flush(path)
-                path.replace(target)
-                _flush(target.parent)
-                changed.append(name)
+        with self.lock("publish"):
+            places = {name: self.path(name, day) for name in staged}
+            changed = [
+                name for name in staged if not _same(DATASETS[name], places[name], staged[name])
+            ]
+            for name in changed:
+                _flush(staged[name])
+            _rename([(staged[name], places[name]) for name in changed])
         return changed
 
 
@@ -145,6 +148,16 @@ def write(dataset: Dataset, batches: pa.RecordBatchReader, path: Path, window: W
     return rows
 
 
+def covered(path: Path) -> Loaded:
+    """What a file's footer says of it. ContractError where it is not a file of the lake."""
+    metadata = pq.read_metadata(path)
+    try:
+        facts = json.loads(metadata.metadata[_META])
+        return Loaded(Window(facts["start"], facts["end"]), metadata.num_rows)
+    except (KeyError, TypeError, ValueError):
+        raise ContractError(f"{path}: the footer does not say which window it covers") from None
+
+
 def check_contract(dataset: Dataset, path: Path) -> None:
     """Raise ContractError unless the file's columns are the contract's, in order and type."""
     found = pq.read_schema(path).remove_metadata()
@@ -156,7 +169,11 @@ def check_contract(dataset: Dataset, path: Path) -> None:
 
 
 def _regrouped(batches: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The reader's rows in tables of exactly ROW_GROUP rows, the last one shorter."""
+    """The reader's rows in tables of exactly ROW_GROUP rows, the last one shorter.
+
+    Each column in one piece: where pieces meet is where Parquet may begin a new data page, and how
+    rows come in batches depends on how many threads there were.
+    """
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
@@ -164,17 +181,27 @@ def _regrouped(batches: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.
         count += batch.num_rows
         while count >= ROW_GROUP:
             table = pa.Table.from_batches(held)
-            yield table.slice(0, ROW_GROUP).cast(schema)
+            yield table.slice(0, ROW_GROUP).combine_chunks().cast(schema)
             held = table.slice(ROW_GROUP).to_batches()
             count -= ROW_GROUP
     if count:
-        yield pa.Table.from_batches(held).cast(schema)
+        yield pa.Table.from_batches(held).combine_chunks().cast(schema)
 
 
 def _same(dataset: Dataset, old: Path, new: Path) -> bool:
-    """Whether two files say the same: equal bytes, or equal but for the volatile columns."""
-    if not dataset.volatile:
-        return filecmp.cmp(old, new, shallow=False)
+    """Whether two files say the same: equal bytes, or equal but for the volatile columns.
+
+    A file that is not there or cannot be read is not the same as any: it is to be replaced.
+    """
+    try:
+        if not dataset.volatile:
+            return filecmp.cmp(old, new, shallow=False)
+        return _same_but_for(dataset.volatile, old, new)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _same_but_for(volatile: frozenset[str], old: Path, new: Path) -> bool:
     with pq.ParquetFile(old) as before, pq.ParquetFile(new) as after:
         if (
             before.schema_arrow != after.schema_arrow
@@ -182,12 +209,44 @@ def _same(dataset: Dataset, old: Path, new: Path) -> bool:
             or before.metadata.num_rows != after.metadata.num_rows
         ):
             return False
-        columns = [name for name in dataset.schema.names if name not in dataset.volatile]
+        columns = [name for name in after.schema_arrow.names if name not in volatile]
         pairs = zip_longest(
             before.iter_batches(ROW_GROUP, columns=columns),
             after.iter_batches(ROW_GROUP, columns=columns),
         )
         return all(one is not None and one.equals(other) for one, other in pairs)
+
+
+def _rename(renames: Sequence[tuple[Path, Path]]) -> None:
+    """Rename each staged file to its place: all of them or, when anything fails, none."""
+    before: list[tuple[Path, Path | None]] = []
+    try:
+        for path, place in renames:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            before.append((place, _keep(place, path.with_suffix(".before"))))
+            path.replace(place)
+        for place, kept in before:
+            _flush(place.parent)
+            if kept is None:  # the day's folder may be new as well
+                _flush(place.parent.parent)
+    except BaseException:
+        for place, kept in before:
+            if kept is None:
+                place.unlink(missing_ok=True)
+            else:
+                kept.replace(place)
+        raise
+
+
+def _keep(path: Path, aside: Path) -> Path | None:
+    """The file under a second name, to go back to; None where there is no file."""
+    if not path.exists():
+        return None
+    try:
+        os.link(path, aside)
+    except OSError:  # not every file system has hard links
+        shutil.copy2(path, aside)
+    return aside
 
 
 def _flush(path: Path) -> None:
@@ -202,8 +261,22 @@ def _flush(path: Path) -> None:
 def _sweep(parent: Path) -> None:
     """Remove what loads that were killed left behind."""
     for folder in parent.iterdir():
-        if folder.is_dir() and time.time() - folder.stat().st_mtime > _ABANDONED_AFTER:
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            age = time.time() - folder.stat().st_mtime
+        except FileNotFoundError:  # its load has ended in the meantime
+            continue
+        if folder.is_dir() and age > _ABANDONED_AFTER:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also when a thread of a load that failed is still writing into it.
+
+    Renamed first: what comes late finds no folder, and can't keep this one from being removed.
+    """
+    with suppress(OSError):
+        folder = folder.rename(folder.with_name(f"{folder.name}.removed"))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _columns(schema: pa.Schema) -> str:

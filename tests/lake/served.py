@@ -1,0 +1,212 @@
+"""Served pages in plain Python, and what they come to when counted without the pipeline.
+
+Belongs here: what several tests of the lake need to make pages, to publish them, to read files back
+and to know the truth. Does not belong here: SQL, or anything that computes as the pipeline does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.lake import store
+from pipeline.lake.rollup import DayPublished, publish_day
+from pipeline.lake.schemas import DATASETS, MEASURES, RAW_USAGE
+from pipeline.lake.spool import SERVED_ROWS, Spool
+from pipeline.lake.store import Lake
+from pipeline.timeline import SECONDS, Width, Window, day_window
+
+DAY = date(2024, 2, 29)
+WINDOW = day_window(DAY)
+MIDNIGHT = WINDOW.start
+IDS = ("user_id", "api_key_id")
+DATASET_OF: dict[Width, str] = {"1m": "usage_1m", "1h": "usage_1h", "1d": "usage_1d"}
+
+Counts = tuple[int | None, int | None, int | None]
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result row as served."""
+
+    user_id: str | None = "ada"
+    api_key_id: str | None = "key"
+    counts: Counts = (1, 2, 3)
+    extra: str | None = None
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One serving of a minute's bucket: the minute of the day, and what it holds."""
+
+    minute: int
+    results: tuple[Result, ...] = ()
+    day: date = DAY
+
+    @property
+    def start(self) -> int:
+        """Unix seconds."""
+        return day_window(self.day).start + 60 * self.minute
+
+
+Page = Sequence[Bucket]
+
+
+def served_rows(page: Page, first_serving: int, fetched_at: int) -> pa.Table:
+    """A page's rows as SERVED_ROWS."""
+    rows = [
+        {
+            "start_time": bucket.start * 1_000_000,
+            "end_time": (bucket.start + 60) * 1_000_000,
+            "user_id": result.user_id,
+            "api_key_id": result.api_key_id,
+            **dict(zip(MEASURES, result.counts, strict=True)),
+            "extra": result.extra,
+            "fetched_at": fetched_at * 1_000_000,
+            "serving": serving,
+        }
+        for serving, bucket in enumerate(page, first_serving)
+        for result in bucket.results
+    ]
+    return pa.Table.from_pylist(rows, schema=SERVED_ROWS)
+
+
+def spool(folder: Path, pages: Iterable[Page], fetched_at: int = MIDNIGHT) -> Spool:
+    """The pages, taken in one after the other."""
+    taken = Spool(folder)
+    for page in pages:
+        taken.add([bucket.start for bucket in page], served_rows(page, taken.buckets, fetched_at))
+    return taken
+
+
+def publish(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    pages: Iterable[Page],
+    *,
+    day: date = DAY,
+    window: Window | None = None,
+    fetched_at: int = MIDNIGHT,
+) -> DayPublished:
+    """Publish a day as a load does: spooled in a staging folder of its own."""
+    with lake.staging() as folder:
+        taken = spool(folder, pages, fetched_at)
+        return publish_day(con, lake, day, window or day_window(day), taken)
+
+
+def counted(pages: Iterable[Page], width: Width) -> list[Row]:
+    """The truth: the rows of a usage table, by looking at every row as served."""
+    latest: dict[int, tuple[Result, ...]] = {}
+    for page in pages:
+        for bucket in page:
+            latest[bucket.start] = bucket.results
+    groups: dict[tuple[int, str | None, str | None], list[int | None]] = {}
+    for start, results in latest.items():
+        for result in results:
+            edge = start - start % SECONDS[width]
+            group = groups.setdefault((edge, result.user_id, result.api_key_id), [None] * 3)
+            for place, count in enumerate(result.counts):
+                if count is not None:
+                    group[place] = (group[place] or 0) + count
+    return [
+        {
+            "start_time": start,
+            "end_time": start + SECONDS[width],
+            "user_id": user,
+            "api_key_id": key,
+            **dict(zip(MEASURES, groups[start, user, key], strict=True)),
+        }
+        for start, user, key in sorted(
+            groups, key=lambda group: (group[0], _null_first(group[1]), _null_first(group[2]))
+        )
+    ]
+
+
+def _null_first(text: str | None) -> tuple[bool, bytes]:
+    return text is not None, (text or "").encode()
+
+
+def rows_of(path: Path) -> list[Row]:
+    """A file's rows in order, times as Unix seconds."""
+    table = pq.ParquetFile(path).read()
+    return [
+        {
+            name: int(value.timestamp()) if hasattr(value, "timestamp") else value
+            for name, value in row.items()
+        }
+        for row in table.to_pylist()
+    ]
+
+
+def usage_rows(lake: Lake, width: Width, day: date = DAY) -> list[Row]:
+    """The published rows of a usage table."""
+    return rows_of(lake.path(DATASET_OF[width], day))
+
+
+def stand(lake: Lake) -> dict[str, tuple[int, str]]:
+    """Every file of the lake that readers see: its inode, and a digest of its bytes."""
+    return {
+        str(path.relative_to(lake.root)): (
+            path.stat().st_ino,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in sorted(lake.root.glob("*/day=*/*"))
+    }
+
+
+def digests(lake: Lake) -> dict[str, str]:
+    """As `stand`, without the inodes: equal for equal bytes in different lakes."""
+    return {name: digest for name, (_, digest) in stand(lake).items()}
+
+
+def leftovers(lake: Lake) -> list[Path]:
+    """Folders of unfinished work."""
+    staging = lake.root / ".staging"
+    return [path for path in staging.iterdir() if path.is_dir()] if staging.exists() else []
+
+
+def write_rows(
+    dataset: str, path: Path, rows: Sequence[Mapping[str, object]], window: Window = WINDOW
+) -> Path:
+    """A file of the contract with these rows; columns that a row does not name are NULL."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = DATASETS[dataset].schema
+    moments = {"start_time", "end_time", "fetched_at"}
+    table = pa.Table.from_pylist(
+        [
+            {
+                name: value * 1_000_000 if name in moments and isinstance(value, int) else value
+                for name, value in row.items()
+            }
+            for row in rows
+        ],
+        schema=schema,
+    )
+    store.write(DATASETS[dataset], table.to_reader(), path, window)
+    return path
+
+
+def plant(lake: Lake, dataset: str, rows: Sequence[Mapping[str, object]], day: date = DAY) -> Path:
+    """Put a file where the day's stands, past every check."""
+    return write_rows(dataset, lake.path(dataset, day), rows, day_window(day))
+
+
+def raw_row(columns: Mapping[str, object] | None = None) -> Row:
+    """A row of raw_usage."""
+    row: Row = dict.fromkeys(RAW_USAGE.schema.names)
+    row |= {"start_time": MIDNIGHT, "end_time": MIDNIGHT + 60, "fetched_at": MIDNIGHT}
+    return row | dict.fromkeys(MEASURES, 1) | dict(columns or {})
+
+
+def temporary() -> tempfile.TemporaryDirectory[str]:
+    """A folder for one example of a property: fixtures last for all of them."""
+    return tempfile.TemporaryDirectory(prefix="lake-")

@@ -1,0 +1,180 @@
+"""Connections and views over files: wherever the files are, whatever their folders are called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pipeline.lake import engine
+from pipeline.lake.schemas import DATASETS, USAGE
+from tests.lake.served import MIDNIGHT, raw_row, write_rows
+
+Connection = duckdb.DuckDBPyConnection
+
+ODD_NAMES = [
+    "plain",
+    "two words",
+    'it\'s "quoted"',
+    "sem;icolon",
+    "st*r",
+    "qu?stion",
+    "br[ac]ket",
+    "[!x]",
+    "br{a,c}e",
+    "**",
+    "漢字 é",
+    "new\nline",
+    "%41",
+    "$HOME",
+    "user_id=5",
+    "day=2020-01-01",
+    "s3:",
+    "~",
+]
+
+
+def test_a_query_is_read_from_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site-packages" / "pipeline"
+    (package / "sql").mkdir(parents=True)
+    (package / "sql" / "installed.sql").write_text("SELECT 1", encoding="utf-8")
+    monkeypatch.setattr(engine, "_PACKAGE", package)
+    assert engine.sql("installed") == "SELECT 1"
+
+
+def test_a_query_that_is_missing_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match=r"sql/no_such_query\.sql"):
+        engine.sql("no_such_query")
+
+
+def setting(con: Connection, name: str) -> object:
+    found = con.execute("SELECT current_setting(?)", [name]).fetchone()
+    assert found is not None
+    return found[0]
+
+
+def test_connections_are_in_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    with closing(engine.connect()) as con:
+        assert setting(con, "TimeZone") == "UTC"
+
+
+def test_connections_fetch_no_extensions() -> None:
+    with closing(engine.connect()) as con:
+        assert setting(con, "autoinstall_known_extensions") is False
+        assert setting(con, "autoload_known_extensions") is False
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_can_be_chosen(threads: int) -> None:
+    with closing(engine.connect(threads=threads)) as con:
+        assert setting(con, "threads") == threads
+
+
+def test_all_processors_are_used_unless_told_otherwise() -> None:
+    with closing(engine.connect()) as con:
+        assert setting(con, "threads") == (os.cpu_count() or 1)
+
+
+def test_what_outgrows_memory_spills_into_the_scratch_folder(tmp_path: Path) -> None:
+    scratch = tmp_path / "it's [scratch]"
+    scratch.mkdir()
+    with closing(engine.connect(scratch)) as con:
+        assert setting(con, "temp_directory") == str(scratch)
+        con.execute("SET memory_limit = '60MB'")
+        sort = "SELECT max(x) FROM (SELECT hash(range) AS x FROM range(6000000) ORDER BY 1)"
+        assert len(con.sql(sort).fetchall()) == 1
+    assert list(scratch.iterdir()) == []
+
+
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+@example(text="'; DROP TABLE x; --")
+@example(text="\\'")
+def test_a_literal_is_the_text_it_was_made_of(con: Connection, text: str) -> None:
+    assert con.sql(f"SELECT {engine.literal(text)}").fetchall() == [(text,)]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_file_is_read_whatever_its_folder_is_called(
+    con: Connection, tmp_path: Path, name: str
+) -> None:
+    path = write_rows(
+        "usage_1h",
+        tmp_path / name / "usage_1h.parquet",
+        [{"start_time": MIDNIGHT, "user_id": "ada", "num_operations": 7}],
+    )
+    engine.bind(con, {"odd": (USAGE["1h"], [path])})
+    assert con.sql("SELECT user_id, num_operations FROM odd").fetchall() == [("ada", 7)]
+    engine.bind(con, {"odd": (None, [path])})
+    assert con.sql("SELECT * FROM odd").columns == USAGE["1h"].schema.names
+
+
+@pytest.mark.parametrize(
+    ("name", "sibling"), [("a*", "ab"), ("a?", "ab"), ("[ab]", "a"), ("**", "ab"), ("a[*]", "a*")]
+)
+def test_a_folder_named_like_a_pattern_stands_for_itself_alone(
+    con: Connection, tmp_path: Path, name: str, sibling: str
+) -> None:
+    for folder in (name, sibling):
+        write_rows("usage_1h", tmp_path / folder / "x.parquet", [{"user_id": folder}])
+    engine.bind(con, {"patterned": (USAGE["1h"], [tmp_path / name / "x.parquet"])})
+    assert con.sql("SELECT user_id FROM patterned").fetchall() == [(name,)]
+
+
+@pytest.mark.parametrize("name", ["plain", "~", "s3:", "it's"])
+def test_a_relative_path_is_relative_to_the_working_folder(
+    con: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows("usage_1h", tmp_path / name / "x.parquet", [{"user_id": "ada"}])
+    engine.bind(con, {"relative": (USAGE["1h"], [Path(name) / "x.parquet"])})
+    assert con.sql("SELECT user_id FROM relative").fetchall() == [("ada",)]
+
+
+def test_an_input_has_the_contracts_columns_by_name(con: Connection, tmp_path: Path) -> None:
+    schema = USAGE["1d"].schema
+    turned = pa.schema([*reversed(list(schema)), pa.field("more", pa.int64())])
+    pq.write_table(turned.empty_table(), tmp_path / "x.parquet")
+    engine.bind(con, {"turned": (USAGE["1d"], [tmp_path / "x.parquet"])})
+    assert con.sql("FROM turned").columns == schema.names
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_dataset_without_files_is_an_empty_table_of_the_contracts_types(
+    con: Connection, name: str
+) -> None:
+    engine.bind(con, {"nothing": (DATASETS[name], [])})
+    table = con.sql("FROM nothing").to_arrow_table()
+    assert table.num_rows == 0
+    assert table.schema == DATASETS[name].schema
+
+
+def test_an_input_without_files_and_without_a_dataset_is_refused(con: Connection) -> None:
+    with pytest.raises(ValueError, match="needs a dataset"):
+        engine.bind(con, {"nothing": (None, [])})
+
+
+def registered(con: Connection) -> None:
+    con.register("input", pa.table({"user_id": ["registered"]}))
+
+
+def bound(con: Connection) -> None:
+    engine.bind(con, {"input": (USAGE["1m"], [])})
+
+
+@pytest.mark.parametrize("earlier", [registered, bound])
+def test_a_new_input_takes_the_place_of_the_earlier_one(
+    con: Connection, tmp_path: Path, earlier: Callable[[Connection], None]
+) -> None:
+    earlier(con)
+    path = write_rows("raw_usage", tmp_path / "x.parquet", [raw_row({"user_id": "new"})])
+    engine.bind(con, {"input": (DATASETS["raw_usage"], [path])})
+    assert con.sql("SELECT user_id FROM input").fetchall() == [("new",)]
