@@ -4,6 +4,7 @@
     lake/           the tables: contract, files, SQL, catalog     no HTTP, no Dagster
     timeline        UTC days, windows, bucket widths: all date arithmetic
     settings        the environment as one validated object
+    background      an event loop in a thread of its own
     loading         load days: where the API meets the lake
     proof           our days against the API's own totals
     pages           the lake answers in the API's own shape

@@ -18,13 +18,16 @@ compute_logs:
   # the terminal away from the progress bar, and start two more processes for each step.
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
+nux:
+  enabled: false # no sign-up dialog over the first page
 concurrency:
+  # Runs that read the API take turns: they share its quota. `run`, not `op`: a killed process
+  # would leave an op's slot taken.
+  pools:
+    granularity: run
+    default_limit: 1
   runs:
-    # Runs that read the API take turns: they share its quota. Others may run beside them.
     max_concurrent_runs: 4
-    tag_concurrency_limits:
-      - key: mka1_usage/api
-        limit: 1
 """
 
 

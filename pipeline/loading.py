@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.api import ApiError, Client, PageSize, UsagePage, UsageQuery, get_usage, walk_usage
+from pipeline.background import run_async
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
 from pipeline.lake.rollup import DayPublished, publish_day
@@ -88,7 +89,7 @@ def load_days(
         async with connect() as client:
             await load.run(client)
 
-    asyncio.run(run())
+    run_async(run())
     done = [load.published[day] for day in windows if day in load.published]
     if load.failures:
         first = min(load.failures)
@@ -149,30 +150,43 @@ class _Load:
         self._to_begin = iter(windows.items())
         self._current: _Day | None = None
         self._size = PageSize()
+        self._staging = ExitStack()  # what is left of days that an interrupt cut off
         # One thread each: pages are spooled and days landed while others are being read.
         self._spooling = ThreadPoolExecutor(1)
         self._landing = ThreadPoolExecutor(1)
 
     async def run(self, client: Client) -> None:
         """Load all days, as far as they can be loaded."""
-        with self._spooling, self._landing:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(client.limits.concurrency):
-                    tasks.create_task(self._work(client))
+        workers = [self._work(client) for _ in range(client.limits.concurrency)]
+        with self._staging, self._spooling, self._landing:
+            await asyncio.gather(*workers)
 
     async def _work(self, client: Client) -> None:
         while task := self._next():
             day, part = task
             try:
                 await self._walk(client, day, part)
-                day.open_parts -= 1
-                if day.drained:
-                    self.published[day.day] = published = await self._land(day)
-                    rows = published.rows["raw_usage"]
-                    self._on_progress(Progress(day.day, rows, published))
             except _FAILURES as error:
                 self.failures.setdefault(day.day, error)
-                day.staging.close()
+            day.open_parts -= 1
+            if day.day in self.failures:
+                if not day.open_parts:  # the others still write into its folder
+                    day.staging.close()
+            elif day.drained:
+                await self._finish(day)
+
+    async def _finish(self, day: _Day) -> None:
+        """Land a day that has drained."""
+        loop = asyncio.get_running_loop()
+        try:
+            with day.staging:
+                self.published[day.day] = published = await loop.run_in_executor(
+                    self._landing, _land, self._lake, day.day, day.window, day.spool
+                )
+        except _FAILURES as error:
+            self.failures[day.day] = error
+        else:
+            self._on_progress(Progress(day.day, published.rows["raw_usage"], published))
 
     def _next(self) -> tuple[_Day, Window] | None:
         """The next part to walk, of the day that is being read or of the next one."""
@@ -185,7 +199,7 @@ class _Load:
             if begun is None:
                 return None
             day, window = begun
-            staging = ExitStack()
+            staging = self._staging.enter_context(ExitStack())
             folder = staging.enter_context(self._lake.staging())
             self._current = _Day(day, window, window.start, Spool(folder), staging)
 
@@ -195,14 +209,9 @@ class _Load:
         loop = asyncio.get_running_loop()
         async for page in walk_usage(partial(get_usage, client), query, self._size):
             await loop.run_in_executor(self._spooling, _keep, day.spool, page, client.now())
+            if day.day in self.failures:
+                return  # another part of the day has failed: the rest is not needed
             self._on_progress(Progress(day.day, day.spool.rows))
-
-    async def _land(self, day: _Day) -> DayPublished:
-        loop = asyncio.get_running_loop()
-        with day.staging:
-            return await loop.run_in_executor(
-                self._landing, _land, self._lake, day.day, day.window, day.spool
-            )
 
 
 def _land(lake: Lake, day: date, window: Window, spool: Spool) -> DayPublished:

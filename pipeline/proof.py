@@ -10,7 +10,6 @@ that were closed by then, by a question of its own: at most 1,440 ungrouped 1m b
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from datetime import date
 from functools import partial
 
 from pipeline.api import Client, PageSize, UsageQuery, get_usage, walk_usage
+from pipeline.background import run_async
 from pipeline.lake import engine
 from pipeline.lake.schemas import MEASURES, USAGE, Measure
 from pipeline.lake.store import Lake
@@ -50,7 +50,7 @@ def compare_days(
         loaded = lake.loaded("usage_1d", day)
         if loaded is not None:
             windows[day] = loaded.window
-    api = asyncio.run(_ask(connect, windows)) if windows else {}
+    api = run_async(_ask(connect, windows)) if windows else {}
     ours = _our_totals(lake, list(windows))
     nothing: Totals = dict.fromkeys(MEASURES, 0)
     return [

@@ -32,7 +32,10 @@ class Outcome:
 
 
 def run_days(settings: Settings, first: date, last: date, console: Console) -> Outcome:
-    """Load, publish and check the days from `first` through `last` as one Dagster run."""
+    """Load, publish and check the days from `first` through `last` as one Dagster run.
+
+    KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
+    """
     instance.prepare(settings.dagster_home)
     with dg.DagsterInstance.get() as dagster, showing(console, first, last) as listener:
         workspace = Workspace(load=lambda: settings, on_progress=listener)
@@ -43,6 +46,8 @@ def run_days(settings: Settings, first: date, last: date, console: Console) -> O
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
+    if _interrupted(result):
+        raise KeyboardInterrupt
     evaluations = result.get_asset_check_evaluations()
     failed = [one for one in evaluations if not one.passed]
     failures = tuple(_failures(result))
@@ -52,6 +57,16 @@ def run_days(settings: Settings, first: date, last: date, console: Console) -> O
         failures=failures,
         warnings=tuple(_words(one) for one in failed if one.severity == dg.AssetCheckSeverity.WARN),
         checks=len(evaluations),
+    )
+
+
+def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a step was ended by Ctrl-C, which Dagster records as a failure like any other."""
+    return any(
+        event.step_failure_data.error is not None
+        and event.step_failure_data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__
+        for event in result.all_events
+        if event.event_type_value == "STEP_FAILURE"
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from pipeline.assets.usage import API_TAG, GROUP
+from pipeline.assets.usage import GROUP
 from pipeline.partitions import range_tags
 from pipeline.resources import Workspace
 from pipeline.settings import Settings
@@ -34,7 +34,6 @@ def usage_job() -> "UnresolvedAssetJobDefinition":
         JOB,
         selection=dg.AssetSelection.groups(GROUP),
         description="Page the usage of UTC days into the lake, roll it up, publish it, check it.",
-        tags=API_TAG,
     )
 
 

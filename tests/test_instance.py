@@ -23,11 +23,14 @@ def test_the_folder_is_made_and_dagster_pointed_at_it(tmp_path: Path) -> None:
     with dg.DagsterInstance.get() as dagster:
         assert dagster.root_directory == str(home)
         assert not dagster.telemetry_enabled
-        queue = dagster.get_concurrency_config().run_queue_config
-        assert queue is not None
-        assert queue.max_concurrent_runs == 4
-        [limit] = queue.tag_concurrency_limits
-        assert limit == {"key": "mka1_usage/api", "limit": 1}
+        limits = dagster.get_concurrency_config()
+        assert limits.run_queue_config is not None
+        assert limits.run_queue_config.max_concurrent_runs == 4
+        assert limits.pool_config.default_pool_limit == 1
+        granularity = limits.pool_config.pool_granularity
+        assert granularity is not None
+        assert granularity.value == "run"
+        assert not dagster.nux_enabled
 
 
 def test_a_dagster_yaml_that_is_there_is_left_alone(tmp_path: Path) -> None:

@@ -31,12 +31,9 @@ from pipeline.settings import SettingsError
 from pipeline.timeline import closed_through, day_of
 
 GROUP: Final = "usage"
-API_TAG: Final = {"mka1_usage/api": "usage"}
-"""On every run of the job: an instance can limit how many of them run at once."""
-
 API_POOL: Final = "mka1_usage_api"
-"""On every step that asks the API, so on runs without the job's tag too: those that are launched
-from an asset's page. An instance limits it under `concurrency: pools`."""
+"""On every step that asks the API, however its run is launched: an instance limits how many of
+them run at once under `concurrency: pools`."""
 
 _DEPENDS_ON: Final = {dataset.name: [source] for dataset, source in CASCADE}
 

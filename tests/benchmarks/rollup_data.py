@@ -24,7 +24,8 @@ COPY (
     make_timestamptz(start_us) AS start_time,
     make_timestamptz(start_us + 60000000) AS end_time,
     'user_' || printf('%016x', hash(user_number)) AS user_id,
-    'key_' || printf('%016x', hash(10000 + CASE WHEN draw // 1024 % 20 = 0 THEN draw % 5 ELSE user_number % 5 END)) AS api_key_id,
+    'key_' || printf('%016x', hash(10000 + CASE WHEN at_home THEN user_number ELSE draw END % 5))
+      AS api_key_id,
     CAST(draw // 8 % 4 AS BIGINT) AS num_conversations_created,
     CAST(draw // 64 % 40 AS BIGINT) AS num_items_added,
     CAST(draw // 4096 % 400 AS BIGINT) AS num_operations
@@ -32,6 +33,7 @@ COPY (
     SELECT
       epoch_us(CAST($day AS TIMESTAMP)) + minute * 60000000 AS start_us,
       hash(($number * 1440 + minute) * 1000 + fifth) AS draw,
+      draw // 1024 % 20 <> 0 AS at_home,
       fifth * 5 + hash(($number * 1440 + minute) * 1000 + fifth) // 1048576 % 5 AS user_number
     FROM range(1440) AS minutes(minute), range(200) AS fifths(fifth)
   )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.assets.usage import API_TAG
+from pipeline.assets.usage import API_POOL
 from pipeline.definitions import build_defs
 from pipeline.partitions import PARTITION, days_of
 from pipeline.resources import Workspace
@@ -132,5 +132,10 @@ def test_a_requested_run_loads_the_window_as_a_single_run(lab: Lab) -> None:
     assert lab.partitions("usage_1d") == {"2024-01-01", "2024-01-02", "2024-01-03"}
 
 
-def test_every_run_of_the_job_carries_the_tag_that_limits_them() -> None:
-    assert build_defs().resolve_job_def(JOB).run_tags.items() >= API_TAG.items()
+def test_every_step_that_asks_the_api_is_in_the_pool_that_limits_them() -> None:
+    pools = {node.name: node.definition.pools for node in build_defs().resolve_job_def(JOB).nodes}
+    assert pools == {
+        "load_usage": {API_POOL},
+        "check_tables": set(),
+        "usage_1d_totals_equal_the_api": {API_POOL},
+    }

@@ -1,0 +1,46 @@
+"""An event loop in a thread of its own, for code that is not async.
+
+Belongs here: running one coroutine to its end from synchronous code. Does not belong here: what is
+run.
+
+Why a thread: whoever calls may handle Ctrl-C in ways of its own, as Dagster does, by raising an
+exception of its own from a signal handler. Inside a running event loop such an exception may end
+anywhere, or be swallowed; the main thread, which only waits, passes it on as it is. Callers that
+have an event loop already, notebooks for one, are served as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+_LOOK_UP_EVERY: Final = 0.2
+"""Seconds. A wait without an end is not woken where the signal reaches another thread."""
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, or its exception. When the wait is interrupted, `work` is cancelled."""
+    running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
+
+    async def begin() -> T:
+        task = asyncio.ensure_future(work)
+        running.set_result((asyncio.get_running_loop(), task))
+        return await task
+
+    with ThreadPoolExecutor(1, thread_name_prefix="event-loop") as thread:
+        outcome = thread.submit(asyncio.run, begin())
+        try:
+            while wait([outcome], timeout=_LOOK_UP_EVERY).not_done:
+                pass
+            return outcome.result()
+        except BaseException:
+            # A closed loop (RuntimeError) means that the exception is the work's own.
+            with suppress(RuntimeError, TimeoutError):
+                loop, task = running.result(timeout=10)
+                loop.call_soon_threadsafe(task.cancel)
+            raise
