@@ -33,8 +33,8 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         return await task
 
     with ThreadPoolExecutor(1, thread_name_prefix="event-loop") as thread:
-        outcome = thread.submit(asyncio.run, begin())
         try:
+            outcome = thread.submit(asyncio.run, begin())
             while wait([outcome], timeout=_LOOK_UP_EVERY).not_done:
                 pass
             return outcome.result()

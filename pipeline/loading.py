@@ -19,7 +19,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
-from itertools import chain, repeat
+from itertools import accumulate, chain
 from typing import Final
 
 import duckdb
@@ -151,14 +151,12 @@ class _Load:
         self._current: _Day | None = None
         self._size = PageSize()
         self._staging = ExitStack()  # what is left of days that an interrupt cut off
-        # One thread each: pages are spooled and days landed while others are being read.
-        self._spooling = ThreadPoolExecutor(1)
-        self._landing = ThreadPoolExecutor(1)
+        self._landing = ThreadPoolExecutor(1)  # a day is landed while the next is being read
 
     async def run(self, client: Client) -> None:
         """Load all days, as far as they can be loaded."""
         workers = [self._work(client) for _ in range(client.limits.concurrency)]
-        with self._staging, self._spooling, self._landing:
+        with self._staging, self._landing:
             await asyncio.gather(*workers)
 
     async def _work(self, client: Client) -> None:
@@ -206,9 +204,10 @@ class _Load:
     async def _walk(self, client: Client, day: _Day, part: Window) -> None:
         """Spool every page of a part; returns once its walk has drained."""
         query = UsageQuery(part.start, part.end, "1m", group_by=("user_id", "api_key_id"))
-        loop = asyncio.get_running_loop()
         async for page in walk_usage(partial(get_usage, client), query, self._size):
-            await loop.run_in_executor(self._spooling, _keep, day.spool, page, client.now())
+            # In this thread: a page takes milliseconds, and a second thread would only fight
+            # with this one for the interpreter.
+            _keep(day.spool, page, client.now())
             if day.day in self.failures:
                 return  # another part of the day has failed: the rest is not needed
             self._on_progress(Progress(day.day, day.spool.rows))
@@ -228,10 +227,9 @@ def _keep(spool: Spool, page: UsagePage, fetched_at: float) -> None:
 def _rows(page: UsagePage, first_serving: int, fetched_at: float) -> pa.Table:
     """A page's result rows as SERVED_ROWS: each with its bucket's times and serving number."""
     results = list(chain.from_iterable(bucket.results for bucket in page.buckets))
-    place = pa.array(
-        list(chain.from_iterable(repeat(i, len(b.results)) for i, b in enumerate(page.buckets))),
-        pa.int64(),
-    )
+    ends_at = accumulate((len(bucket.results) for bucket in page.buckets), initial=0)
+    of_bucket = pa.ListArray.from_arrays(pa.array(ends_at, pa.int32()), pa.nulls(len(results)))
+    place = pc.list_parent_indices(of_bucket)
     starts = pa.array([bucket.start_time * 1_000_000 for bucket in page.buckets], pa.int64())
     ends = pa.array([bucket.end_time * 1_000_000 for bucket in page.buckets], pa.int64())
     fetched = pa.scalar(int(fetched_at * 1_000_000), pa.int64())

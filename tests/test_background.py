@@ -1,4 +1,4 @@
-"""Async work for callers that are not: its result, its errors, and an interrupt that reaches both."""
+"""Async work for callers that are not: its result, its errors, and what an interrupt does."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_interrupt_reaches_the_caller_and_cancels_the_work() -> None:
         raise InterruptedByCaller
 
     async def endless() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:

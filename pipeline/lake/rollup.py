@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.lake import audit, engine, store
 from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE, Dataset
-from pipeline.lake.spool import SERVED_ROWS, Spool
+from pipeline.lake.spool import Spool
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window
 
@@ -46,13 +46,10 @@ def publish_day(
     Raises audit.AuditError, and publishes nothing, when the tables do not agree with each other.
     """
     con.register("servings", spool.servings())
-    con.execute("DROP VIEW IF EXISTS served_rows")  # an earlier day's
-    if spool.parts:
-        engine.bind(con, {"served_rows": (None, spool.parts)})
-    else:
-        con.register("served_rows", SERVED_ROWS.empty_table())
+    con.register("served_rows", spool.served_rows())
     raw = spool.folder / "raw_usage.parquet"
     _write(con, RAW_USAGE, raw, window)
+    con.unregister("served_rows")
     return _cascade(con, lake, day, window, {"raw_usage": raw}, spool.folder)
 
 

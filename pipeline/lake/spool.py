@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.lake.schemas import RAW_USAGE
 
@@ -28,7 +27,7 @@ SERVINGS: Final = pa.schema(
 
 @dataclass(slots=True)
 class Spool:
-    """The pages of one walk as Parquet parts in a folder of their own."""
+    """The pages of one walk as Arrow files in a folder of their own."""
 
     folder: Path
     parts: list[Path] = field(default_factory=list[Path])
@@ -50,11 +49,17 @@ class Spool:
         )
         self.buckets += len(starts)
         if rows.num_rows:
-            path = self.folder / f"part-{len(self.parts):06}.parquet"
+            path = self.folder / f"part-{len(self.parts):06}.arrow"
             # Read once and thrown away: no time is spent on making it small.
-            pq.write_table(rows, path, compression="none", use_dictionary=False)
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as file:
+                file.write_table(rows)
             self.parts.append(path)
             self.rows += rows.num_rows
+
+    def served_rows(self) -> pa.Table:
+        """All rows so far, as SERVED_ROWS: mapped from the files, so they need no memory."""
+        parts = [pa.ipc.open_file(pa.memory_map(str(part))).read_all() for part in self.parts]
+        return pa.concat_tables([SERVED_ROWS.empty_table(), *parts])
 
     def servings(self) -> pa.Table:
         """All servings so far, as SERVINGS."""
