@@ -12,6 +12,7 @@ have an event loop already, notebooks for one, are served as well.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -27,10 +28,15 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, or its exception. When the wait is interrupted, `work` is cancelled."""
     running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
 
+    ended = threading.Event()
+
     async def begin() -> T:
         task = asyncio.ensure_future(work)
         running.set_result((asyncio.get_running_loop(), task))
-        return await task
+        try:
+            return await task
+        finally:
+            ended.set()
 
     with ThreadPoolExecutor(1, thread_name_prefix="event-loop") as thread:
         try:
@@ -43,4 +49,5 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
             with suppress(RuntimeError, TimeoutError):
                 loop, task = running.result(timeout=10)
                 loop.call_soon_threadsafe(task.cancel)
+                ended.wait()  # the executor forgets a thread that was interrupted in its start
             raise

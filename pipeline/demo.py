@@ -90,7 +90,7 @@ What to try next:
   export MKA1_USAGE_HOME={home}
   {here}mka1-usage sql "select * from usage_1h order by num_operations desc limit 10"
   {here}mka1-usage buckets --start {FIRST} --end {LAST} --group-by api_key_id
-  duckdb {catalog}
+  {here}duckdb {catalog}
   DAGSTER_HOME={quote(str(settings.dagster_home))} {here}dagster dev -m pipeline.definitions
 
 With an account of your own:

@@ -12,6 +12,7 @@ is always asked on minute edges, in 1m buckets grouped by both ids.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -214,7 +215,9 @@ class _Load:
 
 
 def _land(lake: Lake, day: date, window: Window, spool: Spool) -> DayPublished:
-    with closing(engine.connect(spool.folder)) as con:
+    # One core is left to the thread that reads the next pages.
+    threads = max(1, (os.cpu_count() or 1) - 1)
+    with closing(engine.connect(spool.folder, threads=threads)) as con:
         return publish_day(con, lake, day, window, spool)
 
 

@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(4, ge=1, le=64, validation_alias="MKA1_USAGE_CONCURRENCY")
     """Requests in flight at once."""
     requests_per_second: float = Field(
-        20.0, gt=0, le=10_000, validation_alias="MKA1_USAGE_REQUESTS_PER_SECOND"
+        50.0, gt=0, le=10_000, validation_alias="MKA1_USAGE_REQUESTS_PER_SECOND"
     )
     """The rate that the client never exceeds; after a 429 it goes slower by itself."""
     retry_seconds: float = Field(

@@ -159,6 +159,13 @@ def test_a_snippet_of_python_runs(snippet: str, place: Path) -> None:
     assert b"key_web" in done.stdout
 
 
+def test_the_benchmarks_are_run_by_the_command_that_the_readme_gives() -> None:
+    assert "`python -m tests.benchmarks`" in README
+    command = [sys.executable, "-m", "tests.benchmarks", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "ingest" in done.stdout
+
+
 def test_every_setting_is_explained() -> None:
     names = {str(field.validation_alias) for field in Settings.model_fields.values()}
     explained = set(re.findall(r"`((?:MKA1|DAGSTER)_[A-Z_]+)`", README))

@@ -50,7 +50,7 @@ class Limits:
     """What one client allows itself. Seconds and bytes."""
 
     concurrency: int = 4
-    requests_per_second: float = 20.0
+    requests_per_second: float = 50.0
     retry_seconds: float = 120.0
     """Budget of one request: no wait goes beyond it. The last try may still be under way."""
     attempts: int = 12
