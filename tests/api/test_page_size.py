@@ -21,7 +21,7 @@ def learned(bytes_a_bucket: float, seconds_a_bucket: float, answers: int = 12) -
     ("bytes_a_bucket", "seconds_a_bucket", "expected"),
     [
         (100, 0.0001, 1_440),  # a quiet account: as many as the API gives
-        (4 * 1024 * 1024 / 300, 0.0001, 300),  # by size
+        (PageSize().target_bytes / 300, 0.0001, 300),  # by size
         (100, 0.1, 100),  # by time
         (10**9, 0.0001, 1),
         (100, 1e6, 1),
