@@ -177,11 +177,19 @@ class _Load:
     async def _finish(self, day: _Day) -> None:
         """Land a day that has drained."""
         loop = asyncio.get_running_loop()
+        with day.staging:
+            landing = loop.run_in_executor(
+                self._landing, _land, self._lake, day.day, day.window, day.spool
+            )
+            try:
+                await asyncio.wait([landing])
+            finally:  # an interrupt waits for it too: no day is published without being told of
+                await asyncio.wait([landing])
+                self._landed(day, landing)
+
+    def _landed(self, day: _Day, landing: asyncio.Future[DayPublished]) -> None:
         try:
-            with day.staging:
-                self.published[day.day] = published = await loop.run_in_executor(
-                    self._landing, _land, self._lake, day.day, day.window, day.spool
-                )
+            self.published[day.day] = published = landing.result()
         except _FAILURES as error:
             self.failures[day.day] = error
         else:

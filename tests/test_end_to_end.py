@@ -120,6 +120,9 @@ def test_what_goes_wrong_on_the_way_does_not_change_what_is_published(
             load(server, alone, [day])
         for width in WIDTHS:
             assert published(alone, width) == reported(server.world, width, DAYS)
+        before = digests(in_a_range.root)
+        load(server, in_a_range, DAYS)
+        assert digests(in_a_range.root) == before
 
 
 def test_the_same_days_leave_the_same_bytes_in_any_order_and_again(tmp_path: Path) -> None:

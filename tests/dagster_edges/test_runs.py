@@ -1,7 +1,11 @@
 """A run in this process, and how it tells what became of it."""
 
 import io
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from pipeline import runs
 from pipeline.definitions import build_defs
 from pipeline.emulator import EmulatorServer, Faults
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.store import Lake
+from pipeline.loading import Progress
 from pipeline.resources import Workspace
 from pipeline.runs import Outcome, run_days
 from pipeline.settings import Settings, load_settings
@@ -112,3 +118,28 @@ def test_a_run_that_never_comes_to_a_step_is_a_failure(
 
     monkeypatch.setattr(runs, "build_defs", with_broken_workspace)
     assert ran(settings).failures
+
+
+def test_an_interrupt_ends_the_run_as_an_interrupt_and_keeps_the_days_that_were_published(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[date] = []
+
+    @contextmanager
+    def interrupting(*_: object) -> Iterator[Callable[[Progress], None]]:
+        def listener(progress: Progress) -> None:
+            if progress.published:
+                published.append(progress.day)
+                if len(published) == 1:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        yield listener
+
+    monkeypatch.setattr(runs, "showing", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        ran(settings)
+    assert published
+    assert Lake(settings.lake).days("usage_1d") == sorted(published)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        recorded = instance.get_materialized_partitions(dg.AssetKey("usage_1d"))
+    assert recorded == {str(day) for day in published}
