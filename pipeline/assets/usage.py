@@ -16,6 +16,7 @@ from datetime import date
 from typing import Final
 
 import dagster as dg
+import duckdb
 
 from pipeline.assets.metadata import column_schema, day_metadata
 from pipeline.lake import engine
@@ -179,10 +180,12 @@ def _load(
 
 def _rebuild(workspace: Workspace, days: list[date], done: list[DayPublished]) -> None:
     """Roll `days` up again from what has landed; each is in `done` once it is published."""
+
+    def rebuild(con: duckdb.DuckDBPyConnection, day: date) -> None:
+        done.append(rebuild_day(con, workspace.lake, day))
+
     try:
-        with closing(engine.connect()) as con:
-            for day in days:
-                done.append(rebuild_day(con, workspace.lake, day))
+        engine.at_once(rebuild, days)
     except (AuditError, ContractError, OSError) as error:
         raise dg.Failure(
             f"{error}\n{len(done)} of {len(days)} days are rolled up again and kept."

@@ -44,25 +44,27 @@ def reading(job: Job) -> Prepared:
 
 
 def ours(job: Job) -> Prepared:
-    """The product's queries and files: 1m to 1h to 1d by cascade, a day at a time."""
+    """The product's queries and files: 1m to 1h to 1d by cascade, days side by side."""
+    from duckdb import DuckDBPyConnection
+
     from pipeline.lake import engine, store
     from pipeline.lake.rollup import CASCADE
     from pipeline.lake.schemas import DATASETS
     from pipeline.timeline import day_window
 
-    con = engine.connect(Path(job["folder"]))
+    def roll_up(con: DuckDBPyConnection, file: Path) -> None:
+        window = day_window(date.fromisoformat(file.parent.name.removeprefix("day=")))
+        read = {"usage_1m": file}
+        for dataset, source in CASCADE:
+            if source not in read:
+                continue
+            engine.bind(con, {source: (DATASETS[source], [read[source]])})
+            rows = con.sql(engine.sql(dataset.name)).to_arrow_reader(store.ROW_GROUP)
+            read[dataset.name] = _result(job, dataset.name, file)
+            store.write(dataset, rows, read[dataset.name], window)
 
     def run() -> None:
-        for file in files(Path(job["minutes"])):
-            window = day_window(date.fromisoformat(file.parent.name.removeprefix("day=")))
-            read = {"usage_1m": file}
-            for dataset, source in CASCADE:
-                if source not in read:
-                    continue
-                engine.bind(con, {source: (DATASETS[source], [read[source]])})
-                rows = con.sql(engine.sql(dataset.name)).to_arrow_reader(store.ROW_GROUP)
-                read[dataset.name] = _result(job, dataset.name, file)
-                store.write(dataset, rows, read[dataset.name], window)
+        engine.at_once(roll_up, files(Path(job["minutes"])))
 
     return Prepared(run, lambda: _facts(job))
 

@@ -1,0 +1,62 @@
+"""Days side by side: each once, on its own connection; an error keeps none from it."""
+
+from __future__ import annotations
+
+from threading import Barrier, Lock
+
+import duckdb
+import pytest
+
+from pipeline.lake import engine
+
+
+@pytest.fixture
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("_two_cores")
+def test_two_cores_work_on_two_at_once_each_on_its_own_connection() -> None:
+    both_here = Barrier(2, timeout=10)
+    seen: list[tuple[int, int]] = []
+
+    def work(con: duckdb.DuckDBPyConnection, task: int) -> None:
+        both_here.wait()  # fails unless the other is under way too
+        seen.append((task, id(con)))
+
+    engine.at_once(work, range(2))
+    assert sorted(task for task, _ in seen) == [0, 1]
+    assert len({con for _, con in seen}) == 2
+
+
+@pytest.mark.usefixtures("_two_cores")
+def test_each_task_is_done_once_and_connections_are_used_again() -> None:
+    lock, done, connections = Lock(), list[int](), set[int]()
+
+    def work(con: duckdb.DuckDBPyConnection, task: int) -> None:
+        row = con.execute("SELECT CAST($task AS BIGINT) * 2", {"task": task}).fetchone()
+        assert row is not None
+        with lock:
+            done.append(row[0])
+            connections.add(id(con))
+
+    engine.at_once(work, range(20))
+    assert sorted(done) == [2 * task for task in range(20)]
+    assert len(connections) <= 2
+
+
+def test_what_fails_keeps_none_of_the_others_from_being_done() -> None:
+    done: list[int] = []
+
+    def work(_: duckdb.DuckDBPyConnection, task: int) -> None:
+        if task in {3, 7}:
+            raise OSError(f"no room for {task}")
+        done.append(task)
+
+    with pytest.raises(OSError, match="no room for 3"):
+        engine.at_once(work, range(10))
+    assert sorted(done) == [0, 1, 2, 4, 5, 6, 8, 9]
+
+
+def test_nothing_to_do_is_done_at_once() -> None:
+    engine.at_once(lambda con, task: None, [])
