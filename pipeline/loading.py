@@ -153,6 +153,7 @@ class _Load:
         self._size = PageSize()
         self._staging = ExitStack()  # what is left of days that an interrupt cut off
         self._landing = ThreadPoolExecutor(1)  # a day is landed while the next is being read
+        self._all_read = False
 
     async def run(self, client: Client) -> None:
         """Load all days, as far as they can be loaded."""
@@ -178,14 +179,19 @@ class _Load:
         """Land a day that has drained."""
         loop = asyncio.get_running_loop()
         with day.staging:
-            landing = loop.run_in_executor(
-                self._landing, _land, self._lake, day.day, day.window, day.spool
-            )
+            landing = loop.run_in_executor(self._landing, self._land, day)
             try:
                 await asyncio.wait([landing])
             finally:  # an interrupt waits for it too: no day is published without being told of
                 await asyncio.wait([landing])
                 self._landed(day, landing)
+
+    def _land(self, day: _Day) -> DayPublished:
+        # One core is left to the thread that reads the next pages, while there are any.
+        cores = os.cpu_count() or 1
+        threads = cores if self._all_read else max(1, cores - 1)
+        with closing(engine.connect(day.spool.folder, threads=threads)) as con:
+            return publish_day(con, self._lake, day.day, day.window, day.spool)
 
     def _landed(self, day: _Day, landing: asyncio.Future[DayPublished]) -> None:
         try:
@@ -204,6 +210,7 @@ class _Load:
                     return self._current, part
             begun = None if self.failures else next(self._to_begin, None)
             if begun is None:
+                self._all_read = True
                 return None
             day, window = begun
             staging = self._staging.enter_context(ExitStack())
@@ -220,13 +227,6 @@ class _Load:
             if day.day in self.failures:
                 return  # another part of the day has failed: the rest is not needed
             self._on_progress(Progress(day.day, day.spool.rows))
-
-
-def _land(lake: Lake, day: date, window: Window, spool: Spool) -> DayPublished:
-    # One core is left to the thread that reads the next pages.
-    threads = max(1, (os.cpu_count() or 1) - 1)
-    with closing(engine.connect(spool.folder, threads=threads)) as con:
-        return publish_day(con, lake, day, window, spool)
 
 
 def _keep(spool: Spool, page: UsagePage, fetched_at: float) -> None:

@@ -50,7 +50,7 @@ class PageSize:
     first answers tell how dense the account is.
     """
 
-    target_bytes: int = 8 * 1024 * 1024
+    target_bytes: int = 4 * 1024 * 1024
     target_seconds: float = 10.0
     buckets: int = 60
     _cap: int = field(default=MAX_LIMIT, repr=False)
