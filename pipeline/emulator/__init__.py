@@ -7,7 +7,7 @@ package: so it can disagree with it.
 - `clock`        a clock that is set by hand
 - `counting`     events to usage buckets
 - `state`        conversations, items, responses
-- `archive`      where those are kept and found
+- `archive`      where those are kept and found; `update_order` keeps endpoint 2's order
 - `world`        the whole state, what calls do to it, and the truth about its usage
 - `synthetic`    a world of made-up traffic; `phrases` has its words
 - `trace`        a world replayed from a trace of real traffic

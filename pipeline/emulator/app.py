@@ -22,6 +22,8 @@ from pipeline.emulator.usage_pages import parse_usage_query, usage_page
 from pipeline.emulator.world import World
 
 PREFIX = "/api/v1/llm"
+LATE_BY = "emulator.late_by"
+"""A key of the ASGI scope: the seconds after which a POST is done; none means at once."""
 # Ids may hold slashes, which are %2F in the address but / by the time that routes are matched.
 ITEMS_PATH = PREFIX + "/conversations/{conversation_id:path}/items"
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -50,7 +52,11 @@ def build_app(
 
     async def create_items(request: Request) -> Response:
         name, body = request.path_params["conversation_id"], await request.body()
-        return _json(listings.create_items(world, owner(request), name, _query(request), body))
+        asking, late_by = owner(request), request.scope.get(LATE_BY, 0.0)
+        query, now_plan = _query(request), plan()
+        return _json(
+            listings.create_items(world, asking, name, query, body, now_plan, late_by=late_by)
+        )
 
     async def responses(request: Request) -> Response:
         return _json(listings.list_responses(world, owner(request), _query(request), plan()))

@@ -4,7 +4,11 @@ Belongs here: finding records as of a moment. Does not: making or changing them 
 of them (`listings`). It has no lock of its own: the world holds one around every call.
 """
 
-from pipeline.emulator.state import Conversation, Owner, Response
+import sys
+from bisect import bisect_right, insort
+
+from pipeline.emulator.state import Conversation, Owner, Position, Response
+from pipeline.emulator.update_order import UpdateOrder
 
 
 class Archive:
@@ -13,7 +17,7 @@ class Archive:
     def __init__(self) -> None:
         self.conversations: dict[str, Conversation] = {}
         self.responses: list[Response] = []
-        self._conversations_of: dict[Owner, list[Conversation]] = {}
+        self._order_of: dict[Owner, UpdateOrder] = {}
         self._responses_of: dict[Owner, list[Response]] = {}
 
     def add_conversation(self, conversation: Conversation) -> None:
@@ -21,12 +25,17 @@ class Archive:
         if conversation.id in self.conversations:
             raise ValueError(f"there already is a conversation {conversation.id!r}")
         self.conversations[conversation.id] = conversation
-        self._conversations_of.setdefault(conversation.owner, []).append(conversation)
+        self._order_of.setdefault(conversation.owner, UpdateOrder()).add(conversation)
+
+    def updated(self, conversation: Conversation, position: Position) -> None:
+        """Note an update of a conversation that is kept here."""
+        conversation.updated(position)
+        self._order_of[conversation.owner].updated(conversation, position)
 
     def add_response(self, response: Response) -> None:
         """Keep a new response."""
         self.responses.append(response)
-        self._responses_of.setdefault(response.owner, []).append(response)
+        insort(self._responses_of.setdefault(response.owner, []), response, key=_by_creation)
 
     def conversation(self, conversation_id: str, now: float) -> Conversation | None:
         """The conversation of that id, if it had been created by `now`."""
@@ -35,10 +44,25 @@ class Archive:
 
     def conversations_of(self, owner: Owner, now: float) -> list[Conversation]:
         """The owner's conversations at `now` by last update, the oldest first."""
-        there = [c for c in self._conversations_of.get(owner, []) if c.created_at <= now]
-        return sorted(there, key=lambda conversation: conversation.position(now))
+        order = self._order_of.get(owner)
+        return [] if order is None else order.at(now).copy()
+
+    def conversations_beside(
+        self, owner: Owner, conversation_id: str, now: float
+    ) -> tuple[list[Conversation], list[Conversation]] | None:
+        """The owner's conversations before and after that one, or None when it isn't among them."""
+        order = self._order_of.get(owner)
+        place = None if order is None else order.place(conversation_id, now)
+        if order is None or place is None:
+            return None
+        rows = order.at(now)
+        return rows[:place], rows[place + 1 :]
 
     def responses_of(self, owner: Owner, now: float) -> list[Response]:
         """The owner's responses at `now` by creation, the oldest first."""
-        there = [r for r in self._responses_of.get(owner, []) if r.created_at <= now]
-        return sorted(there, key=lambda response: (response.created_at, response.number))
+        rows = self._responses_of.get(owner, [])
+        return rows[: bisect_right(rows, (now, sys.maxsize), key=_by_creation)]
+
+
+def _by_creation(response: Response) -> tuple[float, int]:
+    return response.created_at, response.number

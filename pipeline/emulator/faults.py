@@ -5,13 +5,14 @@ a fault looks on the wire (`gateway`), or how usage pages and listings bend (`us
 `listings`). Decisions follow from the seed and the number of the request, never from wall time.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal, TypeAlias, get_args
 
 FaultKind: TypeAlias = Literal[
-    "rate_limited", "server_error", "refused", "reset", "truncated", "not_json"
+    "rate_limited", "server_error", "refused", "reset", "truncated", "not_json", "timed_out"
 ]
 """
 - `rate_limited`: 429 with the API's own body, and a `Retry-After` if the switch asks for one.
@@ -20,9 +21,11 @@ FaultKind: TypeAlias = Literal[
 - `reset`: the connection is cut in the middle of the body; the declared length is not reached.
 - `truncated`: 200 with half of the body and a content-length that agrees with it.
 - `not_json`: 200 with an HTML page, as a proxy sends.
+- `timed_out`: 504 from a gateway that has asked the API and does not wait for its answer.
 
-After `reset` and `truncated` a POST has been done, and only its answer is lost. The others stand
-for a gateway that did not ask the API at all.
+After `reset` and `truncated` a POST has been done, and only its answer is lost; after `timed_out`
+it is done `timed_out_by` seconds later. The others stand for a gateway that did not ask the API at
+all.
 """
 PageQuirk: TypeAlias = Literal["empty_pages", "stray_buckets", "repeated_cursor", "missing_cursor"]
 """
@@ -33,6 +36,8 @@ PageQuirk: TypeAlias = Literal["empty_pages", "stray_buckets", "repeated_cursor"
 """
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 SERVER_ERRORS = (500, 502, 503, 504)
+METHODS = frozenset({"GET", "POST"})
+"""The HTTP methods of the five endpoints."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,18 @@ class Faults:
     seed: int = 0
     rates: Mapping[FaultKind, float] = field(default_factory=dict[FaultKind, float])
     """Probability of each kind for each request; together at most 1."""
+    only: frozenset[str] = frozenset()
+    """The HTTP methods that `rates` strike, as `frozenset({"POST"})`; empty means all."""
     max_consecutive: int = 3
     """At most this many of those in a row for one request line: a patient client gets on."""
     retry_after: Literal["seconds", "date"] | None = None
     """The form of `Retry-After` on `rate_limited`; None sends none."""
     retry_after_seconds: int = 0
     """What that `Retry-After` asks for."""
+    timed_out_by: float = 0.0
+    """How many seconds of the world's clock after a `timed_out` its POST is done."""
+    latency: float = 0.0
+    """Seconds that every request waits before anything is done about it, each by itself."""
 
     quota: int | None = None
     """How many requests are answered before every further one is 429, until the quota is reset."""
@@ -72,9 +83,19 @@ class Faults:
     """Further fields on every usage result row, as the API may add."""
     page_quirk: PageQuirk | None = None
     """What is odd about usage pages; see `PageQuirk`."""
+
     touch_rate: float = 0.0
     """Probability that, before a page of conversations is answered, one of them is touched: the
     cursor's own (every second time) or any of that listing. It moves to the end of the order."""
+    touches: int = 1
+    """How many conversations are touched each time, one after the other."""
+    deleted_gone: Literal["items", "listing"] | None = None
+    """What of a soft-deleted conversation is gone: its items (404), or its place in the listing as
+    well (as a cursor it is a 400). By default it stays listed, and its items readable."""
+    forbidden: frozenset[str] = frozenset()
+    """The users that no key may act for: endpoints 2 to 5 answer 403."""
+    usage_delay: float = 0.0
+    """Seconds after which endpoint 1 counts what is posted to endpoint 4."""
 
     def __post_init__(self) -> None:
         if unknown := [kind for kind in self.rates if kind not in FAULT_KINDS]:
@@ -83,10 +104,17 @@ class Faults:
             raise ValueError(f"rates lie in 0..1, all together too: {dict(self.rates)}")
         if not 0 <= self.touch_rate <= 1:
             raise ValueError(f"touch_rate lies in 0..1, not {self.touch_rate}")
+        if unknown_methods := self.only - METHODS:
+            raise ValueError(
+                f"only names {' or '.join(sorted(METHODS))}, not {', '.join(unknown_methods)}"
+            )
+        for name in ("timed_out_by", "latency", "usage_delay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is a number of seconds, not {getattr(self, name)}")
         for name in ("quota", "retry_after_seconds", "quota_retry_after"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ValueError(f"{name} must not be negative: {value}")
-        for name in ("max_consecutive", "expire_cursors_every", "clamp_limit"):
+        for name in ("max_consecutive", "expire_cursors_every", "clamp_limit", "touches"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is at least 1, not {value}")
         if self.restate_between and not self.duplicate_bucket:
@@ -106,11 +134,12 @@ class FaultPlan:
         self._in_a_row: dict[str, int] = {}
 
     def next_request(self, request_line: str) -> FaultKind | Literal["quota_used_up"] | None:
-        """What happens to the next request; None means that it is answered properly."""
+        """What happens to the next request, as `GET /path?query`; None: it is answered properly."""
         faults = self.faults
         if faults.quota is not None and self._answered >= faults.quota:
             return "quota_used_up"
-        kind = self._draw() if faults.rates else None
+        aimed_at = not faults.only or request_line.partition(" ")[0] in faults.only
+        kind = self._draw() if faults.rates and aimed_at else None
         in_a_row = self._in_a_row.get(request_line, 0)
         if kind is None or in_a_row >= faults.max_consecutive:
             self._in_a_row.pop(request_line, None)
@@ -147,6 +176,8 @@ class FaultPlan:
     def next_touch(self) -> Random | None:
         """Whether a conversation is touched before this listing, and the dice that choose it."""
         self._listings += 1
+        if not self.faults.touch_rate:
+            return None
         random = _random(self.faults.seed, "listing", self._listings)
         return random if random.random() < self.faults.touch_rate else None
 

@@ -3,6 +3,7 @@
 Belongs here: what each kind of fault looks like to a client. Does not: when one happens (`faults`).
 """
 
+import asyncio
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from email.utils import formatdate
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline.emulator.app import LATE_BY
 from pipeline.emulator.faults import FaultPlan, Faults
 
 RequestLog = list[tuple[str, str, int]]
@@ -43,7 +45,10 @@ class Gateway:
                 self.log.append((scope["method"], target, message["status"]))
             await send(message)
 
-        match plan.next_request(f"{scope['method']} {target}"):
+        kind = plan.next_request(f"{scope['method']} {target}")
+        if plan.faults.latency:
+            await asyncio.sleep(plan.faults.latency)
+        match kind:
             case None:
                 await self.app(scope, receive, logged)
             case "rate_limited":
@@ -53,6 +58,9 @@ class Gateway:
                 await _error(logged, 429, "Rate limit exceeded", wait)
             case "server_error":
                 await _error(logged, plan.next_server_error(), "The server had an error")
+            case "timed_out":
+                await self._answer({**scope, LATE_BY: plan.faults.timed_out_by}, receive)
+                await _error(logged, 504, "The server took too long")
             case "not_json":
                 await _whole(logged, 200, b"text/html; charset=utf-8", HTML_PAGE)
             case "refused":

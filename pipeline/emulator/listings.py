@@ -6,7 +6,8 @@ place: a conversation that is updated takes the cursor with it to the end of the
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol, TypeVar, cast
 
 from pipeline.emulator.counting import JsonObject
@@ -30,20 +31,20 @@ _Row = TypeVar("_Row", bound=_HasId)
 
 
 def list_conversations(world: World, owner: Owner, raw: bytes, plan: FaultPlan) -> JsonObject:
-    """Endpoint 2: the owner's conversations by last update, soft-deleted ones too.
+    """Endpoint 2: the owner's conversations by last update, by default soft-deleted ones too.
 
     `metadata` is a JSON object whose pairs must all be there; `search` is looked for in the text of
     the items, in any letter case.
     """
+    _forbid(owner, plan)
     query = Query(raw, single=("after", "limit", "order", "metadata", "search"))
     after, limit = query.text("after"), query.limit(MAX_CONVERSATIONS, DEFAULT_LIMIT)
     order = query.choice("order", ORDERS, "asc")
     wanted = _metadata_filter(query.text("metadata"))
-    _touch_one(world, owner, after, plan)
-    everything = _ordered(world.conversations_of(owner), order)
+    _touch_some(world, owner, after, plan)
     now, search = world.clock(), query.text("search")
-    rows = _rows_after(everything, after)
-    matching = [row for row in rows if _matches(row, wanted, search, now)]
+    listed = _listed(_conversations_after(world, owner, after, order, plan), now, plan)
+    matching = (row for row in listed if _matches(row, wanted, search, now))
     page, has_more = _first(matching, limit, plan)
     return _list_json(page, has_more, lambda conversation: conversation_json(conversation, now))
 
@@ -52,24 +53,41 @@ def list_items(
     world: World, owner: Owner, conversation_id: str, raw: bytes, plan: FaultPlan
 ) -> JsonObject:
     """Endpoint 3: a conversation's items in the order they were added. `include` does nothing."""
+    _forbid(owner, plan)
     query = Query(raw, single=("after", "limit", "order"), lists=("include",))
     limit, order = query.limit(MAX_ITEMS, DEFAULT_LIMIT), query.choice("order", ORDERS, "asc")
     conversation = _conversation(world, owner, conversation_id)
+    if plan.faults.deleted_gone is not None and conversation.is_deleted(world.clock()):
+        raise _not_found(conversation_id)
     everything = _ordered(conversation.items_at(world.clock()), order)
     page, has_more = _first(_rows_after(everything, query.text("after")), limit, plan)
     return _list_json(page, has_more, item_json)
 
 
 def create_items(
-    world: World, owner: Owner, conversation_id: str, raw: bytes, body: bytes
+    world: World,
+    owner: Owner,
+    conversation_id: str,
+    raw: bytes,
+    body: bytes,
+    plan: FaultPlan,
+    *,
+    late_by: float = 0.0,
 ) -> JsonObject:
-    """Endpoint 4: add 1 to 20 items at the clock's now, and answer with them. Not idempotent."""
+    """Endpoint 4: add 1 to 20 items and answer with them. Not idempotent.
+
+    They are there `late_by` seconds after the clock's now, and counted when `usage_delay` says.
+    """
+    _forbid(owner, plan)
     Query(raw, single=(), lists=("include",))
     items = _posted_items(body)
     conversation = _conversation(world, owner, conversation_id)
     if conversation.is_deleted(world.clock()):
-        raise ApiError(404, f"Conversation not found: {conversation_id}")
-    added = set(world.add_items(conversation_id, items))
+        raise _not_found(conversation_id)
+    at = world.clock() + late_by
+    added = set(
+        world.add_items(conversation_id, items, at, visible_at=at + plan.faults.usage_delay)
+    )
     rows = [item for item in conversation.items if item.id in added]
     return _list_json(rows, False, item_json)
 
@@ -79,6 +97,7 @@ def list_responses(world: World, owner: Owner, raw: bytes, plan: FaultPlan) -> J
 
     With `before`, the page is the one that ends right before that response.
     """
+    _forbid(owner, plan)
     query = Query(raw, single=("after", "before", "limit", "order"))
     limit, order = query.limit(MAX_RESPONSES, DEFAULT_LIMIT), query.choice("order", ORDERS, "desc")
     after, before = query.text("after"), query.text("before")
@@ -121,28 +140,65 @@ def _rows_after(rows: list[_Row], after: str | None) -> list[_Row]:
     return rows if after is None else rows[_place(rows, after) + 1 :]
 
 
-def _first(rows: list[_Row], limit: int, plan: FaultPlan) -> tuple[list[_Row], bool]:
+def _first(rows: Iterable[_Row], limit: int, plan: FaultPlan) -> tuple[list[_Row], bool]:
     """The page of at most `limit` rows, or of the server's lower limit, and if there is more."""
     limit = min(limit, plan.faults.clamp_limit or limit)
-    return rows[:limit], len(rows) > limit
+    page = list(islice(rows, limit + 1))
+    return page[:limit], len(page) > limit
 
 
-def _touch_one(world: World, owner: Owner, after: str | None, plan: FaultPlan) -> None:
-    """Let an update come in between two pages, if the plan has one now."""
+def _conversations_after(
+    world: World, owner: Owner, after: str | None, order: str, plan: FaultPlan
+) -> Iterable[Conversation]:
+    """The owner's conversations behind the cursor; unlike `_rows_after`, it needs no search."""
+    if after is None:
+        return _ordered(world.conversations_of(owner), order)
+    cursor, beside = world.conversation(after), world.conversations_beside(owner, after)
+    if cursor is None or beside is None or not any(_listed([cursor], world.clock(), plan)):
+        raise ApiError(400, f"Unknown cursor: {after}")
+    older, newer = beside
+    return newer if order == "asc" else reversed(older)
+
+
+def _listed(rows: Iterable[Conversation], now: float, plan: FaultPlan) -> Iterable[Conversation]:
+    """Those of `rows` that endpoint 2 lists: all, unless the server drops the soft-deleted."""
+    if plan.faults.deleted_gone != "listing":
+        return rows
+    return (row for row in rows if not row.is_deleted(now))
+
+
+def _touch_some(world: World, owner: Owner, after: str | None, plan: FaultPlan) -> None:
+    """Let updates come in between two pages, if the plan has any now."""
     random = plan.next_touch()
-    there = [] if random is None else world.conversations_of(owner)
-    if random is None or not there:
+    if random is None:
+        return
+    there = list(_listed(world.conversations_of(owner), world.clock(), plan))
+    if not there:
         return
     on_cursor = after is not None and random.random() < 0.5
-    victim = after if on_cursor and any(row.id == after for row in there) else None
-    # After the newest update, even when the world's clock stands still.
-    world.touch(victim or random.choice(there).id)
+    cursor = next((row for row in there if on_cursor and row.id == after), None)
+    touched = [cursor or random.choice(there)]
+    if (more := plan.faults.touches - 1) > 0:
+        others = [row for row in there if row is not touched[0]]
+        touched += random.sample(others, min(more, len(others)))
+    for row in touched:
+        # After the newest update, even when the world's clock stands still.
+        world.touch(row.id)
+
+
+def _forbid(owner: Owner, plan: FaultPlan) -> None:
+    if owner[1] in plan.faults.forbidden:
+        raise ApiError(403, f"This API key may not act for the user {owner[1]}")
+
+
+def _not_found(conversation_id: str) -> ApiError:
+    return ApiError(404, f"Conversation not found: {conversation_id}")
 
 
 def _conversation(world: World, owner: Owner, conversation_id: str) -> Conversation:
     conversation = world.conversation(conversation_id)
     if conversation is None or conversation.owner != owner:
-        raise ApiError(404, f"Conversation not found: {conversation_id}")
+        raise _not_found(conversation_id)
     return conversation
 
 

@@ -4,9 +4,8 @@ Belongs here: the records and what can be said of one as of a moment. Does not: 
 and in what order (`world`), or their JSON (`shapes`). All times are Unix seconds, UTC.
 """
 
-import sys
 from bisect import bisect_right, insort
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
@@ -44,9 +43,13 @@ def _words(value: object) -> list[str]:
             return []
 
 
+def _time_of(item: Item) -> float:
+    return item.at
+
+
 @dataclass(slots=True)
 class Conversation:
-    """A conversation, with the history of its updates (`updates`, kept sorted)."""
+    """A conversation, with its items and the history of its updates, both kept sorted by time."""
 
     id: str
     created_at: float
@@ -57,18 +60,18 @@ class Conversation:
     updates: list[Position] = field(default_factory=list[Position])
     last_response_id: str | None = None
 
-    def updated(self, at: float, number: int) -> None:
-        """Note an update at `at`; `number` orders updates of the same moment."""
-        insort(self.updates, (at, number))
+    def updated(self, position: Position) -> None:
+        """Note an update."""
+        insort(self.updates, position)
 
-    def position(self, now: float) -> Position:
-        """Where the conversation stands in update order at `now`."""
-        known = bisect_right(self.updates, (now, sys.maxsize))
-        return self.updates[max(known - 1, 0)]
+    def append(self, items: Iterable[Item]) -> None:
+        """Take in items, each behind those of its own moment and before."""
+        for item in items:
+            insort(self.items, item, key=_time_of)
 
     def items_at(self, now: float) -> list[Item]:
         """The items that were there at `now`, in the order they were added."""
-        return [item for item in self.items if item.at <= now]
+        return self.items[: bisect_right(self.items, now, key=_time_of)]
 
     def is_deleted(self, now: float) -> bool:
         """Whether the conversation was soft-deleted at `now`."""

@@ -158,7 +158,7 @@ class World:
         with self._lock:
             at = self.clock() if at is None else at
             conversation = self._archive.conversations[conversation_id]
-            conversation.updated(at, self._next_number("update"))
+            self._archive.updated(conversation, (at, self._next_number("update")))
 
     def delete_conversation(self, conversation_id: str, at: float | None = None) -> None:
         """Soft-delete a conversation, one operation: it stays listed, with `deleted_at`."""
@@ -253,6 +253,13 @@ class World:
         with self._lock:
             return self._archive.conversations_of(owner, self.clock())
 
+    def conversations_beside(
+        self, owner: Owner, conversation_id: str
+    ) -> tuple[list[Conversation], list[Conversation]] | None:
+        """The same list in two, before and after that conversation; None when it isn't there."""
+        with self._lock:
+            return self._archive.conversations_beside(owner, conversation_id, self.clock())
+
     def all_conversations(self) -> list[Conversation]:
         """Every conversation of every owner, in the order they were made, later ones too."""
         with self._lock:
@@ -279,7 +286,7 @@ class World:
     ) -> list[Item]:
         conversation = self._archive.conversations[conversation_id]
         added = [Item(self._new_id("item"), at, response_id, dict(body)) for body in bodies]
-        conversation.items.extend(added)
+        conversation.append(added)
         self.touch(conversation_id, at)
         return added
 

@@ -1,13 +1,15 @@
 """Each fault looks on the wire as it says, comes when planned, and lets the patient through."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from pipeline.emulator import EmulatorServer, FaultKind, Faults, World
+from pipeline.emulator import EmulatorServer, FaultKind, Faults, ManualClock, World
 from pipeline.emulator.faults import FaultPlan
 
 Serve = Callable[..., EmulatorServer]
@@ -37,6 +39,7 @@ def outcome(http: httpx.Client, path: str = PATH) -> str:
         ("reset", ["cut"] * 4, [200] * 4),
         ("truncated", ["200 as application/json"] * 4, [200] * 4),
         ("not_json", ["200 as text/html"] * 4, [200] * 4),
+        ("timed_out", ["504"] * 4, [504] * 4),
     ],
 )
 def test_a_fault_is_what_it_says_and_ends_after_three_in_a_row(
@@ -71,16 +74,68 @@ def test_faults_in_a_row_are_counted_for_each_request_line(serve: Serve, client:
     assert [outcome(http, path) for path in paths] == ["500", "502", "200", "200"]
 
 
+POSTS = frozenset({"POST"})
+HELLO = {"items": [{"type": "message", "role": "user", "content": "hello"}]}
+
+
+def items_in(world: World, name: str) -> int:
+    conversation = world.conversation(name)
+    assert conversation is not None
+    return len(conversation.items_at(world.clock()))
+
+
+def items_added(world: World) -> int:
+    rows = [row for day in world.usage(0, bucket_width="1d") for row in day["results"]]
+    return sum(row["num_items_added"] for row in rows)
+
+
 def test_a_lost_answer_to_a_post_leaves_the_items_there(serve: Serve, client: Client) -> None:
     world = World()
     name = world.create_conversation(None, None, "key_web")
     http = client(serve(world, Faults(rates={"reset": 1.0}, max_consecutive=1)))
-    body = {"items": [{"type": "message", "role": "user", "content": "hello"}]}
     with pytest.raises(httpx.RemoteProtocolError):
-        http.post(f"/conversations/{name}/items", json=body)
-    conversation = world.conversation(name)
-    assert conversation is not None
-    assert len(conversation.items) == 1
+        http.post(f"/conversations/{name}/items", json=HELLO)
+    assert items_in(world, name) == 1
+
+
+def test_a_post_that_timed_out_is_done_later(serve: Serve, client: Client) -> None:
+    world = World(clock=ManualClock(1_000))
+    name = world.create_conversation(None, None, "key_web")
+    http = client(serve(world, Faults(rates={"timed_out": 1.0}, timed_out_by=30, only=POSTS)))
+    assert http.post(f"/conversations/{name}/items", json=HELLO).status_code == 504
+    assert (items_in(world, name), items_added(world)) == (0, 0)
+    world.clock = ManualClock(1_030)
+    assert (items_in(world, name), items_added(world)) == (1, 1)
+
+
+def test_what_is_posted_may_be_counted_later_than_it_is_there(serve: Serve, client: Client) -> None:
+    world = World(clock=ManualClock(1_000))
+    name = world.create_conversation(None, None, "key_web")
+    http = client(serve(world, Faults(usage_delay=300)))
+    assert http.post(f"/conversations/{name}/items", json=HELLO).status_code == 200
+    assert (items_in(world, name), items_added(world)) == (1, 0)
+    world.clock = ManualClock(1_300)
+    assert items_added(world) == 1
+
+
+def test_faults_can_be_aimed_at_posts_and_reads_then_change_nothing_about_them() -> None:
+    rates: dict[FaultKind, float] = {"reset": 0.5}
+    alone, among = (FaultPlan(Faults(rates=rates, only=POSTS)) for _ in range(2))
+    lines = [f"POST /{number}" for number in range(100)]
+    expected = [alone.next_request(line) for line in lines]
+    drawn = [(among.next_request("GET /x"), among.next_request(line)) for line in lines]
+    assert [read for read, _ in drawn] == [None] * 100
+    assert [post for _, post in drawn] == expected
+    assert {None, "reset"} == set(expected)
+
+
+def test_latency_holds_up_each_request_by_itself(serve: Serve, client: Client) -> None:
+    server = serve(World(), Faults(latency=0.1))
+    http = client(server)
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: outcome(http), range(8))) == ["200"] * 8
+    assert 0.1 <= time.monotonic() - began < 0.7  # one after the other would take 0.8
 
 
 def test_a_quota_ends_every_answer_until_it_is_reset(serve: Serve, client: Client) -> None:
@@ -118,6 +173,11 @@ def test_faults_come_about_as_often_as_their_rates_say() -> None:
         ({"rates": {"reset": 0.7, "refused": 0.7}}, "rates"),
         ({"rates": {"reset": -0.1}}, "rates"),
         ({"touch_rate": 1.5}, "touch_rate"),
+        ({"touches": 0}, "touches"),
+        ({"only": frozenset({"post"})}, "GET or POST, not post"),
+        ({"latency": -0.1}, "latency"),
+        ({"timed_out_by": float("inf")}, "timed_out_by"),
+        ({"usage_delay": float("nan")}, "usage_delay"),
         ({"quota": -1}, "quota"),
         ({"clamp_limit": 0}, "clamp_limit"),
         ({"expire_cursors_every": 0}, "expire_cursors_every"),

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from pipeline.emulator import EmulatorServer, Faults, World, secret_of
+from pipeline.emulator import EmulatorServer, Faults, ManualClock, World, secret_of
 
 Serve = Callable[..., EmulatorServer]
 Client = Callable[[EmulatorServer], httpx.Client]
@@ -102,6 +102,65 @@ def test_the_deleted_stay_listed(serve: Serve, client: Client, many: Many) -> No
         (True, 9_000),
     ]
     assert client(serve(world)).get(f"/conversations/{first}/items").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("gone", "listed", "items", "cursor"),
+    [(None, 3, 200, 200), ("items", 3, 404, 200), ("listing", 2, 404, 400)],
+)
+def test_what_is_left_of_the_deleted_is_the_servers_choice(
+    serve: Serve, client: Client, many: Many, gone: str | None, listed: int, items: int, cursor: int
+) -> None:
+    world = many(3)
+    deleted = world.conversations_of(("key_web", None))[1].id
+    world.delete_conversation(deleted, 9_000)
+    faults = Faults(deleted_gone=gone)  # type: ignore[arg-type]  # parametrized
+    http = client(serve(world, faults))
+    for order in ("asc", "desc"):
+        assert len(http.get(f"/conversations?order={order}").json()["data"]) == listed
+    assert http.get(f"/conversations/{deleted}/items").status_code == items
+    assert http.get(f"/conversations?after={deleted}").status_code == cursor
+    world.clock = ManualClock(8_999)
+    assert len(http.get("/conversations").json()["data"]) == 3
+    assert http.get(f"/conversations/{deleted}/items").status_code == 200
+
+
+def test_a_user_may_be_forbidden_to_every_key(serve: Serve, client: Client) -> None:
+    world = World()
+    for user in ("seen", "unseen"):
+        world.create_conversation(0, user, "key_web", conversation_id=user)
+    http = client(serve(world, Faults(forbidden=frozenset({"unseen"}))))
+    for user, status in (("seen", 200), ("unseen", 403)):
+        headers = {"X-On-Behalf-Of": user}
+        for path in ("/conversations", f"/conversations/{user}/items", "/responses"):
+            assert http.get(path, headers=headers).status_code == status
+        answer = http.post(f"/conversations/{user}/items", json={"items": [HELLO]}, headers=headers)
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize(("touches", "moved"), [(1, 1), (4, 4), (99, 10)])
+def test_so_many_conversations_are_touched_each_time(
+    serve: Serve, client: Client, many: Many, touches: int, moved: int
+) -> None:
+    world = many(10)
+    owner = ("key_web", None)
+    before = {row.id: len(row.updates) for row in world.conversations_of(owner)}
+    http = client(serve(world, Faults(touch_rate=1.0, touches=touches)))
+    assert http.get("/conversations").status_code == 200
+    after = {row.id: len(row.updates) for row in world.conversations_of(owner)}
+    assert sorted(after[name] - before[name] for name in before) == [0] * (10 - moved) + [1] * moved
+
+
+def test_the_cursors_own_conversation_is_touched_about_every_second_time(
+    serve: Serve, client: Client, many: Many
+) -> None:
+    world = many(10)
+    cursor = world.conversations_of(("key_web", None))[0]
+    http = client(serve(world, Faults(touch_rate=1.0, touches=2)))
+    for _ in range(60):
+        assert http.get(f"/conversations?after={cursor.id}").status_code == 200
+    # Half of the times as the cursor, and sometimes as any other.
+    assert 30 <= len(cursor.updates) - 1 <= 50
 
 
 USERS = [None, "plain", "käthe", "ユーザー", "a b", "a%20b", "50%+x", "a/b", " spaced "]
