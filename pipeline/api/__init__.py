@@ -1,12 +1,17 @@
 """The MKA1 API: what can be asked, how it is asked, and when an answer can be believed.
 
-client     one authenticated GET, its limits, and which answers are worth another try
-errors     what can go wrong, a class for each thing a caller can do about it
-pacing     the rate limit that adapts to 429s
-paging     the walk over a window: every bucket, or a loud failure
-redaction  the key: added to requests, taken out of what servers send
-retrying   backoff, `Retry-After`, and the budget of one request
-usage      endpoint 1: its parameters and its page
+client         one authenticated GET or POST, its limits, and which answers are worth another try
+conversations  endpoint 2: its parameters and its page
+errors         what can go wrong, a class for each thing a caller can do about it
+fields         what questions and answers of all endpoints have in common
+items          endpoints 3 and 4: reading and adding items
+listings       the walks over conversations, items and responses: nothing is lost
+pacing         the rate limit that adapts to 429s
+paging         the walk over a window: every bucket, or a loud failure
+redaction      the key: added to requests, taken out of what servers send
+responses      endpoint 5: its parameters and its page
+retrying       backoff, `Retry-After`, and the budget of one request
+usage          endpoint 1: its parameters and its page
 
 No Dagster, no DuckDB, no files. From a REPL:
 
@@ -16,9 +21,16 @@ No Dagster, no DuckDB, no files. From a REPL:
 """
 
 from pipeline.api.client import Answer, Client, Limits
+from pipeline.api.conversations import (
+    Conversation,
+    ConversationPage,
+    ConversationsQuery,
+    get_conversations,
+)
 from pipeline.api.errors import (
     AnswerTooBig,
     ApiError,
+    FateUnknown,
     InvalidQuery,
     MalformedBody,
     PagingError,
@@ -28,7 +40,10 @@ from pipeline.api.errors import (
     Unauthorized,
     Unavailable,
 )
+from pipeline.api.items import Item, ItemPage, ItemsQuery, create_items, get_items
+from pipeline.api.listings import ConversationWalk, walk_items, walk_responses
 from pipeline.api.paging import PageSize, walk_usage
+from pipeline.api.responses import Response, ResponsePage, ResponsesQuery, get_responses
 from pipeline.api.usage import Bucket, Result, UsagePage, UsageQuery, get_usage
 
 __all__ = [
@@ -37,19 +52,36 @@ __all__ = [
     "ApiError",
     "Bucket",
     "Client",
+    "Conversation",
+    "ConversationPage",
+    "ConversationWalk",
+    "ConversationsQuery",
+    "FateUnknown",
     "InvalidQuery",
+    "Item",
+    "ItemPage",
+    "ItemsQuery",
     "Limits",
     "MalformedBody",
     "PageSize",
     "PagingError",
     "QuotaExhausted",
     "Refused",
+    "Response",
+    "ResponsePage",
+    "ResponsesQuery",
     "Result",
     "ShapeError",
     "Unauthorized",
     "Unavailable",
     "UsagePage",
     "UsageQuery",
+    "create_items",
+    "get_conversations",
+    "get_items",
+    "get_responses",
     "get_usage",
+    "walk_items",
+    "walk_responses",
     "walk_usage",
 ]

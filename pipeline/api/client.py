@@ -1,4 +1,4 @@
-"""One authenticated GET that either brings a decoded body or says clearly why not.
+"""One authenticated GET or POST that either brings a decoded body or says clearly why not.
 
 Belongs here: transport, timeouts, size limits, and which answers are worth another try. Does not
 belong here: waits and budgets (`pipeline.api.retrying`), the key (`pipeline.api.redaction`), what
@@ -9,15 +9,21 @@ The rules (API.md, "Errors and limits"): 429, 5xx, connection errors, connection
 and bodies that are cut or not JSON are tried again, with jittered exponential backoff; a
 `Retry-After` in seconds or as a date is the least that is waited, each wait capped; no try begins
 once the budget of its request is spent. Redirects are never followed: a key goes to one host only.
+
+A POST is not idempotent. It is tried again only when it provably was not taken in: after a 429, or
+when no connection came about. Once it was sent, all but a refusal (3xx, 4xx) or a whole answer is
+FateUnknown.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
@@ -27,6 +33,7 @@ from pydantic import SecretStr
 
 from pipeline.api.errors import (
     AnswerTooBig,
+    FateUnknown,
     InvalidQuery,
     MalformedBody,
     Refused,
@@ -40,6 +47,11 @@ from pipeline.api.retrying import TryAgain, retry_after, retrying
 T = TypeVar("T")
 Params = Sequence[tuple[str, str]]
 
+_HEADERS: Final = {
+    b"Accept": b"application/json",
+    b"Accept-Encoding": b"gzip",
+    b"User-Agent": b"mka1-usage",
+}
 _EXCERPT: Final = 200
 _LONGEST_QUESTION: Final = 1_000
 _LONGEST_ERROR_BODY: Final = 64 * 1024
@@ -71,6 +83,37 @@ class Answer(Generic[T]):
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    method: str
+    path: str
+    params: Params
+    private: bool
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lazy:
+    """A text that only an error needs: it is made when it is asked for."""
+
+    make: Callable[[], str]
+
+    def __str__(self) -> str:
+        return self.make()
+
+
+def _is_done(request: httpx.Request, status: int) -> bool:
+    """Whether an answer says that it was done as asked; to a POST, also that it was created."""
+    return status == HTTPStatus.OK or (request.method == "POST" and 200 <= status < 300)
+
+
+def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
+    return FateUnknown(
+        f"{asked} was sent and brought {came_back}. It may or may not have been done: look before "
+        "sending it again."
+    )
+
+
 class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
@@ -96,28 +139,35 @@ class Client:
         self._sleep = sleep
         self._auth = Bearer(key)
         self._pace = Pace(self.limits.requests_per_second)
-        self._in_flight = asyncio.Semaphore(self.limits.concurrency)
-        self._http = httpx.AsyncClient(
-            base_url=base_url,
-            auth=self._auth,
-            transport=transport,
-            timeout=httpx.Timeout(self.limits.request_timeout, connect=10.0, pool=None),
-            follow_redirects=False,
-            # A proxy from the environment is sent https:// as it is, but could read http://.
-            trust_env=httpx.URL(base_url).scheme == "https",
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-                "User-Agent": "mka1-usage",
-            },
-        )
-        self._address = str(self._http.base_url.copy_with(userinfo=b"")).rstrip("/")
+        secure = httpx.URL(base_url).scheme == "https"
+        # Made once, for it takes longer than a request; without authorities where it is not used.
+        context = httpx.create_ssl_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+        def lane() -> httpx.AsyncClient:
+            return httpx.AsyncClient(
+                auth=self._auth,
+                transport=transport,
+                verify=context,
+                follow_redirects=False,
+                # A proxy from the environment is sent https:// as it is, but could read http://.
+                trust_env=secure,
+            )
+
+        # A connection pool looks at each of its connections for every request: with 32 in flight
+        # that takes longer than the requests. So each request in flight has a pool of its own.
+        self._lanes = [lane() for _ in range(self.limits.concurrency)]
+        self._idle: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        for one in self._lanes:
+            self._idle.put_nowait(one)
+        self._timeout = httpx.Timeout(self.limits.request_timeout, connect=10, pool=None).as_dict()
+        self._base = httpx.URL(base_url)
+        self._base_path = self._base.raw_path.rstrip(b"/")
+        self._address = str(self._base.copy_with(userinfo=b"")).rstrip("/")
 
     def __repr__(self) -> str:
         return f"Client({self._address!r})"
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
         return self
 
     async def __aexit__(
@@ -126,7 +176,8 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._http.__aexit__(kind, error, traceback)
+        for lane in self._lanes:
+            await lane.aclose()
 
     async def get(
         self,
@@ -134,101 +185,165 @@ class Client:
         params: Params,
         decode: Callable[[bytes], T],
         headers: Mapping[bytes, bytes] | None = None,
+        *,
+        private: bool = False,
     ) -> Answer[T]:
         """GET `path` and decode its body; `decode` raises MalformedBody for one worth a retry.
 
-        Raises Unauthorized, Refused, QuotaExhausted, Unavailable, AnswerTooBig, ShapeError,
-        InvalidQuery for a question that no URL holds, and whatever else `decode` raises.
+        `path` is percent-encoded already. No error quotes an answer that is `private`: it may hold
+        what people wrote. Raises Unauthorized, Refused, QuotaExhausted, Unavailable, AnswerTooBig,
+        ShapeError, InvalidQuery for a question that no URL holds, and whatever else `decode` does.
         """
-        asked = self._asked(path, params)
+        return await self._ask(_Question("GET", path, params, private), decode, headers)
+
+    async def post(
+        self,
+        path: str,
+        params: Params,
+        body: bytes,
+        decode: Callable[[bytes], T],
+        headers: Mapping[bytes, bytes] | None = None,
+    ) -> Answer[T]:
+        """POST a JSON `body`, once. The answer is private.
+
+        Raises what `get` raises, and FateUnknown where it may or may not have been done.
+        """
+        typed = {b"Content-Type": b"application/json", **(headers or {})}
+        return await self._ask(_Question("POST", path, params, True, body), decode, typed)
+
+    async def _ask(
+        self,
+        question: _Question,
+        decode: Callable[[bytes], T],
+        headers: Mapping[bytes, bytes] | None,
+    ) -> Answer[T]:
+        asked = _Lazy(partial(self._asked, question))
         limits = self.limits
         tries = retrying(limits.retry_seconds, limits.attempts, limits.longest_wait, self._sleep)
+        query = str(httpx.QueryParams(list(question.params)))
+        target = self._base_path + question.path.encode() + (f"?{query}".encode() if query else b"")
         try:
-            request = self._http.build_request(
-                "GET", path, params=httpx.QueryParams(list(params)), headers=dict(headers or {})
+            # Not the client's own way, which parses the URL three times.
+            request = httpx.Request(
+                question.method,
+                self._base.copy_with(raw_path=target),
+                headers={**_HEADERS, **(headers or {})},
+                content=question.body,
+                extensions={"timeout": self._timeout},
             )
         except httpx.InvalidURL as error:
             raise InvalidQuery(f"{asked} cannot be sent: {self._cut(str(error))}") from None
+        if request.url.raw_path.partition(b"?")[0] != self._base_path + question.path.encode():
+            # `.` and `..` are taken out of paths: the question would reach another endpoint.
+            raise InvalidQuery(f"{asked} cannot be sent: its path would become another")
         try:
-            return await tries(self._once, request, decode, asked)
+            return await tries(self._once, request, decode, asked, question.private)
         except TryAgain as last:
-            raise last.giving_up(asked, int(tries.statistics["attempt_number"])) from None
+            raise last.giving_up(str(asked), int(tries.statistics["attempt_number"])) from None
 
     async def _once(
-        self, request: httpx.Request, decode: Callable[[bytes], T], asked: str
+        self, request: httpx.Request, decode: Callable[[bytes], T], asked: _Lazy, private: bool
     ) -> Answer[T]:
-        async with self._in_flight:
+        lane = await self._idle.get()
+        try:
             generation = await self._pace.turn()
             self.requests += 1
             began = time.monotonic()
-            status, answer_headers, body = await self._send(request, asked)
+            status, answer_headers, body = await self._send(lane, request, asked, private)
             seconds = time.monotonic() - began
+        finally:
+            self._idle.put_nowait(lane)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._pace.too_fast(generation)
             wait = retry_after(answer_headers.get("Retry-After"), self.now())
-            raise TryAgain(f"429: {self._excerpt(body)}", wait, rate_limited=True)
+            raise TryAgain(f"429: {self._excerpt(body, private)}", wait, rate_limited=True)
         self._pace.went_well()
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            if request.method == "POST":
+                raise _fate_unknown(asked, f"{status}: {self._excerpt(body, private)}")
             wait = retry_after(answer_headers.get("Retry-After"), self.now())
-            raise TryAgain(f"{status}: {self._excerpt(body)}", wait)
+            raise TryAgain(f"{status}: {self._excerpt(body, private)}", wait)
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise Unauthorized(
-                f"{asked} was refused with {status}: {self._excerpt(body)}. "
-                "Check the key in MKA1_API_KEY and what it may read."
+                f"{asked} was refused with {status}: {self._excerpt(body, private)}. "
+                "Check the key in MKA1_API_KEY or MKA1_API_KEYS, and what it may do.",
+                status,
             )
-        if status != HTTPStatus.OK:
+        if not _is_done(request, status):
             where = answer_headers.get("Location")
             moved = f" (a redirect to {self._cut(where)}, not followed)" if where else ""
             raise Refused(
-                f"{asked} was refused with {status}{moved}: {self._excerpt(body)}", status
+                f"{asked} was refused with {status}{moved}: {self._excerpt(body, private)}",
+                status,
             )
         try:
             return Answer(decode(body), len(body), seconds)
-        except MalformedBody as error:
-            raise TryAgain(f"200 with {error} ({len(body):,} bytes)") from None
-        except ShapeError as error:
+        except (MalformedBody, ShapeError) as error:
+            came = f"{status} with {error} ({len(body):,} bytes)"
+            if request.method == "POST":
+                raise _fate_unknown(asked, came) from None
+            if isinstance(error, MalformedBody):
+                raise TryAgain(came) from None
             raise ShapeError(
-                f"{asked} was answered with {error}: {self._excerpt(body)}. "
+                f"{asked} was answered with {error}: {self._excerpt(body, private)}. "
                 "The API may have changed; compare with its current reference."
             ) from None
 
-    async def _send(self, request: httpx.Request, asked: str) -> tuple[int, httpx.Headers, bytes]:
+    async def _send(
+        self, lane: httpx.AsyncClient, request: httpx.Request, asked: _Lazy, private: bool
+    ) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and whole body; never more than `max_bytes` of it."""
+        posted = request.method == "POST"
         chunks: list[bytes] = []
         size = 0
         try:
             async with (
                 asyncio.timeout(self.limits.request_timeout),
-                aclosing(await self._http.send(request, stream=True)) as response,
+                aclosing(await lane.send(request, stream=True)) as response,
             ):
-                refused = response.status_code != HTTPStatus.OK
+                refused = not _is_done(request, response.status_code)
                 async for chunk in response.aiter_bytes():
                     size += len(chunk)
                     if refused and size > _LONGEST_ERROR_BODY:
                         chunks = [b"(a long body)"]
                         break
                     if size > self.limits.max_bytes:
+                        if posted:
+                            raise _fate_unknown(asked, f"more than {self.limits.max_bytes:,} bytes")
                         raise AnswerTooBig(
                             f"{asked} is answered with more than {self.limits.max_bytes:,} bytes"
                         )
                     chunks.append(chunk)
                 return response.status_code, response.headers, b"".join(chunks)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            reason = self._cut(f"{type(error).__name__} {error}".strip())
+            raise TryAgain(f"no connection: {reason}") from None
         except (TimeoutError, httpx.ReadTimeout):
+            if posted:
+                raise _fate_unknown(asked, "no answer in time") from None
             raise AnswerTooBig(
                 f"{asked} had not been answered in whole after {self.limits.request_timeout:g} s"
             ) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             # The chain is cut: what httpx carries along holds the request and its headers.
-            reason = self._cut(f"{type(error).__name__} {error}".strip())
+            # And of a private answer nothing is told: the reason quotes what was no HTTP.
+            reason = type(error).__name__
+            if not private:
+                reason = self._cut(f"{reason} {error}".strip())
+            if posted:
+                raise _fate_unknown(asked, f"no whole answer: {reason}") from None
             raise TryAgain(f"no whole answer: {reason}") from None
 
-    def _asked(self, path: str, params: Params) -> str:
-        query = str(httpx.QueryParams(list(params)))
+    def _asked(self, question: _Question) -> str:
+        query = str(httpx.QueryParams(list(question.params)))
         return self._cut(
-            f"GET {self._address}{path}{'?' if query else ''}{query}", _LONGEST_QUESTION
+            f"{question.method} {self._address}{question.path}{'?' if query else ''}{query}",
+            _LONGEST_QUESTION,
         )
 
-    def _excerpt(self, body: bytes) -> str:
+    def _excerpt(self, body: bytes, private: bool) -> str:
+        if private:
+            return f"(a body of {len(body):,} bytes, which may hold what people wrote)"
         text = self._auth.redact(body[:_LONGEST_ERROR_BODY].decode("utf-8", "replace"))
         if len(body) > _LONGEST_ERROR_BODY:
             text = text[:_EXCERPT]  # not the end, where a key may have been cut in two

@@ -18,7 +18,11 @@ class InvalidQuery(ApiError, ValueError):
 
 
 class Unauthorized(ApiError):
-    """401 or 403: the key is refused."""
+    """401: the key is refused. 403: it may not do or see this."""
+
+    def __init__(self, message: str, status: int = 401) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Refused(ApiError):
@@ -31,6 +35,10 @@ class Refused(ApiError):
 
 class Unavailable(ApiError):
     """Server errors, broken connections or broken bodies outlasted the retry budget."""
+
+
+class FateUnknown(ApiError):
+    """A POST was sent, and no answer says whether it was done: never send it again blindly."""
 
 
 class QuotaExhausted(ApiError):

@@ -10,7 +10,6 @@ result are kept as JSON, and a null or absent id is the null group.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
@@ -18,7 +17,8 @@ from typing import Annotated, Final, Literal, get_args
 import msgspec
 
 from pipeline.api.client import Answer, Client
-from pipeline.api.errors import InvalidQuery, MalformedBody, ShapeError
+from pipeline.api.errors import MalformedBody, ShapeError
+from pipeline.api.fields import acting_for, check_limit, is_unicode, refuse
 from pipeline.timeline import WIDTHS, Width
 
 PATH: Final = "/api/v1/llm/usage/conversations"
@@ -55,38 +55,34 @@ class UsageQuery:
 
     def __post_init__(self) -> None:
         if self.bucket_width not in WIDTHS:
-            _refuse("bucket_width", self.bucket_width, f"one of {', '.join(WIDTHS)}")
-        if type(self.limit) is not int or not 1 <= self.limit <= MAX_LIMIT:
-            _refuse("limit", self.limit, f"from 1 to {MAX_LIMIT}")
+            refuse("bucket_width", self.bucket_width, f"one of {', '.join(WIDTHS)}")
+        check_limit(self.limit, MAX_LIMIT)
         for name, seconds in (("start_time", self.start_time), ("end_time", self.end_time)):
             if seconds is None and name == "end_time":
                 continue
             if type(seconds) is not int or not 0 <= seconds < _FIRST_SECOND_AFTER_9999:
-                _refuse(name, seconds, "Unix seconds between 1970 and 9999")
+                refuse(name, seconds, "Unix seconds between 1970 and 9999")
         if self.end_time is not None and self.end_time <= self.start_time:
-            _refuse("end_time", self.end_time, f"after start_time ({self.start_time})")
+            refuse("end_time", self.end_time, f"after start_time ({self.start_time})")
         self._check_group_by()
         self._check_texts()
 
     def _check_group_by(self) -> None:
         for field in self.group_by:
             if field not in GROUP_BY:
-                _refuse("group_by", field, f"any of {', '.join(GROUP_BY)}")
+                refuse("group_by", field, f"any of {', '.join(GROUP_BY)}")
         if len(set(self.group_by)) < len(self.group_by):
-            _refuse("group_by", list(self.group_by), "without repetition")
+            refuse("group_by", list(self.group_by), "without repetition")
 
     def _check_texts(self) -> None:
         for name in ("user_ids", "external_user_ids", "org_ids"):
             # A string is a sequence of strings too, and would ask for each of its letters.
             if isinstance(getattr(self, name), str):
-                _refuse(name, getattr(self, name), "a sequence of ids")
+                refuse(name, getattr(self, name), "a sequence of ids")
         for name, value in self.params():
-            if not _is_unicode(value):
-                _refuse(name, value, "text that UTF-8 can hold")
-        if self.on_behalf_of is not None and not _is_header_value(self.on_behalf_of):
-            _refuse(
-                "on_behalf_of", self.on_behalf_of, "an id without control or surrounding characters"
-            )
+            if not is_unicode(value):
+                refuse(name, value, "text that UTF-8 can hold")
+        acting_for(self.on_behalf_of)
 
     def params(self) -> list[tuple[str, str]]:
         """The query string's pairs; an array is its key repeated."""
@@ -172,8 +168,7 @@ _KNOWN: Final = frozenset(Result.__struct_fields__)
 
 async def get_usage(client: Client, query: UsageQuery) -> Answer[UsagePage]:
     """One page of endpoint 1. Raises what `Client.get` raises, and ShapeError."""
-    on_behalf_of = query.on_behalf_of
-    headers = {} if on_behalf_of is None else {b"X-On-Behalf-Of": on_behalf_of.encode()}
+    headers = acting_for(query.on_behalf_of)
     return await client.get(PATH, query.params(), decode_page, headers)
 
 
@@ -213,19 +208,3 @@ def _decode_loosely(body: bytes) -> UsagePage:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedBody(f"a body that is not whole JSON: {error}") from None
     return UsagePage(buckets, page.has_more, page.next_page, extras if any(extras) else None)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
-
-
-def _is_header_value(text: str) -> bool:
-    return bool(text) and _is_unicode(text) and not re.search(r"[\x00-\x1f\x7f]|^\s|\s\Z", text)
-
-
-def _refuse(name: str, value: object, expected: str) -> None:
-    raise InvalidQuery(f"{name} is {value!r}: it must be {expected}")

@@ -1,0 +1,313 @@
+"""Walks over conversations, items and responses that lose nothing, whatever moves meanwhile.
+
+Belongs here: following cursors through lists, and the argument why nothing is lost. Does not belong
+here: HTTP (pages come from a function that is passed in) or what is done with the rows.
+
+**Conversations** are listed by last update, a time that the API does not show, and `after` means
+the current place of a row. A conversation that is touched moves to the newest end, the one that
+serves as cursor too. Reading a plain list in ascending order then loses all that lies between.
+
+No scheme of list requests alone is safe against arbitrary touching. Whoever may touch any number of
+conversations between two requests can bring the list into any order, so can keep one row out of
+every page: then all answers are those of a list that does not have it. What can be had is a proof
+under a bound, and a second net: the number of conversations that usage says were created
+(`expect_new`), which no order of the list can hide.
+
+The walk reads newest first. A *pass* begins at the head, without a cursor, and follows `after`.
+
+1. Touched rows only move to the head. So a row that is not touched while a pass lasts stays behind
+   every row that the pass has returned, wherever that one has moved to: any returned row is a safe
+   cursor, and a pass that reaches the end has returned every row that was not touched meanwhile.
+2. A cursor that was touched costs a request, no row: its page begins again near the head. It is
+   known by rows that the pass has returned before, and the row before it is used instead. So it is
+   for one that the API refuses because the conversation has vanished. With none left, the pass
+   begins anew.
+3. What was touched during a pass stands at the head when it ends. If at most B conversations are
+   touched between one request and the next (B is `touches`, 5), at most B times the requests of
+   the pass have moved; the next pass need not read further than that many rows, and B more for
+   each of its own further requests: rows that it returns because they were touched while it lasts
+   say nothing about how deep it has got. Passes shrink by B/(50 - B) until one is a single request.
+   That one is a snapshot, and what was touched since the pass before it began is all on it.
+
+So whatever existed when the walk began has been returned when it ends. It costs N/50 requests for
+N conversations, a tenth more for the further passes, and one for each cursor that was touched. A
+list that fits a page costs one request. Where the API gives P rows a page, B is at most a fifth of
+P, but one at least, and none for P below three. Where more than B are touched between two requests,
+one that is touched again and again can be missed, and nothing in the answers shows it.
+
+A later walk is told the order that the last one left (`known`). What has been touched or created
+since forms a prefix of the list, behind which the rest follows in the known order. The first pass
+ends with the page that shows ten rows in a row of that rest, and all of `expect_new`. With nothing
+touched that is one request, with k touched k/50 more. What the order cannot show: rows touched in
+exactly the reverse of their known order, such as the newest one, touched again. Who needs to know
+asks for the items (`pipeline.listing`).
+
+**Items** are only ever added at the end, and **responses** stay where their creation put them: each
+is a plain walk in ascending order, that takes no row twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from pipeline.api.client import Answer
+from pipeline.api.conversations import (
+    MAX_LIMIT,
+    Conversation,
+    ConversationPage,
+    ConversationsQuery,
+)
+from pipeline.api.errors import PagingError, Refused
+from pipeline.api.items import Item, ItemPage, ItemsQuery
+from pipeline.api.responses import Response, ResponsePage, ResponsesQuery
+
+TOUCHES: Final = 5
+"""How many conversations of one listing may be touched between two requests of its walk."""
+
+_CURSOR_REFUSED: Final = frozenset({400, 404, 410})
+_IN_A_ROW: Final = 10
+"""So many rows in the known order show that the rest of the list is as it was known."""
+_MAX_BEGINNINGS: Final = 3
+"""How often a walk over responses may ask for the beginning of the list."""
+_MAX_PASSES: Final = 50
+"""Far more than a listing needs that comes to rest: each is a fifth of the one before it."""
+
+
+class ConversationWalk:
+    """One walk over a listing of conversations; see the module's text for what it guarantees.
+
+    `known` are the ids of the last walk's `order`. `expect_new` is how many conversations, at
+    least, must have been created since. Raises PagingError where the pages contradict each other,
+    and what `fetch` raises.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[ConversationsQuery], Awaitable[Answer[ConversationPage]]],
+        query: ConversationsQuery,
+        *,
+        known: Sequence[str] = (),
+        expect_new: int = 0,
+        touches: int = TOUCHES,
+    ) -> None:
+        if query.after is not None or query.metadata is not None or query.search is not None:
+            raise ValueError("a walk is over a whole listing: without cursor and filters")
+        self.order: list[str] = []
+        """Ids, the newest update first: what was read, then what stands as it was known."""
+        self.moved: list[str] = []
+        """Ids that are new, or that their place shows to have been touched; the newest first."""
+        self.complete = False
+        """Whether the whole list was read: a known id that is not in `order` has vanished."""
+        self.requests = 0
+        self._fetch = fetch
+        self._query = replace(query, order="desc", limit=MAX_LIMIT)
+        self._place = {name: place for place, name in enumerate(known)}
+        self._expect_new = expect_new
+        self._touches = touches
+        self._largest_page = 0
+        self._latest: dict[str, Conversation] = {}
+
+    async def pages(self) -> AsyncIterator[list[Conversation]]:
+        """Conversations as they are read; one comes again if it is served with other content."""
+        read: list[str] = []
+        enough = self._caught_up
+        owed = 0  # requests since the last pass that got to its goal had begun
+        for _ in range(_MAX_PASSES):
+            before = self.requests
+            one = _Pass(self._page, enough)
+            async for page in one.pages():
+                fresh = [row for row in page if self._latest.get(row.id) != row]
+                if fresh:
+                    self._latest.update((row.id, row) for row in fresh)
+                    yield fresh
+            read = list(dict.fromkeys([*one.rows, *one.strays, *read]))
+            requests = self.requests - before
+            self.complete = self.complete or one.reached_end
+            if one.done and requests == 1:  # a snapshot of all that was touched meanwhile
+                self._conclude(read)
+                return
+            if one.done:
+                owed = requests
+            elif not owed:
+                continue  # the first pass again
+            else:
+                owed += requests
+            enough = partial(self._deep_enough, owed, self.requests)
+        raise self._lie(f"keeps changing: {_MAX_PASSES} passes did not come to rest")
+
+    def _most_touched(self) -> int:
+        """The bound between two requests: passes over short pages would never shrink above it."""
+        least = 1 if self._largest_page > 2 else 0
+        return min(self._touches, max(least, self._largest_page // 5))
+
+    def _deep_enough(self, owed: int, begun: int, rows: Sequence[str]) -> bool:
+        """Whether `rows`, read since request `begun`, hold all that moved in `owed` requests."""
+        return len(rows) >= self._most_touched() * (owed + self.requests - begun - 1)
+
+    def _caught_up(self, rows: Sequence[str]) -> bool:
+        """Whether what follows is as it was known, and all that must be new has been seen."""
+        last = self._place.get(rows[-1])
+        if last is None:
+            return False
+        places = [self._place[name] for name in rows if name in self._place]
+        in_place = sum(place <= last for place in places)
+        if in_place < last + 1 or len(rows) - len(places) < self._expect_new:
+            return False
+        # A few rows may stand so by chance, with touched ones still behind them.
+        end = [self._place.get(name, -1) for name in rows[-_IN_A_ROW:]]
+        return len(end) == _IN_A_ROW and end[0] >= 0 and end == sorted(end)
+
+    def _conclude(self, read: list[str]) -> None:
+        self.order = list(read)
+        if not self.complete:
+            there = set(read)
+            self.order += (name for name in self._place if name not in there)
+        kept, place = len(read), len(self._place)
+        while kept and self._place.get(read[kept - 1], place) < place:
+            kept -= 1
+            place = self._place[read[kept]]
+        self.moved = read[:kept]
+
+    async def _page(self, cursor: str | None) -> ConversationPage | None:
+        """The page behind `cursor`; None where the API does not know that one any more."""
+        self.requests += 1
+        try:
+            page = (await self._fetch(replace(self._query, after=cursor))).value
+        except Refused as refusal:
+            if cursor is not None and refusal.status in _CURSOR_REFUSED:
+                return None
+            raise
+        names = {row.id for row in page.conversations}
+        if len(names) < len(page.conversations):
+            raise self._lie("serves a conversation twice on one page")
+        if cursor in names:
+            raise self._lie(f"serves the conversation {cursor!r} on the page that follows it")
+        if page.has_more and not names:
+            raise self._lie("promises more (has_more) with a page that holds nothing")
+        self._largest_page = max(self._largest_page, len(names))
+        return page
+
+    def _lie(self, what: str) -> PagingError:
+        whose = self._query.on_behalf_of
+        user = "the key's owner" if whose is None else f"user {whose!r}"
+        return PagingError(
+            f"asked for the conversations of {user} by last update, the API {what}. Nothing of "
+            "this listing counts; if it happens again, report it to MKA1 with this message."
+        )
+
+
+class _Pass:
+    """One pass from the head until `enough` rows have been read in their order, or to the end."""
+
+    def __init__(
+        self,
+        page: Callable[[str | None], Awaitable[ConversationPage | None]],
+        enough: Callable[[Sequence[str]], bool],
+    ) -> None:
+        self.rows: list[str] = []
+        """Ids as they follow each other."""
+        self.strays: dict[str, None] = {}
+        """Ids from pages behind cursors that had been touched: not read in their place."""
+        self.reached_end = False
+        self.done = False
+        """Whether it got to its goal, as opposed to having no cursor left."""
+        self._page = page
+        self._enough = enough
+
+    async def pages(self) -> AsyncIterator[list[Conversation]]:
+        """Every page that is read, those behind cursors that had been touched too."""
+        cursors: list[str | None] = [None]  # the next one to try is the last
+        while cursors:
+            page = await self._page(cursors.pop())
+            if page is None:
+                continue
+            names, in_place = [row.id for row in page.conversations], set(self.rows)
+            # Strays tell nothing: the last one may be the next row of the pass, read too early.
+            moved = not in_place.isdisjoint(names)
+            if moved:
+                self.strays |= dict.fromkeys(name for name in names if name not in in_place)
+            else:
+                self.rows += names
+            yield page.conversations
+            # Behind any returned row, wherever it is now, is all that was not touched.
+            self.reached_end = not page.has_more
+            self.done = self.reached_end or (not moved and self._enough(self.rows))
+            if self.done:
+                return
+            if not moved:
+                cursors = list(self.rows)
+
+
+async def walk_items(
+    fetch: Callable[[ItemsQuery], Awaitable[Answer[ItemPage]]], query: ItemsQuery
+) -> AsyncIterator[list[Item]]:
+    """The items behind `query.after`, in the order they were added.
+
+    Raises PagingError where pages repeat or contradict each other, and what `fetch` raises: Refused
+    with 404 where the conversation is gone.
+    """
+    query = replace(query, order="asc")
+    seen: set[str] = set()
+    while True:
+        page = (await fetch(query)).value
+        names = [item.id for item in page.items]
+        _check_page(names, seen, page.has_more, query.after, f"items of {query.conversation_id!r}")
+        yield page.items
+        if not page.has_more:
+            return
+        query = replace(query, after=names[-1])
+
+
+async def walk_responses(
+    fetch: Callable[[ResponsesQuery], Awaitable[Answer[ResponsePage]]], query: ResponsesQuery
+) -> AsyncIterator[list[Response]]:
+    """The responses behind `query.after`, in the order they were created.
+
+    A cursor that the API does not know any more gives way to the one before it, and in the end to
+    the beginning of the list. Raises PagingError and what `fetch` raises.
+    """
+    cursors: list[str | None] = [None, query.after] if query.after is not None else [None]
+    seen: set[str] = set()
+    beginnings = 0
+    while True:
+        asked = replace(query, order="asc", before=None, after=cursors[-1])
+        beginnings += asked.after is None
+        try:
+            page = (await fetch(asked)).value
+        except Refused as refusal:
+            if asked.after is None or refusal.status not in _CURSOR_REFUSED:
+                raise
+            if len(cursors) == 2 and beginnings == _MAX_BEGINNINGS:
+                raise  # it refuses whatever it gives
+            cursors.pop()
+            if len(cursors) == 1:
+                seen.clear()
+            continue
+        rows = [row for row in page.responses if len(cursors) > 1 or row.id not in seen]
+        names = [row.id for row in rows]
+        _check_page(names, seen, page.has_more, asked.after, "responses")
+        yield rows
+        if not page.has_more:
+            return
+        cursors += names
+
+
+def _check_page(
+    names: Sequence[str], seen: set[str], has_more: bool, after: str | None, what: str
+) -> None:
+    """Note a page's ids as seen; PagingError where one repeats, or where there is none but more."""
+    fresh = set(names) - seen - {after}
+    if len(fresh) < len(names):
+        problem = "serves one twice"
+    elif has_more and not names:
+        problem = "promises more (has_more) with a page that holds nothing"
+    else:
+        seen |= fresh
+        return
+    raise PagingError(
+        f"asked for the {what} behind {after!r}, the API {problem}. Nothing of this listing "
+        "counts; if it happens again, report it to MKA1 with this message."
+    )

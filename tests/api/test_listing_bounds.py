@@ -1,0 +1,162 @@
+"""The edges of what walks promise: short pages, chance orders, refused cursors, the emulator."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from urllib.parse import urlencode
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.api import (
+    Answer,
+    ConversationPage,
+    ConversationsQuery,
+    ConversationWalk,
+    Refused,
+    Response,
+    ResponsePage,
+    ResponsesQuery,
+    walk_responses,
+)
+from pipeline.api.conversations import decode_conversations
+from pipeline.emulator import Faults, ManualClock, World
+from pipeline.emulator.faults import FaultPlan
+from pipeline.emulator.listings import list_conversations
+from tests.api.list_model import MovingList
+
+
+def names(count: int) -> list[str]:
+    return [f"c{number}" for number in range(count)]
+
+
+def read(walk: ConversationWalk) -> set[str]:
+    async def work() -> set[str]:
+        return {row.id async for page in walk.pages() for row in page}
+
+    return asyncio.run(work())
+
+
+@given(
+    count=st.integers(0, 200),
+    clamp=st.sampled_from([3, 4, 5, 7, 10, 20, 49]),
+    touches=st.integers(1, 10),
+    seed=st.integers(0, 2**32),
+    on_cursor=st.sampled_from([0.0, 0.1, 0.3]),
+    gone=st.sampled_from([0.0, 0.3]),
+)
+@settings(max_examples=200, deadline=None)
+def test_short_pages_lose_nothing_while_a_fifth_of_one_is_touched(
+    count: int, clamp: int, touches: int, seed: int, on_cursor: float, gone: float
+) -> None:
+    there, dice = MovingList(names(count), clamp=clamp), Random(seed)
+
+    def meddle(cursor: str | None) -> None:
+        for _ in range(dice.randint(0, min(touches, max(1, clamp // 5)))):
+            if cursor is not None and cursor in there.rows and dice.random() < on_cursor:
+                (there.remove if dice.random() < gone else there.touch)(cursor)
+            elif there.rows:
+                there.touch(dice.choice(there.rows[: dice.choice([len(there.rows), 20])]))
+
+    there.meddle = meddle
+    walk = ConversationWalk(there.fetch, ConversationsQuery(), touches=touches)
+    found = read(walk)
+    assert found >= set(names(count)) & set(there.rows)
+    assert walk.complete
+
+
+@given(cursors=st.frozensets(st.integers(1, 12), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_a_cursor_that_was_touched_costs_one_request(cursors: frozenset[int]) -> None:
+    there = MovingList(names(500))
+
+    def meddle(cursor: str | None) -> None:
+        if there.requests in cursors and cursor is not None:
+            there.touch(cursor)
+
+    there.meddle = meddle
+    assert read(ConversationWalk(there.fetch, ConversationsQuery(), touches=1)) == set(names(500))
+    assert there.requests <= 10 + 1 + len(cursors)
+
+
+def test_one_page_in_the_known_order_by_chance_does_not_hide_what_was_touched_behind_it() -> None:
+    there = MovingList(names(300))
+    first = ConversationWalk(there.fetch, ConversationsQuery())
+    read(first)
+    known = first.order
+    there.touch(known[200])
+    # The same fifty are the newest again, in another order; the last of them is where it was.
+    head = known[:49][::-1]
+    for name in [known[49], *head[::-1]]:
+        there.touch(name)
+    walk = ConversationWalk(there.fetch, ConversationsQuery(), known=known)
+    read(walk)
+    assert known[200] in walk.moved
+
+
+def test_a_server_that_refuses_every_cursor_of_responses_is_told_so_and_not_asked_for_ever() -> (
+    None
+):
+    asked: list[str | None] = []
+
+    async def fetch(query: ResponsesQuery) -> Answer[ResponsePage]:
+        asked.append(query.after)
+        assert len(asked) < 1_000
+        if query.after is not None:
+            raise Refused("no cursors here", 400)
+        rows = [Response(name, 1.0, "completed") for name in names(100)]
+        return Answer(ResponsePage(rows, True), 1, 0.0)
+
+    async def work() -> None:
+        async for _ in walk_responses(fetch, ResponsesQuery()):
+            pass
+
+    with pytest.raises(Refused, match="no cursors here"):
+        asyncio.run(work())
+
+
+class Emulated:
+    """The emulator's listing of 230 conversations, without HTTP."""
+
+    def __init__(self, touch_rate: float, seed: int) -> None:
+        self.world = World(clock=ManualClock(10_000))
+        self.all = {self.world.create_conversation(at, None, "key_web") for at in range(230)}
+        self.plan = FaultPlan(Faults(touch_rate=touch_rate, seed=seed))
+        self.requests = 0
+
+    async def fetch(self, query: ConversationsQuery) -> Answer[ConversationPage]:
+        self.requests += 1
+        raw = urlencode(query.params()).encode()
+        rows = list_conversations(self.world, ("key_web", None), raw, self.plan)
+        return Answer(decode_conversations(msgspec.json.encode(rows)), 0, 0.0)
+
+    async def plain(self) -> set[str]:
+        """What following `after` in ascending order brings."""
+        found, query = set[str](), ConversationsQuery()
+        while True:
+            page = (await self.fetch(query)).value
+            found |= {row.id for row in page.conversations}
+            if not page.has_more:
+                return found
+            query = ConversationsQuery(after=page.conversations[-1].id)
+
+
+@pytest.mark.parametrize("touch_rate", [0.2, 0.5])
+def test_of_200_walks_over_the_emulator_none_loses_a_conversation(touch_rate: float) -> None:
+    lost = requests = plain_lost = plain_requests = 0
+    for seed in range(200):
+        walked, plain = Emulated(touch_rate, seed), Emulated(touch_rate, seed)
+        lost += len(walked.all - read(ConversationWalk(walked.fetch, ConversationsQuery())))
+        plain_lost += len(plain.all - asyncio.run(plain.plain()))
+        requests += walked.requests
+        plain_requests += plain.requests
+    print(
+        f"{touch_rate:.0%}: {lost} lost in {requests / 200:.1f} requests a walk; "
+        f"ascending: {plain_lost} lost in {plain_requests / 200:.1f}"
+    )
+    assert lost == 0
+    assert plain_lost > 0
+    assert requests / 200 < 5 + 4
