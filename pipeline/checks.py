@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from pipeline.api import ApiError
 from pipeline.assets.usage import API_POOL
-from pipeline.lake import audit, engine
-from pipeline.lake.schemas import DATASETS, MEASURES, USAGE
+from pipeline.lake import audit, engine, reconcile
+from pipeline.lake.schemas import DATASETS, MEASURES, OBSERVED, USAGE, USAGE_DATASETS
 from pipeline.lake.store import ContractError
 from pipeline.partitions import days_of
 from pipeline.proof import Comparison, compare_days
@@ -33,13 +33,21 @@ def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=True)
 
 
+_BUCKETS: Final = (*USAGE.values(), *OBSERVED.values())
+
 _TABLE_CHECKS: Final = [
     *(
         _spec("schema_as_contracted", name, "Columns, types and order are the contract's.")
         for name in DATASETS
     ),
-    *(_spec("grain_unique", d.name, "One row per bucket, user and key.") for d in USAGE.values()),
-    *(_spec("counts_not_negative", name, "No count is below zero.") for name in DATASETS),
+    *(
+        _spec("grain_unique", dataset.name, "One row per bucket, user and key.")
+        for dataset in _BUCKETS
+    ),
+    *(
+        _spec("counts_not_negative", name, "No count is below zero.")
+        for name in (*USAGE_DATASETS, *(dataset.name for dataset in OBSERVED.values()))
+    ),
     _spec(
         "totals_equal_across_grains",
         "usage_1d",
@@ -92,7 +100,7 @@ def _find(
         case "counts_not_negative":
             return audit.counts(con, files)
         case _:
-            return audit.totals(con, all_files)
+            return audit.totals(con, {name: all_files[name] for name in USAGE_DATASETS})
 
 
 @dg.asset_check(
@@ -133,6 +141,64 @@ def check_against_api(
             ),
         },
     )
+
+
+@dg.asset_check(
+    asset="reconciliation",
+    name="no_unexplained_differences",
+    description=(
+        "What the API reports is what was observed, or it is known why not. A warning: which side "
+        "is wrong, the tables cannot tell."
+    ),
+)
+def check_reconciliation(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.AssetCheckResult:
+    """The worst differences of the days, and how many there are of each class."""
+    days = days_of(context.run.tags) or workspace.lake.days("reconciliation")
+    with closing(engine.connect()) as con:
+        counted = reconcile.summary(con, workspace.lake, days).to_pylist()
+        worst = reconcile.worst(con, workspace.lake, days, _SHOWN).to_pylist()
+    unexplained = sum(row["comparisons"] for row in counted if row["class"] == "unexplained")
+    return dg.AssetCheckResult(
+        passed=not unexplained,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_unexplained(unexplained, days) if unexplained else None,
+        metadata={
+            "days": _words(days),
+            "classes": dg.MetadataValue.table(
+                records=[dg.TableRecord({**row}) for row in counted], schema=_CLASSES_SCHEMA
+            ),
+            "worst": dg.MetadataValue.table(
+                records=[dg.TableRecord({**row, "day": f"{row['day']:%Y-%m-%d}"}) for row in worst],
+                schema=_WORST_SCHEMA,
+            ),
+        },
+    )
+
+
+def _unexplained(number: int, days: Sequence[date]) -> str:
+    return (
+        f"{number:,} differences between what the API reports and what could be observed on "
+        f"{_words(days)} have no explanation; `mka1-usage reconcile` lists them."
+    )
+
+
+def _table(text: Sequence[str], numbers: Sequence[str]) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            *(dg.TableColumn(name, "string") for name in text),
+            *(dg.TableColumn(name, "int") for name in numbers),
+        ]
+    )
+
+
+_CLASSES_SCHEMA: Final = _table(
+    ("measure", "class"), ("comparisons", "reported", "observed", "difference")
+)
+_WORST_SCHEMA: Final = _table(
+    ("day", "user_id", "api_key_id", "measure", "class"), ("reported", "observed", "difference")
+)
 
 
 _TOTALS_SCHEMA: Final = dg.TableSchema(

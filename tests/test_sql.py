@@ -19,6 +19,7 @@ from sqlglot import exp
 from pipeline.lake import engine
 from pipeline.lake.rollup import CASCADE
 from pipeline.lake.schemas import DATASETS, RAW_USAGE
+from pipeline.lake.sights import SEEN
 from pipeline.lake.spool import SERVED_ROWS, SERVINGS
 
 FILES = sorted((Path(__file__).parent.parent / "sql").glob("*.sql"))
@@ -30,11 +31,14 @@ SPARK_FUNCTIONS = {
     "CAST",
     "COALESCE",
     "COUNT",
+    "EXISTS",
+    "FLOOR",
     "FROM_UNIXTIME",
     "IF",
     "MAX",
     "MIN",
     "OR",
+    "ROW_NUMBER",
     "SUM",
     "UNIX_TIMESTAMP",
 }
@@ -192,19 +196,58 @@ def _orders(tree: exp.Expr) -> list[tuple[str, bool, bool]]:
     ]
 
 
+INPUTS: dict[str, dict[str, pa.Schema]] = {
+    "raw_usage": {"servings": SERVINGS, "served_rows": SERVED_ROWS},
+    **{dataset.name: {source: DATASETS[source].schema} for dataset, source in CASCADE},
+    **{
+        name: {
+            "seen": SEEN[name],
+            "landed": DATASETS[name].schema,
+            "disputed": pa.schema([("id", pa.string())]),
+        }
+        for name in ("conversations", "responses")
+    },
+    "items": dict.fromkeys(("landed_items", "new_items"), DATASETS["items"].schema),
+    "item_contents": dict.fromkeys(
+        ("landed_contents", "new_contents"), DATASETS["item_contents"].schema
+    ),
+    "observed_1m": {
+        "created_conversations": DATASETS["conversations"].schema,
+        "conversations": DATASETS["conversations"].schema,
+        "items": DATASETS["items"].schema,
+    },
+    "observed_1h": {"observed_1m": DATASETS["observed_1m"].schema},
+    "observed_1d": {"observed_1h": DATASETS["observed_1h"].schema},
+    "reconciliation": {
+        **{
+            name: DATASETS[name].schema
+            for name in ("usage_1d", "observed_1d", "conversations", "items", "responses")
+        },
+        "visited": pa.schema([("api_key_id", pa.string()), ("user_id", pa.string())]),
+        "lost": pa.schema([("id", pa.string())]),
+    },
+}
+"""Each dataset's query and the tables that it reads."""
+
+
+def test_every_dataset_has_a_query_of_its_name() -> None:
+    assert set(INPUTS) == set(DATASETS)
+
+
 @pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Pacific/Apia"])
-@pytest.mark.parametrize(
-    ("name", "source"), [("raw_usage", "served_rows"), *((d.name, source) for d, source in CASCADE)]
-)
-def test_results_have_the_contracts_types_to_the_letter(name: str, source: str, zone: str) -> None:
+@pytest.mark.parametrize("name", DATASETS)
+def test_results_have_the_contracts_types_to_the_letter(name: str, zone: str) -> None:
+    tree = parse(engine.sql(name))
+    params = {node.name: 0 for node in tree.find_all(exp.Placeholder, exp.Parameter)}
     with closing(engine.connect()) as con:
-        con.register("servings", SERVINGS.empty_table())
-        given = SERVED_ROWS if source == "served_rows" else DATASETS[source].schema
-        con.register(source, given.empty_table())
+        for source, given in INPUTS[name].items():
+            con.register(source, given.empty_table())
         con.execute(f"SET TimeZone = '{zone}'")
-        kinds = [str(kind) for kind in con.sql(engine.sql(name)).types]
+        result = con.sql(engine.sql(name), params=params or None)
+        kinds, columns = [str(kind) for kind in result.types], result.columns
     expected = {"timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE", "int64": "BIGINT"}
     schema = DATASETS[name].schema
+    assert columns == schema.names
     assert kinds == [expected.get(str(field.type), "VARCHAR") for field in schema]
 
 
@@ -212,7 +255,8 @@ def test_results_have_the_contracts_types_to_the_letter(name: str, source: str, 
 def test_no_session_time_zone_has_a_say_in_a_bucket(zone: str) -> None:
     midnight = 1_709_164_800
     minutes = range(midnight - 86_400, midnight + 86_400, 60)
-    for dataset, source in CASCADE[1:]:
+    observed = [(DATASETS["observed_1h"], "observed_1m"), (DATASETS["observed_1d"], "observed_1h")]
+    for dataset, source in [*CASCADE[1:], *observed]:
         with closing(duckdb.connect(":memory:")) as con:
             con.execute(f"SET TimeZone = '{zone}'")
             con.register(source, _one_a_minute(minutes))
@@ -220,11 +264,26 @@ def test_no_session_time_zone_has_a_say_in_a_bucket(zone: str) -> None:
                 "SELECT CAST(epoch(start_time) AS BIGINT), CAST(epoch(end_time) AS BIGINT), "
                 f"num_operations FROM ({engine.sql(dataset.name)})"
             ).fetchall()
-        seconds = 3_600 if dataset.name == "usage_1h" else 86_400
+        seconds = 3_600 if dataset.name.endswith("_1h") else 86_400
         assert rows == [
             (start, start + seconds, seconds // 60)
             for start in range(minutes.start, minutes.stop, seconds)
         ]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Asia/Kathmandu", "Pacific/Apia"])
+def test_no_session_time_zone_has_a_say_in_what_is_observed(zone: str) -> None:
+    midnight = 1_709_164_800
+    rows = [{"id": "c", "created_at": midnight * 1_000_000 + 59_999_999}]
+    created = pa.Table.from_pylist(rows, schema=DATASETS["conversations"].schema)
+    with closing(duckdb.connect(":memory:")) as con:
+        con.execute(f"SET TimeZone = '{zone}'")
+        con.register("created_conversations", created)
+        con.register("conversations", created)
+        con.register("items", DATASETS["items"].schema.empty_table())
+        query = f"SELECT CAST(epoch(start_time) AS BIGINT) FROM ({engine.sql('observed_1m')})"
+        for through, expected in ((midnight + 60, [(midnight,)]), (midnight + 59, [])):
+            assert con.sql(query, params={"through": through}).fetchall() == expected
 
 
 def _one_a_minute(starts: range) -> pa.Table:

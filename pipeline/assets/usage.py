@@ -18,18 +18,17 @@ from typing import Final
 import dagster as dg
 import duckdb
 
+from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema, day_metadata
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.rollup import CASCADE, DayPublished, rebuild_day
-from pipeline.lake.schemas import DATASETS
+from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.lake.store import ContractError
 from pipeline.loading import LoadError, Progress, load_days
-from pipeline.partitions import days_of
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
-from pipeline.timeline import closed_through, day_of
 
 GROUP: Final = "usage"
 API_POOL: Final = "mka1_usage_api"
@@ -53,7 +52,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
                 kinds={"parquet", "duckdb"} if dataset.name in _DEPENDS_ON else {"parquet"},
                 metadata={"dagster/column_schema": column_schema(dataset)},
             )
-            for dataset in DATASETS.values()
+            for dataset in USAGE_DATASETS.values()
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -64,7 +63,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
     ) -> Iterator[dg.MaterializeResult[None]]:
         selected = {key.to_user_string() for key in context.selected_asset_keys}
-        days = _asked(context, workspace)
+        days = days_asked(context, workspace)
         shown = _Shown(context, workspace, selected)
         done: list[DayPublished] = []
         try:
@@ -80,34 +79,11 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
             build_catalog(workspace.lake, workspace.settings.catalog)
         for published in done:
             shown.with_results(published)
-        for name in DATASETS:
+        for name in USAGE_DATASETS:
             if name in selected:
                 yield dg.MaterializeResult(asset_key=name)
 
     return load_usage
-
-
-def _asked(context: dg.AssetExecutionContext, workspace: Workspace) -> list[date]:
-    """The run's days; Failure where there are none, or one that is no partition."""
-    days = days_of(context.run.tags)
-    first_day = workspace.settings.first_day
-    if not days:
-        raise dg.Failure(
-            "This run names no day: launch it with a partition or a range of partitions, such as "
-            f"{first_day}...{first_day}."
-        )
-    if days[0] < first_day:
-        raise dg.Failure(
-            f"{days[0]} is before the first partition, {first_day}: set MKA1_USAGE_FIRST_DAY to "
-            f"{days[0]} or earlier to load it."
-        )
-    begun_through = day_of(closed_through(workspace.now()) - 1)
-    if days[-1] > begun_through:
-        raise dg.Failure(
-            f"{days[-1]} has no closed minute yet: the last day that can be loaded now is "
-            f"{begun_through}."
-        )
-    return days
 
 
 class _Shown:

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.lake import engine
-from pipeline.lake.schemas import DATASETS, USAGE
+from pipeline.lake.schemas import DATASETS, OBSERVED, USAGE
 from pipeline.lake.store import ContractError, check_contract, covered
 from pipeline.timeline import Window
 
@@ -57,8 +57,8 @@ def schemas(files: Files) -> list[str]:
 
 
 def grain(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
-    """Usage tables with two rows for one bucket, user and key."""
-    names = {dataset.name for dataset in USAGE.values()}
+    """Tables of buckets with two rows for one bucket, user and key."""
+    names = {dataset.name for dataset in (*USAGE.values(), *OBSERVED.values())}
     return _each(con, "check_grain", {n: paths for n, paths in files.items() if n in names})
 
 

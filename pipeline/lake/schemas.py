@@ -75,20 +75,125 @@ RAW_USAGE: Final = Dataset(
 )
 
 
-def _usage(width: Width, source: str) -> Dataset:
+def _buckets(name: str, width: Width, source: str) -> Dataset:
     return Dataset(
-        name=f"usage_{width}",
+        name=f"{name}_{width}",
         grain=f"{width} bucket x user_id x api_key_id",
-        description=f"Usage in {width} buckets by user and API key, from {source}.",
+        description=f"{name.capitalize()} in {width} buckets by user and API key, from {source}.",
         columns=_BUCKET,
     )
 
 
 USAGE: Final[dict[Width, Dataset]] = {
-    width: _usage(width, source)
+    width: _buckets("usage", width, source)
     for width, source in zip(WIDTHS, ("raw_usage", "usage_1m", "usage_1h"), strict=True)
 }
 
-DATASETS: Final[dict[str, Dataset]] = {
-    dataset.name: dataset for dataset in (RAW_USAGE, *USAGE.values())
+CONVERSATIONS: Final = Dataset(
+    name="conversations",
+    grain="conversation",
+    description="Conversations as listed, by the day they were created on.",
+    columns=(
+        Column("id", pa.string(), "Id of the conversation."),
+        Column("created_at", _UTC, "When it was created, UTC."),
+        Column("deleted_at", _UTC, "When it was deleted, UTC; NULL when it was not, last seen."),
+        Column("user_id", pa.string(), "The user it was listed for; NULL: the owner, or several."),
+        Column("api_key_id", pa.string(), "The key it was listed under; NULL: under several."),
+        Column("metadata", pa.string(), "JSON, as last seen; NULL if none."),
+        Column("first_seen_at", _UTC, "When a sync first saw it, UTC."),
+        Column("last_seen_at", _UTC, "When a sync last saw it, UTC."),
+    ),
+)
+
+ITEMS: Final = Dataset(
+    name="items",
+    grain="item",
+    description="Items of conversations as first seen, by the day they were added on.",
+    columns=(
+        Column("id", pa.string(), "Id of the item, unique within its conversation."),
+        Column("conversation_id", pa.string(), "The conversation that it is in."),
+        Column("response_id", pa.string(), "The response that it belongs to; NULL if none."),
+        Column("type", pa.string(), "Its type, as the API says: message, function_call, ..."),
+        Column("role", pa.string(), "Who speaks; NULL where the type has no role."),
+        Column("added_at", _UTC, "When it was added, UTC; see added_at_source."),
+        Column(
+            "added_at_source",
+            pa.string(),
+            "response: its response's created_at. observed: when a sync first saw it.",
+        ),
+        Column("content_chars", pa.int64(), "Characters of its content; NULL if it has none."),
+    ),
+)
+
+RESPONSES: Final = Dataset(
+    name="responses",
+    grain="response",
+    description="Responses as last seen, by the day they were created on.",
+    columns=(
+        Column("id", pa.string(), "Id of the response."),
+        Column("conversation_id", pa.string(), "The conversation it is part of; NULL if none."),
+        Column("created_at", _UTC, "When it was created, UTC."),
+        Column("status", pa.string(), "Its status, as the API says."),
+        Column("model", pa.string(), "The model that was asked for; NULL if unknown."),
+        Column("user_id", pa.string(), "The user it was listed for; NULL: the owner, or several."),
+        Column("api_key_id", pa.string(), "The key it was listed under; NULL: under several."),
+        Column("input_tokens", pa.int64(), "Tokens read; NULL if not reported."),
+        Column("cached_tokens", pa.int64(), "Of those, from the cache; NULL if not reported."),
+        Column("output_tokens", pa.int64(), "Tokens written; NULL if not reported."),
+        Column("reasoning_tokens", pa.int64(), "Of those, reasoning; NULL if not reported."),
+        Column("total_tokens", pa.int64(), "Tokens in all; NULL if not reported."),
+    ),
+)
+
+ITEM_CONTENTS: Final = Dataset(
+    name="item_contents",
+    grain="item",
+    description="What items say, by the day they were added on: empty unless asked for.",
+    columns=(
+        Column("id", pa.string(), "Id of the item, unique within its conversation."),
+        Column("conversation_id", pa.string(), "The conversation that it is in."),
+        Column("body", pa.string(), "The whole item, JSON."),
+    ),
+)
+
+OBSERVED: Final[dict[Width, Dataset]] = {
+    width: _buckets("observed", width, source)
+    for width, source in zip(
+        WIDTHS, ("conversations and items", "observed_1m", "observed_1h"), strict=True
+    )
 }
+
+RECONCILIATION: Final = Dataset(
+    name="reconciliation",
+    grain="1d bucket x user_id x api_key_id x measure",
+    description="What the API reports beside what could be observed, and why they differ.",
+    columns=(
+        Column("day", _UTC, "Start of the day, UTC."),
+        Column("user_id", pa.string(), "External user id; NULL is a real group."),
+        Column("api_key_id", pa.string(), "Id of the API key; NULL is a real group."),
+        Column("measure", pa.string(), "The measure's name."),
+        Column("reported", pa.int64(), "What usage_1d says; NULL if the API does not say."),
+        Column("observed", pa.int64(), "What observed_1d says; NULL where it can't be derived."),
+        Column("difference", pa.int64(), "reported - observed; NULL if either is."),
+        Column("class", pa.string(), "Why they differ, or that they match."),
+    ),
+)
+
+
+def _by_name(*datasets: Dataset) -> dict[str, Dataset]:
+    return {dataset.name: dataset for dataset in datasets}
+
+
+USAGE_DATASETS: Final = _by_name(RAW_USAGE, *USAGE.values())
+"""What the usage endpoint reports, as served and in buckets."""
+
+RECORD_DATASETS: Final = _by_name(RESPONSES, CONVERSATIONS, ITEM_CONTENTS, ITEMS)
+"""What the other endpoints list, in the order in which it is landed."""
+
+OBSERVED_DATASETS: Final = _by_name(*OBSERVED.values())
+"""What those come to, in the buckets of usage."""
+
+DATASETS: Final[dict[str, Dataset]] = (
+    USAGE_DATASETS | RECORD_DATASETS | OBSERVED_DATASETS | _by_name(RECONCILIATION)
+)
+"""All datasets of the lake."""

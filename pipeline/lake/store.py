@@ -126,11 +126,18 @@ class Lake:
         return changed
 
 
-def write(dataset: Dataset, batches: pa.RecordBatchReader, path: Path, window: Window) -> int:
-    """Write a reader's rows as one file of the contract; returns their number.
+def write(
+    dataset: Dataset,
+    batches: Iterable[pa.RecordBatch],
+    path: Path,
+    window: Window,
+    notes: Mapping[str, Sequence[str]] | None = None,
+) -> int:
+    """Write batches of rows as one file of the contract; returns the number of rows.
 
     The rows must come in the contract's order. Memory is one row group. The footer says which
-    window the file covers, and nothing of when or by whom it was written.
+    window the file covers, and nothing of when or by whom it was written; `notes` are lists of ids
+    that it says beside that, the empty ones left out.
     """
     schema = dataset.schema
     facts = {
@@ -138,6 +145,7 @@ def write(dataset: Dataset, batches: pa.RecordBatchReader, path: Path, window: W
         "schema": SCHEMA_VERSION,
         "start": window.start,
         "end": window.end,
+        **{name: sorted(ids) for name, ids in (notes or {}).items() if ids},
     }
     metadata = {_META: json.dumps(facts, sort_keys=True).encode()}
     rows = 0
@@ -158,6 +166,20 @@ def covered(path: Path) -> Loaded:
         raise ContractError(f"{path}: the footer does not say which window it covers") from None
 
 
+def noted(path: Path, name: str) -> list[str]:
+    """The ids that a file's footer lists under a name of `write`'s notes; none without a note."""
+    facts = json.loads((pq.read_metadata(path).metadata or {}).get(_META, b"{}"))
+    return [str(one) for one in facts.get(name, ())]
+
+
+def same_but_for(ignored: frozenset[str], old: Path, new: Path) -> bool:
+    """Whether two files say the same but for some columns; False where one can't be read."""
+    try:
+        return _same_but_for(ignored, old, new)
+    except (OSError, pa.ArrowException):
+        return False
+
+
 def check_contract(dataset: Dataset, path: Path) -> None:
     """Raise ContractError unless the file's columns are the contract's, in order and type."""
     found = pq.read_schema(path).remove_metadata()
@@ -168,8 +190,8 @@ def check_contract(dataset: Dataset, path: Path) -> None:
         )
 
 
-def _regrouped(batches: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The reader's rows in tables of exactly ROW_GROUP rows, the last one shorter.
+def _regrouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows in tables of exactly ROW_GROUP rows, the last one shorter.
 
     Each column in one piece: where pieces meet is where Parquet may begin a new data page, and how
     rows come in batches depends on how many threads there were.
@@ -193,11 +215,11 @@ def _same(dataset: Dataset, old: Path, new: Path) -> bool:
 
     A file that is not there or cannot be read is not the same as any: it is to be replaced.
     """
+    if dataset.volatile:
+        return same_but_for(dataset.volatile, old, new)
     try:
-        if not dataset.volatile:
-            return filecmp.cmp(old, new, shallow=False)
-        return _same_but_for(dataset.volatile, old, new)
-    except (OSError, pa.ArrowException):
+        return filecmp.cmp(old, new, shallow=False)
+    except OSError:
         return False
 
 

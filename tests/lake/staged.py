@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.lake.schemas import DATASETS
+from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window
 from tests.lake.served import (
@@ -16,7 +16,7 @@ from tests.lake.served import (
     write_rows,
 )
 
-NAMES = list(DATASETS)
+NAMES = list(USAGE_DATASETS)
 
 
 def usage_row(operations: int = 1) -> Row:

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.lake import audit
 from pipeline.lake.audit import AuditError, Files
-from pipeline.lake.schemas import DATASETS, MEASURES, USAGE
+from pipeline.lake.schemas import MEASURES, USAGE, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window
 from tests.lake.served import (
@@ -53,7 +53,7 @@ def loaded(loaded_once: Lake, lake: Lake) -> Lake:
 
 
 def files(lake: Lake) -> Files:
-    return {name: lake.files(name) for name in DATASETS}
+    return {name: lake.files(name) for name in USAGE_DATASETS}
 
 
 def replant(
@@ -101,7 +101,7 @@ def test_rows_as_served_may_share_their_grain(con: Connection, lake: Lake) -> No
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", USAGE_DATASETS)
 def test_a_negative_count_is_found_also_beside_nulls(
     con: Connection, loaded: Lake, name: str, measure: str
 ) -> None:
@@ -120,7 +120,7 @@ def more(measure: str) -> Callable[[list[Row]], list[Row]]:
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", USAGE_DATASETS)
 def test_a_total_that_differs_at_any_one_width_is_found(
     con: Connection, loaded: Lake, name: str, measure: str
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_total_that_differs_at_any_one_width_is_found(
     (finding,) = audit.totals(con, files(loaded))
     totals = {row["source"]: row[measure] for row in finding.table.to_pylist()}
     others = {total for source, total in totals.items() if source != name}
-    assert set(totals) == set(DATASETS)
+    assert set(totals) == set(USAGE_DATASETS)
     assert len(others) == 1
     assert totals[name] == others.pop() + 1
 
@@ -149,7 +149,7 @@ def test_totals_are_compared_beyond_53_bits(con: Connection, lake: Lake) -> None
     assert len(audit.totals(con, files(lake))) == 1
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", USAGE_DATASETS)
 @pytest.mark.parametrize("day", [DAY, NEXT], ids=["with usage", "without usage"])
 def test_a_day_that_is_missing_at_one_width_is_found(
     con: Connection, loaded: Lake, name: str, day: date
@@ -161,7 +161,7 @@ def test_a_day_that_is_missing_at_one_width_is_found(
     assert str(day) in text
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", USAGE_DATASETS)
 def test_a_table_that_covers_another_part_of_the_day_is_found(
     con: Connection, loaded: Lake, name: str
 ) -> None:
@@ -188,11 +188,11 @@ def name_of_column(schema: pa.Schema) -> pa.Schema:
 
 
 @pytest.mark.parametrize("breach", [order, kind, name_of_column])
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", USAGE_DATASETS)
 def test_a_wrong_schema_is_found_and_refused(
     con: Connection, loaded: Lake, name: str, breach: Callable[[pa.Schema], pa.Schema]
 ) -> None:
-    schema = breach(DATASETS[name].schema)
+    schema = breach(USAGE_DATASETS[name].schema)
     pq.write_table(schema.empty_table(), loaded.path(name, DAY))
     (sentence,) = audit.schemas(files(loaded))
     assert f"day={DAY}" in sentence
@@ -210,7 +210,7 @@ def cut_short(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [remove, cut_short])
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", USAGE_DATASETS)
 def test_a_file_that_is_missing_or_cut_short_is_found_and_refused(
     con: Connection, loaded: Lake, name: str, damage: Callable[[Path], None]
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.lake import catalog
 from pipeline.lake.catalog import build_catalog
-from pipeline.lake.schemas import DATASETS
+from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
 from tests.lake.served import DAY, MIDNIGHT, WINDOW, plant
@@ -28,10 +28,10 @@ def ask(path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def load(lake: Lake, day: date = DAY) -> None:
-    """A row of ada's in each dataset."""
+    """A row in each dataset, in those of usage one of ada's."""
     row = {"start_time": day_window(day).start, "user_id": "ada", "num_operations": 3}
-    for name in DATASETS:
-        plant(lake, name, [row], day)
+    for name, dataset in DATASETS.items():
+        plant(lake, name, [{c: row[c] for c in dataset.schema.names if c in row}], day)
 
 
 def test_it_holds_a_view_per_dataset_and_nothing_else(lake: Lake) -> None:
@@ -48,6 +48,8 @@ def test_views_show_what_is_published_in_the_contracts_columns(lake: Lake) -> No
     for name in DATASETS:
         with closing(duckdb.connect(str(path), read_only=True)) as reader:
             assert reader.sql(f"FROM {name}").columns == DATASETS[name].schema.names
+            assert reader.sql(f"SELECT count(*) FROM {name}").fetchall() == [(1,)]
+    for name in USAGE_DATASETS:
         query = f"SELECT CAST(epoch(start_time) AS BIGINT), user_id, num_operations FROM {name}"
         assert ask(path, query) == [(MIDNIGHT, "ada", 3)]
 
@@ -61,12 +63,16 @@ def test_views_say_what_they_are(lake: Lake) -> None:
         assert dataset.grain in comments[name]
 
 
-@pytest.mark.parametrize("present", [[], ["usage_1d"], ["raw_usage", "usage_1m"]], ids=str)
+@pytest.mark.parametrize(
+    "present",
+    [[], ["usage_1d"], ["raw_usage", "usage_1m"], ["conversations", "reconciliation"]],
+    ids=str,
+)
 def test_a_dataset_that_has_no_file_yet_is_an_empty_typed_view(
     lake: Lake, present: list[str]
 ) -> None:
     for name in present:
-        plant(lake, name, [{"start_time": MIDNIGHT}])
+        plant(lake, name, [{}])
     path = build_catalog(lake, lake.root.parent / "usage.duckdb")
     for name, dataset in DATASETS.items():
         with closing(duckdb.connect(str(path), read_only=True)) as reader:
@@ -75,7 +81,7 @@ def test_a_dataset_that_has_no_file_yet_is_an_empty_typed_view(
             assert table.schema.names == dataset.schema.names
             for column in dataset.schema:
                 found = table.schema.field(column.name).type
-                if column.name in {"start_time", "end_time", "fetched_at"}:
+                if str(column.type).startswith("timestamp"):
                     assert str(found).startswith("timestamp[us, tz=")
                 else:
                     assert found == column.type

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake.schemas import DATASETS, MEASURES
+from pipeline.lake.schemas import MEASURES, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import WIDTHS, Width
 from tests.lake.served import (
@@ -195,7 +195,7 @@ def test_raw_usage_is_what_was_served_last_row_by_row(con: Connection, lake: Lak
 
 def test_polars_reads_the_types_of_the_contract(con: Connection, lake: Lake) -> None:
     publish(con, lake, [[Bucket(0, (Result(),))]])
-    for name in DATASETS:
+    for name in USAGE_DATASETS:
         schema = pl.read_parquet_schema(lake.path(name, DAY))
         for column, kind in schema.items():
             if column in {"start_time", "end_time", "fetched_at"}:
@@ -208,9 +208,9 @@ def test_a_day_without_usage_is_a_file_without_rows_at_every_width(
     con: Connection, lake: Lake
 ) -> None:
     published = publish(con, lake, [[Bucket(0), Bucket(1)]])
-    assert published.rows == dict.fromkeys(DATASETS, 0)
-    assert published.changed == tuple(DATASETS)
-    for name in DATASETS:
+    assert published.rows == dict.fromkeys(USAGE_DATASETS, 0)
+    assert published.changed == tuple(USAGE_DATASETS)
+    for name in USAGE_DATASETS:
         assert rows_of(lake.path(name, DAY)) == []
         assert lake.days(name) == [DAY]
 

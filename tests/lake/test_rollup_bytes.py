@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.lake import engine
 from pipeline.lake.rollup import publish_day
-from pipeline.lake.schemas import DATASETS
+from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.lake.spool import Spool
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window, day_window
@@ -42,7 +42,7 @@ def result(counts: Counts) -> Result:
 
 def test_every_table_is_sorted_by_all_its_columns_null_first(con: Connection, lake: Lake) -> None:
     publish(con, lake, in_pages(traffic(5), 60, seed=3))
-    for name in DATASETS:
+    for name in USAGE_DATASETS:
         frame = pl.read_parquet(lake.path(name, DAY), hive_partitioning=False)
         assert frame["user_id"].null_count() > 0
         assert frame.equals(frame.sort(frame.columns, nulls_last=False))
@@ -93,7 +93,7 @@ def test_a_second_publication_leaves_every_file_untouched_whenever_it_was_fetche
     first = publish(con, lake, in_pages(served, 100), fetched_at=MIDNIGHT)
     before = stand(lake)
     again = publish(con, lake, in_pages(served, 33, seed=1), fetched_at=MIDNIGHT + 9_999)
-    assert first.changed == tuple(DATASETS)
+    assert first.changed == tuple(USAGE_DATASETS)
     assert again.changed == ()
     assert again.rows == first.rows
     assert stand(lake) == before
@@ -104,7 +104,7 @@ def test_a_restatement_changes_the_files_that_it_touches(con: Connection, lake: 
     moved = [[Bucket(0, (result((4, 5, 6)),)), Bucket(1, (result((1, 2, 3)),))]]
     assert publish(con, lake, moved).changed == ("raw_usage", "usage_1m")
     gone: list[Page] = [[Bucket(0), Bucket(1)]]
-    assert publish(con, lake, gone).changed == tuple(DATASETS)
+    assert publish(con, lake, gone).changed == tuple(USAGE_DATASETS)
     assert usage_rows(lake, "1d") == []
 
 

@@ -1,0 +1,161 @@
+"""conversations, items, responses, observed_* and reconciliation: one set of assets, by UTC day.
+
+Belongs here: what Dagster selects, is told and shows. Does not belong here: reading the API
+(`pipeline.syncing`), computing (`pipeline.lake`).
+
+They are one step on purpose: what a listing holds is not cut by days, and the days that are
+observed and reconciled are those for which everybody with usage has been visited.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from datetime import date
+from typing import Final
+
+import dagster as dg
+
+from pipeline.api import ApiError
+from pipeline.assets.days import days_asked
+from pipeline.assets.metadata import column_schema
+from pipeline.assets.usage import API_POOL
+from pipeline.lake import engine, reconcile
+from pipeline.lake.catalog import build_catalog
+from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
+from pipeline.lake.store import ContractError, Lake
+from pipeline.resources import Workspace
+from pipeline.settings import SettingsError
+from pipeline.syncing import Synced, SyncError, sync_days
+
+GROUP: Final = "conversations"
+STEP: Final = "sync_conversations"
+
+_DEPENDS_ON: Final[Mapping[str, list[str]]] = {
+    "conversations": ["usage_1m"],
+    "responses": ["usage_1m"],
+    "items": ["conversations", "responses"],
+    "item_contents": ["items"],
+    "observed_1m": ["conversations", "items"],
+    "observed_1h": ["observed_1m"],
+    "observed_1d": ["observed_1h"],
+    "reconciliation": ["observed_1d", "usage_1d"],
+}
+
+
+class SyncConfig(dg.Config):
+    """What a run may ask for beside its days."""
+
+    full: bool = False
+    """Read every listing from the beginning, for what an incremental sync cannot see."""
+
+
+def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """The assets as one step over `partitions`; a range of days is one run."""
+
+    @dg.multi_asset(
+        name=STEP,
+        specs=[
+            dg.AssetSpec(
+                name,
+                deps=_DEPENDS_ON[name],
+                description=f"{dataset.description} Grain: {dataset.grain}.",
+                group_name=GROUP,
+                kinds={"parquet"}
+                if name in {"conversations", "responses"}
+                else {"parquet", "duckdb"},
+                metadata={"dagster/column_schema": column_schema(dataset)},
+            )
+            for name, dataset in DATASETS.items()
+            if name not in USAGE_DATASETS
+        ],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=API_POOL,
+    )
+    def sync_conversations(
+        context: dg.AssetExecutionContext,
+        config: SyncConfig,
+        workspace: dg.ResourceParam[Workspace],
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        days = days_asked(context, workspace)
+        try:
+            synced = _sync(context, workspace, days, config.full)
+        except SyncError as error:
+            # What was read is published, so Dagster is told; a step that fails reports nothing.
+            for name, day, metadata in _shown(workspace.lake, error.synced):
+                context.log_event(
+                    dg.AssetMaterialization(name, metadata=metadata, partition=day.isoformat())
+                )
+            raise dg.Failure(str(error)) from error
+        finally:
+            build_catalog(workspace.lake, workspace.settings.catalog)
+        for gap in synced.gaps:
+            context.log.warning(gap)
+        for name, day, metadata in _shown(workspace.lake, synced):
+            context.add_asset_metadata(metadata, asset_key=name, partition_key=day.isoformat())
+        for name in _DEPENDS_ON:
+            yield dg.MaterializeResult(asset_key=name)
+
+    return sync_conversations
+
+
+def _sync(
+    context: dg.AssetExecutionContext, workspace: Workspace, days: list[date], full: bool
+) -> Synced:
+    settings = workspace.settings
+    try:
+        synced = sync_days(
+            workspace.connect_each(),
+            workspace.lake,
+            days,
+            lookback_days=settings.lookback_days,
+            full=full,
+            keep_content=settings.store_content,
+            on_progress=workspace.on_sync,
+            now=workspace.now,
+        )
+    except (SettingsError, ApiError, ContractError, OSError) as error:
+        raise dg.Failure(str(error)) from error
+    except SyncError as error:
+        workspace.on_synced(error.synced)
+        raise
+    workspace.on_synced(synced)
+    context.log.info(
+        f"{synced.listings:,} listings read and {synced.unchanged:,} unchanged, in "
+        f"{synced.requests:,} requests: {synced.conversations:,} conversations, "
+        f"{synced.items:,} new items, {synced.responses:,} responses"
+    )
+    return synced
+
+
+def _shown(lake: Lake, synced: Synced) -> Iterator[tuple[str, date, dict[str, dg.MetadataValue]]]:
+    """Per dataset and day, what the materialization shows."""
+    shared: dict[str, dg.MetadataValue] = {
+        "listings_read": dg.MetadataValue.int(synced.listings),
+        "listings_unchanged": dg.MetadataValue.int(synced.unchanged),
+        "requests": dg.MetadataValue.int(synced.requests),
+        "gaps": dg.MetadataValue.text("\n".join(synced.gaps) or "none"),
+    }
+    with closing(engine.connect()) as con:
+        for day in synced.days:
+            classes = reconcile.summary(con, lake, [day]).to_pylist()
+            for name in _DEPENDS_ON:
+                loaded = lake.loaded(name, day)
+                of_name = {"classes": _classes(classes)} if name == "reconciliation" else {}
+                metadata = {
+                    "dagster/row_count": dg.MetadataValue.int(loaded.rows if loaded else 0),
+                    "dagster/column_schema": dg.MetadataValue.table_schema(
+                        column_schema(DATASETS[name])
+                    ),
+                    **of_name,
+                    **shared,
+                    "file": dg.MetadataValue.path(lake.path(name, day)),
+                }
+                yield name, day, metadata
+
+
+def _classes(rows: list[dict[str, object]]) -> dg.MetadataValue:
+    """The day's reconciliation by measure and class, as a table in Markdown."""
+    names = ("measure", "class", "comparisons", "reported", "observed", "difference")
+    lines = [" | ".join(names), " | ".join("---" for _ in names)]
+    lines += [" | ".join(str(row[name]) for name in names) for row in rows]
+    return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))

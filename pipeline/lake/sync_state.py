@@ -1,0 +1,198 @@
+"""How far a sync has read: a cache beside the lake, which costs requests when it is lost.
+
+Belongs here: what was read of each listing and each conversation, kept as two Parquet files. Does
+not belong here: anything that is true of the data; that is in the lake.
+
+    <lake>/.sync/listings.parquet
+    <lake>/.sync/tails.parquet
+
+Both are written aside and renamed. A file that is not there, can't be read or is not one of these
+is as good as none: everything is read again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.lake.store import Lake
+
+_FOLDER: Final = ".sync"
+_VERSION: Final = b"1"
+_KEY: Final = b"mka1_sync"
+
+
+class ListingState(NamedTuple):
+    """What the last reading of a listing left behind. Times are Unix seconds."""
+
+    api_key_id: str
+    user_id: str | None
+    """NULL: the key owner's own listing."""
+    order: tuple[str, ...] = ()
+    """Conversation ids, the newest update first."""
+    response_cursor: str | None = None
+    """The response after which to read on."""
+    conversations: int = 0
+    """What usage reported when it was read: conversations created, items added, operations."""
+    items: int = 0
+    operations: int = 0
+    missing_conversations: int = 0
+    """How many more usage had reported by then than had been observed."""
+    missing_items: int = 0
+    synced_at: float = 0.0
+    full_at: float = 0.0
+    """When it was last read from the beginning to the end."""
+
+
+class TailState(NamedTuple):
+    """How far a conversation's items are known."""
+
+    conversation_id: str
+    last_item_id: str | None = None
+    items: int = 0
+    unreadable: bool = False
+
+
+_LISTINGS: Final = pa.schema(
+    [
+        pa.field("api_key_id", pa.string()),
+        pa.field("user_id", pa.string()),
+        pa.field("order", pa.list_(pa.string())),
+        pa.field("response_cursor", pa.string()),
+        pa.field("conversations", pa.int64()),
+        pa.field("items", pa.int64()),
+        pa.field("operations", pa.int64()),
+        pa.field("missing_conversations", pa.int64()),
+        pa.field("missing_items", pa.int64()),
+        pa.field("synced_at", pa.float64()),
+        pa.field("full_at", pa.float64()),
+    ],
+    metadata={_KEY: _VERSION},
+)
+_TAILS: Final = pa.schema(
+    [
+        pa.field("conversation_id", pa.string()),
+        pa.field("last_item_id", pa.string()),
+        pa.field("items", pa.int64()),
+        pa.field("unreadable", pa.bool_()),
+    ],
+    metadata={_KEY: _VERSION},
+)
+
+
+@dataclass(slots=True)
+class SyncState:
+    """What is known of every listing and every conversation; to be changed by `put_…` only."""
+
+    _listings: dict[tuple[str, str | None], ListingState] = field(
+        default_factory=dict[tuple[str, str | None], ListingState]
+    )
+    _tails: dict[str, TailState] = field(default_factory=dict[str, TailState])
+
+    def listing(self, api_key_id: str, user_id: str | None) -> ListingState | None:
+        """What is known of a listing; None where it was never read."""
+        return self._listings.get((api_key_id, user_id))
+
+    def tail(self, conversation_id: str) -> TailState | None:
+        """How far a conversation's items are known; None where they were never read."""
+        return self._tails.get(conversation_id)
+
+    def put_listing(self, listing: ListingState) -> None:
+        """Replace what is known of a listing."""
+        self._listings[listing.api_key_id, listing.user_id] = listing
+
+    def put_tail(self, tail: TailState) -> None:
+        """Replace what is known of a conversation's items."""
+        self._tails[tail.conversation_id] = tail
+
+    def listings(self) -> Collection[ListingState]:
+        """All listings that were ever read."""
+        return self._listings.values()
+
+    def unreadable(self) -> Iterator[str]:
+        """The conversations whose items could not be read."""
+        return (name for name, tail in self._tails.items() if tail.unreadable)
+
+
+def load(lake: Lake) -> SyncState:
+    """What the last sync left behind; an empty state where there is nothing to be made out."""
+    return SyncState(_listings_of(lake), _tails_of(lake))
+
+
+def save(lake: Lake, state: SyncState) -> None:
+    """Keep the state for the next sync. Raises OSError when the disk fails; the old one stays."""
+    folder = lake.root / _FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    # Tails first. An order that is newer than its tails would pass over their conversations.
+    _write(folder / "tails.parquet", _table(state._tails.values(), _TAILS))
+    _write(folder / "listings.parquet", _table(state._listings.values(), _LISTINGS))
+
+
+def _listings_of(lake: Lake) -> dict[tuple[str, str | None], ListingState]:
+    table = _read(lake.root / _FOLDER / "listings.parquet", _LISTINGS)
+    columns = [_values(table, name) for name in _LISTINGS.names]
+    found = map(ListingState._make, zip(*columns, strict=True))
+    return {(listing.api_key_id, listing.user_id): listing for listing in found}
+
+
+def _tails_of(lake: Lake) -> dict[str, TailState]:
+    table = _read(lake.root / _FOLDER / "tails.parquet", _TAILS)
+    columns = [_values(table, name) for name in _TAILS.names]
+    names = columns[0]
+    return dict(zip(names, map(TailState._make, zip(*columns, strict=True)), strict=True))
+
+
+def _values(table: pa.Table, name: str) -> list[Any]:
+    column = table.column(name).combine_chunks()
+    if not pa.types.is_list(column.type):
+        return list(column.to_pylist())
+    # Cut by hand: Arrow's own way makes an object of every list first.
+    flat = column.flatten().to_pylist()
+    ends = pc.cumulative_sum(pc.list_value_length(column)).to_pylist()
+    starts = [0, *ends[:-1]]
+    return [tuple(flat[start:end]) for start, end in zip(starts, ends, strict=False)]
+
+
+def _table(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(values, column.type) for values, column in zip(columns, schema, strict=True)]
+    return pa.table(arrays, schema=schema)
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.ParquetFile(path).read()
+        if not table.schema.equals(schema, check_metadata=False):
+            return schema.empty_table()
+        return table if _ours(table) else schema.empty_table()
+    except (OSError, pa.ArrowException):
+        return schema.empty_table()
+
+
+def _ours(table: pa.Table) -> bool:
+    """Whether the file is of this version, and no id is missing that all else hangs on."""
+    version = (table.schema.metadata or {}).get(_KEY)
+    return version == _VERSION and all(
+        table.column(name).null_count == 0
+        for name in table.schema.names
+        if name not in {"user_id", "response_cursor", "last_item_id"}
+    )
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    aside = Path(name)
+    try:
+        pq.write_table(table, aside, compression="zstd")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
