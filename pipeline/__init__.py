@@ -1,27 +1,32 @@
 """mka1-usage: the MKA1 usage API as Parquet tables that anyone can query.
 
-    api/            the API: client, paging, endpoint 1           no Dagster, no DuckDB, no files
+    api/            the API: client, five endpoints, safe walks   no Dagster, no DuckDB, no files
     lake/           the tables: contract, files, SQL, catalog     no HTTP, no Dagster
     timeline        UTC days, windows, bucket widths: all date arithmetic
     settings        the environment as one validated object
     background      an event loop in a thread of its own
-    loading         load days: where the API meets the lake
+    loading         load days of usage: where endpoint 1 meets the lake
+    syncing         read conversations of those with usage: where endpoints 2, 3 and 5 meet it
+    listing         one listing: what one key shows for one user
+    probe           how late and how exactly usage counts: the one thing that writes
     proof           our days against the API's own totals
     pages           the lake answers in the API's own shape
     adhoc           read-only SQL over the published tables
 
     resources       what Dagster's assets and checks are given
     partitions      UTC days as Dagster partitions
-    assets/         the assets: thin edges over loading and lake
-    checks          the blocking checks
-    schedules       the job and when it is launched
+    assets/         the assets: thin edges over loading, syncing and lake
+    checks          the checks
+    schedules       the jobs and when they are launched
     definitions     the code location: build_defs(), defs
     instance        the Dagster home below the home folder
-    runs            the job, run in this process
+    runs            the jobs, run in this process
 
     cli             mka1-usage: arguments in, exit codes out
     terminal        what a person sees while days are loaded
     demo            mka1-usage demo
+    reconciled      mka1-usage reconcile: how much agrees, and the worst of what does not
+    probing         mka1-usage probe: settings to a client, events to lines
     emulator/       a stand-in for the API, with a count of its own   imports nothing else of this
 
 Dependencies point up: api and lake know neither each other nor Dagster; edges are thin. The SQL is

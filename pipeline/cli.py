@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 import typer
 from rich.console import Console
 
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.terminal import (
     FAILED,
     INTERRUPTED,
@@ -56,6 +56,9 @@ app: Final = typer.Typer(
 
 _TIME: Final = "ISO date, ISO time (UTC unless it says otherwise) or Unix seconds"
 
+
+_NO_TERMINAL: Final = 240
+"""Columns of a table that goes to a file or a pipe."""
 
 _GroupBy = Literal["user_id", "api_key_id"]
 _Format = Literal["table", "csv", "json", "parquet"]
@@ -105,23 +108,44 @@ def demo() -> None:
 
 
 @app.command(short_help="Load, publish and check UTC days.")
-def run(start: _OptionalTime = None, end: _OptionalTime = None) -> None:
+def run(
+    start: _OptionalTime = None,
+    end: _OptionalTime = None,
+    usage_only: Annotated[
+        bool, typer.Option("--usage-only", help="Leave conversations alone.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read every conversation again, not what is new alone.")
+    ] = False,
+) -> None:
     """Load, publish and check the UTC days of [start, end).
 
     A time inside a day means the whole day. Without --start: the trailing window
-    (MKA1_USAGE_LOOKBACK_DAYS). Without --end: through today, up to the last closed minute.
+    (MKA1_USAGE_LOOKBACK_DAYS). Without --end: through today, up to the last closed minute. Where
+    keys are set to list with (MKA1_API_KEYS), the conversations of those with usage follow.
     """
+    if usage_only and full:
+        raise typer.BadParameter("--full is about conversations, --usage-only leaves them alone")
     with exit_codes():
         settings = load_settings()
         settings.key()
         first, last = _days(settings, start, end, time.time())
         say(f"loading {first} to {last} from {settings.base_url}")
-        from pipeline.runs import run_days
+        from pipeline.runs import run_conversations, run_days
 
-        outcome = _interruptibly(lambda: run_days(settings, first, last, Console(stderr=True)))
+        console = Console(stderr=True)
+        outcome = _interruptibly(lambda: run_days(settings, first, last, console))
         _report(outcome)
+        checks, warnings = outcome.checks, len(outcome.warnings)
+        if settings.keys() and not usage_only:
+            say("reading the conversations of those with usage on these days")
+            outcome = _interruptibly(
+                lambda: run_conversations(settings, first, last, console, full=full)
+            )
+            _report(outcome)
+            checks, warnings = checks + outcome.checks, warnings + len(outcome.warnings)
         say(
-            f"done: {outcome.checks} checks ran, {len(outcome.warnings)} warned; the tables are in "
+            f"done: {checks} checks ran, {warnings} warned; the tables are in "
             f"{short(settings.catalog)}, for `mka1-usage sql` or any DuckDB client"
         )
 
@@ -172,6 +196,81 @@ def _days(settings: Settings, start: int | None, end: int | None, now: float) ->
             f"set MKA1_USAGE_FIRST_DAY to {first} or earlier to load it"
         )
     return first, last
+
+
+@app.command(short_help="Hold what is reported against what was observed.")
+def reconcile(
+    start: _OptionalTime = None,
+    end: _OptionalTime = None,
+    limit: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many of the worst differences to print.")
+    ] = 20,
+) -> None:
+    """Print how far the reported usage agrees with the conversations, items and responses listed.
+
+    Per day, user, key and measure, as of the last `mka1-usage run` over these days. Without --start
+    and --end: all days that are reconciled.
+    """
+    from pipeline.reconciled import NothingReconciledError, print_reconciliation
+
+    with exit_codes():
+        settings = load_settings()
+        first, last = (
+            (None if start is None else day_of(start)),
+            (None if end is None else day_of(end - 1)),
+        )
+        try:
+            out = Console() if sys.stdout.isatty() else Console(width=_NO_TERMINAL)
+            print_reconciliation(settings.lake, first, last, limit, out)
+        except NothingReconciledError as error:
+            fail(str(error), FAILED)
+
+
+@app.command(short_help="Add marked items, and see when usage counts them. Writes!")
+def probe(
+    conversation: Annotated[
+        str, typer.Option(metavar="ID", help="The conversation to add items to.")
+    ],
+    items: Annotated[int, typer.Option(metavar="N", help="How many items to add.")],
+    on_behalf_of: Annotated[
+        str | None, typer.Option(metavar="USER", help="The end user to act for.")
+    ] = None,
+    key_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="A key of MKA1_API_KEYS; by default MKA1_API_KEY."),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long to watch after the last item.")
+    ] = 900.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Measure how late the usage endpoint counts, and whether it counts exactly.
+
+    The only command that writes to the API: it adds N marked items to a conversation, at most 20 a
+    request, and never one twice. Then it watches the usage endpoint until all are counted.
+    """
+    with exit_codes():
+        settings = load_settings()
+        from pipeline.api import ApiError
+        from pipeline.probing import plan_of, run_probe
+
+        try:
+            asked = plan_of(settings, conversation, items, on_behalf_of, key_id)
+        except SettingsError:
+            raise
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        say(asked.words)
+        if not yes and not (sys.stdin.isatty() and typer.confirm("Go on?", err=True)):
+            fail("nothing was added: answer yes, or give --yes where nobody can be asked", MISUSED)
+        try:
+            result = run_probe(settings, asked, patience, say)
+        except ApiError as error:
+            fail(str(error), FAILED)
+        except KeyboardInterrupt:
+            say(f"interrupted: items marked {asked.mark} may have been added")
+            raise typer.Exit(INTERRUPTED) from None
+        print(result.sentence)
 
 
 @app.command(short_help="Print usage buckets as the API would.")
@@ -244,7 +343,7 @@ def sql(
         ),
     ] = "table",
 ) -> None:
-    """Query the published tables, read-only: raw_usage, usage_1m, usage_1h, usage_1d."""
+    """Query the published tables, read-only: usage_1m, usage_1h, usage_1d and the others."""
     if form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is no text for a terminal: add `> result.parquet`")
     from pipeline import adhoc
@@ -259,7 +358,7 @@ def sql(
             )
         try:
             if form == "table":
-                width = Console().width if sys.stdout.isatty() else 240
+                width = Console().width if sys.stdout.isatty() else _NO_TERMINAL
                 adhoc.show(settings.catalog, settings.lake, query, width)
             else:
                 adhoc.export(settings.catalog, settings.lake, query, form, sys.stdout.buffer)

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import dagster as dg
 
+from pipeline.assets.conversations import conversation_assets
 from pipeline.assets.usage import usage_assets
-from pipeline.checks import check_against_api, check_tables
+from pipeline.checks import check_against_api, check_reconciliation, check_tables
 from pipeline.partitions import daily
 from pipeline.resources import Workspace
-from pipeline.schedules import usage_job, usage_schedules
+from pipeline.schedules import (
+    conversations_job,
+    conversations_schedule,
+    usage_job,
+    usage_schedules,
+)
 
 
 def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
@@ -20,11 +26,12 @@ def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
     The first partition is the setting MKA1_USAGE_FIRST_DAY; no other setting is needed to load.
     """
     workspace = workspace or Workspace()
+    partitions = daily(workspace.settings.first_day)
     return dg.Definitions(
-        assets=[usage_assets(daily(workspace.settings.first_day))],
-        asset_checks=[check_tables, check_against_api],
-        jobs=[usage_job()],
-        schedules=usage_schedules(),
+        assets=[usage_assets(partitions), conversation_assets(partitions)],
+        asset_checks=[check_tables, check_against_api, check_reconciliation],
+        jobs=[usage_job(), conversations_job()],
+        schedules=[*usage_schedules(), conversations_schedule()],
         resources={"workspace": workspace},
         # Steps are few and short next to starting a process for each.
         executor=dg.in_process_executor,

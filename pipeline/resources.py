@@ -12,15 +12,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+
+from pydantic import SecretStr
 
 from pipeline.api import Client, Limits
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.syncing import Synced, SyncProgress
 
 
-def _no_progress(_: Progress) -> None:
+def _no_progress(_: object) -> None:
     """Dagster's own log tells enough; the command line passes a listener that shows more."""
 
 
@@ -31,6 +34,8 @@ class Workspace:
     load: Callable[[], Settings] = load_settings
     now: Callable[[], float] = time.time
     on_progress: Callable[[Progress], None] = field(default=_no_progress, repr=False)
+    on_sync: Callable[[SyncProgress], None] = field(default=_no_progress, repr=False)
+    on_synced: Callable[[Synced], None] = field(default=_no_progress, repr=False)
 
     @cached_property
     def settings(self) -> Settings:
@@ -44,6 +49,19 @@ class Workspace:
 
     def connect(self) -> Client:
         """A new client with the key that usage is read with; SettingsError where none is set."""
+        return self._client(self.settings.key())
+
+    def connect_each(self) -> dict[str, Callable[[], Client]]:
+        """By key id, what makes a client with that key; SettingsError where no key is set."""
+        keys = self.settings.keys()
+        if not keys:
+            raise SettingsError(
+                "MKA1_API_KEYS is not set: conversations are listed per key, so set it to "
+                "key_id=secret,key_id=secret"
+            )
+        return {key_id: partial(self._client, secret) for key_id, secret in keys.items()}
+
+    def _client(self, key: SecretStr) -> Client:
         settings = self.settings
         limits = Limits(
             concurrency=settings.concurrency,
@@ -51,4 +69,4 @@ class Workspace:
             retry_seconds=settings.retry_seconds,
             request_timeout=settings.request_timeout,
         )
-        return Client(settings.base_url, settings.key(), limits, now=self.now)
+        return Client(settings.base_url, key, limits, now=self.now)

@@ -1,4 +1,4 @@
-"""Run the Dagster job in this process, and tell what became of it.
+"""Run the Dagster jobs in this process, and tell what became of them.
 
 Belongs here: launching a range as a single run, and what failed in words. Does not belong here:
 arguments (`pipeline.cli`), progress (`pipeline.terminal`), or what a run does.
@@ -6,7 +6,7 @@ arguments (`pipeline.cli`), progress (`pipeline.terminal`), or what a run does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -14,12 +14,13 @@ import dagster as dg
 from rich.console import Console
 
 from pipeline import instance
+from pipeline.assets.conversations import STEP
 from pipeline.definitions import build_defs
 from pipeline.partitions import range_tags
 from pipeline.resources import Workspace
-from pipeline.schedules import JOB
+from pipeline.schedules import CONVERSATIONS_JOB, JOB
 from pipeline.settings import Settings
-from pipeline.terminal import showing
+from pipeline.terminal import showing, showing_listings, tell_synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,42 @@ def run_days(settings: Settings, first: date, last: date, console: Console) -> O
 
     KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
     """
-    instance.prepare(settings.dagster_home)
-    with dg.DagsterInstance.get() as dagster, showing(console, first, last) as listener:
+    with showing(console, first, last) as listener:
         workspace = Workspace(load=lambda: settings, on_progress=listener)
-        job = build_defs(workspace).resolve_job_def(JOB)
+        return _run(JOB, workspace, first, last)
+
+
+def run_conversations(
+    settings: Settings, first: date, last: date, console: Console, *, full: bool = False
+) -> Outcome:
+    """Read, observe and reconcile the conversations of those days as one Dagster run.
+
+    KeyboardInterrupt where it is interrupted; then nothing of the run is kept.
+    """
+    with showing_listings(console) as listener:
+        workspace = Workspace(load=lambda: settings, on_sync=listener, on_synced=tell_synced)
+        asked = {"ops": {STEP: {"config": {"full": full}}}}
+        return _run(CONVERSATIONS_JOB, workspace, first, last, asked)
+
+
+def _run(
+    name: str,
+    workspace: Workspace,
+    first: date,
+    last: date,
+    config: Mapping[str, object] | None = None,
+) -> Outcome:
+    instance.prepare(workspace.settings.dagster_home)
+    with dg.DagsterInstance.get() as dagster:
+        job = build_defs(workspace).resolve_job_def(name)
         result = job.execute_in_process(
             instance=dagster,
             tags=range_tags(first, last),
             raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                **(config or {}),
+            },
         )
     if _interrupted(result):
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""When runs are launched: the job, and its hourly and daily schedules.
+"""When runs are launched: the jobs, and their schedules.
 
 Belongs here: what is asked for again and how often. Does not belong here: what a run does.
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from pipeline.assets.usage import GROUP
+from pipeline.assets import conversations, usage
 from pipeline.partitions import range_tags
 from pipeline.resources import Workspace
 from pipeline.settings import Settings
@@ -26,15 +26,58 @@ if TYPE_CHECKING:  # what define_asset_job returns has no public name
     )
 
 JOB: Final = "usage_job"
+CONVERSATIONS_JOB: Final = "conversations_job"
 
 
 def usage_job() -> "UnresolvedAssetJobDefinition":
     """Load, roll up, publish and check a day or a range of days."""
     return dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.groups(GROUP),
+        selection=dg.AssetSelection.groups(usage.GROUP),
         description="Page the usage of UTC days into the lake, roll it up, publish it, check it.",
     )
+
+
+def conversations_job() -> "UnresolvedAssetJobDefinition":
+    """Read conversations of a day's or a range's users, observe, reconcile and check."""
+    return dg.define_asset_job(
+        CONVERSATIONS_JOB,
+        selection=dg.AssetSelection.groups(conversations.GROUP),
+        description=(
+            "Read the conversations, items and responses of those with usage on UTC days that are "
+            "loaded, and hold what is observed against what is reported."
+        ),
+    )
+
+
+def conversations_schedule() -> dg.ScheduleDefinition:
+    """The hourly schedule, some time after usage; off until it is switched on."""
+
+    @dg.schedule(
+        name="hourly_conversations",
+        job_name=CONVERSATIONS_JOB,
+        cron_schedule="25 * * * *",
+        execution_timezone="UTC",
+        description="Reads what is new of those with usage on the days that may still change.",
+    )
+    def following(
+        context: dg.ScheduleEvaluationContext, workspace: dg.ResourceParam[Workspace]
+    ) -> dg.RunRequest | dg.SkipReason:
+        settings = workspace.settings
+        if not settings.keys():
+            return dg.SkipReason("MKA1_API_KEYS is not set: conversations are listed per key")
+        today = day_of(closed_through(context.scheduled_execution_time.timestamp()) - 1)
+        first, last = trailing_days(today, settings.lookback_days)
+        loaded = [
+            day
+            for day in workspace.lake.days("usage_1d")
+            if max(first, settings.first_day) <= day <= last
+        ]
+        if not loaded:
+            return dg.SkipReason("no usage of the trailing days is loaded: usage_job comes first")
+        return _request(context, min(loaded), max(loaded))
+
+    return following
 
 
 def usage_schedules() -> list[dg.ScheduleDefinition]:

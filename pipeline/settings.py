@@ -136,6 +136,8 @@ class Settings(BaseSettings):
         60.0, gt=0, allow_inf_nan=False, validation_alias="MKA1_USAGE_REQUEST_TIMEOUT"
     )
     """Seconds that one answer may take before a smaller one is asked for."""
+    store_content: bool = Field(False, validation_alias="MKA1_USAGE_STORE_CONTENT")
+    """Whether what items say is landed too, in a dataset of its own; else only its length is."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
 
     @property
@@ -161,6 +163,12 @@ class Settings(BaseSettings):
                 "in the environment or in .env"
             )
         return self.api_key
+
+    def keys(self) -> dict[str, SecretStr]:
+        """Secrets by key id, for what is listed per key: MKA1_API_KEYS, and the key for usage."""
+        if self.api_key is None or self.api_key_id is None:
+            return dict(self.api_keys)
+        return {self.api_key_id: self.api_key, **self.api_keys}
 
 
 _ALIASES: Final[Mapping[str, str]] = {

@@ -23,6 +23,7 @@ from pipeline.settings import SettingsError
 
 if TYPE_CHECKING:  # commands that load nothing need not wait for what loading needs
     from pipeline.loading import Progress as Loading
+    from pipeline.syncing import Synced, SyncProgress
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -85,6 +86,39 @@ def showing(console: Console, first: date, last: date) -> Iterator[Callable[[Loa
             progress.update(task, advance=done, rows=sum(rows.values()))
 
         yield listener
+
+
+@contextmanager
+def showing_listings(console: Console) -> Iterator[Callable[[SyncProgress], None]]:
+    """A listener that draws a bar over listings on a terminal, and is silent elsewhere."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("listings  {task.fields[items]:,} items"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("conversations", total=None, items=0)
+
+        def listener(sync: SyncProgress) -> None:
+            progress.update(task, total=sync.listings, completed=sync.read, items=sync.items)
+
+        yield listener
+
+
+def tell_synced(synced: Synced) -> None:
+    """Say what a sync brought, and what it could not see."""
+    for gap in synced.gaps:
+        say(f"not seen: {gap}")
+    say(
+        f"{synced.listings:,} listings read and {synced.unchanged:,} unchanged, in "
+        f"{synced.requests:,} requests: {synced.conversations:,} conversations, "
+        f"{synced.items:,} new items, {synced.responses:,} responses"
+    )
 
 
 def _line(loading: Loading) -> None:

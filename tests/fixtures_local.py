@@ -26,7 +26,7 @@ VARIABLES = (
         f"MKA1_USAGE_{name}"
         for name in (
             *("HOME", "FIRST_DAY", "LOOKBACK_DAYS", "DAILY_LOOKBACK_DAYS", "CONCURRENCY"),
-            *("REQUESTS_PER_SECOND", "RETRY_SECONDS", "REQUEST_TIMEOUT"),
+            *("REQUESTS_PER_SECOND", "RETRY_SECONDS", "REQUEST_TIMEOUT", "STORE_CONTENT"),
         )
     ),
 )

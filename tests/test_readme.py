@@ -22,12 +22,12 @@ import httpx
 import pytest
 
 from pipeline import adhoc
-from pipeline.emulator import EmulatorServer, synthetic_world
+from pipeline.emulator import EmulatorServer, World, synthetic_world
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
-from tests.truth import load
+from tests.synced import Reader
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,14 +48,21 @@ SERVERS: Final = [
 RUNNABLE: Final = [line for line in COMMANDS if line not in {*INSTALLS, *SERVERS}]
 
 
+def week() -> World:
+    """A week of a small platform."""
+    return synthetic_world(users=20, conversations_per_user_day=4)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like a clone, as far as the commands need one, with a week loaded into `data`."""
     folder = tmp_path_factory.mktemp("clone")
     shutil.copy(ROOT / "workspace.yaml", folder)
     lake = Lake(folder / "data" / "lake")
-    with EmulatorServer(synthetic_world()) as server:
-        load(server, lake, DAYS)
+    with EmulatorServer(week()) as server:
+        reader = Reader(server, lake, DAYS)
+        reader.load()
+        reader.sync()
     build_catalog(lake, folder / "data" / "usage.duckdb")
     (folder / "data" / "dagster").mkdir()
     return folder
@@ -64,13 +71,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(place: Path) -> Iterator[Mapping[str, str]]:
     """An account at the emulator, and the virtual environment's commands first on the path."""
-    with EmulatorServer(synthetic_world()) as server:
+    with EmulatorServer(week()) as server:
         yield {
             **{name: value for name, value in os.environ.items() if not name.startswith("MKA1")},
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "DAGSTER_HOME": str(place / "data" / "dagster"),
             "MKA1_BASE_URL": server.base_url,
             "MKA1_API_KEY": server.api_key,
+            "MKA1_API_KEYS": ",".join(f"{key}={it}" for key, it in server.api_keys.items()),
+            "MKA1_USAGE_REQUESTS_PER_SECOND": "10000",
         }
 
 

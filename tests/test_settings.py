@@ -74,6 +74,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_REQUESTS_PER_SECOND": "2.5",
         "MKA1_USAGE_RETRY_SECONDS": "30",
         "MKA1_USAGE_REQUEST_TIMEOUT": "10",
+        "MKA1_USAGE_STORE_CONTENT": "true",
         "DAGSTER_HOME": "/tmp/dagster",
     }
     assert set(values) == {str(f.validation_alias) for f in Settings.model_fields.values()}
@@ -92,6 +93,17 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.lookback_days, loaded.daily_lookback_days) == (5, 60)
     assert (loaded.concurrency, loaded.requests_per_second) == (8, 2.5)
     assert (loaded.retry_seconds, loaded.request_timeout) == (30, 10)
+    assert loaded.store_content
+
+
+def test_the_key_for_usage_lists_too_where_its_id_is_known() -> None:
+    alone = load_settings(api_key=SECRET)
+    assert alone.keys() == {}
+    known = load_settings(api_key=SECRET, api_key_id="key_web", api_keys={"key_job": "x"})
+    assert {k: v.get_secret_value() for k, v in known.keys().items()} == {
+        "key_web": SECRET,
+        "key_job": "x",
+    }
 
 
 def test_variables_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

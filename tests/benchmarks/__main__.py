@@ -1,4 +1,4 @@
-"""The command: ``python -m tests.benchmarks [ingest] [rollup] [demo] [--rounds 5] [--json FILE]``.
+"""The command: ``python -m tests.benchmarks [BENCH…] [--rounds 5] [--json FILE]``.
 
 Exits with 0 when targets are missed (this is a report, not a test), and otherwise when a contender
 fails or produces other rows than the rest.
@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import demo, ingest, rollup
+from tests.benchmarks import conversations, demo, ingest, rollup
 from tests.benchmarks.report import Report, machine
 
 BENCHES: Final[Mapping[str, Callable[[int], Report]]] = {
     "ingest": ingest.run,
     "rollup": rollup.run,
+    "conversations": conversations.run,
     "demo": demo.run,
 }
 

@@ -131,9 +131,9 @@ class Lab:
     ) -> Ran:
         """The checks alone: of a range of days, or started without a partition.
 
-        `names` are `asset.check`; all checks by default.
+        `names` are `asset.check`; all checks of usage by default.
         """
-        selection: dg.AssetSelection = dg.AssetSelection.all_asset_checks()
+        selection: dg.AssetSelection = dg.AssetSelection.checks_for_assets(*ASSETS)
         if names:
             keys = [
                 dg.AssetCheckKey(dg.AssetKey(asset), check)

@@ -1,0 +1,219 @@
+"""Read one listing: the conversations, responses and items that one key shows for one user.
+
+Belongs here: in which order the three endpoints are asked, which conversations' items are read
+again, and what is a gap rather than a failure. Does not belong here: which listings are read and
+what becomes of the rows (`pipeline.syncing`), or why a walk loses nothing (`pipeline.api`).
+
+The order matters. Responses come first: they name conversations in which something was said, and
+they date items. Then the list of conversations, then the items of those that are new, that have
+moved, or that a response named. The list cannot show that the newest conversation was touched once
+more: so while usage says that more items were added than were found, conversations are probed from
+the head of the list on. A response that was made in the meantime is fetched before its items are
+handed over, so that they get its time and not the moment at which they were first seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, TypeVar
+
+from pipeline.api import (
+    Client,
+    Conversation,
+    ConversationsQuery,
+    ConversationWalk,
+    Item,
+    ItemsQuery,
+    Refused,
+    Response,
+    ResponsesQuery,
+    get_conversations,
+    get_items,
+    get_responses,
+    walk_items,
+    walk_responses,
+)
+from pipeline.lake.sync_state import TailState
+
+T = TypeVar("T")
+
+_PROBES: Final = 3
+"""How many conversations in a row may have nothing new before probing ends."""
+_GONE: Final = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one key shows for one user; `user_id` None is the key owner's own listing."""
+
+    api_key_id: str
+    user_id: str | None
+
+    def __str__(self) -> str:
+        whose = "its owner" if self.user_id is None else f"user {self.user_id!r}"
+        return f"key {self.api_key_id}, {whose}"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the last reading of a listing left behind; nothing, before the first."""
+
+    order: Sequence[str] = ()
+    """Conversation ids, the newest update first."""
+    response_cursor: str | None = None
+    """The response after which to read on: all before it are final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What usage says has come about since the last reading, at least."""
+
+    conversations: int = 0
+    items: int = 0
+
+
+@dataclass(slots=True)
+class Found:
+    """All that a reading brought. Complete: a reading that fails brings nothing."""
+
+    conversations: list[Conversation] = field(default_factory=list[Conversation])
+    responses: dict[str, Response] = field(default_factory=dict[str, Response])
+    items: list[tuple[str, Item]] = field(default_factory=list[tuple[str, Item]])
+    """With the id of the conversation that each is in."""
+    tails: dict[str, TailState] = field(default_factory=dict[str, TailState])
+    """Of the conversations whose items were read."""
+    order: Sequence[str] = ()
+    vanished: Sequence[str] = ()
+    """Known conversations that a complete reading no longer saw."""
+    complete: bool = False
+    response_cursor: str | None = None
+    gaps: list[str] = field(default_factory=list[str])
+
+
+async def read_listing(
+    client: Client,
+    listing: Listing,
+    known: Known,
+    expected: Expected,
+    tail_of: Callable[[str], TailState],
+    *,
+    keep_bodies: bool = False,
+    is_old: Callable[[Response], bool] = lambda _: False,
+) -> Found:
+    """Read what is new in a listing since `known`; everything, where nothing is known.
+
+    A response that is not final is read again next time, unless it `is_old`. Raises ApiError: then
+    nothing of the listing counts. A conversation whose items are gone (404) is a gap instead.
+    """
+    reading = _Reading(client, listing, known, tail_of, keep_bodies, is_old)
+    await reading.responses()
+    await reading.conversations(expected.conversations)
+    await reading.items(expected.items)
+    return reading.found
+
+
+class _Reading:
+    def __init__(
+        self,
+        client: Client,
+        listing: Listing,
+        known: Known,
+        tail_of: Callable[[str], TailState],
+        keep_bodies: bool,
+        is_old: Callable[[Response], bool],
+    ) -> None:
+        self.found = Found(response_cursor=known.response_cursor)
+        self._client = client
+        self._user = listing.user_id
+        self._known = known
+        self._tail_of = tail_of
+        self._is_old = is_old
+        self._fetch_items = partial(get_items, client, keep_bodies=keep_bodies)
+        self._moved: Sequence[str] = ()
+
+    async def responses(self) -> None:
+        """Read the responses from the cursor on, and move it past those that are final."""
+        found, settled = self.found, True
+        query = ResponsesQuery(after=found.response_cursor, on_behalf_of=self._user)
+        async for page in walk_responses(partial(get_responses, self._client), query):
+            for response in page:
+                found.responses[response.id] = response
+                settled = settled and (response.is_final or self._is_old(response))
+                if settled:
+                    found.response_cursor = response.id
+
+    async def conversations(self, expect_new: int) -> None:
+        """Walk the list as far as anything can have changed."""
+        walk = ConversationWalk(
+            partial(get_conversations, self._client),
+            ConversationsQuery(on_behalf_of=self._user),
+            known=self._known.order,
+            expect_new=expect_new,
+        )
+        latest: dict[str, Conversation] = {}
+        async for page in walk.pages():
+            latest.update((conversation.id, conversation) for conversation in page)
+        found = self.found
+        found.conversations = list(latest.values())
+        found.order, found.complete, self._moved = walk.order, walk.complete, walk.moved
+        if walk.complete:
+            there = set(walk.order)
+            found.vanished = [name for name in self._known.order if name not in there]
+
+    async def items(self, expected: int) -> None:
+        """Read the items of what is new, moved or named, then probe while some are missing."""
+        found = self.found
+        listed = set(found.order)
+        named = (r.conversation_id for r in found.responses.values() if r.conversation_id)
+        touched = dict.fromkeys([*self._moved, *(name for name in named if name in listed)])
+        await self._each(self._read_items, touched)
+        idle = 0
+        for name in found.order:
+            if len(found.items) >= expected or idle == _PROBES:
+                break
+            if name not in touched:
+                before = len(found.items)
+                await self._read_items(name)
+                idle = 0 if len(found.items) > before else idle + 1
+        if any(i.response_id and i.response_id not in found.responses for _, i in found.items):
+            await self.responses()
+
+    async def _read_items(self, conversation_id: str) -> None:
+        found, tail = self.found, self._tail_of(conversation_id)
+        query = ItemsQuery(conversation_id, after=tail.last_item_id, on_behalf_of=self._user)
+        new: list[Item] = []
+        try:
+            async for page in walk_items(self._fetch_items, query):
+                new += page
+        except Refused as refusal:
+            if refusal.status != _GONE:
+                raise
+            found.gaps.append(f"conversation {conversation_id}: its items are gone (404)")
+            found.tails[conversation_id] = tail._replace(unreadable=True)
+            return
+        last = new[-1].id if new else tail.last_item_id
+        found.tails[conversation_id] = TailState(conversation_id, last, tail.items + len(new))
+        found.items += ((conversation_id, item) for item in new)
+
+    async def _each(self, work: Callable[[str], Awaitable[None]], todo: Iterable[str]) -> None:
+        await at_once(work, todo, self._client.limits.concurrency)
+
+
+async def at_once(work: Callable[[T], Awaitable[None]], todo: Iterable[T], at_most: int) -> None:
+    """Do `work` on each of `todo`, some at once. The first error ends the others and is raised."""
+    remaining = iter(todo)
+
+    async def worker() -> None:
+        for one in remaining:
+            await work(one)
+
+    tasks = [asyncio.ensure_future(worker()) for _ in range(at_most)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

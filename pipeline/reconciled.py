@@ -1,0 +1,75 @@
+"""The reconciliation as people read it: how much agrees, and the worst of what does not.
+
+Belongs here: which days are shown, and two tables. Does not belong here: comparing
+(`pipeline.lake.reconcile`).
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.lake import engine, reconcile
+from pipeline.lake.store import Lake
+
+_NUMBERS: Final = {"comparisons", "reported", "observed", "difference"}
+
+
+class NothingReconciledError(Exception):
+    """No day of the window is reconciled. The message says what to run."""
+
+
+def print_reconciliation(
+    root: Path, first: date | None, last: date | None, limit: int, out: Console
+) -> None:
+    """Print the summary and the `limit` worst differences of the reconciled days in the window.
+
+    NothingReconciledError where there is none.
+    """
+    lake = Lake(root)
+    days = [
+        day
+        for day in lake.days("reconciliation")
+        if (first is None or first <= day) and (last is None or day <= last)
+    ]
+    if not days:
+        window = "" if first is None else f" --start {first}"
+        window += "" if last is None else f" --end {last + timedelta(days=1)}"
+        raise NothingReconciledError(
+            f"no such day is reconciled yet: set MKA1_API_KEYS, and run `mka1-usage run{window}`"
+        )
+    with closing(engine.connect()) as con:
+        counted = reconcile.summary(con, lake, days)
+        worst = reconcile.worst(con, lake, days, limit)
+    whole = f"{days[0]} to {days[-1]}" if len(days) > 1 else f"{days[0]}"
+    _print(out, f"Reported and observed, {whole}", counted)
+    if worst.num_rows:
+        _print(out, f"The worst {worst.num_rows:,} differences", worst)
+    else:
+        out.print("Everything that can be derived is as reported.", highlight=False)
+
+
+def _print(out: Console, title: str, rows: pa.Table) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in rows.schema.names:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+    for row in rows.to_pylist():
+        table.add_row(*(_cell(value) for value in row.values()))
+    out.print(table)
+    out.print()
+
+
+def _cell(value: object) -> Text:
+    """As text: an id may hold what rich would take for markup."""
+    if value is None:
+        return Text("-", style="dim")
+    if isinstance(value, int):
+        return Text(f"{value:,}")
+    return Text(f"{value:%Y-%m-%d}" if isinstance(value, date) else str(value))

@@ -1,0 +1,94 @@
+"""Syncs against the emulator, in words of the tests: what was landed, and what there was.
+
+Belongs here: running a sync and reading both sides into plain Python. Nothing here computes a
+bucket or a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import SecretStr
+
+from pipeline.api import Client, Limits
+from pipeline.emulator import EmulatorServer
+from pipeline.lake import engine, reconcile
+from pipeline.lake.store import Lake
+from pipeline.syncing import Synced, sync_days
+from tests.truth import load
+
+FAST = Limits(concurrency=8, requests_per_second=10_000, longest_wait=0.001)
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass
+class Reader:
+    """One server, one lake; loads usage and syncs at the server's own clock."""
+
+    server: EmulatorServer
+    lake: Lake
+    days: Sequence[date]
+    lookback_days: int = 3
+    limits: Limits = FAST
+
+    def load(self) -> None:
+        """Load usage of the days."""
+        load(self.server, self.lake, self.days)
+
+    def sync(self, *, full: bool = False, keep_content: bool = False) -> Synced:
+        """Read what is new, and reconcile the days."""
+        return sync_days(
+            self.connect(),
+            self.lake,
+            self.days,
+            lookback_days=self.lookback_days,
+            full=full,
+            keep_content=keep_content,
+            now=self.server.world.clock,
+        )
+
+    def connect(self) -> dict[str, Callable[[], Client]]:
+        """What makes a client, for each of the server's keys."""
+        return {
+            key_id: partial(
+                Client,
+                self.server.base_url,
+                SecretStr(secret),
+                self.limits,
+                now=self.server.world.clock,
+            )
+            for key_id, secret in self.server.api_keys.items()
+        }
+
+    def rows(self, dataset: str) -> Rows:
+        """All landed rows of a dataset."""
+        return [row for path in self.lake.files(dataset) for row in pq.read_table(path).to_pylist()]
+
+    def differences(self) -> dict[tuple[str, str | None, str | None, str], tuple[str, int]]:
+        """By day, user, key and measure: class and difference of what neither matches nor is out
+        of reach."""
+        with closing(engine.connect()) as con:
+            rows = reconcile.worst(con, self.lake, self.days, 10_000).to_pylist()
+        return {
+            (f"{row['day']:%Y-%m-%d}", row["user_id"], row["api_key_id"], row["measure"]): (
+                row["class"],
+                row["difference"],
+            )
+            for row in rows
+        }
+
+    def classes(self) -> set[str]:
+        """The classes that there are."""
+        return {row["class"] for row in self.rows("reconciliation")}
+
+    def asked(self, since: int = 0) -> list[str]:
+        """Kinds of requests since a number of them: `conversations`, `items`, `responses`."""
+        paths = (target.partition("?")[0] for _, target, _ in self.server.requests[since:])
+        return [path.rsplit("/", 1)[1] for path in paths]
