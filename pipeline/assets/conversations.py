@@ -157,5 +157,7 @@ def _classes(rows: list[dict[str, object]]) -> dg.MetadataValue:
     """The day's reconciliation by measure and class, as a table in Markdown."""
     names = ("measure", "class", "comparisons", "reported", "observed", "difference")
     lines = [" | ".join(names), " | ".join("---" for _ in names)]
-    lines += [" | ".join(str(row[name]) for name in names) for row in rows]
+    lines += [
+        " | ".join("-" if row[name] is None else str(row[name]) for name in names) for row in rows
+    ]
     return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
