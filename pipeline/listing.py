@@ -90,6 +90,8 @@ class Found:
     """Known conversations that a complete reading no longer saw."""
     complete: bool = False
     response_cursor: str | None = None
+    settled: bool = True
+    """Whether all responses are final, or too old to wait for."""
     gaps: list[str] = field(default_factory=list[str])
 
 
@@ -144,6 +146,7 @@ class _Reading:
                 settled = settled and (response.is_final or self._is_old(response))
                 if settled:
                     found.response_cursor = response.id
+        found.settled = settled
 
     async def conversations(self, expect_new: int) -> None:
         """Walk the list as far as anything can have changed."""

@@ -47,7 +47,8 @@ def run_conversations(
 ) -> Outcome:
     """Read, observe and reconcile the conversations of those days as one Dagster run.
 
-    KeyboardInterrupt where it is interrupted; then nothing of the run is kept.
+    KeyboardInterrupt where it is interrupted: what was read by then is landed, and read again by
+    the next run, which observes it.
     """
     with showing_listings(console) as listener:
         workspace = Workspace(load=lambda: settings, on_sync=listener, on_synced=tell_synced)

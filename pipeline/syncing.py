@@ -6,8 +6,8 @@ them (observed buckets, reconciliation). Does not belong here: reading one listi
 
 Usage is the change feed. Conversations are listed per key and user, so of the days in question
 only the pairs of user and key that have usage are visited, and the key owners' own listings; a pair
-whose usage is what it was when its listing was last read is not visited again. A hundred thousand
-quiet users cost nothing.
+whose usage is what it was when its listing was last read, and whose responses were final, is not
+visited again. A hundred thousand quiet users cost nothing.
 
 A listing counts when it has been read whole. A user that a key may not see is a gap, which is told
 of. A key that is refused, a spent quota or an API that is down ends the part of that key only. What
@@ -247,7 +247,7 @@ class _Sync:
 
     def _is_unchanged(self, listing: Listing) -> bool:
         before = self._state.listing(listing.api_key_id, listing.user_id)
-        if before is None or self._full:
+        if before is None or self._full or not before.settled:
             return False
         now = self._of(listing)
         return (before.conversations, before.items, before.operations) == now[:3]
@@ -356,6 +356,7 @@ class _Sync:
                 user,
                 tuple(found.order),
                 found.response_cursor,
+                settled=found.settled,
                 synced_at=now,
                 full_at=now if found.complete else before.full_at if before else 0.0,
             )

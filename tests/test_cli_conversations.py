@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.emulator import EmulatorServer, ManualClock, World, synthetic_world
@@ -13,6 +14,8 @@ from pipeline.lake.store import Lake
 from tests.fixtures_local import Ended, clean_environment, command
 
 SECRET = "planted-" + "5ec2e7" * 4
+MARKER = "Zaphod-Beeblebrox-4711"
+AT = 1_704_067_200 + 3_600
 
 
 @pytest.fixture
@@ -47,6 +50,8 @@ def run(*more: str) -> Ended:
 def test_a_run_reads_conversations_and_reconcile_prints_what_became_of_them(
     account: EmulatorServer, world: World, tmp_path: Path
 ) -> None:
+    talked = world.all_conversations()[0].id
+    world.add_items(talked, [{"type": "message", "role": "user", "content": MARKER}], AT)
     ran = run()
     assert ran.code == 0, ran.err
     assert re.search(r"[0-9]+ listings read and 0 unchanged, in [0-9,]+ requests", ran.err)
@@ -58,15 +63,20 @@ def test_a_run_reads_conversations_and_reconcile_prints_what_became_of_them(
     assert {path.name for path in lake.root.iterdir()} >= {"conversations", "items", "responses"}
     again = run()
     assert "0 listings read" in again.err
-    everything = b"".join(p.read_bytes() for p in (tmp_path / "home").rglob("*") if p.is_file())
-    assert SECRET.encode() not in everything
+    home = tmp_path / "home"  # lake, catalog, and Dagster's databases and logs
+    everything = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+    decoded = "".join(str(pq.read_table(path).to_pylist()) for path in home.rglob("*.parquet"))
+    for text in (SECRET, MARKER):
+        assert text.encode() not in everything
+        assert text not in decoded + ran.err + again.err + printed.text
+    assert talked in decoded
     assert SECRET not in ran.err + again.err + printed.err
 
 
 def test_one_wrong_count_is_a_warning_that_names_the_command_which_lists_it(
     account: EmulatorServer, world: World
 ) -> None:
-    world.restate(1_704_067_200 + 3_600, "user_0000", "key_web", conversations_created=3)
+    world.restate(AT, "user_0000", "key_web", conversations_created=3)
     ran = run()
     assert ran.code == 0, ran.err
     assert "warning: no_unexplained_differences of reconciliation: 1 difference" in ran.err

@@ -47,6 +47,8 @@ class ListingState(NamedTuple):
     missing_conversations: int = 0
     """How many more usage had reported by then than had been observed."""
     missing_items: int = 0
+    settled: bool = True
+    """Whether all of its responses were final."""
     synced_at: float = 0.0
     full_at: float = 0.0
     """When it was last read from the beginning to the end."""
@@ -72,6 +74,7 @@ _LISTINGS: Final = pa.schema(
         pa.field("operations", pa.int64()),
         pa.field("missing_conversations", pa.int64()),
         pa.field("missing_items", pa.int64()),
+        pa.field("settled", pa.bool_()),
         pa.field("synced_at", pa.float64()),
         pa.field("full_at", pa.float64()),
     ],

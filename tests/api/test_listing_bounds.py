@@ -16,17 +16,23 @@ from pipeline.api import (
     ConversationPage,
     ConversationsQuery,
     ConversationWalk,
+    ItemPage,
+    ItemsQuery,
     Refused,
     Response,
     ResponsePage,
     ResponsesQuery,
+    walk_items,
     walk_responses,
 )
 from pipeline.api.conversations import decode_conversations
+from pipeline.api.items import decode_items
 from pipeline.emulator import Faults, ManualClock, World
 from pipeline.emulator.faults import FaultPlan
-from pipeline.emulator.listings import list_conversations
+from pipeline.emulator.listings import list_conversations, list_items
 from tests.api.list_model import MovingList
+
+SAID = {"type": "message", "role": "user", "content": "said"}
 
 
 def names(count: int) -> list[str]:
@@ -124,6 +130,11 @@ class Emulated:
     def __init__(self, touch_rate: float, seed: int) -> None:
         self.world = World(clock=ManualClock(10_000))
         self.all = {self.world.create_conversation(at, None, "key_web") for at in range(230)}
+        self.items = {
+            item
+            for name in sorted(self.all)
+            for item in self.world.add_items(name, [SAID] * 2, 230)
+        }
         self.plan = FaultPlan(Faults(touch_rate=touch_rate, seed=seed))
         self.requests = 0
 
@@ -132,6 +143,21 @@ class Emulated:
         raw = urlencode(query.params()).encode()
         rows = list_conversations(self.world, ("key_web", None), raw, self.plan)
         return Answer(decode_conversations(msgspec.json.encode(rows)), 0, 0.0)
+
+    async def fetch_items(self, query: ItemsQuery) -> Answer[ItemPage]:
+        raw = urlencode(query.params()).encode()
+        owner, name = ("key_web", None), query.conversation_id
+        rows = list_items(self.world, owner, name, raw, self.plan)
+        return Answer(decode_items(msgspec.json.encode(rows)), 0, 0.0)
+
+    async def items_of(self, names: set[str]) -> set[str]:
+        """The items of conversations, walked."""
+        return {
+            item.id
+            for name in names
+            async for page in walk_items(self.fetch_items, ItemsQuery(name))
+            for item in page
+        }
 
     async def plain(self) -> set[str]:
         """What following `after` in ascending order brings."""
@@ -145,11 +171,15 @@ class Emulated:
 
 
 @pytest.mark.parametrize("touch_rate", [0.2, 0.5])
-def test_of_200_walks_over_the_emulator_none_loses_a_conversation(touch_rate: float) -> None:
-    lost = requests = plain_lost = plain_requests = 0
+def test_of_200_walks_over_the_emulator_none_loses_a_conversation_or_an_item(
+    touch_rate: float,
+) -> None:
+    lost = items_lost = requests = plain_lost = plain_requests = 0
     for seed in range(200):
         walked, plain = Emulated(touch_rate, seed), Emulated(touch_rate, seed)
-        lost += len(walked.all - read(ConversationWalk(walked.fetch, ConversationsQuery())))
+        found = read(ConversationWalk(walked.fetch, ConversationsQuery()))
+        lost += len(walked.all - found)
+        items_lost += len(walked.items - asyncio.run(walked.items_of(found)))
         plain_lost += len(plain.all - asyncio.run(plain.plain()))
         requests += walked.requests
         plain_requests += plain.requests
@@ -157,6 +187,6 @@ def test_of_200_walks_over_the_emulator_none_loses_a_conversation(touch_rate: fl
         f"{touch_rate:.0%}: {lost} lost in {requests / 200:.1f} requests a walk; "
         f"ascending: {plain_lost} lost in {plain_requests / 200:.1f}"
     )
-    assert lost == 0
+    assert (lost, items_lost) == (0, 0)
     assert plain_lost > 0
     assert requests / 200 < 5 + 4
