@@ -57,7 +57,7 @@ _BATCH: Final = 200_000
 
 @dataclass(frozen=True, slots=True)
 class SyncProgress:
-    """Sent after each listing: how many are read, of how many, and what they brought so far."""
+    """Sent at first and after each listing: how many are read, and what they brought so far."""
 
     read: int
     listings: int
@@ -177,6 +177,7 @@ class _Sync:
         """Read all listings that there are to read, key by key side by side, and land them."""
         listings = self._to_visit(connect)
         self._listings = sum(map(len, listings.values()))
+        self.on_progress(SyncProgress(read=0, listings=self._listings, **self._rows))
         with self._thread:
             keys = [
                 self._read_key(key_id, connect[key_id], todo) for key_id, todo in listings.items()
