@@ -86,9 +86,8 @@ class Found:
     tails: dict[str, TailState] = field(default_factory=dict[str, TailState])
     """Of the conversations whose items were read."""
     order: Sequence[str] = ()
-    vanished: Sequence[str] = ()
-    """Known conversations that a complete reading no longer saw."""
     complete: bool = False
+    """Whether the whole list was read: what is not in `order` has vanished."""
     response_cursor: str | None = None
     settled: bool = True
     """Whether all responses are final, or too old to wait for."""
@@ -162,9 +161,6 @@ class _Reading:
         found = self.found
         found.conversations = list(latest.values())
         found.order, found.complete, self._moved = walk.order, walk.complete, walk.moved
-        if walk.complete:
-            there = set(walk.order)
-            found.vanished = [name for name in self._known.order if name not in there]
 
     async def items(self, expected: int) -> None:
         """Read the items of what is new, moved or named, then probe while some are missing."""

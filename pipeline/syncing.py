@@ -348,9 +348,10 @@ class _Sync:
         )
         for tail in found.tails.values():
             self._state.put_tail(tail)
-        for name in found.vanished:
-            self._state.put_tail(self._tail(name)._replace(unreadable=True))
         before = self._state.listing(key, user)
+        if before is not None and found.complete:
+            for name in set(before.order) - set(found.order):
+                self._state.put_tail(self._tail(name)._replace(unreadable=True))
         self._state.put_listing(
             ListingState(
                 key,

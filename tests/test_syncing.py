@@ -345,6 +345,23 @@ def test_conversations_that_disappear_are_kept_with_the_time_they_were_last_seen
     assert reader.differences() == {}
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_what_was_added_to_a_conversation_before_it_disappeared_is_deleted_not_unexplained(
+    world: World, make: Make, full: bool
+) -> None:
+    gone = talk(world, "u", hour=1)
+    for hour in range(2, 5):
+        talk(world, "u", hour=hour)
+    reader = make(world)
+    reader.sync()
+    world.add_response(gone, MIDNIGHT + 70_000, [said("q"), said("a")])
+    world.delete_conversation(gone, MIDNIGHT + 80_000)
+    reader.server.faults = Faults(deleted_gone="listing")
+    reader.load()
+    reader.sync(full=full)
+    assert reader.differences() == {(str(FIRST), "u", WEB, ITEMS): ("deleted", 2)}
+
+
 def test_a_soft_deleted_conversation_is_kept_with_the_time_of_its_deletion(
     world: World, make: Make
 ) -> None:
