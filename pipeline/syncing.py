@@ -157,7 +157,6 @@ class _Sync:
         self._keep_content = keep_content
         self._final_before = final_before
         self._now = now
-        # As far as usage goes: what came after it can't be held against it.
         covered = [lake.loaded("usage_1d", day) for day in days]
         self._through = max(loaded.window.end for loaded in covered if loaded is not None)
         self._state = sync_state.load(lake)
@@ -190,9 +189,7 @@ class _Sync:
 
     def conclude(self) -> Synced:
         """Observe and reconcile the days, and keep how far was read."""
-        observed = set(self._lake.days("observed_1d"))
-        days = [day for day in self._to_observe if day in observed or day in self._days]
-        observe_days(self._con, self._lake, days, self._through)
+        self._observe()
         visited = [*self._read, *self._unchanged]
         reconcile_days(
             self._con,
@@ -212,6 +209,21 @@ class _Sync:
             gaps=tuple(sorted(self._gaps)),
             **self._rows,
         )
+
+    def _observe(self) -> None:
+        """Observe the days asked for, and those observed before of which more is known now.
+
+        As far as usage of each day goes: what came after it can't be held against it.
+        """
+        observed = set(self._lake.days("observed_1d"))
+        through: dict[int, list[date]] = {}
+        for day in self._to_observe:
+            if day in observed or day in self._days:
+                usage = self._lake.loaded("usage_1d", day)
+                end = self._through if usage is None or usage.complete(day) else usage.window.end
+                through.setdefault(end, []).append(day)
+        for end, days in through.items():
+            observe_days(self._con, self._lake, days, end)
 
     def _to_visit(self, keys: Mapping[str, object]) -> dict[str, list[Listing]]:
         """The listings to read, by key: the owners' own, and those with usage since last time."""

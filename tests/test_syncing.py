@@ -362,6 +362,25 @@ def test_what_was_added_to_a_conversation_before_it_disappeared_is_deleted_not_u
     assert reader.differences() == {(str(FIRST), "u", WEB, ITEMS): ("deleted", 2)}
 
 
+def test_a_day_whose_usage_ends_in_the_middle_is_observed_that_far(
+    world: World, make: Make
+) -> None:
+    clock = world.clock
+    assert isinstance(clock, ManualClock)
+    talk(world, "u", hour=9)
+    talk(world, "u", hour=15)
+    talk(world, "u", day=1)
+    clock.advance(MIDNIGHT + 12 * 3_600 - LATER)
+    reader = make(world)
+    clock.advance(LATER - clock())
+    reader.days = [FIRST + timedelta(days=1)]
+    reader.load()
+    reader.days = [FIRST, *reader.days]
+    reader.sync()
+    assert reader.differences() == {}
+    assert reader.classes() == {"match", "not derivable"}
+
+
 def test_a_soft_deleted_conversation_is_kept_with_the_time_of_its_deletion(
     world: World, make: Make
 ) -> None:

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Self, cast
 
@@ -104,11 +105,11 @@ class EmulatorServer:
     def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve from the calling thread until interrupted; `on_ready` is told the address."""
         listening = self._bind()
+        server = _Server(self._config())
         if on_ready is not None:
-            # The socket takes connections from here on; they wait until the loop runs.
-            on_ready(self.base_url)
+            server.on_ready = partial(on_ready, self.base_url)
         try:
-            _Server(self._config()).run(sockets=[listening])
+            server.run(sockets=[listening])
         except KeyboardInterrupt:
             logging.getLogger(__name__).debug("interrupted, stopped serving")
         finally:
@@ -174,6 +175,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = threading.Event()
+        self.on_ready: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
 
@@ -189,6 +191,8 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         finally:
             self.ready.set()
+        # Not before: who is told may answer with Ctrl-C at once, and it must find the loop running.
+        self.on_ready()
 
     async def main_loop(self) -> None:
         # Uvicorn looks at its flags ten times a second; here `stop` wakes it at once.
