@@ -24,9 +24,8 @@ from pipeline.lake.store import Lake
 from pipeline.loading import LoadError
 from pipeline.pages import answer
 from pipeline.timeline import WIDTHS, Width, day_range, day_window
-from tests.truth import digests, load, published, reported
+from tests.truth import TRACE, digests, load, published, reported
 
-TRACE = Path(__file__).parents[2] / "shared" / "data" / "mooncake_conversation_trace.csv"
 WEEK = list(day_range(date(2024, 1, 1), date(2024, 1, 7)))
 DAYS = WEEK[:3]
 GROUPS = [(), ("user_id",), ("api_key_id",), ("user_id", "api_key_id")]

@@ -19,9 +19,8 @@ from pipeline.syncing import SyncError, sync_days
 from pipeline.timeline import WIDTHS, day_window
 from tests.lake.served import digests
 from tests.synced import Reader
-from tests.truth import MEASURES, published, reported
+from tests.truth import MEASURES, TRACE, published, reported
 
-TRACE = Path(__file__).parents[2] / "shared" / "data" / "mooncake_conversation_trace.csv"
 FIRST = date(2024, 1, 1)
 MIDNIGHT = day_window(FIRST).start
 LATER = MIDNIGHT + 30 * 86_400 + 3_600
@@ -319,9 +318,8 @@ def test_a_spent_quota_keeps_what_was_read_and_the_next_sync_brings_the_rest(
 def test_a_body_of_another_shape_fails_its_listing_and_lands_nothing_of_it(
     world: World, make: Make
 ) -> None:
-    name = talk(world, "odd")
+    world.add_items(talk(world, "odd"), [{"type": "call", "role": 7}], MIDNIGHT + 40_000)
     talk(world, "fine")
-    world.conversation(name).items[0].body["role"] = 7  # type: ignore[union-attr, index]
     reader = make(world)
     with pytest.raises(SyncError, match=r"user 'odd'.*not a page of items"):
         reader.sync()

@@ -23,6 +23,9 @@ from pipeline.timeline import Width, Window, day_window
 Row = tuple[int, str | None, str | None, int | None, int | None, int | None]
 """Bucket start (Unix seconds), user, key, conversations, items, operations."""
 
+TRACE = Path(__file__).parents[2] / "shared" / "data" / "mooncake_conversation_trace.csv"
+"""An hour of real traffic, which stands beside the project and is not part of it."""
+
 MEASURES = ("num_conversations_created", "num_items_added", "num_operations")
 
 FAST = Limits(requests_per_second=10_000, longest_wait=0.001)

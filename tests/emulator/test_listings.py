@@ -1,6 +1,7 @@
 """Conversations over HTTP: owners, filters, cursors, and the trap of an order that changes."""
 
 from collections.abc import Callable
+from typing import Literal
 from urllib.parse import quote
 
 import httpx
@@ -109,12 +110,18 @@ def test_the_deleted_stay_listed(serve: Serve, client: Client, many: Many) -> No
     [(None, 3, 200, 200), ("items", 3, 404, 200), ("listing", 2, 404, 400)],
 )
 def test_what_is_left_of_the_deleted_is_the_servers_choice(
-    serve: Serve, client: Client, many: Many, gone: str | None, listed: int, items: int, cursor: int
+    serve: Serve,
+    client: Client,
+    many: Many,
+    gone: Literal["items", "listing"] | None,
+    listed: int,
+    items: int,
+    cursor: int,
 ) -> None:
     world = many(3)
     deleted = world.conversations_of(("key_web", None))[1].id
     world.delete_conversation(deleted, 9_000)
-    faults = Faults(deleted_gone=gone)  # type: ignore[arg-type]  # parametrized
+    faults = Faults(deleted_gone=gone)
     http = client(serve(world, faults))
     for order in ("asc", "desc"):
         assert len(http.get(f"/conversations?order={order}").json()["data"]) == listed

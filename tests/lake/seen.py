@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -95,7 +96,7 @@ def landed(lake: Lake, dataset: str) -> dict[str, Row]:
     return found
 
 
-def exact(lake: Lake, dataset: str) -> list[Row]:
+def exact(lake: Lake, dataset: str) -> list[dict[str, Any]]:
     """All rows of a dataset, times to the microsecond."""
     return [
         row

@@ -84,10 +84,10 @@ def test_a_landed_row_has_every_column_as_seen(con: Connection, lake: Lake) -> N
         "metadata": '{"a":"b"}',
     }
     times = ("created_at", "deleted_at", "first_seen_at", "last_seen_at")
-    assert [conversation[name].timestamp() - NOON for name in times] == [0.25, 5.5, 9, 9]  # type: ignore[attr-defined]
+    assert [conversation[name].timestamp() - NOON for name in times] == [0.25, 5.5, 9, 9]
     assert list(response) == DATASETS["responses"].schema.names
     assert (response["status"], response["total_tokens"], response["model"]) == ("failed", 12, None)
-    assert item.pop("added_at").timestamp() == NOON + 1  # type: ignore[attr-defined]
+    assert item.pop("added_at").timestamp() == NOON + 1
     assert item == {
         "id": "i",
         "conversation_id": "c",
