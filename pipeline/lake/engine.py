@@ -15,13 +15,16 @@ from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import duckdb
 
 from pipeline.lake.schemas import Dataset
 
 T = TypeVar("T")
+
+_LOOK_UP_EVERY: Final = 0.2
+"""Seconds. A wait without an end is not woken where the signal of Ctrl-C reaches another thread."""
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -76,7 +79,8 @@ def at_once(work: Callable[[duckdb.DuckDBPyConnection, T], None], todo: Iterable
         pool = stack.enter_context(ThreadPoolExecutor(at_most))
         try:
             running = [pool.submit(on_one, task) for task in todo]
-            wait(running)
+            while wait(running, timeout=_LOOK_UP_EVERY).not_done:
+                pass
             for done in running:
                 done.result()
         finally:  # an interrupt: what has not begun never does
