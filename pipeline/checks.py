@@ -18,8 +18,8 @@ import pyarrow as pa
 from pipeline.api import ApiError
 from pipeline.assets.usage import API_POOL
 from pipeline.lake import audit, engine, reconcile
+from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import DATASETS, MEASURES, OBSERVED, USAGE, USAGE_DATASETS
-from pipeline.lake.store import ContractError
 from pipeline.partitions import days_of
 from pipeline.proof import Comparison, compare_days
 from pipeline.resources import Workspace

@@ -5,8 +5,11 @@ kept when something fails. Does not belong here: Dagster (`pipeline.assets`), HT
 
 A day's pages are spooled to disk as they come; once its walk has drained it is landed, rolled up
 and published, while the next days are being read. So a run that stops at day 40 has published the
-39 before it, whole, at every width; and memory holds a few pages, however long the range. The API
-is always asked on minute edges, in 1m buckets grouped by both ids.
+39 before it, whole, at every width, and of day 40 what it has read is not asked for again; and
+memory holds a few pages, however long the range. The API is always asked on minute edges, in 1m
+buckets grouped by both ids.
+
+A day is one run's, from its first page to its publication: another run that wants it waits.
 """
 
 from __future__ import annotations
@@ -26,27 +29,36 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+from filelock import Timeout
 
 from pipeline.api import ApiError, Client, PageSize, UsagePage, UsageQuery, get_usage, walk_usage
 from pipeline.background import run_async
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
+from pipeline.lake.files import ContractError
 from pipeline.lake.rollup import DayPublished, publish_day
-from pipeline.lake.spool import SERVED_ROWS, Spool
-from pipeline.lake.store import ContractError, Lake
+from pipeline.lake.spool import SERVED_ROWS, Part, Spool
+from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Window, closed_through, day_window
 
 _FAILURES: Final = (ApiError, AuditError, ContractError, OSError, duckdb.Error, pa.ArrowException)
 """What can befall one day and leaves the others as they are."""
 
+_LOOK_AGAIN: Final = 0.05
+"""Seconds between two looks at a day that another run has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Sent after each page, and once when a day is published: the rows served of it so far."""
+    """Sent after each page, and once when a day is published: the rows served of it so far.
+
+    `waiting`: another run has the day, and this one waits until it is done with it.
+    """
 
     day: date
     rows: int
     published: DayPublished | None = None
+    waiting: bool = False
 
 
 class LoadError(Exception):
@@ -84,7 +96,7 @@ def load_days(
     """
     through = closed_through(now())
     windows = {day: _known_part(day, through) for day in sorted(set(days))}
-    load = _Load(lake, windows, on_progress or (lambda _: None))
+    load = _Load(lake, windows, on_progress or (lambda _: None), now)
 
     async def run() -> None:
         async with connect() as client:
@@ -113,24 +125,27 @@ class _Day:
 
     day: date
     window: Window
-    asked_through: int
     spool: Spool
-    staging: ExitStack
+    held: ExitStack
+    """Its lock."""
+    to_ask: list[Window]
     open_parts: int = 0
 
     def next_part(self, buckets: int) -> Window | None:
         """The next minutes to ask for; None once all have been handed out."""
-        start = self.asked_through
-        if start == self.window.end:
+        if not self.to_ask:
             return None
-        self.asked_through = min(start + buckets * SECONDS["1m"], self.window.end)
+        gap = self.to_ask.pop(0)
+        part = Window(gap.start, min(gap.start + buckets * SECONDS["1m"], gap.end))
+        if part.end < gap.end:
+            self.to_ask.insert(0, Window(part.end, gap.end))
         self.open_parts += 1
-        return Window(start, self.asked_through)
+        return part
 
     @property
     def drained(self) -> bool:
         """Whether every minute has been asked for and answered."""
-        return self.asked_through == self.window.end and not self.open_parts
+        return not self.to_ask and not self.open_parts
 
 
 class _Load:
@@ -142,7 +157,11 @@ class _Load:
     """
 
     def __init__(
-        self, lake: Lake, windows: dict[date, Window], on_progress: Callable[[Progress], None]
+        self,
+        lake: Lake,
+        windows: dict[date, Window],
+        on_progress: Callable[[Progress], None],
+        now: Callable[[], float],
     ) -> None:
         self.published: dict[date, DayPublished] = {}
         self.failures: dict[date, Exception] = {}
@@ -151,19 +170,24 @@ class _Load:
         self._to_begin = iter(windows.items())
         self._current: _Day | None = None
         self._size = PageSize()
-        self._staging = ExitStack()  # what is left of days that an interrupt cut off
+        self._held = ExitStack()  # what is left of days that an interrupt cut off
+        self._now = now
+        self._choosing = asyncio.Lock()
         self._landing = ThreadPoolExecutor(1)  # a day is landed while the next is being read
         self._all_read = False
 
     async def run(self, client: Client) -> None:
         """Load all days, as far as they can be loaded."""
         workers = [self._work(client) for _ in range(client.limits.concurrency)]
-        with self._staging, self._landing:
+        with self._held, self._landing:
             await asyncio.gather(*workers)
 
     async def _work(self, client: Client) -> None:
-        while task := self._next():
+        while task := await self._next(client):
             day, part = task
+            if part is None:  # an earlier run had read all of the day
+                await self._finish(day)
+                continue
             try:
                 await self._walk(client, day, part)
             except _FAILURES as error:
@@ -171,14 +195,14 @@ class _Load:
             day.open_parts -= 1
             if day.day in self.failures:
                 if not day.open_parts:  # the others still write into its folder
-                    day.staging.close()
+                    day.held.close()
             elif day.drained:
                 await self._finish(day)
 
     async def _finish(self, day: _Day) -> None:
         """Land a day that has drained."""
         loop = asyncio.get_running_loop()
-        with day.staging:
+        with day.held:
             landing = loop.run_in_executor(self._landing, self._land, day)
             try:
                 await asyncio.wait([landing])
@@ -190,8 +214,13 @@ class _Load:
         # One core is left to the thread that reads the next pages, while there are any.
         cores = os.cpu_count() or 1
         threads = cores if self._all_read else max(1, cores - 1)
-        with closing(engine.connect(day.spool.folder, threads=threads)) as con:
-            return publish_day(con, self._lake, day.day, day.window, day.spool)
+        with (
+            self._lake.staging() as folder,
+            closing(engine.connect(folder, threads=threads)) as con,
+        ):
+            published = publish_day(con, self._lake, day.day, day.window, day.spool, folder)
+        day.spool.remove()
+        return published
 
     def _landed(self, day: _Day, landing: asyncio.Future[DayPublished]) -> None:
         try:
@@ -201,38 +230,61 @@ class _Load:
         else:
             self._on_progress(Progress(day.day, published.rows["raw_usage"], published))
 
-    def _next(self) -> tuple[_Day, Window] | None:
-        """The next part to walk, of the day that is being read or of the next one."""
-        while True:
-            if self._current is not None and self._current.day not in self.failures:
-                part = self._current.next_part(self._size.buckets)
-                if part is not None:
-                    return self._current, part
-            begun = None if self.failures else next(self._to_begin, None)
-            if begun is None:
-                self._all_read = True
-                return None
-            day, window = begun
-            staging = self._staging.enter_context(ExitStack())
-            folder = staging.enter_context(self._lake.staging())
-            self._current = _Day(day, window, window.start, Spool(folder), staging)
+    async def _next(self, client: Client) -> tuple[_Day, Window | None] | None:
+        """The next part to walk, of the day that is being read or of the next one.
 
-    async def _walk(self, client: Client, day: _Day, part: Window) -> None:
+        No part where a day begins of which nothing is left to be read.
+        """
+        async with self._choosing:
+            while True:
+                if self._current is not None and self._current.day not in self.failures:
+                    part = self._current.next_part(self._size.buckets)
+                    if part is not None:
+                        return self._current, part
+                begun = None if self.failures else next(self._to_begin, None)
+                if begun is None:
+                    self._all_read = True
+                    return None
+                self._current = await self._begin(client, *begun)
+                if self._current is not None and self._current.drained:
+                    return self._current, None
+
+    async def _begin(self, client: Client, day: date, window: Window) -> _Day | None:
+        """Take a day, once no other run has it; None where something failed in the meantime."""
+        lock, told = self._lake.day_lock(day), False
+        while not self.failures:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if not told:
+                    self._on_progress(Progress(day, 0, waiting=True))
+                told = True
+                await asyncio.sleep(_LOOK_AGAIN)
+                continue
+            held = self._held.enter_context(ExitStack())
+            held.callback(lock.release)
+            try:
+                spool = Spool(self._lake.partial(day), client.account, window, self._now())
+            except OSError as error:
+                self.failures[day] = error
+                break
+            return _Day(day, window, spool, held, spool.gaps())
+        return None
+
+    async def _walk(self, client: Client, day: _Day, window: Window) -> None:
         """Spool every page of a part; returns once its walk has drained."""
-        query = UsageQuery(part.start, part.end, "1m", group_by=("user_id", "api_key_id"))
-        async for page in walk_usage(partial(get_usage, client), query, self._size):
-            # In this thread: a page takes milliseconds, and a second thread would only fight
-            # with this one for the interpreter.
-            _keep(day.spool, page, client.now())
-            if day.day in self.failures:
-                return  # another part of the day has failed: the rest is not needed
-            self._on_progress(Progress(day.day, day.spool.rows))
+        query = UsageQuery(window.start, window.end, "1m", group_by=("user_id", "api_key_id"))
+        with day.spool.part(window) as part:
+            async for page in walk_usage(partial(get_usage, client), query, self._size):
+                # In this thread: a page takes milliseconds, and a second thread would only fight
+                # with this one for the interpreter.
+                _keep(part, page, client.now())
+                self._on_progress(Progress(day.day, day.spool.rows))
+            part.finish()
 
 
-def _keep(spool: Spool, page: UsagePage, fetched_at: float) -> None:
-    spool.add(
-        [bucket.start_time for bucket in page.buckets], _rows(page, spool.buckets, fetched_at)
-    )
+def _keep(part: Part, page: UsagePage, fetched_at: float) -> None:
+    part.add([bucket.start_time for bucket in page.buckets], _rows(page, part.servings, fetched_at))
 
 
 def _rows(page: UsagePage, first_serving: int, fetched_at: float) -> pa.Table:

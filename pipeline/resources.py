@@ -45,7 +45,7 @@ class Workspace:
     @property
     def lake(self) -> Lake:
         """The Parquet files."""
-        return Lake(self.settings.lake)
+        return Lake(self.settings.lake, self.settings.lookback_days)
 
     def connect(self) -> Client:
         """A new client with the key that usage is read with; SettingsError where none is set."""

@@ -123,7 +123,8 @@ def sync_days(
             )
     today = day_of(closed_through(now()) - 1)
     final_before, _ = trailing_days(today, lookback_days)
-    with lake.staging() as folder, closing(engine.connect(folder)) as con:
+    # What was read last time is only right for one sync at a time.
+    with lake.lock("sync"), lake.staging() as folder, closing(engine.connect(folder)) as con:
         sync = _Sync(con, lake, days, folder, full, keep_content, final_before, now)
         sync.on_progress = on_progress or (lambda _: None)
         run_async(sync.run(connect))
@@ -157,6 +158,7 @@ class _Sync:
         self._keep_content = keep_content
         self._final_before = final_before
         self._now = now
+        self._began = now()
         covered = [lake.loaded("usage_1d", day) for day in days]
         self._through = max(loaded.window.end for loaded in covered if loaded is not None)
         self._state = sync_state.load(lake)
@@ -223,7 +225,7 @@ class _Sync:
                 end = self._through if usage is None or usage.complete(day) else usage.window.end
                 through.setdefault(end, []).append(day)
         for end, days in through.items():
-            observe_days(self._con, self._lake, days, end)
+            observe_days(self._con, self._lake, days, end, self._began)
 
     def _to_visit(self, keys: Mapping[str, object]) -> dict[str, list[Listing]]:
         """The listings to read, by key: the owners' own, and those with usage since last time."""

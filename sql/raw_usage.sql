@@ -17,7 +17,8 @@ INNER JOIN (
   SELECT start_time, MAX(serving) AS serving
   FROM servings
   GROUP BY start_time
-) AS latest ON served_rows.serving = latest.serving
+) AS latest
+  ON served_rows.start_time = latest.start_time AND served_rows.serving = latest.serving
 ORDER BY
   start_time,
   user_id NULLS FIRST,

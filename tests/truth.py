@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from pipeline.api import Client, Limits
 from pipeline.emulator import EmulatorServer, World
 from pipeline.lake.rollup import DayPublished
+from pipeline.lake.schemas import LEDGER_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.loading import load_days
 from pipeline.timeline import Width, Window, day_window
@@ -71,8 +72,12 @@ def reported(world: World, width: Width, days: Sequence[date]) -> list[Row]:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """A hash of every file that a reader of the lake can see."""
+    """A hash of every file that a reader of the lake can see.
+
+    Not of coverage and revisions, which tell when the API was asked, and what it had said before.
+    """
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("day=*/*.parquet"))
+        if path.stem not in LEDGER_DATASETS
     }

@@ -167,6 +167,11 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self._address!r})"
 
+    @property
+    def account(self) -> str:
+        """A name for the host and the key together, from which neither can be told."""
+        return self._auth.digest(self._address)
+
     async def __aenter__(self) -> Self:
         return self
 

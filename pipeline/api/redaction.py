@@ -7,6 +7,7 @@ where a key comes from (`pipeline.settings`).
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Generator
@@ -39,6 +40,11 @@ class Bearer(httpx.Auth):
         """Httpx's hook: one request, signed."""
         request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
         yield request
+
+    def digest(self, about: str) -> str:
+        """A name for the key together with `about`: short, and nothing can be told from it."""
+        secret = self._key.get_secret_value()
+        return hashlib.sha256(f"mka1-usage\n{about}\n{secret}".encode()).hexdigest()[:16]
 
     def redact(self, text: str) -> str:
         """`text` with every occurrence of the key masked, however URLs, JSON or HTML wrote it."""

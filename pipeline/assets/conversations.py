@@ -20,8 +20,9 @@ from pipeline.assets.metadata import column_schema
 from pipeline.assets.usage import API_POOL
 from pipeline.lake import engine, reconcile
 from pipeline.lake.catalog import build_catalog
-from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
-from pipeline.lake.store import ContractError, Lake
+from pipeline.lake.files import ContractError
+from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
+from pipeline.lake.store import Lake
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
 from pipeline.syncing import Synced, SyncError, sync_days
@@ -65,7 +66,7 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
                 metadata={"dagster/column_schema": column_schema(dataset)},
             )
             for name, dataset in DATASETS.items()
-            if name not in USAGE_DATASETS
+            if name not in USAGE_DATASETS | LEDGER_DATASETS
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -1,9 +1,9 @@
-"""raw_usage, usage_1m, usage_1h and usage_1d: one set of assets, a partition per UTC day.
+"""raw_usage, usage_1m, usage_1h, usage_1d and what is known of them: a partition per UTC day.
 
 Belongs here: what Dagster selects, is told and shows. Does not belong here: loading
 (`pipeline.loading`), computing (`pipeline.lake.rollup`).
 
-The four are one step on purpose. A day goes from its first page to its last published file before
+They are one step on purpose. A day goes from its first page to its last published file before
 it counts as loaded, so a run that stops in the middle keeps the days that it finished, at every
 width; and the widths of a day never come from different loads. Selected without raw_usage, the
 buckets are rolled up again from what has landed, without a request: for changed SQL, or days that
@@ -23,9 +23,9 @@ from pipeline.assets.metadata import column_schema, day_metadata
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.files import ContractError
 from pipeline.lake.rollup import CASCADE, DayPublished, rebuild_day
-from pipeline.lake.schemas import USAGE_DATASETS
-from pipeline.lake.store import ContractError
+from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.loading import LoadError, Progress, load_days
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
@@ -35,11 +35,15 @@ API_POOL: Final = "mka1_usage_api"
 """On every step that asks the API, however its run is launched: an instance limits how many of
 them run at once under `concurrency: pools`."""
 
-_DEPENDS_ON: Final = {dataset.name: [source] for dataset, source in CASCADE}
+_PUBLISHED: Final = USAGE_DATASETS | LEDGER_DATASETS
+_DEPENDS_ON: Final = {dataset.name: [source] for dataset, source in CASCADE} | {
+    "coverage": ["raw_usage"],
+    "revisions": ["usage_1m"],
+}
 
 
 def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The four assets as one step over `partitions`; a range of days is one run."""
+    """The assets as one step over `partitions`; a range of days is one run."""
 
     @dg.multi_asset(
         name="load_usage",
@@ -52,7 +56,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
                 kinds={"parquet", "duckdb"} if dataset.name in _DEPENDS_ON else {"parquet"},
                 metadata={"dagster/column_schema": column_schema(dataset)},
             )
-            for dataset in USAGE_DATASETS.values()
+            for dataset in _PUBLISHED.values()
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -79,7 +83,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
             build_catalog(workspace.lake, workspace.settings.catalog)
         for published in done:
             shown.with_results(published)
-        for name in USAGE_DATASETS:
+        for name in _PUBLISHED:
             if name in selected:
                 yield dg.MaterializeResult(asset_key=name)
 

@@ -16,8 +16,8 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.lake import engine
+from pipeline.lake.files import ContractError, check_contract, covered
 from pipeline.lake.schemas import DATASETS, OBSERVED, USAGE
-from pipeline.lake.store import ContractError, check_contract, covered
 from pipeline.timeline import Window
 
 Files = Mapping[str, Iterable[Path]]
@@ -52,7 +52,7 @@ def schemas(files: Files) -> list[str]:
             try:
                 check_contract(DATASETS[name], path)
             except (ContractError, OSError, pa.ArrowException) as error:
-                found.append(f"{name}, {path.parent.name}: {error}")
+                found.append(f"{name}, {path}: {error}")
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.lake import store
+from pipeline.lake.files import write
 from pipeline.lake.schemas import Dataset
 from pipeline.timeline import DAY, Window, day_of, day_window
 
@@ -50,7 +50,7 @@ def write_days(
         files[day] = folder / dataset.name / f"{day}.parquet"
         files[day].parent.mkdir(exist_ok=True)
         said = (notes or {}).get(day)
-        store.write(dataset, rows, files[day], window(day), said)
+        write(dataset, rows, files[day], window(day), said)
 
     names = dataset.schema.names
     for number, pieces in groupby(_pieces(batches, column), key=itemgetter(0)):

@@ -3,9 +3,12 @@
 Belongs here: the catalog file and nothing in it but views. Does not belong here: data.
 
 The file is built aside and renamed into place, so whoever has the old one open neither blocks a
-run nor is blocked by one. It is written in the storage format of DuckDB 1.0, which clients
-older than the one used here read too. Paths in it are absolute: it works from any folder, and is
-to be built again (any run does) when the home folder has moved.
+run nor is blocked by one. Its views name the versions of the days that counted when it was built,
+which never change: whoever has it open sees all tables as they stood together, until it is opened
+anew, and for as long as versions are kept (`pipeline.lake.store.KEPT_SECONDS`). It is written in
+the storage format of DuckDB 1.0, which clients older than the one used here read too. Paths in it
+are absolute: it works from any folder, and is to be built again (any run does) when the home folder
+has moved.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from typing import Final
 
 import duckdb
 
-from pipeline.lake.engine import empty, literal, no_glob
-from pipeline.lake.schemas import DATASETS, Dataset
-from pipeline.lake.store import Lake
+from pipeline.lake.engine import literal, scan
+from pipeline.lake.schemas import DATASETS
+from pipeline.lake.store import Lake, private_folder
 
 _STORAGE_VERSION: Final = "v1.0.0"
 
@@ -30,17 +33,21 @@ def build_catalog(lake: Lake, path: Path) -> Path:
     One build goes on at a time: the last one to look at the lake is the last one to be published.
     """
     aside = path.with_name(f".{path.name}.new")
-    # Built in the system's folder for temporary files: DuckDB can't create a database under a
-    # folder that has a question mark in its name, though it can read one there.
-    with lake.lock("catalog"), tempfile.TemporaryDirectory(prefix="mka1-usage-") as folder:
-        built = Path(folder) / "catalog.duckdb"
-        _build(lake, built)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(built, aside)  # over what a build that was killed left there
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    with lake.lock("catalog"), lake.staging() as staging:
+        # DuckDB can't create a database under a folder that has a question mark in its name,
+        # though it can read one there.
+        beside = None if "?" in str(staging) else staging
+        with tempfile.TemporaryDirectory(prefix="mka1-usage-", dir=beside) as folder:
+            built = Path(folder) / "catalog.duckdb"
+            _build(lake, built)
+            private_folder(path.parent)
+            try:
+                shutil.copyfile(built, aside)  # over what a build that was killed left there
+                aside.chmod(0o600)
+                aside.replace(path)
+            finally:
+                aside.unlink(missing_ok=True)
+    lake.clear_up()
     return path
 
 
@@ -49,21 +56,13 @@ def _build(lake: Lake, path: Path) -> None:
         con.execute(
             f"ATTACH {literal(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')"
         )
+        versions = [version for day in lake.all_days() if (version := lake.version(day))]
         for dataset in DATASETS.values():
-            con.execute(f"CREATE VIEW catalog.{dataset.name} AS {_select(lake.root, dataset)}")
+            files = [version / f"{dataset.name}.parquet" for version in versions]
+            select = scan(dataset, [path for path in files if path.is_file()])
+            con.execute(f"CREATE VIEW catalog.{dataset.name} AS {select}")
             con.execute(
                 f"COMMENT ON VIEW catalog.{dataset.name} IS "
                 f"{literal(f'{dataset.description} Grain: {dataset.grain}.')}"
             )
         con.execute("DETACH catalog")
-
-
-def _select(root: Path, dataset: Dataset) -> str:
-    folder = root / dataset.name
-    if next(folder.glob(f"day=*/{dataset.name}.parquet"), None) is None:
-        return empty(dataset)  # a glob without a match is an error for DuckDB
-    columns = ", ".join(column.name for column in dataset.columns)
-    return (
-        f"SELECT {columns} FROM read_parquet("
-        f"{literal(f'{no_glob(folder)}/day=*/{dataset.name}.parquet')}, hive_partitioning = false)"
-    )

@@ -16,8 +16,9 @@ from typing import Final, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from pipeline.lake import engine, store
+from pipeline.lake import engine, files
 from pipeline.lake.by_day import write_days
+from pipeline.lake.publication import publish
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window, day_window
@@ -26,12 +27,17 @@ _CASCADE: Final = (OBSERVED["1m"], OBSERVED["1h"], OBSERVED["1d"])
 
 
 def observe_days(
-    con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date], through: int
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    days: Iterable[date],
+    through: int,
+    read_at: float,
 ) -> tuple[date, ...]:
     """Publish the observed buckets of each of `days` anew; returns the days that have changed.
 
     Counted is what lies before `through` (Unix seconds, on a minute's edge); a day after it gets a
     file without rows, as does a day on which nothing was seen. All days are counted in one go.
+    `read_at` is when the listings were asked for (Unix seconds).
     """
     wanted = sorted(set(days))
     if not wanted:
@@ -55,20 +61,26 @@ def observe_days(
         for dataset in _CASCADE:
             params = {"through": through} if dataset is OBSERVED["1m"] else None
             rows = con.sql(engine.sql(dataset.name), params=params)
-            files = write_days(
+            by_day = write_days(
                 dataset,
-                rows.to_arrow_reader(store.ROW_GROUP),
+                rows.to_arrow_reader(files.ROW_GROUP),
                 "start_time",
                 folder,
                 window=window,
                 also=wanted,
             )
-            engine.bind(con, {dataset.name: (dataset, files.values())})
-            staged[dataset.name] = files
+            engine.bind(con, {dataset.name: (dataset, by_day.values())})
+            staged[dataset.name] = by_day
         return tuple(
             day
             for day in wanted
-            if lake.publish(day, {name: files[day] for name, files in staged.items()})
+            if publish(
+                con,
+                lake,
+                day,
+                {name: of[day] for name, of in staged.items()},
+                {"conversations": read_at},
+            )
         )
 
 

@@ -13,8 +13,9 @@ from typing import Final, Literal, get_args
 import duckdb
 import pyarrow as pa
 
-from pipeline.lake import engine, store
+from pipeline.lake import engine, files
 from pipeline.lake.by_day import write_days
+from pipeline.lake.publication import publish
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, RECONCILIATION, RESPONSES, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window, day_window
@@ -57,16 +58,18 @@ def reconcile_days(
         con.register("lost", pa.table({"id": pa.array(list(lost), pa.string())}))
         params = {"final_before": day_window(final_before).start}
         rows = con.sql(engine.sql(RECONCILIATION.name), params=params)
-        files = write_days(
+        by_day = write_days(
             RECONCILIATION,
-            rows.to_arrow_reader(store.ROW_GROUP),
+            rows.to_arrow_reader(files.ROW_GROUP),
             "day",
             folder,
             window=windows.__getitem__,
             also=windows,
         )
         return tuple(
-            day for day, path in files.items() if lake.publish(day, {RECONCILIATION.name: path})
+            day
+            for day, path in by_day.items()
+            if publish(con, lake, day, {RECONCILIATION.name: path})
         )
 
 

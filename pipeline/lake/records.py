@@ -22,8 +22,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.lake import engine, store
+from pipeline.lake import engine
 from pipeline.lake.by_day import days_in, write_days
+from pipeline.lake.files import ROW_GROUP, noted, same_but_for, write
+from pipeline.lake.publication import publish
 from pipeline.lake.schemas import (
     CONVERSATIONS,
     ITEM_CONTENTS,
@@ -100,7 +102,7 @@ class _Landing:
         con, lake = self._con, self._lake
         days = days_in(self._sights.table(kind).column("created_at"))
         landed = lake.files(dataset.name, days)
-        before = [name for path in landed for name in store.noted(path, DISPUTED)]
+        before = [name for path in landed for name in noted(path, DISPUTED)]
         con.register("seen", self._sights.table(kind))
         engine.bind(con, {"landed": (dataset, landed)})
         con.register("disputed", _ids(before))
@@ -119,7 +121,7 @@ class _Landing:
         con.register("seen_items", self._sights.table("items"))
         con.register("seen_responses", self._sights.table("responses"))
         new = self._folder / "new_items.parquet"
-        store.write(ITEMS, self._query("new_items"), new, Window(0, 0))
+        write(ITEMS, self._query("new_items"), new, Window(0, 0))
         engine.bind(con, {"new_items": (ITEMS, [new])})
         days = days_in(con.table("new_items").select("added_at").to_arrow_table().column(0))
         contents = self._contents(new)
@@ -145,7 +147,7 @@ class _Landing:
             engine.bind(con, {"landed_contents": (ITEM_CONTENTS, landed)})
             engine.bind(con, {"new_contents": (ITEM_CONTENTS, [path])})
             rows = self._query(ITEM_CONTENTS.name)
-            store.write(ITEM_CONTENTS, rows, merged[day], day_window(day))
+            write(ITEM_CONTENTS, rows, merged[day], day_window(day))
         return merged
 
     def _moved_items(self, conversations: Mapping[date, Path]) -> list[date]:
@@ -172,7 +174,7 @@ class _Landing:
         return write_days(dataset, rows, column, self._folder, notes=notes)
 
     def _query(self, name: str) -> pa.RecordBatchReader:
-        return self._con.sql(engine.sql(name)).to_arrow_reader(store.ROW_GROUP)
+        return self._con.sql(engine.sql(name)).to_arrow_reader(ROW_GROUP)
 
     def _publish(self, staged: Mapping[str, Mapping[date, Path]]) -> dict[str, tuple[date, ...]]:
         """Publish day by day; returns the days of each dataset that say something new."""
@@ -180,9 +182,10 @@ class _Landing:
         for day in sorted({day for files in staged.values() for day in files}):
             files = {name: of[day] for name, of in staged.items() if day in of}
             for name, path in files.items():
-                if not store.same_but_for(_WHEN_SEEN, self._lake.path(name, day), path):
+                landed = self._lake.file(name, day)
+                if landed is None or not same_but_for(_WHEN_SEEN, landed, path):
                     news[name].append(day)
-            self._lake.publish(day, files)
+            publish(self._con, self._lake, day, files)
         return {name: tuple(days) for name, days in news.items()}
 
 

@@ -6,6 +6,7 @@ not add up. Does not belong here: the queries (`sql/`), the file format (`pipeli
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Final
 import duckdb
 import pyarrow.parquet as pq
 
-from pipeline.lake import audit, engine, store
-from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE, Dataset
+from pipeline.lake import audit, engine, files
+from pipeline.lake.publication import Source, publish, read_record
+from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, RAW_USAGE, USAGE, Dataset
 from pipeline.lake.spool import Spool
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window
@@ -39,18 +41,25 @@ class DayPublished:
 
 
 def publish_day(
-    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, window: Window, spool: Spool
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    day: date,
+    window: Window,
+    spool: Spool,
+    folder: Path,
 ) -> DayPublished:
     """Publish a day from the pages of its drained walk over `window` (the day, or its past part).
 
-    Raises audit.AuditError, and publishes nothing, when the tables do not agree with each other.
+    `folder` is for unfinished files, on the lake's disk. Raises audit.AuditError, and publishes
+    nothing, when the tables do not agree with each other.
     """
     con.register("servings", spool.servings())
     con.register("served_rows", spool.served_rows())
-    raw = spool.folder / "raw_usage.parquet"
+    raw = folder / "raw_usage.parquet"
     _write(con, RAW_USAGE, raw, window)
     con.unregister("served_rows")
-    return _cascade(con, lake, day, window, {"raw_usage": raw}, spool.folder)
+    asked: dict[Source, float] = {"usage": spool.read_at}
+    return _cascade(con, lake, day, window, {"raw_usage": raw}, folder, asked)
 
 
 def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPublished:
@@ -58,15 +67,15 @@ def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPub
 
     Raises FileNotFoundError when the day was never loaded, and AuditError as `publish_day` does.
     """
-    loaded = lake.loaded("raw_usage", day)
-    if loaded is None:
-        raise FileNotFoundError(
-            f"raw_usage has no day {day}: load it first, for example with "
-            f"`mka1-usage run --start {day} --end {day + timedelta(days=1)}`"
-        )
-    with lake.staging() as folder:
-        raw = lake.path("raw_usage", day)
-        return _cascade(con, lake, day, loaded.window, {"raw_usage": raw}, folder)
+    with lake.day_lock(day), lake.staging() as folder:
+        raw = lake.file("raw_usage", day)
+        if raw is None:
+            raise FileNotFoundError(
+                f"raw_usage has no day {day}: load it first, for example with "
+                f"`mka1-usage run --start {day} --end {day + timedelta(days=1)}`"
+            )
+        window = files.covered(raw).window
+        return _cascade(con, lake, day, window, {"raw_usage": raw}, folder, {})
 
 
 def _cascade(
@@ -74,19 +83,25 @@ def _cascade(
     lake: Lake,
     day: date,
     window: Window,
-    files: dict[str, Path],
+    paths: dict[str, Path],
     folder: Path,
+    asked: Mapping[Source, float],
 ) -> DayPublished:
     for dataset, source in CASCADE:
-        engine.bind(con, {source: (DATASETS[source], [files[source]])})
-        files[dataset.name] = folder / f"{dataset.name}.parquet"
-        _write(con, dataset, files[dataset.name], window)
-    audit.require(con, {name: [path] for name, path in files.items()})
-    staged = {name: path for name, path in files.items() if path.is_relative_to(folder)}
-    rows = {name: pq.read_metadata(path).num_rows for name, path in files.items()}
-    return DayPublished(day, window, rows, tuple(lake.publish(day, staged)))
+        engine.bind(con, {source: (DATASETS[source], [paths[source]])})
+        paths[dataset.name] = folder / f"{dataset.name}.parquet"
+        _write(con, dataset, paths[dataset.name], window)
+    audit.require(con, {name: [path] for name, path in paths.items()})
+    staged = {name: path for name, path in paths.items() if path.is_relative_to(folder)}
+    rows = {name: pq.read_metadata(path).num_rows for name, path in paths.items()}
+    changed = publish(con, lake, day, staged, asked)
+    version = lake.version(day)
+    if version is not None:
+        records = read_record(version).files
+        rows |= {name: records[name].rows for name in LEDGER_DATASETS}
+    return DayPublished(day, window, rows, tuple(changed))
 
 
 def _write(con: duckdb.DuckDBPyConnection, dataset: Dataset, path: Path, window: Window) -> None:
-    rows = con.sql(engine.sql(dataset.name)).to_arrow_reader(store.ROW_GROUP)
-    store.write(dataset, rows, path, window)
+    rows = con.sql(engine.sql(dataset.name)).to_arrow_reader(files.ROW_GROUP)
+    files.write(dataset, rows, path, window)

@@ -180,6 +180,41 @@ RECONCILIATION: Final = Dataset(
 )
 
 
+COVERAGE: Final = Dataset(
+    name="coverage",
+    grain="dataset x hour",
+    description="What is known of each hour: zero is not the same as unknown.",
+    columns=(
+        Column("dataset", pa.string(), "The table that is spoken of."),
+        Column("start_time", _UTC, "Start of the hour, inclusive, UTC."),
+        Column("end_time", _UTC, "End of the hour, exclusive, UTC."),
+        Column(
+            "status",
+            pa.string(),
+            "final: read after the API's time to restate it. provisional: read sooner, or in part. "
+            "missing: not read.",
+        ),
+        Column("complete_through", _UTC, "Everything before it is there; NULL if nothing is."),
+        Column("rows", pa.int64(), "Rows of the table whose time lies in the hour."),
+        Column("fetched_at", _UTC, "When the API was last asked for it, UTC; NULL if never."),
+    ),
+    volatile=frozenset({"fetched_at"}),
+)
+
+REVISIONS: Final = Dataset(
+    name="revisions",
+    grain="1m bucket x user_id x api_key_id x measure x time it was seen",
+    description="What the API has restated of minutes that had been loaded: append-only.",
+    columns=(
+        *_BUCKET[:4],
+        Column("measure", pa.string(), "The measure's name."),
+        Column("old_value", pa.int64(), "What the table said; NULL: no row, or no number."),
+        Column("new_value", pa.int64(), "What it says from then on; NULL: no row, or no number."),
+        Column("seen_at", _UTC, "When the API was asked for the new value, UTC."),
+    ),
+)
+
+
 def _by_name(*datasets: Dataset) -> dict[str, Dataset]:
     return {dataset.name: dataset for dataset in datasets}
 
@@ -193,7 +228,14 @@ RECORD_DATASETS: Final = _by_name(RESPONSES, CONVERSATIONS, ITEM_CONTENTS, ITEMS
 OBSERVED_DATASETS: Final = _by_name(*OBSERVED.values())
 """What those come to, in the buckets of usage."""
 
+LEDGER_DATASETS: Final = _by_name(COVERAGE, REVISIONS)
+"""What is known of the other tables, published with them."""
+
 DATASETS: Final[dict[str, Dataset]] = (
-    USAGE_DATASETS | RECORD_DATASETS | OBSERVED_DATASETS | _by_name(RECONCILIATION)
+    USAGE_DATASETS
+    | LEDGER_DATASETS
+    | RECORD_DATASETS
+    | OBSERVED_DATASETS
+    | _by_name(RECONCILIATION)
 )
 """All datasets of the lake."""

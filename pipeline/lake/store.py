@@ -1,305 +1,200 @@
-"""The lake on disk: one file per dataset and UTC day, written aside and renamed into place.
+"""The lake on disk: where everything stands, what is loaded, and who may write it now.
 
-Belongs here: paths, staging, atomic publication, what is loaded. Does not belong here: what the
-rows mean (`sql/`, `pipeline.lake.rollup`) or the views over them (`pipeline.lake.catalog`).
+Belongs here: paths, what stands where, staging, locks, clearing up after those that were killed.
+Does not belong here: one file (`pipeline.lake.files`), how a day is published
+(`pipeline.lake.publication`), or the views over the tables (`pipeline.lake.catalog`).
 
-    <home>/lake/<dataset>/day=YYYY-MM-DD/<dataset>.parquet
-    <home>/lake/.staging/…      unfinished work of running loads; no reader's glob matches it
+    <home>/lake/days/YYYY-MM-DD               link to the version of the day that counts
+    <home>/lake/<dataset>/day=YYYY-MM-DD/<dataset>.parquet      link to its file, through `days/`
+    <home>/lake/.versions/YYYY-MM-DD/000007/  a version: all files of the day, never changed again
+    <home>/lake/.partial/…    pages of days that are not read to their end: resumed by the next run
+    <home>/lake/.staging/…    unfinished work of running processes; no reader's glob matches it
+    <home>/lake/.locks/…      empty files, held by those who write
 
-A day without rows is a file without rows: zero is not the same as not loaded. A day is replaced
-whole, never merged, so a row that the API took back goes. A day whose content is what is there
-already is left alone: the same input leaves the same bytes, whoever loads it and how often.
+One rename of one link replaces a day in all tables at once. Whoever opened the version before can
+read it to the end: it stays for KEPT_SECONDS. A day without rows is a file without rows: zero is
+not the same as not loaded.
 """
 
 from __future__ import annotations
 
-import filecmp
-import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import date
-from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from pipeline.lake.schemas import DATASETS, Dataset
-from pipeline.timeline import Window, day_window
+from pipeline.lake.files import Loaded, covered
+from pipeline.timeline import DAY
 
-ROW_GROUP: Final = 131_072
-"""Rows per row group, exactly, so that equal rows make equal files."""
+KEPT_SECONDS: Final = float(DAY)
+"""How long a version that was replaced can still be read by those who had opened it."""
 
-SCHEMA_VERSION: Final = "1"
-_META: Final = b"mka1_usage"
-_ABANDONED_AFTER: Final = 2 * 86_400.0
-"""Seconds after which a staging folder belongs to a load that was killed."""
-
-
-class ContractError(Exception):
-    """A file does not have the columns or the footer that the data contract says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What a day's file covers: the part of the day that had been asked for."""
-
-    window: Window
-    rows: int
-
-    def complete(self, day: date) -> bool:
-        """Whether the whole day was asked for, as opposed to a day that was still open."""
-        return self.window == day_window(day)
+_OWNER_ONLY: Final = 0o700
 
 
 class Lake:
-    """The Parquet files under one folder."""
+    """The Parquet files under one folder.
 
-    def __init__(self, root: Path) -> None:
+    `lookback_days`: how long after a day the API may still restate it; what was read sooner is
+    provisional.
+    """
+
+    def __init__(self, root: Path, lookback_days: int = 3) -> None:
         self.root = root.absolute()
+        self.lookback_days = lookback_days
 
     def path(self, dataset: str, day: date) -> Path:
-        """Where the dataset's file of a day stands, or will."""
+        """Where others find the dataset's file of a day, or will."""
         return self.root / dataset / f"day={day.isoformat()}" / f"{dataset}.parquet"
+
+    def link(self, day: date) -> Path:
+        """The link to the version of the day that counts."""
+        return self.root / "days" / day.isoformat()
+
+    def versions(self, day: date) -> Path:
+        """The folder of all versions of a day."""
+        return self.root / ".versions" / day.isoformat()
+
+    def version(self, day: date) -> Path | None:
+        """The folder of the version that counts now, which never changes; None if there is none."""
+        link = self.link(day)
+        if link.is_symlink():
+            return self.versions(day) / link.readlink().name
+        return link if link.is_dir() else None  # a lake that was copied without its links
+
+    def all_days(self) -> list[date]:
+        """The days of which anything is there, in order."""
+        with suppress(FileNotFoundError):
+            names = sorted(entry.name for entry in os.scandir(self.root / "days"))
+            return [date.fromisoformat(name) for name in names if not name.startswith(".")]
+        return []
 
     def days(self, dataset: str) -> list[date]:
         """The days that are loaded, in order."""
-        found = (self.root / dataset).glob(f"day=????-??-??/{dataset}.parquet")
-        return sorted(date.fromisoformat(path.parent.name.removeprefix("day=")) for path in found)
+        return [day for day in self.all_days() if (self.link(day) / f"{dataset}.parquet").is_file()]
+
+    def file(self, dataset: str, day: date) -> Path | None:
+        """The dataset's file in the version of the day that counts now; None if there is none."""
+        version = self.version(day)
+        path = None if version is None else version / f"{dataset}.parquet"
+        return path if path is not None and path.is_file() else None
 
     def files(self, dataset: str, days: Iterable[date] | None = None) -> list[Path]:
         """The files of the days that are loaded among `days` (all by default), in order."""
-        loaded = self.days(dataset)
-        wanted = set(loaded if days is None else days)
-        return [self.path(dataset, day) for day in loaded if day in wanted]
+        wanted = self.all_days() if days is None else sorted(set(days))
+        found = (self.file(dataset, day) for day in wanted)
+        return [path for path in found if path is not None]
 
     def loaded(self, dataset: str, day: date) -> Loaded | None:
         """What the day's file covers; None where it is not loaded."""
-        try:
-            return covered(self.path(dataset, day))
-        except FileNotFoundError:
-            return None
+        path = self.file(dataset, day)
+        return None if path is None else covered(path)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder of one's own for unfinished files, beside the lake's; gone at the end."""
-        parent = self.root / ".staging"
-        parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent)
-        folder = Path(tempfile.mkdtemp(dir=parent))
+        parent = self._private(".staging")
+        # Until it is locked, a new folder could be taken for one that a killed process left.
+        with self.lock("staging"):
+            _sweep(parent)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            mine = _lock_of(folder)
+            mine.acquire()
         try:
             yield folder
         finally:
-            _remove(folder)
+            mine.release()
+            remove(folder)
 
     def lock(self, name: str) -> FileLock:
-        """To be held (`with`) by one at a time, of all threads and processes on this machine."""
-        folder = self.root / ".staging"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{name}.lock")
+        """To be held (`with`) by one at a time, of all threads and processes on this machine.
 
-    def publish(self, day: date, staged: Mapping[str, Path]) -> list[str]:
-        """Rename finished files into place as the day's; returns the datasets that changed.
-
-        Every file is checked against the contract and flushed to disk before the first rename, and
-        one publication goes on at a time. Raises ContractError, or OSError when the disk fails, and
-        leaves the day as it was. (A process killed between two renames leaves a day half new:
-        `audit.totals` finds it where it matters, and loading the day again makes it whole.)
+        Whoever dies lets go of it. It may be released by another thread than took it.
         """
-        for name, path in staged.items():
-            check_contract(DATASETS[name], path)
-        with self.lock("publish"):
-            places = {name: self.path(name, day) for name in staged}
-            changed = [
-                name for name in staged if not _same(DATASETS[name], places[name], staged[name])
-            ]
-            for name in changed:
-                _flush(staged[name])
-            _rename([(staged[name], places[name]) for name in changed])
-        return changed
+        return FileLock(self._private(".locks") / f"{name}.lock", thread_local=False)
+
+    def day_lock(self, day: date) -> FileLock:
+        """Held from a day's first page to its publication. Days are locked in their order, so that
+        two runs never wait for each other."""
+        return self.lock(f"day-{day.isoformat()}")
+
+    def partial(self, day: date) -> Path:
+        """Where the pages of a day that is being read are kept; for whoever holds its lock."""
+        return self._private(".partial") / day.isoformat()
+
+    def clear_up(self) -> None:
+        """Remove what killed processes and replaced versions left behind.
+
+        To be called once the catalog shows the versions that count: then nobody comes to need one
+        that was replaced KEPT_SECONDS ago.
+        """
+        with self.lock("staging"):
+            _sweep(self._private(".staging"))
+        for folder in (self.root / ".partial").glob("????-??-??"):
+            if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+                with suppress(Timeout), self.day_lock(date.fromisoformat(folder.name)).acquire(0):
+                    remove(folder)
+        for folder in (self.root / ".versions").glob("????-??-??"):
+            with self.lock("publish"):
+                self.expire(date.fromisoformat(folder.name))
+
+    def expire(self, day: date) -> None:
+        """Remove the versions of a day that were replaced long ago, and those that never counted.
+
+        To be called with the lock `publish`.
+        """
+        counts = self.version(day)
+        versions = sorted(self.versions(day).iterdir())
+        for version, successor in zip(versions, [*versions, None][1:], strict=True):
+            if counts is None or version > counts or version.name.startswith("."):
+                remove(version)
+            elif version < counts and successor is not None:
+                replaced_at = successor.stat().st_mtime
+                if time.time() - replaced_at > KEPT_SECONDS:
+                    remove(version)
+
+    def _private(self, name: str) -> Path:
+        folder = self.root / name
+        private_folder(folder)
+        return folder
 
 
-def write(
-    dataset: Dataset,
-    batches: Iterable[pa.RecordBatch],
-    path: Path,
-    window: Window,
-    notes: Mapping[str, Sequence[str]] | None = None,
-) -> int:
-    """Write batches of rows as one file of the contract; returns the number of rows.
-
-    The rows must come in the contract's order. Memory is one row group. The footer says which
-    window the file covers, and nothing of when or by whom it was written; `notes` are lists of ids
-    that it says beside that, the empty ones left out.
-    """
-    schema = dataset.schema
-    facts = {
-        "dataset": dataset.name,
-        "schema": SCHEMA_VERSION,
-        "start": window.start,
-        "end": window.end,
-        **{name: sorted(ids) for name, ids in (notes or {}).items() if ids},
-    }
-    metadata = {_META: json.dumps(facts, sort_keys=True).encode()}
-    rows = 0
-    with pq.ParquetWriter(path, schema.with_metadata(metadata), compression="zstd") as writer:
-        for table in _regrouped(batches, schema):
-            writer.write_table(table, row_group_size=ROW_GROUP)
-            rows += table.num_rows
-    return rows
+def private_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for the owner's eyes only."""
+    if folder.is_dir():
+        return
+    private_folder(folder.parent)
+    folder.mkdir(mode=_OWNER_ONLY, exist_ok=True)
 
 
-def covered(path: Path) -> Loaded:
-    """What a file's footer says of it. ContractError where it is not a file of the lake."""
-    metadata = pq.read_metadata(path)
-    try:
-        facts = json.loads(metadata.metadata[_META])
-        return Loaded(Window(facts["start"], facts["end"]), metadata.num_rows)
-    except (KeyError, TypeError, ValueError):
-        raise ContractError(f"{path}: the footer does not say which window it covers") from None
-
-
-def noted(path: Path, name: str) -> list[str]:
-    """The ids that a file's footer lists under a name of `write`'s notes; none without a note."""
-    facts = json.loads((pq.read_metadata(path).metadata or {}).get(_META, b"{}"))
-    return [str(one) for one in facts.get(name, ())]
-
-
-def same_but_for(ignored: frozenset[str], old: Path, new: Path) -> bool:
-    """Whether two files say the same but for some columns; False where one can't be read."""
-    try:
-        return _same_but_for(ignored, old, new)
-    except (OSError, pa.ArrowException):
-        return False
-
-
-def check_contract(dataset: Dataset, path: Path) -> None:
-    """Raise ContractError unless the file's columns are the contract's, in order and type."""
-    found = pq.read_schema(path).remove_metadata()
-    if found != dataset.schema:
-        raise ContractError(
-            f"{dataset.name}: the contract says {_columns(dataset.schema)}, "
-            f"the file has {_columns(found)}"
-        )
-
-
-def _regrouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows in tables of exactly ROW_GROUP rows, the last one shorter.
-
-    Each column in one piece: where pieces meet is where Parquet may begin a new data page, and how
-    rows come in batches depends on how many threads there were.
-    """
-    held: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        held.append(batch)
-        count += batch.num_rows
-        while count >= ROW_GROUP:
-            table = pa.Table.from_batches(held)
-            yield table.slice(0, ROW_GROUP).combine_chunks().cast(schema)
-            held = table.slice(ROW_GROUP).to_batches()
-            count -= ROW_GROUP
-    if count:
-        yield pa.Table.from_batches(held).combine_chunks().cast(schema)
-
-
-def _same(dataset: Dataset, old: Path, new: Path) -> bool:
-    """Whether two files say the same: equal bytes, or equal but for the volatile columns.
-
-    A file that is not there or cannot be read is not the same as any: it is to be replaced.
-    """
-    if dataset.volatile:
-        return same_but_for(dataset.volatile, old, new)
-    try:
-        return filecmp.cmp(old, new, shallow=False)
-    except OSError:
-        return False
-
-
-def _same_but_for(volatile: frozenset[str], old: Path, new: Path) -> bool:
-    with pq.ParquetFile(old) as before, pq.ParquetFile(new) as after:
-        if (
-            before.schema_arrow != after.schema_arrow
-            or before.metadata.metadata != after.metadata.metadata
-            or before.metadata.num_rows != after.metadata.num_rows
-        ):
-            return False
-        columns = [name for name in after.schema_arrow.names if name not in volatile]
-        pairs = zip_longest(
-            before.iter_batches(ROW_GROUP, columns=columns),
-            after.iter_batches(ROW_GROUP, columns=columns),
-        )
-        return all(one is not None and one.equals(other) for one, other in pairs)
-
-
-def _rename(renames: Sequence[tuple[Path, Path]]) -> None:
-    """Rename each staged file to its place: all of them or, when anything fails, none."""
-    before: list[tuple[Path, Path | None]] = []
-    try:
-        for path, place in renames:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            before.append((place, _keep(place, path.with_suffix(".before"))))
-            path.replace(place)
-        for place, kept in before:
-            _flush(place.parent)
-            if kept is None:  # the day's folder may be new as well
-                _flush(place.parent.parent)
-    except BaseException:
-        for place, kept in before:
-            if kept is None:
-                place.unlink(missing_ok=True)
-            else:
-                kept.replace(place)
-        raise
-
-
-def _keep(path: Path, aside: Path) -> Path | None:
-    """The file under a second name, to go back to; None where there is no file."""
-    if not path.exists():
-        return None
-    try:
-        os.link(path, aside)
-    except OSError:  # not every file system has hard links
-        shutil.copy2(path, aside)
-    return aside
-
-
-def _flush(path: Path) -> None:
-    """Make a file's or a folder's content survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what loads that were killed left behind."""
-    for folder in parent.iterdir():
-        try:
-            age = time.time() - folder.stat().st_mtime
-        except FileNotFoundError:  # its load has ended in the meantime
-            continue
-        if folder.is_dir() and age > _ABANDONED_AFTER:
-            _remove(folder)
-
-
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove a folder, also when a thread of a load that failed is still writing into it.
 
     Renamed first: what comes late finds no folder, and can't keep this one from being removed.
     """
     with suppress(OSError):
-        folder = folder.rename(folder.with_name(f"{folder.name}.removed"))
+        folder = folder.rename(folder.with_name(f".removed-{folder.name}"))
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} {field.type}" for field in schema)
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(folder / ".lock", thread_local=False)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what processes that were killed left behind: nobody holds their folders' locks."""
+    for folder in parent.iterdir():
+        lock = _lock_of(folder)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):  # somebody's, or gone in the meantime
+            continue
+        lock.release()
+        remove(folder)

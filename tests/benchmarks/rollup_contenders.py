@@ -47,7 +47,8 @@ def ours(job: Job) -> Prepared:
     """The product's queries and files: 1m to 1h to 1d by cascade, days side by side."""
     from duckdb import DuckDBPyConnection
 
-    from pipeline.lake import engine, store
+    from pipeline.lake import engine
+    from pipeline.lake.files import ROW_GROUP, write
     from pipeline.lake.rollup import CASCADE
     from pipeline.lake.schemas import DATASETS
     from pipeline.timeline import day_window
@@ -59,9 +60,9 @@ def ours(job: Job) -> Prepared:
             if source not in read:
                 continue
             engine.bind(con, {source: (DATASETS[source], [read[source]])})
-            rows = con.sql(engine.sql(dataset.name)).to_arrow_reader(store.ROW_GROUP)
+            rows = con.sql(engine.sql(dataset.name)).to_arrow_reader(ROW_GROUP)
             read[dataset.name] = _result(job, dataset.name, file)
-            store.write(dataset, rows, read[dataset.name], window)
+            write(dataset, rows, read[dataset.name], window)
 
     def run() -> None:
         engine.at_once(roll_up, files(Path(job["minutes"])))

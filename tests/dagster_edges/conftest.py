@@ -71,5 +71,5 @@ def loaded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def loaded_lab(make_lab: MakeLab, loaded_home: Path, tmp_path: Path) -> Lab:
     """The three days, loaded."""
-    shutil.copytree(loaded_home, tmp_path / "home")
+    shutil.copytree(loaded_home, tmp_path / "home", symlinks=True)
     return make_lab()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,9 +18,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.lake import store
+from pipeline.lake import engine, files, publication
 from pipeline.lake.rollup import DayPublished, publish_day
-from pipeline.lake.schemas import DATASETS, MEASURES, RAW_USAGE
+from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, MEASURES, RAW_USAGE
 from pipeline.lake.spool import SERVED_ROWS, Spool
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Width, Window, day_window
@@ -80,11 +81,16 @@ def served_rows(page: Page, first_serving: int, fetched_at: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SERVED_ROWS)
 
 
-def spool(folder: Path, pages: Iterable[Page], fetched_at: int = MIDNIGHT) -> Spool:
-    """The pages, taken in one after the other."""
-    taken = Spool(folder)
-    for page in pages:
-        taken.add([bucket.start for bucket in page], served_rows(page, taken.buckets, fetched_at))
+def spool(
+    folder: Path, pages: Iterable[Page], fetched_at: int = MIDNIGHT, window: Window = WINDOW
+) -> Spool:
+    """The pages, taken in one after the other by a single walk over the window."""
+    taken = Spool(folder / "spool", "an account", window, fetched_at)
+    with taken.part(window) as part:
+        for page in pages:
+            rows = served_rows(page, part.servings, fetched_at)
+            part.add([bucket.start for bucket in page], rows)
+        part.finish()
     return taken
 
 
@@ -99,8 +105,8 @@ def publish(
 ) -> DayPublished:
     """Publish a day as a load does: spooled in a staging folder of its own."""
     with lake.staging() as folder:
-        taken = spool(folder, pages, fetched_at)
-        return publish_day(con, lake, day, window or day_window(day), taken)
+        taken = spool(folder, pages, fetched_at, window or day_window(day))
+        return publish_day(con, lake, day, taken.window, taken, folder)
 
 
 def counted(pages: Iterable[Page], width: Width) -> list[Row]:
@@ -153,13 +159,17 @@ def usage_rows(lake: Lake, width: Width, day: date = DAY) -> list[Row]:
 
 
 def stand(lake: Lake) -> dict[str, tuple[int, str]]:
-    """Every file of the lake that readers see: its inode, and a digest of its bytes."""
+    """Every file of the lake that readers see: its inode, and a digest of its bytes.
+
+    Not of coverage and revisions, which tell when the API was asked, and what it had said before.
+    """
     return {
         str(path.relative_to(lake.root)): (
             path.stat().st_ino,
             hashlib.sha256(path.read_bytes()).hexdigest(),
         )
         for path in sorted(lake.root.glob("*/day=*/*"))
+        if path.stem not in LEDGER_DATASETS
     }
 
 
@@ -191,13 +201,22 @@ def write_rows(
         ],
         schema=schema,
     )
-    store.write(DATASETS[dataset], table.to_reader(), path, window)
+    files.write(DATASETS[dataset], table.to_reader(), path, window)
     return path
 
 
-def plant(lake: Lake, dataset: str, rows: Sequence[Mapping[str, object]], day: date = DAY) -> Path:
-    """Put a file where the day's stands, past every check."""
-    return write_rows(dataset, lake.path(dataset, day), rows, day_window(day))
+def plant(
+    lake: Lake,
+    dataset: str,
+    rows: Sequence[Mapping[str, object]],
+    day: date = DAY,
+    window: Window | None = None,
+) -> Path:
+    """Publish a file as the day's, past every check of what is in it; returns where it stands."""
+    with lake.staging() as folder, closing(engine.connect()) as con:
+        path = write_rows(dataset, folder / "planted.parquet", rows, window or day_window(day))
+        publication.publish(con, lake, day, {dataset: path})
+    return lake.path(dataset, day)
 
 
 def raw_row(columns: Mapping[str, object] | None = None) -> Row:

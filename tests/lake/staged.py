@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
+from pipeline.lake import engine, publication
 from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window
@@ -39,4 +42,9 @@ def stage(
 
 def publish(lake: Lake, operations: int = 1, fetched_at: int = MIDNIGHT) -> list[str]:
     with lake.staging() as folder:
-        return lake.publish(DAY, stage(folder, operations, fetched_at))
+        return publish_staged(lake, stage(folder, operations, fetched_at))
+
+
+def publish_staged(lake: Lake, staged: Mapping[str, Path]) -> list[str]:
+    with closing(engine.connect(threads=1)) as con:
+        return publication.publish(con, lake, DAY, staged)

@@ -48,7 +48,7 @@ def loaded_once(con: Connection, tmp_path_factory: pytest.TempPathFactory) -> La
 @pytest.fixture
 def loaded(loaded_once: Lake, lake: Lake) -> Lake:
     """A copy of it, to plant in."""
-    shutil.copytree(loaded_once.root, lake.root)
+    shutil.copytree(loaded_once.root, lake.root, symlinks=True)
     return lake
 
 
@@ -154,7 +154,7 @@ def test_totals_are_compared_beyond_53_bits(con: Connection, lake: Lake) -> None
 def test_a_day_that_is_missing_at_one_width_is_found(
     con: Connection, loaded: Lake, name: str, day: date
 ) -> None:
-    loaded.path(name, day).unlink()
+    loaded.path(name, day).resolve().unlink()
     text = "; ".join(map(str, audit.totals(con, files(loaded))))
     assert "check_windows" in text
     assert name in text
@@ -195,7 +195,7 @@ def test_a_wrong_schema_is_found_and_refused(
     schema = breach(USAGE_DATASETS[name].schema)
     pq.write_table(schema.empty_table(), loaded.path(name, DAY))
     (sentence,) = audit.schemas(files(loaded))
-    assert f"day={DAY}" in sentence
+    assert str(DAY) in sentence
     assert f"{name}: the contract says start_time timestamp[us, tz=UTC], " in sentence
     with pytest.raises(AuditError, match=f"{name}: the contract says"):
         audit.require(con, files(loaded))
@@ -215,10 +215,11 @@ def test_a_file_that_is_missing_or_cut_short_is_found_and_refused(
     con: Connection, loaded: Lake, name: str, damage: Callable[[Path], None]
 ) -> None:
     found = files(loaded)
-    damage(loaded.path(name, DAY))
+    damage(loaded.path(name, DAY).resolve())
     (sentence,) = audit.schemas(found)
-    assert sentence.startswith(f"{name}, day={DAY}: ")
-    with pytest.raises(AuditError, match=f"{name}, day={DAY}"):
+    assert sentence.startswith(f"{name}, ")
+    assert str(DAY) in sentence
+    with pytest.raises(AuditError, match=f"{name}, .*{DAY}"):
         audit.require(con, found)
 
 

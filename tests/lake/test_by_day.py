@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.lake.by_day import days_in, write_days
+from pipeline.lake.files import covered, noted
 from pipeline.lake.schemas import CONVERSATIONS
-from pipeline.lake.store import covered, noted
 from pipeline.timeline import Window, day_window
 from tests.lake.served import DAY, MIDNIGHT, rows_of
 

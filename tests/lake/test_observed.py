@@ -67,7 +67,7 @@ def test_an_item_counts_for_the_user_and_key_of_its_conversation(
         Item("k", "d", seen_at=NOON + 60),
         Item("l", "of nobody", seen_at=NOON + 60),
     )
-    observe_days(con, lake, [BEFORE, DAY], FAR)
+    observe_days(con, lake, [BEFORE, DAY], FAR, FAR)
     assert counted(lake, "1m", [BEFORE, DAY]) == {
         (NOON - DAY_SECONDS, "ada", "k1"): (1, 0),
         (NOON, None, "k2"): (1, 0),
@@ -85,19 +85,19 @@ def test_an_item_counts_for_the_user_and_key_of_its_conversation(
 def test_a_day_on_which_nothing_was_seen_has_files_without_rows(
     con: Connection, lake: Lake
 ) -> None:
-    assert observe_days(con, lake, [NEXT, DAY, NEXT], FAR) == (DAY, NEXT)
+    assert observe_days(con, lake, [NEXT, DAY, NEXT], FAR, FAR) == (DAY, NEXT)
     for width in WIDTHS:
         loaded = lake.loaded(OBSERVED[width].name, NEXT)
         assert loaded is not None
         assert loaded.rows == 0
         assert loaded.complete(NEXT)
-    assert observe_days(con, lake, [], FAR) == ()
+    assert observe_days(con, lake, [], FAR, FAR) == ()
     assert leftovers(lake) == []
 
 
 def test_only_the_days_asked_for_are_published(con: Connection, lake: Lake) -> None:
     land_seen(con, lake, Conversation("c"), Conversation("d", NOON + DAY_SECONDS))
-    observe_days(con, lake, [NEXT], FAR)
+    observe_days(con, lake, [NEXT], FAR, FAR)
     assert lake.days("observed_1m") == lake.days("observed_1d") == [NEXT]
 
 
@@ -105,22 +105,22 @@ def test_what_is_the_same_is_left_alone_and_what_is_not_is_told(
     con: Connection, lake: Lake
 ) -> None:
     land_seen(con, lake, Conversation("c"), Conversation("d", NOON + DAY_SECONDS))
-    observe_days(con, lake, [DAY, NEXT], FAR)
+    observe_days(con, lake, [DAY, NEXT], FAR, FAR)
     before = stand(lake)
-    assert observe_days(con, lake, [DAY, NEXT], FAR) == ()
+    assert observe_days(con, lake, [DAY, NEXT], FAR, FAR) == ()
     assert stand(lake) == before
     changed = land_seen(con, lake, Item("i", seen_at=NOON + DAY_SECONDS))
     assert changed.to_observe == (NEXT,)
-    assert observe_days(con, lake, [DAY, NEXT], FAR) == (NEXT,)
+    assert observe_days(con, lake, [DAY, NEXT], FAR, FAR) == (NEXT,)
 
 
 def test_a_conversation_that_is_seen_under_a_second_key_counts_under_none(
     con: Connection, lake: Lake
 ) -> None:
     land_seen(con, lake, Conversation("c"), Item("i", seen_at=NOON + DAY_SECONDS))
-    observe_days(con, lake, [DAY, NEXT], FAR)
+    observe_days(con, lake, [DAY, NEXT], FAR, FAR)
     changed = land_seen(con, lake, Conversation("c", api_key_id="other"))
-    assert observe_days(con, lake, changed.to_observe, FAR) == (DAY, NEXT)
+    assert observe_days(con, lake, changed.to_observe, FAR, FAR) == (DAY, NEXT)
     assert counted(lake, "1d", [DAY, NEXT]) == {
         (MIDNIGHT, "ada", None): (1, 0),
         (MIDNIGHT + DAY_SECONDS, "ada", None): (0, 1),
@@ -142,7 +142,7 @@ def test_what_came_later_than_is_asked_for_is_not_counted(
 ) -> None:
     seen = (Conversation("c"), Item("i", seen_at=NOON + 59.999999), Item("j", seen_at=NOON + 60))
     land_seen(con, lake, *seen)
-    observe_days(con, lake, [DAY], through)
+    observe_days(con, lake, [DAY], through, FAR)
     loaded = lake.loaded("observed_1d", DAY)
     assert loaded is not None
     assert loaded.window == window
@@ -195,7 +195,7 @@ def test_buckets_of_every_width_are_what_is_counted_by_hand(
     with temporary() as folder:
         lake = Lake(Path(folder))
         land_seen(con, lake, *conversations, *responses, *items)
-        observe_days(con, lake, days, through)
+        observe_days(con, lake, days, through, FAR)
         for width in WIDTHS:
             expected = observed_count(conversations, items, responses, SECONDS[width], through)
             assert counted(lake, width, days) == expected
@@ -210,9 +210,9 @@ def test_days_one_by_one_are_the_same_bytes_as_all_at_once(
     for one in (lake, other):
         land_seen(con, one, *seen, *said)
     days = [BEFORE, DAY, NEXT, NEXT + timedelta(days=1)]
-    observe_days(con, lake, days, FAR)
+    observe_days(con, lake, days, FAR, FAR)
     for day in reversed(days):
-        observe_days(con, other, [day], FAR)
+        observe_days(con, other, [day], FAR, FAR)
     assert digests(lake) == digests(other)
 
 

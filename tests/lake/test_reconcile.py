@@ -207,7 +207,7 @@ def own(case: Case) -> tuple[Sight, ...]:
 def reconcile(con: Connection, lake: Lake, cases: Iterable[Case]) -> None:
     cases = list(cases)
     land_seen(con, lake, *(sight for case in cases for sight in own(case)))
-    observe_days(con, lake, DAYS, FAR)
+    observe_days(con, lake, DAYS, FAR, FAR)
     rows: dict[date, list[Row]] = {day: [] for day in DAYS}
     for case in cases:
         for (offset, key), (created, added) in case.reported.items():
@@ -284,7 +284,7 @@ def test_every_row_says_what_it_compares(con: Connection, lake: Lake) -> None:
 
 def test_the_key_owners_own_use_is_a_listing_like_any_other(con: Connection, lake: Lake) -> None:
     land_seen(con, lake, Conversation("c", user_id=None), *undated("c", "i", on=1))
-    observe_days(con, lake, [DAY, NEXT], FAR)
+    observe_days(con, lake, [DAY, NEXT], FAR, FAR)
     plant(lake, "usage_1d", [usage(DAY, None, "key", 1, 1)])
     plant(lake, "usage_1d", [], NEXT)
     for visited, expected in (
@@ -300,7 +300,7 @@ def test_a_listing_that_is_named_twice_and_a_lost_one_too_count_once(
     con: Connection, lake: Lake
 ) -> None:
     land_seen(con, lake, Conversation("c"), *said("c", "i"), *undated("c", "j", on=1))
-    observe_days(con, lake, [DAY], FAR)
+    observe_days(con, lake, [DAY], FAR, FAR)
     plant(lake, "usage_1d", [usage(DAY, "ada", "key", 1, 3)])
     listings = [("key", "ada")] * 2
     reconcile_days(con, lake, [DAY], visited=listings, lost=["c", "c"], final_before=OPEN)

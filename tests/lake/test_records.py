@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import date, timedelta
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake import engine, store
+from pipeline.lake import engine, files, publication, records
 from pipeline.lake.records import DISPUTED
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
@@ -138,11 +138,11 @@ def test_a_file_notes_who_is_disputed_and_nothing_where_nobody_is(
 ) -> None:
     land_seen(con, lake, Conversation("a", user_id="ada"), Conversation("b", user_id="ada"))
     path = lake.path("conversations", DAY)
-    assert store.noted(path, DISPUTED) == []
+    assert files.noted(path, DISPUTED) == []
     land_seen(con, lake, Conversation("b", user_id="bob"))
-    assert store.noted(path, DISPUTED) == ["b"]
+    assert files.noted(path, DISPUTED) == ["b"]
     land_seen(con, lake, Conversation("c"))
-    assert store.noted(path, DISPUTED) == ["b"]
+    assert files.noted(path, DISPUTED) == ["b"]
     assert lake.loaded("conversations", DAY) is not None
 
 
@@ -467,17 +467,17 @@ def test_a_landing_that_dies_at_any_point_is_made_whole_by_landing_again(
     con: Connection, lake: Lake, monkeypatch: pytest.MonkeyPatch, published: int, tmp_path: Path
 ) -> None:
     done = 0
-    publish = Lake.publish
+    publish = publication.publish
 
-    def fail_later(self: Lake, day: date, staged: dict[str, Path]) -> list[str]:
+    def fail_later(con: Connection, lake: Lake, day: date, staged: Mapping[str, Path]) -> list[str]:
         nonlocal done
         if done == published:
             raise KeyboardInterrupt
         done += 1
-        return publish(self, day, staged)
+        return publish(con, lake, day, staged)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Lake, "publish", fail_later)
+        patched.setattr(records, "publish", fail_later)
         with pytest.raises(KeyboardInterrupt) if published < 5 else nullcontext():
             land_seen(con, lake, *everything())
     there = {str(row["id"]) for row in exact(lake, "conversations")}

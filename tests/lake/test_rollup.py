@@ -208,7 +208,7 @@ def test_a_day_without_usage_is_a_file_without_rows_at_every_width(
     con: Connection, lake: Lake
 ) -> None:
     published = publish(con, lake, [[Bucket(0), Bucket(1)]])
-    assert published.rows == dict.fromkeys(USAGE_DATASETS, 0)
+    assert published.rows == {**dict.fromkeys(USAGE_DATASETS, 0), "coverage": 240, "revisions": 0}
     assert published.changed == tuple(USAGE_DATASETS)
     for name in USAGE_DATASETS:
         assert rows_of(lake.path(name, DAY)) == []

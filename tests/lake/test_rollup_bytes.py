@@ -73,10 +73,12 @@ def test_a_large_day_has_full_row_groups_and_the_same_bytes_over_any_number_of_t
     for threads in (1, 3):
         lake = Lake(tmp_path / str(threads))
         with closing(engine.connect(threads=threads)) as con, lake.staging() as folder:
-            spool = Spool(folder)
-            for starts, rows in spooled:
-                spool.add(starts, rows)
-            publish_day(con, lake, DAY, WINDOW, spool)
+            spool = Spool(folder / "spool", "an account", WINDOW, MIDNIGHT)
+            with spool.part(WINDOW) as part:
+                for starts, rows in spooled:
+                    part.add(starts, rows)
+                part.finish()
+            publish_day(con, lake, DAY, WINDOW, spool, folder)
         found.append(digests(lake))
         for name in ("raw_usage", "usage_1m"):
             metadata = pq.read_metadata(lake.path(name, DAY))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from contextlib import suppress
 from datetime import date, timedelta
 from functools import cache
@@ -15,9 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.lake import store
+from pipeline.lake import files
+from pipeline.lake.files import ContractError, Loaded
 from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE
-from pipeline.lake.store import ContractError, Lake, Loaded
+from pipeline.lake.store import Lake
 from pipeline.timeline import Window, day_window
 from tests.lake.served import (
     DAY,
@@ -44,8 +44,9 @@ def test_files_of_asked_days_are_those_that_are_loaded(lake: Lake) -> None:
     for day in loaded:
         plant(lake, "usage_1d", [], day)
     asked = [DAY + timedelta(days=number) for number in (5, 2, 1, 2)]
-    assert lake.files("usage_1d", asked) == [lake.path("usage_1d", loaded[1])]
-    assert lake.files("usage_1d") == [lake.path("usage_1d", day) for day in loaded]
+    expected = [lake.path("usage_1d", day).resolve() for day in loaded]
+    assert lake.files("usage_1d", asked) == [expected[1]]
+    assert lake.files("usage_1d") == expected
     assert lake.files("usage_1d", []) == []
 
 
@@ -67,7 +68,7 @@ def test_a_day_without_usage_is_loaded_and_a_day_never_asked_for_is_not(lake: La
 def test_a_day_is_complete_when_all_of_it_was_asked_for(
     lake: Lake, window: Window, complete: bool
 ) -> None:
-    write_rows("usage_1d", lake.path("usage_1d", DAY), [usage_row()], window)
+    plant(lake, "usage_1d", [usage_row()], window=window)
     loaded = lake.loaded("usage_1d", DAY)
     assert loaded == Loaded(window, rows=1)
     assert loaded.complete(DAY) is complete
@@ -76,9 +77,8 @@ def test_a_day_is_complete_when_all_of_it_was_asked_for(
 def test_a_file_that_the_lake_did_not_write_is_named_when_it_is_asked_what_it_covers(
     lake: Lake,
 ) -> None:
-    path = lake.path("usage_1d", DAY)
-    path.parent.mkdir(parents=True)
-    pq.write_table(USAGE["1d"].schema.empty_table(), path)
+    plant(lake, "usage_1d", [])
+    pq.write_table(USAGE["1d"].schema.empty_table(), lake.path("usage_1d", DAY))
     with pytest.raises(ContractError, match="usage_1d"):
         lake.loaded("usage_1d", DAY)
 
@@ -133,39 +133,15 @@ def test_a_page_that_is_still_being_written_when_a_load_fails_leaves_nothing(
     assert leftovers(lake) == []
 
 
-def age(folder: Path, seconds: float) -> None:
-    then = folder.stat().st_mtime - seconds
-    os.utime(folder, (then, then))
-
-
-def test_what_killed_loads_left_is_swept_and_what_runs_is_not(lake: Lake) -> None:
-    staging = lake.root / ".staging"
-    abandoned, running = staging / "abandoned", staging / "running"
-    for folder in (abandoned, running):
-        folder.mkdir(parents=True)
-        (folder / "part.parquet").touch()
-    age(abandoned, 3 * 86_400)
-    age(running, 86_400)
-    with lake.staging():
-        assert not abandoned.exists()
-        assert running.exists()
-
-
-def test_a_folder_that_another_load_sweeps_first_is_no_error(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ending = lake.root / ".staging" / "ending"
-    ending.mkdir(parents=True)
-    now = time.time()
-
-    def another_load_ends() -> float:
-        if ending.exists():
-            ending.rmdir()
-        return now
-
-    monkeypatch.setattr(time, "time", another_load_ends)
-    with lake.staging() as folder:
-        assert folder.exists()
+def test_what_killed_loads_left_is_swept_at_once_and_what_runs_is_not(lake: Lake) -> None:
+    with lake.staging() as running:
+        abandoned = running.with_name("abandoned")
+        abandoned.mkdir()
+        (abandoned / "part.parquet").touch()
+        (abandoned / ".lock").touch()
+        with lake.staging():
+            assert not abandoned.exists()
+            assert running.exists()
 
 
 def test_unfinished_files_are_in_no_readers_way(lake: Lake) -> None:
@@ -209,7 +185,7 @@ def test_row_groups_hold_131072_rows_and_the_bytes_do_not_tell_the_batches(
         path = tmp_path / f"{batch}.parquet"
         batches = table.to_batches(max_chunksize=batch)
         reader = pa.RecordBatchReader.from_batches(table.schema, batches)
-        assert store.write(USAGE["1m"], reader, path, WINDOW) == rows
+        assert files.write(USAGE["1m"], reader, path, WINDOW) == rows
         metadata = pq.read_metadata(path)
         found = [metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)]
         assert found == groups
@@ -241,6 +217,6 @@ def test_files_are_zstd_with_the_contracts_types_and_say_only_what_they_cover(
 
 def test_only_the_time_of_fetching_is_volatile() -> None:
     volatile = {name: set(dataset.volatile) for name, dataset in DATASETS.items()}
-    assert volatile.pop("raw_usage") == {"fetched_at"}
+    assert volatile.pop("raw_usage") == volatile.pop("coverage") == {"fetched_at"}
     assert not any(volatile.values())
     assert RAW_USAGE.schema.names[:4] == ["start_time", "end_time", "user_id", "api_key_id"]

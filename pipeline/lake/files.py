@@ -1,0 +1,163 @@
+"""One file of the lake: Parquet to the letter of the contract, and what its footer says.
+
+Belongs here: writing rows so that equal rows make equal bytes, reading a footer, comparing two
+files. Does not belong here: where files stand (`pipeline.lake.store`), or what is in them (`sql/`).
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.lake.schemas import Dataset
+from pipeline.timeline import Window, day_window
+
+ROW_GROUP: Final = 131_072
+"""Rows per row group, exactly, so that equal rows make equal files."""
+
+SCHEMA_VERSION: Final = "1"
+_META: Final = b"mka1_usage"
+_OWNER_ONLY: Final = 0o600
+
+
+class ContractError(Exception):
+    """A file does not have the columns or the footer that the data contract says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a day's file covers: the part of the day that had been asked for."""
+
+    window: Window
+    rows: int
+
+    def complete(self, day: date) -> bool:
+        """Whether the whole day was asked for, as opposed to a day that was still open."""
+        return self.window == day_window(day)
+
+
+def write(
+    dataset: Dataset,
+    batches: Iterable[pa.RecordBatch],
+    path: Path,
+    window: Window,
+    notes: Mapping[str, Sequence[str]] | None = None,
+) -> int:
+    """Write batches of rows as one file of the contract; returns the number of rows.
+
+    The rows must come in the contract's order. Memory is one row group. The footer says which
+    window the file covers, and nothing of when or by whom it was written; `notes` are lists of ids
+    that it says beside that, the empty ones left out.
+    """
+    schema = dataset.schema
+    facts = {
+        "dataset": dataset.name,
+        "schema": SCHEMA_VERSION,
+        "start": window.start,
+        "end": window.end,
+        **{name: sorted(ids) for name, ids in (notes or {}).items() if ids},
+    }
+    metadata = {_META: json.dumps(facts, sort_keys=True).encode()}
+    rows = 0
+    with pq.ParquetWriter(path, schema.with_metadata(metadata), compression="zstd") as writer:
+        for table in _regrouped(batches, schema):
+            writer.write_table(table, row_group_size=ROW_GROUP)
+            rows += table.num_rows
+    path.chmod(_OWNER_ONLY)
+    return rows
+
+
+def covered(path: Path) -> Loaded:
+    """What a file's footer says of it. ContractError where it is not a file of the lake."""
+    metadata = pq.read_metadata(path)
+    try:
+        facts = json.loads(metadata.metadata[_META])
+        return Loaded(Window(facts["start"], facts["end"]), metadata.num_rows)
+    except (KeyError, TypeError, ValueError):
+        raise ContractError(f"{path}: the footer does not say which window it covers") from None
+
+
+def noted(path: Path, name: str) -> list[str]:
+    """The ids that a file's footer lists under a name of `write`'s notes; none without a note."""
+    facts = json.loads((pq.read_metadata(path).metadata or {}).get(_META, b"{}"))
+    return [str(one) for one in facts.get(name, ())]
+
+
+def same_but_for(ignored: frozenset[str], old: Path, new: Path) -> bool:
+    """Whether two files say the same but for some columns; False where one can't be read."""
+    try:
+        return _same_but_for(ignored, old, new)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def check_contract(dataset: Dataset, path: Path) -> None:
+    """Raise ContractError unless the file's columns are the contract's, in order and type."""
+    found = pq.read_schema(path).remove_metadata()
+    if found != dataset.schema:
+        raise ContractError(
+            f"{dataset.name}: the contract says {_columns(dataset.schema)}, "
+            f"the file has {_columns(found)}"
+        )
+
+
+def same(dataset: Dataset, old: Path, new: Path) -> bool:
+    """Whether two files say the same: equal bytes, or equal but for the volatile columns.
+
+    A file that is not there or cannot be read is not the same as any: it is to be replaced.
+    """
+    if dataset.volatile:
+        return same_but_for(dataset.volatile, old, new)
+    try:
+        return filecmp.cmp(old, new, shallow=False)
+    except OSError:
+        return False
+
+
+def _regrouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows in tables of exactly ROW_GROUP rows, the last one shorter.
+
+    Each column in one piece: where pieces meet is where Parquet may begin a new data page, and how
+    rows come in batches depends on how many threads there were.
+    """
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        while count >= ROW_GROUP:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, ROW_GROUP).combine_chunks().cast(schema)
+            held = table.slice(ROW_GROUP).to_batches()
+            count -= ROW_GROUP
+    if count:
+        yield pa.Table.from_batches(held).combine_chunks().cast(schema)
+
+
+def _same_but_for(volatile: frozenset[str], old: Path, new: Path) -> bool:
+    with pq.ParquetFile(old) as before, pq.ParquetFile(new) as after:
+        if (
+            before.schema_arrow != after.schema_arrow
+            or before.metadata.metadata != after.metadata.metadata
+            or before.metadata.num_rows != after.metadata.num_rows
+        ):
+            return False
+        columns = [name for name in after.schema_arrow.names if name not in volatile]
+        pairs = zip_longest(
+            before.iter_batches(ROW_GROUP, columns=columns),
+            after.iter_batches(ROW_GROUP, columns=columns),
+        )
+        return all(one is not None and one.equals(other) for one, other in pairs)
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
