@@ -4,9 +4,11 @@
     lake/           the tables: contract, files, SQL, catalog     no HTTP, no Dagster
     timeline        UTC days, windows, bucket widths: all date arithmetic
     settings        the environment as one validated object
+    pseudonyms      user ids that name nobody, by a keyed hash
     background      an event loop in a thread of its own
     loading         load days of usage: where endpoint 1 meets the lake
     syncing         read conversations of those with usage: where endpoints 2, 3 and 5 meet it
+    people          who is behind a pseudonym, for as long as a sync takes
     listing         one listing: what one key shows for one user
     probe           how late and how exactly usage counts: the one thing that writes
     proof           our days against the API's own totals

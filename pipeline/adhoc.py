@@ -5,6 +5,11 @@ a result in a format. Does not belong here: queries of the project's own (`sql/`
 
 A query is run as a subquery, `FROM (query)`. That is what makes it read-only: DuckDB takes no
 statement but a query there, and refuses one whose WITH clause writes (`WITH x AS (COPY …)`).
+
+It sees the lake, and the folders that whoever runs it allows. Not the whole home folder: Dagster
+keeps its storage there. A link in such a folder is followed to where it points only if that is
+allowed too. One thing gets around it: a link to a folder, followed by `..`. So a folder in which
+those who write the queries can make links is none to allow.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +40,15 @@ _OPTIONS: Final[dict[Format, str]] = {
 # PIVOT without a list of values is several statements to DuckDB, and still a query.
 _QUERIES: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)
 _WIDE: Final = {"HUGEINT", "UHUGEINT"}
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""With one of these a cell begins that a spreadsheet computes instead of showing it (OWASP, "CSV
+Injection")."""
+_NO_TEXT: Final = {
+    *("tinyint", "smallint", "integer", "bigint", "hugeint", "bignum"),
+    *("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"),
+    *("decimal", "float", "double", "boolean", "uuid", "date", "interval"),
+}
+"""DuckDB's types whose values are no text, whoever made them; times beside."""
 
 
 class QueryError(Exception):
@@ -42,8 +56,10 @@ class QueryError(Exception):
 
 
 @contextmanager
-def opened(catalog: Path, lake: Path, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the catalog that can reach the lake and `scratch`, no other file."""
+def opened(
+    catalog: Path, lake: Path, scratch: Path, allowed: Sequence[Path] = ()
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the catalog that reaches the lake, `scratch` and `allowed`, no other file."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -53,7 +69,8 @@ def opened(catalog: Path, lake: Path, scratch: Path) -> Iterator[duckdb.DuckDBPy
         con = duckdb.connect(str(catalog), read_only=True, config=config)
     with con:
         # The catalog names the lake as a pattern, which DuckDB holds against the list as it is.
-        folders = {str(lake.absolute()), glob.escape(str(lake.absolute())), str(scratch)}
+        reached = [str(folder.absolute()) for folder in (lake, *allowed)]
+        folders = {*reached, *map(glob.escape, reached), str(scratch)}
         con.execute("SET TimeZone = 'UTC'")
         con.execute(f"SET allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
         con.execute("SET enable_external_access = false")
@@ -61,26 +78,44 @@ def opened(catalog: Path, lake: Path, scratch: Path) -> Iterator[duckdb.DuckDBPy
         yield con
 
 
-def show(catalog: Path, lake: Path, query: str, width: int) -> None:
+def show(catalog: Path, lake: Path, query: str, width: int, allowed: Sequence[Path] = ()) -> None:
     """Print the query's result as a table of text, at most `width` characters wide."""
-    with tempfile.TemporaryDirectory() as folder, opened(catalog, lake, Path(folder)) as con:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        opened(catalog, lake, Path(folder), allowed) as con,
+    ):
         asked = _subquery(con, query)
         with _complaints():
             _interruptibly(con, lambda: con.sql(asked).show(max_width=width))
 
 
-def export(catalog: Path, lake: Path, query: str, form: Format, out: BinaryIO) -> None:
+def export(
+    catalog: Path,
+    lake: Path,
+    query: str,
+    form: Format,
+    out: BinaryIO,
+    allowed: Sequence[Path] = (),
+) -> None:
     """Write the query's result to `out`, whole or not at all.
+
+    In CSV a text that a spreadsheet would take for a formula gets a `'` before it, column names
+    too; JSON and Parquet have every text as it is.
 
     Sums of counts, 128 bits wide in DuckDB, are 64-bit integers in Parquet, as in the data
     contract: it has no wider ones, and DuckDB would round them. QueryError if one does not fit.
     """
-    with tempfile.TemporaryDirectory() as folder, opened(catalog, lake, Path(folder)) as con:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        opened(catalog, lake, Path(folder), allowed) as con,
+    ):
         asked = _subquery(con, query)
         path = Path(folder) / "result"
         with _complaints():
             if form == "parquet":
                 asked = _narrowed(con.sql(asked), asked)
+            if form == "csv":
+                asked = _inert(con.sql(asked), asked)
             copy = f"COPY ({asked}) TO {literal(str(path))} ({_OPTIONS[form]})"
             _interruptibly(con, lambda: con.execute(copy))
         with path.open("rb") as result:
@@ -117,6 +152,20 @@ def _narrowed(relation: duckdb.DuckDBPyRelation, asked: str) -> str:
         if str(kind) in _WIDE
     ]
     return f"SELECT * REPLACE ({', '.join(casts)}) {asked}" if casts else asked
+
+
+def _inert(relation: duckdb.DuckDBPyRelation, asked: str) -> str:
+    """`asked` without a text or a column name that begins like a formula."""
+    columns: list[str] = []
+    for column, kind in zip(relation.columns, relation.types, strict=True):
+        cell, header = _name(column), f"'{column}" if column.startswith(_FORMULA) else column
+        if kind.id not in _NO_TEXT and not kind.id.startswith("time"):
+            # Whatever else is text in the end: an enum, a union, bytes.
+            begins = ", ".join(f"chr({ord(sign)})" for sign in _FORMULA)
+            text = f"CAST({cell} AS VARCHAR)"
+            cell = f"CASE WHEN left({text}, 1) IN ({begins}) THEN '''' || {text} ELSE {text} END"
+        columns.append(f"{cell} AS {_name(header)}")
+    return f"SELECT {', '.join(columns)} {asked}"
 
 
 def _name(column: str) -> str:

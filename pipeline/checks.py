@@ -24,7 +24,7 @@ from pipeline.partitions import days_of
 from pipeline.proof import Comparison, compare_days
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
-from pipeline.timeline import closed_through, day_of, spans, trailing_days
+from pipeline.timeline import closed_through, day_of, in_words, trailing_days
 
 _SHOWN: Final = 20
 
@@ -53,6 +53,11 @@ _TABLE_CHECKS: Final = [
         "usage_1d",
         "raw_usage, 1m, 1h and 1d have the same totals, day by day.",
     ),
+    _spec(
+        "widths_add_up",
+        "usage_1d",
+        "60 minutes are their hour and 24 hours their day, for each user and key.",
+    ),
 ]
 
 
@@ -72,7 +77,7 @@ def check_tables(
                 check_name=key.name,
                 passed=not found,
                 metadata={
-                    "days": _words(days),
+                    "days": in_words(days),
                     "files": f"{len(files[asset]):,}",  # as text: Dagster would plot a number
                     **({"found": "\n".join(map(str, found[:_SHOWN]))} if found else {}),
                 },
@@ -99,6 +104,8 @@ def _find(
             return audit.grain(con, files)
         case "counts_not_negative":
             return audit.counts(con, files)
+        case "widths_add_up":
+            return audit.rollups(con, {name: all_files[name] for name in USAGE_DATASETS})
         case _:
             return audit.totals(con, {name: all_files[name] for name in USAGE_DATASETS})
 
@@ -135,7 +142,7 @@ def check_against_api(
         severity=dg.AssetCheckSeverity.ERROR if settled else dg.AssetCheckSeverity.WARN,
         description=_difference(differing) if differing else None,
         metadata={
-            "days": _words([comparison.day for comparison in compared]),
+            "days": in_words([comparison.day for comparison in compared]),
             "totals": dg.MetadataValue.table(
                 records=_records(differing or compared), schema=_TOTALS_SCHEMA
             ),
@@ -165,7 +172,7 @@ def check_reconciliation(
         severity=dg.AssetCheckSeverity.WARN,
         description=_unexplained(unexplained, days) if unexplained else None,
         metadata={
-            "days": _words(days),
+            "days": in_words(days),
             "classes": dg.MetadataValue.table(
                 records=[dg.TableRecord({**row}) for row in counted], schema=_CLASSES_SCHEMA
             ),
@@ -180,7 +187,7 @@ def check_reconciliation(
 def _unexplained(number: int, days: Sequence[date]) -> str:
     return (
         f"{number:,} differences between what the API reports and what could be observed on "
-        f"{_words(days)} have no explanation; `mka1-usage reconcile` lists them."
+        f"{in_words(days)} have no explanation; `mka1-usage reconcile` lists them."
     )
 
 
@@ -229,7 +236,7 @@ def _records(compared: Sequence[Comparison]) -> list[dg.TableRecord]:
 
 
 def _difference(differing: Sequence[Comparison]) -> str:
-    days = _words([comparison.day for comparison in differing])
+    days = in_words([comparison.day for comparison in differing])
     return (
         f"usage_1d and the API's own 1d buckets disagree on {days}. "
         "Load these days again; if they still disagree, the API contradicts itself."
@@ -238,8 +245,3 @@ def _difference(differing: Sequence[Comparison]) -> str:
 
 def _days(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> list[date]:
     return days_of(context.run.tags) or workspace.lake.days("usage_1d")
-
-
-def _words(days: Sequence[date]) -> str:
-    runs = [f"{a}" if a == b else f"{a} to {b}" for a, b in spans(days)]
-    return ", ".join(runs) if runs else "none"

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
@@ -40,7 +41,11 @@ from pipeline.timeline import (
     day_window,
     iso,
     parse_time,
+    spans,
     trailing_days,
+)
+from pipeline.timeline import (
+    in_words as in_words_of_days,
 )
 
 if TYPE_CHECKING:
@@ -198,6 +203,81 @@ def _days(settings: Settings, start: int | None, end: int | None, now: float) ->
     return first, last
 
 
+@app.command(short_help="Show which days are loaded, stale or missing.")
+def status(start: _OptionalTime = None, end: _OptionalTime = None) -> None:
+    """Show what is known of each day as a calendar, and what to run for what is not.
+
+    Without --start: from the first day that is loaded. Without --end: through today.
+    """
+    from pipeline.lake.store import Lake
+    from pipeline.status import print_status, states
+
+    with exit_codes():
+        settings = load_settings()
+        lake = Lake(settings.lake, settings.lookback_days)
+        first = None if start is None else day_of(start)
+        last = None if end is None else day_of(end - 1)
+        days = states(lake, first, last, time.time())
+        if days.complete_through is None:
+            fail(f"nothing is loaded in {short(settings.lake)}: `mka1-usage run` loads", FAILED)
+        print_status(days, Console() if sys.stdout.isatty() else Console(width=_NO_TERMINAL))
+
+
+@app.command(short_help="Find what the API has restated, and load it again.")
+def refresh() -> None:
+    """Compare all that is loaded with the API's own days, and load again exactly what differs.
+
+    One cheap question covers 1,440 days. Every value that changed goes to the table `revisions`.
+    Where conversations were reconciled on a day that changed, they are held against it again.
+    """
+    with exit_codes():
+        settings = load_settings()
+        settings.key()
+        from pipeline.lake.store import Lake
+        from pipeline.refreshing import Refreshed
+        from pipeline.runs import run_conversations, run_refresh
+
+        changed: list[date] = []
+
+        def found(refreshed: Refreshed) -> None:
+            say(
+                f"{len(refreshed.compared):,} days compared in {refreshed.requests:,} requests; "
+                f"restated or loaded in part: {in_words_of_days(refreshed.changed)}"
+            )
+            changed.extend(refreshed.changed)
+
+        console = Console(stderr=True)
+        _report(_interruptibly(lambda: run_refresh(settings, console, found)))
+        reconciled = set(Lake(settings.lake).days("reconciliation")).intersection(changed)
+        for first, last in spans(reconciled) if settings.keys() else ():
+            outcome = _interruptibly(partial(run_conversations, settings, first, last, console))
+            _report(outcome)
+        say(f"done: {len(changed):,} days were loaded again")
+
+
+@app.command(short_help="Re-read the lake, and name every file that is not what was published.")
+def verify() -> None:
+    """Hold every file of the lake against what was recorded when it was published.
+
+    Names each file that was changed, cut short, removed or put there by somebody else, and each day
+    whose tables contradict each other. Exit code 1 if there is any.
+    """
+    from pipeline.lake.store import Lake
+    from pipeline.lake.verification import verify as verify_lake
+
+    with exit_codes():
+        settings = load_settings()
+        verified = verify_lake(Lake(settings.lake), settings.catalog)
+        for problem in verified.problems:
+            print(problem)
+        to_load = {problem.day for problem in verified.problems if problem.day is not None}
+        for first, last in spans(to_load):
+            say(f"to mend it: mka1-usage run --start {first} --end {last + timedelta(days=1)}")
+        if verified.problems:
+            fail(f"{len(verified.problems):,} things are not as they were published", FAILED)
+        say(f"{verified.days:,} days, {verified.files:,} files: all are as they were published")
+
+
 @app.command(short_help="Hold what is reported against what was observed.")
 def reconcile(
     start: _OptionalTime = None,
@@ -304,23 +384,27 @@ def buckets(
             f"the window is empty: --start is {iso(start)}, --end is {iso(end)}"
         )
     from pipeline.api.usage import UsageQuery
+    from pipeline.lake.identity import IdentityError, check
     from pipeline.lake.store import Lake
     from pipeline.pages import NotLoadedError, answer
 
     with exit_codes():
         settings = load_settings()
+        lake, pseudonyms, users = Lake(settings.lake), settings.pseudonyms, user_id or []
         try:
+            if users:  # of ids of another kind the lake would say that they have no usage
+                check(lake, pseudonyms.fingerprint if pseudonyms else None)
             query = UsageQuery(
                 start_time=start,
                 end_time=end,
                 bucket_width=width,
                 limit=limit,
                 page=page,
-                user_ids=user_id or (),
+                user_ids=[pseudonyms.of(user) for user in users] if pseudonyms else users,
                 group_by=cast("list[_GroupBy]", group_by or []),
             )
-            answered = answer(Lake(settings.lake), query, partial=partial)
-        except NotLoadedError as error:
+            answered = answer(lake, query, partial=partial)
+        except (NotLoadedError, IdentityError) as error:
             fail(str(error), FAILED)
         except ValueError as error:
             fail(str(error), MISUSED)
@@ -342,8 +426,20 @@ def sql(
             "--format", help="How to print it.", **_one_of("table", "csv", "json", "parquet")
         ),
     ] = "table",
+    allow: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="A folder that may be read too, for files of your own; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
-    """Query the published tables, read-only: usage_1m, usage_1h, usage_1d and the others."""
+    """Query the published tables, read-only: usage_1m, usage_1h, usage_1d and the others.
+
+    It reads the lake and, with --allow, any file in DIR. So no folder that holds a `.env`.
+    """
     if form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is no text for a terminal: add `> result.parquet`")
     from pipeline import adhoc
@@ -359,9 +455,11 @@ def sql(
         try:
             if form == "table":
                 width = Console().width if sys.stdout.isatty() else _NO_TERMINAL
-                adhoc.show(settings.catalog, settings.lake, query, width)
+                adhoc.show(settings.catalog, settings.lake, query, width, allow or ())
             else:
-                adhoc.export(settings.catalog, settings.lake, query, form, sys.stdout.buffer)
+                adhoc.export(
+                    settings.catalog, settings.lake, query, form, sys.stdout.buffer, allow or ()
+                )
         except adhoc.QueryError as error:
             fail(str(error), MISUSED)
 

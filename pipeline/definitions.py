@@ -8,6 +8,7 @@ from __future__ import annotations
 import dagster as dg
 
 from pipeline.assets.conversations import conversation_assets
+from pipeline.assets.refresh import refresh_job
 from pipeline.assets.usage import usage_assets
 from pipeline.checks import check_against_api, check_reconciliation, check_tables
 from pipeline.partitions import daily
@@ -15,6 +16,7 @@ from pipeline.resources import Workspace
 from pipeline.schedules import (
     conversations_job,
     conversations_schedule,
+    refresh_schedule,
     usage_job,
     usage_schedules,
 )
@@ -30,8 +32,8 @@ def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[usage_assets(partitions), conversation_assets(partitions)],
         asset_checks=[check_tables, check_against_api, check_reconciliation],
-        jobs=[usage_job(), conversations_job()],
-        schedules=[*usage_schedules(), conversations_schedule()],
+        jobs=[usage_job(), conversations_job(), refresh_job],
+        schedules=[*usage_schedules(), conversations_schedule(), refresh_schedule()],
         resources={"workspace": workspace},
         # Steps are few and short next to starting a process for each.
         executor=dg.in_process_executor,

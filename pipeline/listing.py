@@ -47,10 +47,15 @@ _GONE: Final = 404
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one key shows for one user; `user_id` None is the key owner's own listing."""
+    """What one key shows for one user; `user_id` None is the key owner's own listing.
+
+    `user_id` is what is written of the user, `on_behalf_of` what the API calls them: it goes into
+    requests and nowhere else. Without pseudonyms both are the same.
+    """
 
     api_key_id: str
     user_id: str | None
+    on_behalf_of: str | None = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         whose = "its owner" if self.user_id is None else f"user {self.user_id!r}"
@@ -128,7 +133,7 @@ class _Reading:
     ) -> None:
         self.found = Found(response_cursor=known.response_cursor)
         self._client = client
-        self._user = listing.user_id
+        self._user = listing.on_behalf_of
         self._known = known
         self._tail_of = tail_of
         self._is_old = is_old

@@ -33,12 +33,13 @@ from filelock import Timeout
 
 from pipeline.api import ApiError, Client, PageSize, UsagePage, UsageQuery, get_usage, walk_usage
 from pipeline.background import run_async
-from pipeline.lake import engine
+from pipeline.lake import engine, identity
 from pipeline.lake.audit import AuditError
 from pipeline.lake.files import ContractError
 from pipeline.lake.rollup import DayPublished, publish_day
 from pipeline.lake.spool import SERVED_ROWS, Part, Spool
 from pipeline.lake.store import Lake
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import SECONDS, Window, closed_through, day_window
 
 _FAILURES: Final = (ApiError, AuditError, ContractError, OSError, duckdb.Error, pa.ArrowException)
@@ -85,6 +86,7 @@ def load_days(
     lake: Lake,
     days: Sequence[date],
     *,
+    pseudonyms: Pseudonyms | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     now: Callable[[], float] = time.time,
 ) -> list[DayPublished]:
@@ -92,11 +94,13 @@ def load_days(
 
     A day that is not over at `now` is loaded up to the last closed minute; one that has not begun
     is a ValueError. Days are published as they finish; the result is in the order of `days`.
-    Raises LoadError when a day failed; days that had not been begun by then are not begun.
+    Raises LoadError when a day failed; days that had not been begun by then are not begun. With
+    `pseudonyms`, no user id is written as it is; IdentityError where the lake holds other ids.
     """
     through = closed_through(now())
     windows = {day: _known_part(day, through) for day in sorted(set(days))}
-    load = _Load(lake, windows, on_progress or (lambda _: None), now)
+    identity.claim(lake, pseudonyms.fingerprint if pseudonyms else None)
+    load = _Load(lake, windows, on_progress or (lambda _: None), now, pseudonyms)
 
     async def run() -> None:
         async with connect() as client:
@@ -162,11 +166,13 @@ class _Load:
         windows: dict[date, Window],
         on_progress: Callable[[Progress], None],
         now: Callable[[], float],
+        pseudonyms: Pseudonyms | None,
     ) -> None:
         self.published: dict[date, DayPublished] = {}
         self.failures: dict[date, Exception] = {}
         self._lake = lake
         self._on_progress = on_progress
+        self._pseudonyms = pseudonyms
         self._to_begin = iter(windows.items())
         self._current: _Day | None = None
         self._size = PageSize()
@@ -278,17 +284,25 @@ class _Load:
             async for page in walk_usage(partial(get_usage, client), query, self._size):
                 # In this thread: a page takes milliseconds, and a second thread would only fight
                 # with this one for the interpreter.
-                _keep(part, page, client.now())
+                _keep(part, page, client.now(), self._pseudonyms)
                 self._on_progress(Progress(day.day, day.spool.rows))
             part.finish()
 
 
-def _keep(part: Part, page: UsagePage, fetched_at: float) -> None:
-    part.add([bucket.start_time for bucket in page.buckets], _rows(page, part.servings, fetched_at))
+def _keep(part: Part, page: UsagePage, fetched_at: float, pseudonyms: Pseudonyms | None) -> None:
+    part.add(
+        [bucket.start_time for bucket in page.buckets],
+        _rows(page, part.servings, fetched_at, pseudonyms),
+    )
 
 
-def _rows(page: UsagePage, first_serving: int, fetched_at: float) -> pa.Table:
-    """A page's result rows as SERVED_ROWS: each with its bucket's times and serving number."""
+def _rows(
+    page: UsagePage, first_serving: int, fetched_at: float, pseudonyms: Pseudonyms | None
+) -> pa.Table:
+    """A page's result rows as SERVED_ROWS: each with its bucket's times and serving number.
+
+    With `pseudonyms` those are the user ids, and extra fields, which may name people, are NULL.
+    """
     results = list(chain.from_iterable(bucket.results for bucket in page.buckets))
     ends_at = accumulate((len(bucket.results) for bucket in page.buckets), initial=0)
     of_bucket = pa.ListArray.from_arrays(pa.array(ends_at, pa.int32()), pa.nulls(len(results)))
@@ -297,17 +311,18 @@ def _rows(page: UsagePage, first_serving: int, fetched_at: float) -> pa.Table:
     ends = pa.array([bucket.end_time * 1_000_000 for bucket in page.buckets], pa.int64())
     fetched = pa.scalar(int(fetched_at * 1_000_000), pa.int64())
     moment = SERVED_ROWS.field("start_time").type
+    user_ids = [result.user_id for result in results]
     return pa.table(
         [
             starts.take(place).cast(moment),
             ends.take(place).cast(moment),
-            pa.array([result.user_id for result in results], pa.string()),
+            pa.array(map(pseudonyms.of, user_ids) if pseudonyms else user_ids, pa.string()),
             pa.array([result.api_key_id for result in results], pa.string()),
             pa.array([result.num_conversations_created for result in results], pa.int64()),
             pa.array([result.num_items_added for result in results], pa.int64()),
             pa.array([result.num_operations for result in results], pa.int64()),
             pa.nulls(len(results), pa.string())
-            if page.extras is None
+            if page.extras is None or pseudonyms
             else pa.array(page.extras, pa.string()),
             pa.repeat(fetched, len(results)).cast(moment),
             pc.add(place, first_serving),

@@ -28,12 +28,14 @@ class AskedProbe:
     plan: ProbePlan
     key: SecretStr
     mark: str
+    user: str | None
+    """What the user it acts for is called in all that is said."""
 
     @property
     def words(self) -> str:
         """What it will do, for the question whether to."""
         plan = self.plan
-        whose = "the key's owner" if plan.on_behalf_of is None else f"user {plan.on_behalf_of!r}"
+        whose = "the key's owner" if self.user is None else f"user {self.user!r}"
         requests = len(plan.batches)
         return (
             f"this adds {plan.items:,} item{'s' if plan.items > 1 else ''} to the conversation "
@@ -57,7 +59,8 @@ def plan_of(
             raise ValueError(f"--key-id {key_id!r} has no secret in MKA1_API_KEYS (known: {known})")
         key = keys[key_id]
     asked = plan(conversation, items, on_behalf_of=user, api_key_id=key_id)
-    return AskedProbe(asked, key, secrets.token_hex(6))
+    pseudonyms = settings.pseudonyms
+    return AskedProbe(asked, key, secrets.token_hex(6), pseudonyms.of(user) if pseudonyms else user)
 
 
 def run_probe(
@@ -71,7 +74,8 @@ def run_probe(
     )
 
     async def work() -> ProbeResult:
-        async with Client(settings.base_url, asked.key, limits) as client:
+        private = settings.pseudonym_key is not None
+        async with Client(settings.base_url, asked.key, limits, private=private) as client:
             return await probe(
                 client,
                 asked.plan,

@@ -19,6 +19,8 @@ from pydantic import SecretStr
 from pipeline.api import Client, Limits
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress
+from pipeline.people import People
+from pipeline.refreshing import Refreshed
 from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.syncing import Synced, SyncProgress
 
@@ -35,6 +37,7 @@ class Workspace:
     now: Callable[[], float] = time.time
     on_progress: Callable[[Progress], None] = field(default=_no_progress, repr=False)
     on_sync: Callable[[SyncProgress], None] = field(default=_no_progress, repr=False)
+    on_refreshed: Callable[[Refreshed], None] = field(default=_no_progress, repr=False)
     on_synced: Callable[[Synced], None] = field(default=_no_progress, repr=False)
 
     @cached_property
@@ -46,6 +49,12 @@ class Workspace:
     def lake(self) -> Lake:
         """The Parquet files."""
         return Lake(self.settings.lake, self.settings.lookback_days)
+
+    @property
+    def people(self) -> People | None:
+        """How to find the users behind pseudonyms, where there are pseudonyms."""
+        pseudonyms = self.settings.pseudonyms
+        return None if pseudonyms is None else People(pseudonyms, self.connect)
 
     def connect(self) -> Client:
         """A new client with the key that usage is read with; SettingsError where none is set."""
@@ -69,4 +78,10 @@ class Workspace:
             retry_seconds=settings.retry_seconds,
             request_timeout=settings.request_timeout,
         )
-        return Client(settings.base_url, key, limits, now=self.now)
+        return Client(
+            settings.base_url,
+            key,
+            limits,
+            private=settings.pseudonym_key is not None,
+            now=self.now,
+        )

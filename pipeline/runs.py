@@ -6,7 +6,7 @@ arguments (`pipeline.cli`), progress (`pipeline.terminal`), or what a run does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,8 +15,10 @@ from rich.console import Console
 
 from pipeline import instance
 from pipeline.assets.conversations import STEP
+from pipeline.assets.refresh import JOB as REFRESH_JOB
 from pipeline.definitions import build_defs
 from pipeline.partitions import range_tags
+from pipeline.refreshing import Refreshed
 from pipeline.resources import Workspace
 from pipeline.schedules import CONVERSATIONS_JOB, JOB
 from pipeline.settings import Settings
@@ -39,7 +41,7 @@ def run_days(settings: Settings, first: date, last: date, console: Console) -> O
     """
     with showing(console, first, last) as listener:
         workspace = Workspace(load=lambda: settings, on_progress=listener)
-        return _run(JOB, workspace, first, last)
+        return _run(JOB, workspace, range_tags(first, last))
 
 
 def run_conversations(
@@ -53,14 +55,25 @@ def run_conversations(
     with showing_listings(console) as listener:
         workspace = Workspace(load=lambda: settings, on_sync=listener, on_synced=tell_synced)
         asked = {"ops": {STEP: {"config": {"full": full}}}}
-        return _run(CONVERSATIONS_JOB, workspace, first, last, asked)
+        return _run(CONVERSATIONS_JOB, workspace, range_tags(first, last), asked)
+
+
+def run_refresh(
+    settings: Settings, console: Console, on_found: Callable[[Refreshed], None]
+) -> Outcome:
+    """Load again what the API has restated, as one Dagster run; `on_found` is told of which days.
+
+    KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
+    """
+    with showing(console) as listener:
+        workspace = Workspace(load=lambda: settings, on_progress=listener, on_refreshed=on_found)
+        return _run(REFRESH_JOB, workspace, {})
 
 
 def _run(
     name: str,
     workspace: Workspace,
-    first: date,
-    last: date,
+    tags: Mapping[str, str],
     config: Mapping[str, object] | None = None,
 ) -> Outcome:
     instance.prepare(workspace.settings.dagster_home)
@@ -68,7 +81,7 @@ def _run(
         job = build_defs(workspace).resolve_job_def(name)
         result = job.execute_in_process(
             instance=dagster,
-            tags=range_tags(first, last),
+            tags=dict(tags),
             raise_on_error=False,
             run_config={
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from pipeline.assets import conversations, usage
+from pipeline.assets import conversations, refresh, usage
 from pipeline.partitions import range_tags
 from pipeline.resources import Workspace
 from pipeline.settings import Settings
@@ -78,6 +78,26 @@ def conversations_schedule() -> dg.ScheduleDefinition:
         return _request(context, min(loaded), max(loaded))
 
     return following
+
+
+def refresh_schedule() -> dg.ScheduleDefinition:
+    """The daily schedule of the refresh, for what is restated later still; off by default."""
+
+    @dg.schedule(
+        name="daily_refresh",
+        job_name=refresh.JOB,
+        cron_schedule="5 4 * * *",
+        execution_timezone="UTC",
+        description="Finds the days that the API has restated, however long ago, and loads them.",
+    )
+    def refreshing(
+        context: dg.ScheduleEvaluationContext, workspace: dg.ResourceParam[Workspace]
+    ) -> dg.RunRequest | dg.SkipReason:
+        if not workspace.lake.days("usage_1d"):
+            return dg.SkipReason("nothing is loaded yet: usage_job comes first")
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return refreshing
 
 
 def usage_schedules() -> list[dg.ScheduleDefinition]:

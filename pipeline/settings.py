@@ -16,10 +16,21 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import httpx
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipeline.pseudonyms import Pseudonyms
+
 GATEWAY: Final = "https://apigw.mka1.com"
+_SHORTEST_PSEUDONYM_KEY: Final = 16
 
 
 class SettingsError(ValueError):
@@ -69,6 +80,15 @@ def _checked_secret(secret: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < _SHORTEST_PSEUDONYM_KEY:
+        raise ValueError(
+            f"is shorter than {_SHORTEST_PSEUDONYM_KEY} characters: take random ones, such as "
+            "`openssl rand -hex 32` prints"
+        )
+    return secret
+
+
 def _split_keys(value: object) -> object:
     """`key_id=secret,key_id=secret` as a mapping; a secret may itself hold `=`."""
     return _parsed_keys(value) if isinstance(value, str) else value
@@ -90,6 +110,7 @@ def _parsed_keys(value: str) -> dict[str, str]:
 
 Url = Annotated[str, AfterValidator(_checked_url)]
 Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
+PseudonymKey = Annotated[Secret, AfterValidator(_long_enough)]
 Folder = Annotated[Path, AfterValidator(_checked_folder)]
 KeyRing = Annotated[dict[str, Secret], NoDecode, BeforeValidator(_split_keys)]
 
@@ -138,7 +159,19 @@ class Settings(BaseSettings):
     """Seconds that one answer may take before a smaller one is asked for."""
     store_content: bool = Field(False, validation_alias="MKA1_USAGE_STORE_CONTENT")
     """Whether what items say is landed too, in a dataset of its own; else only its length is."""
+    pseudonym_key: PseudonymKey | None = Field(None, validation_alias="MKA1_USAGE_PSEUDONYM_KEY")
+    """What user ids are hashed with before anything is written; as they are, where it is None."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
+
+    @field_validator("pseudonym_key")
+    @classmethod
+    def _names_nobody(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if key is not None and info.data.get("store_content"):
+            raise ValueError(
+                "is set together with MKA1_USAGE_STORE_CONTENT=true: what people say names them, "
+                "so set one of the two"
+            )
+        return key
 
     @property
     def lake(self) -> Path:
@@ -154,6 +187,11 @@ class Settings(BaseSettings):
     def dagster_home(self) -> Path:
         """Where Dagster keeps its runs: DAGSTER_HOME, else below the home folder."""
         return self.set_dagster_home or self.home / "dagster"
+
+    @property
+    def pseudonyms(self) -> Pseudonyms | None:
+        """What users are called in all that is written; None: as the API calls them."""
+        return None if self.pseudonym_key is None else Pseudonyms(self.pseudonym_key)
 
     def key(self) -> SecretStr:
         """The key that usage is read with; SettingsError where none is set."""

@@ -41,7 +41,7 @@ from pipeline.api import (
     Unavailable,
 )
 from pipeline.background import run_async
-from pipeline.lake import engine, sync_state
+from pipeline.lake import engine, identity, sync_state
 from pipeline.lake.observed import PairTotals, active_pairs, observe_days, pair_totals
 from pipeline.lake.reconcile import reconcile_days
 from pipeline.lake.records import land
@@ -49,6 +49,7 @@ from pipeline.lake.sights import KINDS, Kind, Sights
 from pipeline.lake.store import Lake
 from pipeline.lake.sync_state import ListingState, TailState
 from pipeline.listing import Expected, Found, Known, Listing, at_once, read_listing
+from pipeline.people import People
 from pipeline.timeline import Window, closed_through, day_of, day_window, spans, trailing_days
 
 _BATCH: Final = 200_000
@@ -104,6 +105,7 @@ def sync_days(
     lookback_days: int,
     full: bool = False,
     keep_content: bool = False,
+    people: People | None = None,
     on_progress: Callable[[SyncProgress], None] | None = None,
     now: Callable[[], float] = time.time,
 ) -> Synced:
@@ -113,6 +115,10 @@ def sync_days(
     be restated: a difference on it is late, not wrong. `full` reads every listing and the end of
     every conversation again, as the first sync does. Raises FileNotFoundError where usage of a day
     is not loaded, and SyncError when a part failed.
+
+    With `people` the lake knows pseudonyms, and so does all that is told; the real ids go into
+    requests alone. Raises IdentityError where the lake holds other ids, and ApiError where it can't
+    be asked who they are.
     """
     days = sorted(set(days))
     for day in days:
@@ -121,11 +127,13 @@ def sync_days(
                 f"usage of {day} is not loaded, and it says who is to be asked for: load it first, "
                 f"with `mka1-usage run --start {day} --end {day + timedelta(days=1)}`"
             )
+    identity.claim(lake, people.pseudonyms.fingerprint if people else None)
+    real_ids = people.real_ids(days) if people else None
     today = day_of(closed_through(now()) - 1)
     final_before, _ = trailing_days(today, lookback_days)
     # What was read last time is only right for one sync at a time.
     with lake.lock("sync"), lake.staging() as folder, closing(engine.connect(folder)) as con:
-        sync = _Sync(con, lake, days, folder, full, keep_content, final_before, now)
+        sync = _Sync(con, lake, days, folder, full, keep_content, real_ids, final_before, now)
         sync.on_progress = on_progress or (lambda _: None)
         run_async(sync.run(connect))
         synced = sync.conclude()
@@ -145,6 +153,7 @@ class _Sync:
         folder: Path,
         full: bool,
         keep_content: bool,
+        real_ids: Mapping[str, str] | None,
         final_before: date,
         now: Callable[[], float],
     ) -> None:
@@ -156,9 +165,14 @@ class _Sync:
         self._folder = folder
         self._full = full
         self._keep_content = keep_content
+        self._real_ids = real_ids
         self._final_before = final_before
         self._now = now
         self._began = now()
+        # Metadata may name people: beside pseudonyms they stay NULL.
+        self._of_conversations = ("id", "created_at", "deleted_at") + (
+            ("metadata",) if real_ids is None else ()
+        )
         covered = [lake.loaded("usage_1d", day) for day in days]
         self._through = max(loaded.window.end for loaded in covered if loaded is not None)
         self._state = sync_state.load(lake)
@@ -235,9 +249,14 @@ class _Sync:
             if key is None or key not in wanted:
                 without_secret[key] = without_secret.get(key, 0) + 1
                 continue
-            listing = Listing(key, user)
+            listing = Listing(key, user, self._real_id(user))
             if self._is_unchanged(listing):
                 self._unchanged.append(listing)
+            elif user is not None and listing.on_behalf_of is None:
+                self._gaps.append(
+                    f"{listing} can't be asked for: the API's own 1d usage of these days does not "
+                    "name who that is"
+                )
             else:
                 wanted[key].append(listing)
         for key, pairs in without_secret.items():
@@ -247,6 +266,12 @@ class _Sync:
                 f"{whose} ({pairs:,} pairs of user and key) can't be looked into{why}"
             )
         return wanted
+
+    def _real_id(self, user: str | None) -> str | None:
+        """What the API calls a user of the lake; None where that is not known, or for no user."""
+        if user is None or self._real_ids is None:
+            return user
+        return self._real_ids.get(user)
 
     def _active(self, keys: Iterable[str]) -> list[tuple[str | None, str | None]]:
         """Each (key, user) with usage on the days, and the keys' owners, who come first."""
@@ -339,7 +364,7 @@ class _Sync:
         self._sights.add(
             "conversations",
             {
-                **_columns(found.conversations, ("id", "created_at", "deleted_at", "metadata")),
+                **_columns(found.conversations, self._of_conversations),
                 **_constant(len(found.conversations), user_id=user, api_key_id=key, seen_at=now),
             },
         )

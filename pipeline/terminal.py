@@ -63,8 +63,13 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def showing(console: Console, first: date, last: date) -> Iterator[Callable[[Loading], None]]:
-    """A listener that draws a bar on a terminal and writes plain lines elsewhere."""
+def showing(
+    console: Console, first: date | None = None, last: date | None = None
+) -> Iterator[Callable[[Loading], None]]:
+    """A listener that draws a bar on a terminal and writes plain lines elsewhere.
+
+    Without days, the bar does not know how many there will be.
+    """
     if not console.is_terminal:
         yield _line
         return
@@ -76,11 +81,15 @@ def showing(console: Console, first: date, last: date) -> Iterator[Callable[[Loa
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        days = (last - first).days + 1
-        task = progress.add_task(f"{first} to {last}", total=days, rows=0)
+        known = first is not None and last is not None
+        title = f"{first} to {last}" if known else "days"
+        days = (last - first).days + 1 if first is not None and last is not None else None
+        task = progress.add_task(title, total=days, rows=0)
         rows: dict[date, int] = {}
 
         def listener(loading: Loading) -> None:
+            if loading.waiting:
+                progress.console.print(_waiting(loading), highlight=False)
             rows[loading.day] = loading.rows
             done = 1 if loading.published else 0
             progress.update(task, advance=done, rows=sum(rows.values()))
@@ -121,7 +130,13 @@ def tell_synced(synced: Synced) -> None:
     )
 
 
+def _waiting(loading: Loading) -> str:
+    return f"{loading.day} is being loaded by another run: waiting until that is done"
+
+
 def _line(loading: Loading) -> None:
+    if loading.waiting:
+        say(_waiting(loading))
     if loading.published:
         rows = loading.published.rows
         became = "published" if loading.published.changed else "unchanged"

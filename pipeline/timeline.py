@@ -96,6 +96,11 @@ def spans(days: Iterable[date]) -> list[tuple[date, date]]:
     return found
 
 
+def in_words(days: Iterable[date]) -> str:
+    """`2024-01-01, 2024-01-05 to 2024-01-09`; `none` where there are none."""
+    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in spans(days)) or "none"
+
+
 def iso(seconds: int) -> str:
     """`2024-01-01T00:00:00Z`, as `parse_time` reads it; the bare number if no date holds it."""
     try:

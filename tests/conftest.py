@@ -12,6 +12,11 @@ settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The one option of the suite."""
+    parser.addoption("--long", action="store_true", help="run tests/torture at full length")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> None:
     for name in list(os.environ):

@@ -27,6 +27,7 @@ VARIABLES = (
         for name in (
             *("HOME", "FIRST_DAY", "LOOKBACK_DAYS", "DAILY_LOOKBACK_DAYS", "CONCURRENCY"),
             *("REQUESTS_PER_SECOND", "RETRY_SECONDS", "REQUEST_TIMEOUT", "STORE_CONTENT"),
+            "PSEUDONYM_KEY",
         )
     ),
 )

@@ -20,6 +20,8 @@ from pipeline.api import Client, Limits
 from pipeline.emulator import EmulatorServer
 from pipeline.lake import engine, reconcile
 from pipeline.lake.store import Lake
+from pipeline.people import People
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.syncing import Synced, sync_days
 from tests.truth import load
 
@@ -37,10 +39,11 @@ class Reader:
     days: Sequence[date]
     lookback_days: int = 3
     limits: Limits = FAST
+    pseudonyms: Pseudonyms | None = None
 
     def load(self) -> None:
         """Load usage of the days."""
-        load(self.server, self.lake, self.days)
+        load(self.server, self.lake, self.days, pseudonyms=self.pseudonyms)
 
     def sync(self, *, full: bool = False, keep_content: bool = False) -> Synced:
         """Read what is new, and reconcile the days."""
@@ -51,8 +54,16 @@ class Reader:
             lookback_days=self.lookback_days,
             full=full,
             keep_content=keep_content,
+            people=self.people,
             now=self.server.world.clock,
         )
+
+    @property
+    def people(self) -> People | None:
+        """Who is behind the pseudonyms, where there are any."""
+        if self.pseudonyms is None:
+            return None
+        return People(self.pseudonyms, next(iter(self.connect().values())))
 
     def connect(self) -> dict[str, Callable[[], Client]]:
         """What makes a client, for each of the server's keys."""

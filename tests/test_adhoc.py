@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,13 +21,20 @@ from tests.fixtures_local import published_home
 
 START = parse_time("2024-01-01")
 FORMATS: list[adhoc.Format] = ["csv", "json", "parquet"]
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 ODD = ['"', "a,b", "a\nb", "\\n", "'", "🦆", "ユーザー七", "\u202e", " ", "", "null", "\x01"]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with one made-up day. Tests must leave it as it is: see `unchanged`."""
+    """A home with one made-up day, and what else a home holds to look for.
+
+    Tests must leave it as it is: see `unchanged`.
+    """
     folder = tmp_path_factory.mktemp("it's a [home]")
+    (folder / "dagster").mkdir()
+    for name in ("secret.txt", ".env", "dagster/storage.db"):
+        (folder / name).write_text("planted")
     return published_home(folder, synthetic_world(days=1, users=15), Window(START, START + 86_400))
 
 
@@ -42,9 +50,11 @@ def unchanged(home: Path) -> Iterator[None]:
     assert files() == before
 
 
-def export(home: Path, query: str, form: adhoc.Format = "json") -> bytes:
+def export(
+    home: Path, query: str, form: adhoc.Format = "json", allowed: Sequence[Path] = ()
+) -> bytes:
     out = BytesIO()
-    adhoc.export(home / "usage.duckdb", home / "lake", query, form, out)
+    adhoc.export(home / "usage.duckdb", home / "lake", query, form, out, allowed)
     return out.getvalue()
 
 
@@ -53,8 +63,14 @@ def rows(home: Path, query: str) -> list[dict[str, Any]]:
     return found
 
 
-def shown(home: Path, query: str, capsys: pytest.CaptureFixture[str], width: int = 200) -> str:
-    adhoc.show(home / "usage.duckdb", home / "lake", query, width)
+def shown(
+    home: Path,
+    query: str,
+    capsys: pytest.CaptureFixture[str],
+    width: int = 200,
+    allowed: Sequence[Path] = (),
+) -> str:
+    adhoc.show(home / "usage.duckdb", home / "lake", query, width, allowed)
     return capsys.readouterr().out
 
 
@@ -177,8 +193,90 @@ def test_ids_of_any_text_come_out_as_they_went_in(tmp_path: Path) -> None:
     query = "select user_id from usage_1d order by user_id"
     assert [row["user_id"] for row in rows(home, query)] == ids
     text = export(home, query, "csv").decode()
-    assert [row["user_id"] for row in csv.DictReader(StringIO(text, newline=""))] == ids
+    as_text = [f"'{user}" if user.startswith(FORMULA) else user for user in ids]
+    assert [row["user_id"] for row in csv.DictReader(StringIO(text, newline=""))] == as_text
     assert pq.read_table(BytesIO(export(home, query, "parquet"))).to_pydict() == {"user_id": ids}
+
+
+# Formulas
+
+
+ATTACKS = [
+    *("=1+1", "=cmd|' /C calc'!A0", '=HYPERLINK("http://x","y")', "+1+1", "-1+1", "@SUM(1)"),
+    *("\t=1+1", "\r=1+1", "=", "-", '="a,b"\n'),
+]
+HARMLESS = ["a=1", "'=1", " =1", "1-1", "", "x\t=1", "a@b.example"]
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose users and keys are called like formulas. Tests only read it."""
+    events = [Event(START, user, user or None, 0, 0, 1) for user in [*ATTACKS, *HARMLESS]]
+    folder = tmp_path_factory.mktemp("attacked")
+    return published_home(folder, World.from_events(events), Window(START, START + 60))
+
+
+def cells(text: bytes) -> list[list[str]]:
+    """The header and the rows of a CSV, as a spreadsheet takes them apart."""
+    return list(csv.reader(StringIO(text.decode(), newline="")))
+
+
+def test_no_cell_of_a_csv_begins_like_a_formula(attacked: Path) -> None:
+    query = "select user_id, api_key_id, -num_operations as n, -1.5 as d from usage_1d"
+    _, *found = cells(export(attacked, query, "csv"))
+    assert {user for user, *_ in found} == {*(f"'{attack}" for attack in ATTACKS), *HARMLESS}
+    assert {key for _, key, *_ in found} == {user for user, *_ in found}
+    assert {tuple(row[2:]) for row in found} == {("-1", "-1.5")}
+
+
+def test_no_column_of_a_csv_is_called_like_a_formula(attacked: Path) -> None:
+    query = "pivot usage_1d on user_id using sum(num_operations) group by start_time"
+    header, row = cells(export(attacked, query, "csv"))
+    assert {f"'{attack}" for attack in ATTACKS} <= {*header}
+    assert len(header) == 1 + len(ATTACKS) + len(HARMLESS)
+    assert not [name for name in header if name.startswith(FORMULA)]
+    assert {*row[1:]} == {"1"}, "numbers are numbers, whatever their column is called"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "'{0}'::enum('{0}')",
+        "union_value(it := '{0}')",
+        "'{0}'::variant",
+        "'{0}'::blob",
+        "'{0}' collate nocase",
+    ],
+)
+def test_text_of_any_type_is_inert_in_csv(home: Path, made: str) -> None:
+    query = f"select {made.format('=1+1')} as a"
+    assert cells(export(home, query, "csv")) == [["a"], ["'=1+1"]]
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        ("-1", "-1"),
+        ("-1::hugeint", "-1"),
+        ("-1.50::decimal(9, 2)", "-1.50"),
+        ("'-inf'::double", "-inf"),
+        ("-interval 2 hours", "-02:00:00"),
+        ("timestamptz '2024-01-01 00:00:00+00'", "2024-01-01 00:00:00+00"),
+        ("['=1']", "['=1']"),
+        ("{'=a': '=1'}", "{'=a': '=1'}"),
+        ("null", ""),
+    ],
+)
+def test_what_is_no_text_is_in_csv_as_it_is(home: Path, made: str, text: str) -> None:
+    assert cells(export(home, f"select 1 as n, {made} as a", "csv")) == [["n", "a"], ["1", text]]
+
+
+def test_json_and_parquet_have_texts_as_they_are(attacked: Path) -> None:
+    query = 'select user_id as "=user" from usage_1d'
+    expected = {*ATTACKS, *HARMLESS}
+    assert {row["=user"] for row in rows(attacked, query)} == expected
+    table = pq.read_table(BytesIO(export(attacked, query, "parquet")))
+    assert set(table.column("=user").to_pylist()) == expected
 
 
 # What can't
@@ -242,41 +340,129 @@ def test_what_is_no_query_is_refused_with_the_reason(
         "checkpoint",
         "begin",
         "prepare q as select 1",
+        "from enable_profiling(save_location = '{lake}/x.json')",
+        "from read_duckdb('{lake}/x.duckdb', table_name = 't')",
+        "from json_execute_serialized_sql(json_serialize_sql('copy (select 1) to ''{lake}/x'''))",
+        "from create_external_resource('x')",
+        "vacuum",
+        "use memory",
+        "attach ':memory:' as x",
+        "detach usage",
+        "import database '{lake}'",
+        "create secret (type s3)",
+        "create macro m() as 1",
+        "call force_checkpoint()",
     ],
 )
 @pytest.mark.usefixtures("unchanged")
-def test_nothing_can_be_written(home: Path, query: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = query.format(lake=str(home / "lake").replace("'", "''"))
-    with pytest.raises(adhoc.QueryError):
-        export(home, text)
-    with pytest.raises(adhoc.QueryError):
-        shown(home, text, capsys)
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "from read_text('/etc/passwd')",
-        "from read_csv('/etc/passwd', sep = ':', header = false)",
-        "from '/etc/hosts.csv'",
-        "from glob('/etc/*')",
-        "from read_text('{lake}/../../../../../../../../etc/passwd')",
-        "from read_text('{lake}/../secret.txt')",
-        "from read_text('https://127.0.0.1:1/x')",
-        "from read_text('s3://bucket/x')",
-        "from duckdb_secrets()",
-        "from sqlite_scan('/etc/passwd', 'x')",
-    ],
-)
-def test_nothing_outside_the_lake_can_be_read(
-    home: Path, query: str, capsys: pytest.CaptureFixture[str]
+def test_nothing_can_be_written(
+    home: Path, mine: Path, query: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (home / "secret.txt").write_text("planted")
-    text = query.format(lake=str(home / "lake").replace("'", "''"))
+    for folder in (home / "lake", mine):  # a folder that may be read is no folder to write to
+        text = query.format(lake=str(folder).replace("'", "''"))
+        with pytest.raises(adhoc.QueryError):
+            export(home, text, allowed=[mine])
+        with pytest.raises(adhoc.QueryError):
+            shown(home, text, capsys, allowed=[mine])
+    assert sorted(path.name for path in mine.iterdir()) == ["link.csv", "mine.csv", "mine.parquet"]
+
+
+OUTSIDE = [
+    "from read_text('/etc/passwd')",
+    "from read_blob('/etc/passwd')",
+    "from read_csv('/etc/passwd', sep = ':', header = false)",
+    "from read_json('/etc/passwd')",
+    "from read_ndjson_objects('/etc/passwd')",
+    "from read_parquet('/etc/passwd')",
+    "from parquet_metadata('/etc/passwd')",
+    "from parquet_kv_metadata('/etc/passwd')",
+    "from read_duckdb('/etc/passwd', table_name = 't')",
+    "from sniff_csv('/etc/passwd')",
+    "from '/etc/hosts.csv'",
+    "from glob('/etc/*')",
+    "from glob('/**')",
+    "from glob('{lake}/../*')",
+    "from read_text('/proc/self/environ')",
+    "from read_text('/dev/stdin')",
+    "from read_text('{lake}/../../../../../../../../etc/passwd')",
+    "from read_text('{lake}/../secret.txt')",
+    "from read_text('{lake}/usage_1d/../../secret.txt')",
+    "from read_text('{lake}/./../secret.txt')",
+    "from read_text('{lake}/' || '../secret.txt')",
+    "from read_text('{lake}x/../secret.txt')",
+    "from read_text('file://{lake}/../secret.txt')",
+    "from read_text(['{lake}/x', '{home}/secret.txt'])",
+    "from read_text('{home}/secret.txt')",
+    "from read_text('{home}/.env')",
+    "from read_text('{home}/dagster/storage.db')",
+    "from sqlite_scan('{home}/dagster/storage.db', 'runs')",
+    "from read_text('{mine}-not/secret.txt')",
+    "from read_text('{mine}/../secret.txt')",
+    "from '{mine}/link.csv'",
+    "from '{mine}/*.csv'",
+    "from read_text('{mine}/link.csv')",
+    "from read_text('https://127.0.0.1:1/x')",
+    "from read_text('s3://bucket/x')",
+    "from duckdb_secrets()",
+    "from duckdb_extensions()",
+    "from sqlite_scan('/etc/passwd', 'x')",
+    "select getenv('HOME')",
+    "select * from query('select getenv(''HOME'')')",
+]
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder of one's own, with a link in it that points out of it, and a folder beside it whose
+    name begins the same."""
+    folder, beside = tmp_path / "it's [mine]", tmp_path / "it's [mine]-not"
+    for new in (folder, beside):
+        new.mkdir()
+    for path in (tmp_path / "secret.txt", beside / "secret.txt"):
+        path.write_text("planted")
+    (folder / "mine.csv").write_text("api_key_id,team\nkey_web,sales\n")
+    pq.write_table(pa.table({"team": ["sales"]}), folder / "mine.parquet")
+    (folder / "link.csv").symlink_to(tmp_path / "secret.txt")
+    return folder
+
+
+@pytest.mark.parametrize("query", OUTSIDE)
+@pytest.mark.parametrize("allows", [False, True])
+def test_nothing_can_be_read_but_the_lake_and_what_is_allowed(
+    home: Path, mine: Path, allows: bool, query: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = {"lake": home / "lake", "home": home, "mine": mine}
+    text = query.format(**{name: str(it).replace("'", "''") for name, it in folders.items()})
+    allowed = [mine] if allows else []
+    with pytest.raises(adhoc.QueryError) as refused:
+        export(home, text, allowed=allowed)
+    assert "planted" not in str(refused.value)
     with pytest.raises(adhoc.QueryError):
-        export(home, text)
-    with pytest.raises(adhoc.QueryError):
-        shown(home, text, capsys)
+        shown(home, text, capsys, allowed=allowed)
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.parquet"])
+def test_files_of_ones_own_are_read_beside_the_lake_where_that_is_allowed(
+    home: Path, mine: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(mine.parent)
+    path = str(mine / name).replace("'", "''")
+    here = f"{mine.name}/{name}".replace("'", "''")
+    for written in (path, here, f"./{here}"):
+        query = f"select distinct team from usage_1d, '{written}'"
+        with pytest.raises(adhoc.QueryError):
+            export(home, query)
+        for allowed in (mine, Path(mine.name)):
+            found = json.loads(export(home, query, allowed=[allowed]))
+            assert found == [{"team": "sales"}]
+
+
+def test_a_lake_behind_a_link_is_the_lake(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "home"
+    link.symlink_to(tmp_path / "elsewhere")
+    world = World.from_events([Event(START, "u", "k", 0, 0, 1)])
+    assert rows(published_home(link, world, Window(START, START + 60)), "from usage_1d")
 
 
 def test_a_file_that_is_no_catalog_is_named(tmp_path: Path) -> None:

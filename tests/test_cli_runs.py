@@ -145,7 +145,7 @@ def test_a_home_that_cannot_be_written_to_is_named(
 
 
 def test_failures_and_warnings_of_a_run_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = Outcome(("it broke",), ("it creaked",), 13)
+    outcome = Outcome(("it broke",), ("it creaked",), 16)
     monkeypatch.setattr("pipeline.runs.run_days", lambda *_: outcome)
     monkeypatch.setenv("MKA1_API_KEY", SECRET)
     ended = run()
@@ -154,7 +154,7 @@ def test_failures_and_warnings_of_a_run_are_told_apart(monkeypatch: pytest.Monke
     monkeypatch.setattr("pipeline.runs.run_days", lambda *_: replace(outcome, failures=()))
     ended = run()
     assert ended.code == 0
-    assert "13 checks ran, 1 warned" in lines(ended)[-1]
+    assert "16 checks ran, 1 warned" in lines(ended)[-1]
 
 
 def test_an_interrupted_run_ends_with_130_and_says_what_is_kept(

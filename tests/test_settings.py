@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from pipeline.api import Client
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Settings, SettingsError, load_settings
 
 SECRET = "mka1-planted-Secret_0123456789"
@@ -77,7 +78,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_STORE_CONTENT": "true",
         "DAGSTER_HOME": "/tmp/dagster",
     }
-    assert set(values) == {str(f.validation_alias) for f in Settings.model_fields.values()}
+    apart = {"MKA1_USAGE_PSEUDONYM_KEY"}  # which is not taken together with content
+    assert {*values, *apart} == {str(f.validation_alias) for f in Settings.model_fields.values()}
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     loaded = load_settings()
@@ -94,6 +96,26 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.concurrency, loaded.requests_per_second) == (8, 2.5)
     assert (loaded.retry_seconds, loaded.request_timeout) == (30, 10)
     assert loaded.store_content
+
+
+def test_users_have_pseudonyms_where_a_key_for_them_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load_settings().pseudonyms is None
+    monkeypatch.setenv("MKA1_USAGE_PSEUDONYM_KEY", f" {SECRET} ")
+    pseudonyms = load_settings().pseudonyms
+    assert pseudonyms is not None
+    assert pseudonyms == Pseudonyms(SecretStr(SECRET))
+
+
+def test_what_people_say_is_not_stored_beside_pseudonyms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKA1_USAGE_PSEUDONYM_KEY", SECRET)
+    monkeypatch.setenv("MKA1_USAGE_STORE_CONTENT", "true")
+    message = refusal()
+    assert message.startswith("MKA1_USAGE_PSEUDONYM_KEY: ")
+    assert "MKA1_USAGE_STORE_CONTENT=true" in message
+    monkeypatch.setenv("MKA1_USAGE_STORE_CONTENT", "false")
+    assert load_settings().pseudonyms is not None
 
 
 def test_the_key_for_usage_lists_too_where_its_id_is_known() -> None:
@@ -208,6 +230,7 @@ def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], cont
                 f'{{"key_web": "{SECRET}"}}',
             ],
         ),
+        ("MKA1_USAGE_PSEUDONYM_KEY", [" ", SECRET[:15], f"{SECRET} x", f"{SECRET}é"]),
         ("MKA1_USAGE_HOME", ["~nobody-of-this-name/usage"]),
         ("DAGSTER_HOME", ["~nobody-of-this-name/dagster"]),
         ("MKA1_USAGE_FIRST_DAY", ["today", "2024-02-30", "20240101", "0001-01-01", "1969-12-31"]),
@@ -291,9 +314,10 @@ def test_a_ring_of_keys_is_split_at_commas_and_at_the_first_equals_sign(
 def test_loaded_settings_never_show_a_secret(secret: str) -> None:
     # Signs that settings themselves are written with may well be shown.
     marked = string.ascii_letters + secret
-    loaded = load_settings(api_key=marked, api_keys={"key_web": marked})
+    loaded = load_settings(api_key=marked, api_keys={"key_web": marked}, pseudonym_key=marked)
     shown = [repr(loaded), str(loaded), repr(loaded.key()), loaded.model_dump_json()]
     shown += [str(loaded.model_dump()), str(vars(loaded)), f"{loaded.api_keys}"]
+    shown += [repr(loaded.pseudonyms), str(loaded.pseudonyms)]
     assert all(string.ascii_letters not in text for text in shown)
     assert loaded.key().get_secret_value() == marked
 

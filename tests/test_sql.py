@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -196,6 +197,10 @@ def _orders(tree: exp.Expr) -> list[tuple[str, bool, bool]]:
     ]
 
 
+MOMENT = pa.timestamp("us", tz="UTC")
+PARAMETERS: dict[str, object] = {"seen_at": datetime(2024, 2, 29, tzinfo=UTC)}
+"""By name; the others are numbers."""
+
 INPUTS: dict[str, dict[str, pa.Schema]] = {
     "raw_usage": {"servings": SERVINGS, "served_rows": SERVED_ROWS},
     **{dataset.name: {source: DATASETS[source].schema} for dataset, source in CASCADE},
@@ -226,6 +231,20 @@ INPUTS: dict[str, dict[str, pa.Schema]] = {
         "visited": pa.schema([("api_key_id", pa.string()), ("user_id", pa.string())]),
         "lost": pa.schema([("id", pa.string())]),
     },
+    "coverage": {
+        "hours": pa.schema([("start_time", MOMENT), ("end_time", MOMENT)]),
+        "known": pa.schema(
+            [("dataset", pa.string()), ("complete_through", MOMENT), ("fetched_at", MOMENT)]
+        ),
+        "counted": pa.schema(
+            [("dataset", pa.string()), ("start_time", MOMENT), ("num_rows", pa.int64())]
+        ),
+    },
+    "revisions": {
+        "before": DATASETS["usage_1m"].schema,
+        "after": DATASETS["usage_1m"].schema,
+        "revisions_before": DATASETS["revisions"].schema,
+    },
 }
 """Each dataset's query and the tables that it reads."""
 
@@ -238,7 +257,10 @@ def test_every_dataset_has_a_query_of_its_name() -> None:
 @pytest.mark.parametrize("name", DATASETS)
 def test_results_have_the_contracts_types_to_the_letter(name: str, zone: str) -> None:
     tree = parse(engine.sql(name))
-    params = {node.name: 0 for node in tree.find_all(exp.Placeholder, exp.Parameter)}
+    params = {
+        node.name: PARAMETERS.get(node.name, 0)
+        for node in tree.find_all(exp.Placeholder, exp.Parameter)
+    }
     with closing(engine.connect()) as con:
         for source, given in INPUTS[name].items():
             con.register(source, given.empty_table())

@@ -6,7 +6,7 @@ Belongs here: reading both sides into plain Python. Nothing here computes a buck
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from pipeline.emulator import EmulatorServer, World
 from pipeline.lake.rollup import DayPublished
 from pipeline.lake.schemas import LEDGER_DATASETS
 from pipeline.lake.store import Lake
-from pipeline.loading import load_days
+from pipeline.loading import Progress, load_days
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import Width, Window, day_window
 
 Row = tuple[int, str | None, str | None, int | None, int | None, int | None]
@@ -34,13 +35,21 @@ FAST = Limits(requests_per_second=10_000, longest_wait=0.001)
 
 
 def load(
-    server: EmulatorServer, lake: Lake, days: Sequence[date], limits: Limits = FAST
+    server: EmulatorServer,
+    lake: Lake,
+    days: Sequence[date],
+    limits: Limits = FAST,
+    pseudonyms: Pseudonyms | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> list[DayPublished]:
     """Load days from the emulator into the lake."""
+    private = pseudonyms is not None
     return load_days(
-        lambda: Client(server.base_url, SecretStr(server.api_key), limits),
+        lambda: Client(server.base_url, SecretStr(server.api_key), limits, private=private),
         lake,
         days,
+        pseudonyms=pseudonyms,
+        on_progress=on_progress,
         now=server.world.clock,
     )
 

@@ -52,6 +52,8 @@ _HEADERS: Final = {
     b"Accept-Encoding": b"gzip",
     b"User-Agent": b"mka1-usage",
 }
+_PERSONAL: Final = frozenset({"user_ids", "external_user_ids", "page"})
+"""Parameters that hold user ids, or may: what is in a cursor is the server's business."""
 _EXCERPT: Final = 200
 _LONGEST_QUESTION: Final = 1_000
 _LONGEST_ERROR_BODY: Final = 64 * 1024
@@ -117,7 +119,8 @@ def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
 class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
-    `transport` is the seam for tests; `sleep` and `now` (Unix seconds) are the clock.
+    `private`: every answer is, see `get`. `transport` is the seam for tests; `sleep` and `now`
+    (Unix seconds) are the clock.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Client:
         key: SecretStr,
         limits: Limits | None = None,
         *,
+        private: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.time,
@@ -136,6 +140,7 @@ class Client:
         self.requests = 0
         """Requests sent so far, retries included."""
         self.now = now
+        self._private = private
         self._sleep = sleep
         self._auth = Bearer(key)
         self._pace = Pace(self.limits.requests_per_second)
@@ -196,9 +201,11 @@ class Client:
         """GET `path` and decode its body; `decode` raises MalformedBody for one worth a retry.
 
         `path` is percent-encoded already. No error quotes an answer that is `private`: it may hold
-        what people wrote. Raises Unauthorized, Refused, QuotaExhausted, Unavailable, AnswerTooBig,
-        ShapeError, InvalidQuery for a question that no URL holds, and whatever else `decode` does.
+        what people wrote, or who they are. Raises Unauthorized, Refused, QuotaExhausted,
+        Unavailable, AnswerTooBig, ShapeError, InvalidQuery for a question that no URL holds, and
+        whatever else `decode` does.
         """
+        private = private or self._private
         return await self._ask(_Question("GET", path, params, private), decode, headers)
 
     async def post(
@@ -276,7 +283,8 @@ class Client:
             )
         if not _is_done(request, status):
             where = answer_headers.get("Location")
-            moved = f" (a redirect to {self._cut(where)}, not followed)" if where else ""
+            shown = "elsewhere" if private else self._cut(where or "")
+            moved = f" (a redirect to {shown}, not followed)" if where else ""
             raise Refused(
                 f"{asked} was refused with {status}{moved}: {self._excerpt(body, private)}",
                 status,
@@ -340,7 +348,9 @@ class Client:
             raise TryAgain(f"no whole answer: {reason}") from None
 
     def _asked(self, question: _Question) -> str:
-        query = str(httpx.QueryParams(list(question.params)))
+        hidden: frozenset[str] = _PERSONAL if question.private else frozenset()
+        shown = tuple((name, "-" if name in hidden else value) for name, value in question.params)
+        query = str(httpx.QueryParams(shown))
         return self._cut(
             f"{question.method} {self._address}{question.path}{'?' if query else ''}{query}",
             _LONGEST_QUESTION,

@@ -67,13 +67,17 @@ def acting_for(user_id: str | None) -> dict[bytes, bytes]:
     """The header that names the end user, as UTF-8; no header for the key's owner.
 
     InvalidQuery for an id that no header holds as it is: with control characters, or blanks around
-    it. Encoding it would ask for another user, wherever the server does not decode it.
+    it. Encoding it would ask for another user, wherever the server does not decode it. The error
+    does not quote the id: whoever asks knows it, and may have to keep it out of logs.
     """
     if user_id is None:
         return {}
-    check_text("on_behalf_of", user_id)
+    try:
+        check_text("on_behalf_of", user_id)
+    except InvalidQuery:
+        raise InvalidQuery("on_behalf_of is no text that UTF-8 can hold, or is empty") from None
     if _UNSENDABLE.search(user_id):
-        refuse("on_behalf_of", user_id, "an id without control or surrounding characters")
+        raise InvalidQuery("on_behalf_of is an id with control characters, or blanks around it")
     return {b"X-On-Behalf-Of": user_id.encode()}
 
 

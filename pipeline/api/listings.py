@@ -191,11 +191,10 @@ class ConversationWalk:
         return page
 
     def _lie(self, what: str) -> PagingError:
-        whose = self._query.on_behalf_of
-        user = "the key's owner" if whose is None else f"user {whose!r}"
+        # Not of whom: the caller knows, and may have to keep it out of logs.
         return PagingError(
-            f"asked for the conversations of {user} by last update, the API {what}. Nothing of "
-            "this listing counts; if it happens again, report it to MKA1 with this message."
+            f"asked for conversations by last update, the API {what}. Nothing of this listing "
+            "counts; if it happens again, report it to MKA1 with this message."
         )
 
 

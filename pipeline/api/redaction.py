@@ -22,6 +22,8 @@ _HEAD: Final = 12
 
 # At DEBUG, httpcore logs the headers of answers as they came, and a server may echo the key there.
 logging.getLogger("httpcore").setLevel(logging.INFO)
+# At INFO, httpx logs whole addresses, and a question may name users.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class Bearer(httpx.Auth):

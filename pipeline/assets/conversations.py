@@ -17,10 +17,11 @@ import dagster as dg
 from pipeline.api import ApiError
 from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
+from pipeline.assets.shown import conclude
 from pipeline.assets.usage import API_POOL
 from pipeline.lake import engine, reconcile
-from pipeline.lake.catalog import build_catalog
 from pipeline.lake.files import ContractError
+from pipeline.lake.identity import IdentityError
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.resources import Workspace
@@ -88,7 +89,7 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
                 )
             raise dg.Failure(str(error)) from error
         finally:
-            build_catalog(workspace.lake, workspace.settings.catalog)
+            conclude(workspace)
         for gap in synced.gaps:
             context.log.warning(gap)
         for name, day, metadata in _shown(workspace.lake, synced):
@@ -111,10 +112,11 @@ def _sync(
             lookback_days=settings.lookback_days,
             full=full,
             keep_content=settings.store_content,
+            people=workspace.people,
             on_progress=workspace.on_sync,
             now=workspace.now,
         )
-    except (SettingsError, ApiError, ContractError, OSError) as error:
+    except (SettingsError, IdentityError, ApiError, ContractError, OSError) as error:
         raise dg.Failure(str(error)) from error
     except SyncError as error:
         workspace.on_synced(error.synced)

@@ -11,7 +11,6 @@ the API no longer serves.
 """
 
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import date
 from typing import Final
 
@@ -19,11 +18,12 @@ import dagster as dg
 import duckdb
 
 from pipeline.assets.days import days_asked
-from pipeline.assets.metadata import column_schema, day_metadata
+from pipeline.assets.metadata import column_schema
+from pipeline.assets.shown import Shown, conclude
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
-from pipeline.lake.catalog import build_catalog
 from pipeline.lake.files import ContractError
+from pipeline.lake.identity import IdentityError
 from pipeline.lake.rollup import CASCADE, DayPublished, rebuild_day
 from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.loading import LoadError, Progress, load_days
@@ -35,7 +35,9 @@ API_POOL: Final = "mka1_usage_api"
 """On every step that asks the API, however its run is launched: an instance limits how many of
 them run at once under `concurrency: pools`."""
 
-_PUBLISHED: Final = USAGE_DATASETS | LEDGER_DATASETS
+PUBLISHED: Final = USAGE_DATASETS | LEDGER_DATASETS
+"""What a load of a day publishes."""
+
 _DEPENDS_ON: Final = {dataset.name: [source] for dataset, source in CASCADE} | {
     "coverage": ["raw_usage"],
     "revisions": ["usage_1m"],
@@ -56,7 +58,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
                 kinds={"parquet", "duckdb"} if dataset.name in _DEPENDS_ON else {"parquet"},
                 metadata={"dagster/column_schema": column_schema(dataset)},
             )
-            for dataset in _PUBLISHED.values()
+            for dataset in PUBLISHED.values()
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -68,7 +70,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
     ) -> Iterator[dg.MaterializeResult[None]]:
         selected = {key.to_user_string() for key in context.selected_asset_keys}
         days = days_asked(context, workspace)
-        shown = _Shown(context, workspace, selected)
+        shown = Shown(context, workspace, selected)
         done: list[DayPublished] = []
         try:
             if "raw_usage" in selected:
@@ -77,60 +79,17 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
                 _rebuild(workspace, days, done)
         except BaseException:  # an interrupt too: these days are published, so Dagster is told
             for published in done:
-                shown.despite_failure(published)
+                shown.at_once(published)
             raise
         finally:
-            build_catalog(workspace.lake, workspace.settings.catalog)
+            conclude(workspace)
         for published in done:
             shown.with_results(published)
-        for name in _PUBLISHED:
+        for name in PUBLISHED:
             if name in selected:
                 yield dg.MaterializeResult(asset_key=name)
 
     return load_usage
-
-
-class _Shown:
-    """Tells Dagster what became of a day, dataset by dataset, with the day's own metadata.
-
-    A day is always published at every width. What a run did not select but changed all the same
-    is reported as well: no file in the lake is newer than Dagster knows.
-    """
-
-    def __init__(
-        self, context: dg.AssetExecutionContext, workspace: Workspace, selected: set[str]
-    ) -> None:
-        self._context = context
-        self._lake = workspace.lake
-        self._selected = selected
-
-    def with_results(self, published: DayPublished) -> None:
-        """Attach the day to the materializations that the step reports when it ends well."""
-        partition = published.day.isoformat()
-        for name, metadata in self._metadata(published):
-            if name in self._selected:
-                self._context.add_asset_metadata(metadata, asset_key=name, partition_key=partition)
-            else:
-                self._report(name, partition, metadata)
-
-    def despite_failure(self, published: DayPublished) -> None:
-        """Report the day at once: a step that fails reports none of its assets."""
-        for name, metadata in self._metadata(published):
-            self._report(name, published.day.isoformat(), metadata)
-
-    def _report(self, name: str, partition: str, metadata: dict[str, dg.MetadataValue]) -> None:
-        self._context.log_event(
-            dg.AssetMaterialization(name, metadata=metadata, partition=partition)
-        )
-
-    def _metadata(
-        self, published: DayPublished
-    ) -> Iterator[tuple[str, dict[str, dg.MetadataValue]]]:
-        with closing(engine.connect()) as con:
-            per_dataset = day_metadata(con, self._lake, published)
-        for name, metadata in per_dataset.items():
-            if name in self._selected or name in published.changed:
-                yield name, metadata
 
 
 def _load(
@@ -153,8 +112,15 @@ def _load(
         workspace.on_progress(progress)
 
     try:
-        load_days(workspace.connect, workspace.lake, days, on_progress=tell, now=workspace.now)
-    except (LoadError, SettingsError) as error:
+        load_days(
+            workspace.connect,
+            workspace.lake,
+            days,
+            pseudonyms=workspace.settings.pseudonyms,
+            on_progress=tell,
+            now=workspace.now,
+        )
+    except (IdentityError, LoadError, SettingsError) as error:
         raise dg.Failure(str(error)) from error
 
 

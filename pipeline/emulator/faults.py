@@ -83,6 +83,8 @@ class Faults:
     """Further fields on every usage result row, as the API may add."""
     page_quirk: PageQuirk | None = None
     """What is odd about usage pages; see `PageQuirk`."""
+    quirk_rate: float = 1.0
+    """Probability that a usage page has the `page_quirk`."""
 
     touch_rate: float = 0.0
     """Probability that, before a page of conversations is answered, one of them is touched: the
@@ -102,8 +104,9 @@ class Faults:
             raise ValueError(f"faults are {', '.join(FAULT_KINDS)}, not {', '.join(unknown)}")
         if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1 + 1e-9:
             raise ValueError(f"rates lie in 0..1, all together too: {dict(self.rates)}")
-        if not 0 <= self.touch_rate <= 1:
-            raise ValueError(f"touch_rate lies in 0..1, not {self.touch_rate}")
+        for name in ("touch_rate", "quirk_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
         if unknown_methods := self.only - METHODS:
             raise ValueError(
                 f"only names {' or '.join(sorted(METHODS))}, not {', '.join(unknown_methods)}"
@@ -130,6 +133,7 @@ class FaultPlan:
         self._answered = 0
         self._errors = 0
         self._cursor_uses = 0
+        self._pages = 0
         self._listings = 0
         self._in_a_row: dict[str, int] = {}
 
@@ -172,6 +176,12 @@ class FaultPlan:
         self._cursor_uses += 1
         every = self.faults.expire_cursors_every
         return every is not None and self._cursor_uses % every == 0
+
+    def next_quirk(self) -> PageQuirk | None:
+        """What is odd about the next usage page."""
+        self._pages += 1
+        drawn = _random(self.faults.seed, "page", self._pages).random()
+        return self.faults.page_quirk if drawn < self.faults.quirk_rate else None
 
     def next_touch(self) -> Random | None:
         """Whether a conversation is touched before this listing, and the dice that choose it."""

@@ -121,7 +121,8 @@ def usage_page(world: World, query: UsageQuery, plan: FaultPlan) -> JsonObject:
         cursor = Cursor.decode(query.page, query.fingerprint)
         if plan.cursor_expires():
             raise ApiError(400, "Invalid or expired page cursor")
-    if quirks.comes_after_empty_page(cursor, faults):
+    quirk = plan.next_quirk()
+    if quirks.comes_after_empty_page(cursor, quirk):
         return _page_json([], replace(cursor, rested=True).encode(query.fingerprint))
 
     again = (
@@ -136,13 +137,13 @@ def usage_page(world: World, query: UsageQuery, plan: FaultPlan) -> JsonObject:
         next_page = Cursor(following, cursor.end, fresh[-1]).encode(query.fingerprint)
         if faults.restate_between:
             data[-1] = quirks.not_yet_right(data[-1])
-    if faults.page_quirk == "stray_buckets":
+    if quirk == "stray_buckets":
         before, after = _buckets(world, query, [query.start - query.width, cursor.end])
         data = [before, *data, after]
     data = [quirks.dressed(bucket, faults, _org_fields(query)) for bucket in data]
-    if faults.page_quirk == "repeated_cursor" and query.page is not None:
+    if quirk == "repeated_cursor" and query.page is not None:
         next_page = query.page
-    return _page_json(data, next_page, told=faults.page_quirk != "missing_cursor")
+    return _page_json(data, next_page, told=quirk != "missing_cursor")
 
 
 def _page_json(data: list[JsonObject], next_page: str | None, *, told: bool = True) -> JsonObject:

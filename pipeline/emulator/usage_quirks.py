@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from pipeline.emulator.counting import JsonObject, usage_result
-from pipeline.emulator.faults import Faults
+from pipeline.emulator.faults import Faults, PageQuirk
 
 
 class _Place(Protocol):
@@ -18,9 +18,9 @@ class _Place(Protocol):
     def rested(self) -> bool: ...
 
 
-def comes_after_empty_page(place: _Place, faults: Faults) -> bool:
+def comes_after_empty_page(place: _Place, quirk: PageQuirk | None) -> bool:
     """Whether an empty page is due at this place of a walk, before the page that was asked for."""
-    return faults.page_quirk == "empty_pages" and place.last_served is not None and not place.rested
+    return quirk == "empty_pages" and place.last_served is not None and not place.rested
 
 
 def not_yet_right(bucket: JsonObject) -> JsonObject:

@@ -11,6 +11,7 @@ records     sights -> conversations, responses, items
 observed    conversations, items -> observed_1m -> observed_1h -> observed_1d
 reconcile   usage_1d beside observed_1d -> reconciliation
 sync_state  how far listings and conversations are read: a cache
+identity    whose ids the lake holds: as they are, or pseudonyms of one key
 audit       do the tables agree with the contract and with each other
 catalog     `usage.duckdb`: views only, replaced whole
 

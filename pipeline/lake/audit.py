@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.files import ContractError, check_contract, covered
-from pipeline.lake.schemas import DATASETS, OBSERVED, USAGE
-from pipeline.timeline import Window
+from pipeline.lake.schemas import DATASETS, OBSERVED, RAW_USAGE, USAGE
+from pipeline.timeline import SECONDS, Window
 
 Files = Mapping[str, Iterable[Path]]
 """Files per dataset name."""
@@ -75,6 +75,23 @@ def totals(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
     """
     engine.bind(con, {name: (DATASETS[name], paths) for name, paths in files.items()})
     return [*_windows(files), *_violations(con, "check_totals", "the usage tables")]
+
+
+def rollups(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Rows that are not the sums of those of the next finer table, by bucket, user and key.
+
+    `files` has raw_usage and all widths.
+    """
+    found: list[Finding] = []
+    finer = RAW_USAGE
+    for width, coarser in USAGE.items():
+        inputs = {"finer": (finer, files[finer.name]), "coarser": (coarser, files[coarser.name])}
+        engine.bind(con, inputs)
+        params = {"width": SECONDS[width]}
+        table = con.sql(engine.sql("check_rollup"), params=params).to_arrow_table()
+        found += [Finding("check_rollup", coarser.name, table)] if table.num_rows else []
+        finer = coarser
+    return found
 
 
 def require(con: duckdb.DuckDBPyConnection, files: Files) -> None:

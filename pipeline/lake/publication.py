@@ -40,7 +40,7 @@ from pipeline.lake.schemas import (
     Dataset,
 )
 from pipeline.lake.store import Lake, private_folder, remove
-from pipeline.timeline import SECONDS, day_window
+from pipeline.timeline import SECONDS, day_range, day_window
 
 Source = Literal["usage", "conversations"]
 """What is read from the API in one go: the usage endpoint, or the listings."""
@@ -96,8 +96,10 @@ def publish(
             if standing is None
             or not files.same(DATASETS[name], standing / f"{name}.parquet", staged[name])
         ]
-        asked = before.read_at | dict(read_at or {})
-        if changed or asked != before.read_at:
+        asked = dict(before.read_at)
+        for source, at in (read_at or {}).items():
+            asked[source] = max(at, asked.get(source, at))
+        if changed or standing is None or asked != before.read_at:
             new = _new_version(lake, day)
             try:
                 to_move = {name: staged[name] for name in changed}
@@ -110,10 +112,36 @@ def publish(
     return changed
 
 
+def confirm(
+    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, version: Path, source: Source, at: float
+) -> bool:
+    """Note that a day that was read early is still the same after the API's time to restate it.
+
+    `at` is when that was seen (Unix seconds), of the version that counted then. Returns whether
+    there was anything to note.
+    """
+    final_from = day_window(day).end + lake.lookback_days * SECONDS["1d"]
+    read_at = _record_or_none(version).read_at.get(source, 0.0)
+    if read_at >= final_from or at < final_from or lake.version(day) != version:
+        return False
+    publish(con, lake, day, {}, {source: at})
+    return True
+
+
+def cover_gaps(con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Say of each day between the first and the last that it is missing, where nothing is there."""
+    there = lake.all_days()
+    for day in day_range(there[0], there[-1]) if there else ():
+        if lake.version(day) is None:
+            publish(con, lake, day, {})
+
+
 def read_record(version: Path) -> Record:
     """What was recorded of a version; OSError or ValueError where that can't be read."""
     try:
         facts = json.loads((version / RECORD).read_text(encoding="utf-8"))
+        if facts.pop("seal") != _seal(facts):
+            raise ValueError("its seal is broken")
         return Record(
             {name: FileRecord(**of) for name, of in facts["files"].items()}, facts["read_at"]
         )
@@ -128,18 +156,22 @@ def _record_or_none(version: Path | None) -> Record:
     return Record()
 
 
+def target(dataset: str, day: date) -> Path:
+    """What the link to a dataset's file says: it goes through the version that counts."""
+    return Path("..", "..", "days", day.isoformat(), f"{dataset}.parquet")
+
+
 def _link(lake: Lake, day: date) -> None:
     """See to it that each file of the day is found under its table's folder, and no other."""
     version = lake.version(day)
     for name in DATASETS:
         place = lake.path(name, day)
-        target = Path("..", "..", "days", day.isoformat(), place.name)
         if version is None or not (version / place.name).is_file():
             with suppress(FileNotFoundError):
                 place.unlink()
-        elif not (place.is_symlink() and place.readlink() == target):
+        elif not (place.is_symlink() and place.readlink() == target(name, day)):
             private_folder(place.parent)
-            _point(place, target)
+            _point(place, target(name, day))
 
 
 def _new_version(lake: Lake, day: date) -> Path:
@@ -187,10 +219,16 @@ def _fill(
             records[name] = describe(DATASETS[name], path)
     facts = {"files": {name: asdict(of) for name, of in records.items()}, "read_at": dict(asked)}
     path = new / RECORD
-    path.write_text(json.dumps(facts, sort_keys=True, indent=1), encoding="utf-8")
+    sealed = facts | {"seal": _seal(facts)}
+    path.write_text(json.dumps(sealed, sort_keys=True, indent=1), encoding="utf-8")
     path.chmod(0o600)
     for path in (new / RECORD, new, new.parent):
         _flush(path)
+
+
+def _seal(facts: Mapping[str, object]) -> str:
+    """A hash of what a record says, so that a record that was changed is noticed."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _write_revisions(

@@ -23,7 +23,7 @@ from pipeline.settings import Settings
 from pipeline.timeline import day_window
 
 DAYS: Final = [date(2024, 1, day) for day in (1, 2, 3)]
-ASSETS: Final = ["raw_usage", "usage_1m", "usage_1h", "usage_1d"]
+ASSETS: Final = ["raw_usage", "usage_1m", "usage_1h", "usage_1d", "coverage", "revisions"]
 QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's own log goes to the event log only."""
 

@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.emulator import ManualClock
+from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.timeline import day_window
 from tests.dagster_edges.conftest import MakeLab
-from tests.dagster_edges.lab import ASSETS, DAYS, Lab, small_world
+from tests.dagster_edges.lab import DAYS, Lab, small_world
 
 FIRST, SECOND, THIRD = DAYS
 API_CHECK = "usage_1d.totals_equal_the_api"
 ACROSS = "usage_1d.totals_equal_across_grains"
+ADDS = "usage_1d.widths_add_up"
 
 
 def edited(edit: Callable[[pa.Table], pa.Table]) -> Callable[[Path], None]:
@@ -68,7 +70,7 @@ def garbage(path: Path) -> None:
 
 
 def gone(path: Path) -> None:
-    path.unlink()
+    path.resolve().unlink()
 
 
 UNREADABLE = {"schema_as_contracted", "grain_unique", "counts_not_negative"}
@@ -77,31 +79,31 @@ UNREADABLE = {"schema_as_contracted", "grain_unique", "counts_not_negative"}
 @pytest.mark.parametrize(
     ("damage", "dataset", "expected"),
     [
-        (edited(first_row_twice), "usage_1m", {"usage_1m.grain_unique", ACROSS}),
+        (edited(first_row_twice), "usage_1m", {"usage_1m.grain_unique", ACROSS, ADDS}),
         (edited(first_row_twice), "usage_1d", {"usage_1d.grain_unique", ACROSS, API_CHECK}),
-        (edited(null_group_twice), "usage_1h", {"usage_1h.grain_unique", ACROSS}),
-        (edited(first_row_twice), "raw_usage", {ACROSS}),
-        (edited(negative), "usage_1h", {"usage_1h.counts_not_negative", ACROSS}),
-        (edited(negative), "raw_usage", {"raw_usage.counts_not_negative", ACROSS}),
-        (edited(without_a_row), "usage_1m", {ACROSS}),
+        (edited(null_group_twice), "usage_1h", {"usage_1h.grain_unique", ACROSS, ADDS}),
+        (edited(first_row_twice), "raw_usage", {ACROSS, ADDS}),
+        (edited(negative), "usage_1h", {"usage_1h.counts_not_negative", ACROSS, ADDS}),
+        (edited(negative), "raw_usage", {"raw_usage.counts_not_negative", ACROSS, ADDS}),
+        (edited(without_a_row), "usage_1m", {ACROSS, ADDS}),
         (edited(counts_as_floats), "usage_1m", {"usage_1m.schema_as_contracted"}),
         (edited(columns_reordered), "usage_1h", {"usage_1h.schema_as_contracted"}),
-        (gone, "usage_1h", {ACROSS}),
+        (gone, "usage_1h", {ACROSS, ADDS}),
         (
             edited(without_a_column),
             "usage_1m",
-            {ACROSS, "usage_1m.schema_as_contracted", "usage_1m.counts_not_negative"},
+            {ACROSS, ADDS, "usage_1m.schema_as_contracted", "usage_1m.counts_not_negative"},
         ),
-        (garbage, "usage_1m", {ACROSS, *(f"usage_1m.{check}" for check in UNREADABLE)}),
+        (garbage, "usage_1m", {ACROSS, ADDS, *(f"usage_1m.{check}" for check in UNREADABLE)}),
         (
             garbage,
             "usage_1d",
-            {ACROSS, API_CHECK, *(f"usage_1d.{check}" for check in UNREADABLE)},
+            {ACROSS, ADDS, API_CHECK, *(f"usage_1d.{check}" for check in UNREADABLE)},
         ),
         (
             garbage,
             "raw_usage",
-            {ACROSS, "raw_usage.schema_as_contracted", "raw_usage.counts_not_negative"},
+            {ACROSS, ADDS, "raw_usage.schema_as_contracted", "raw_usage.counts_not_negative"},
         ),
     ],
 )
@@ -110,7 +112,7 @@ def test_planted_damage_is_found_by_the_checks_that_it_breaks_and_by_no_other(
 ) -> None:
     damage(loaded_lab.lake.path(dataset, SECOND))
     ran = loaded_lab.check()
-    assert len(ran.checks) == 13, "a check that can't be made must say so, and stop no other"
+    assert len(ran.checks) == 16, "a check that can't be made must say so, and stop no other"
     assert ran.failed_checks == expected
     assert all(ran.checks[name].severity is dg.AssetCheckSeverity.ERROR for name in expected)
     assert all(ran.checks[name].blocking for name in ran.checks)
@@ -163,7 +165,7 @@ def test_an_empty_lake_passes_and_asks_nothing(lab: Lab) -> None:
     assert lab.server.requests == []
 
 
-@pytest.mark.parametrize("dataset", ASSETS)
+@pytest.mark.parametrize("dataset", USAGE_DATASETS)
 def test_the_checks_of_one_asset_can_be_run_alone(loaded_lab: Lab, dataset: str) -> None:
     names = [f"{dataset}.schema_as_contracted", f"{dataset}.counts_not_negative"]
     ran = loaded_lab.check(names=names)

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.definitions import build_defs
 from pipeline.emulator import EmulatorServer, World
-from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
+from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.partitions import range_tags
 from pipeline.resources import Workspace
 from pipeline.schedules import JOB
@@ -53,16 +53,18 @@ def test_what_a_code_location_holds() -> None:
     defs = build_defs(Workspace(load=load_settings))
     graph = defs.resolve_asset_graph()
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(DATASETS)
-    assert set(ASSETS) == set(USAGE_DATASETS)
-    for asset, source in zip(ASSETS[1:], ASSETS, strict=False):
+    assert set(ASSETS) == {*USAGE_DATASETS, *LEDGER_DATASETS}
+    cascade = list(USAGE_DATASETS)
+    for asset, source in zip(cascade[1:], cascade, strict=False):
         assert graph.get(dg.AssetKey(asset)).parent_keys == {dg.AssetKey(source)}
     warns_only = {dg.AssetCheckKey(dg.AssetKey("reconciliation"), "no_unexplained_differences")}
-    assert len(graph.asset_check_keys) == 28
+    assert len(graph.asset_check_keys) == 31
     assert {key for key in graph.asset_check_keys if not graph.get(key).blocking} == warns_only
     assert {schedule.name for schedule in defs.schedules or []} == {
         "hourly_trailing_window",
         "daily_long_window",
         "hourly_conversations",
+        "daily_refresh",
     }
     policy = graph.get(dg.AssetKey("usage_1d")).backfill_policy
     assert policy == dg.BackfillPolicy.single_run()

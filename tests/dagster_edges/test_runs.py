@@ -49,7 +49,7 @@ def ran(settings: Settings, first: int = 0, last: int = -1) -> Outcome:
 def test_a_good_run_has_made_every_check_and_is_kept_below_the_home_folder(
     settings: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran(settings) == Outcome(failures=(), warnings=(), checks=13)
+    assert ran(settings) == Outcome(failures=(), warnings=(), checks=16)
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         (run,) = instance.get_runs()
         assert run.is_success
@@ -85,12 +85,13 @@ def test_what_the_checks_find_is_said_once_and_in_words(
         spoil(settings.lake / "usage_1d" / "day=2024-01-02" / "usage_1d.parquet")
         return catalog
 
-    monkeypatch.setattr("pipeline.assets.usage.build_catalog", load_and_spoil)
+    monkeypatch.setattr("pipeline.assets.shown.build_catalog", load_and_spoil)
     outcome = ran(settings)
-    across, api = sorted(outcome.failures)
+    across, api, adds = sorted(outcome.failures)
     assert across.startswith("totals_equal_across_grains of usage_1d: ")
     assert api.startswith("totals_equal_the_api of usage_1d: usage_1d and the API's own")
-    assert outcome.checks == 13
+    assert adds.startswith("widths_add_up of usage_1d: ")
+    assert outcome.checks == 16
     assert outcome.warnings == ()
 
 

@@ -166,6 +166,13 @@ def test_faults_come_about_as_often_as_their_rates_say() -> None:
     assert drawn.count(None) == 4_000 - drawn.count("reset") - drawn.count("rate_limited")
 
 
+def test_pages_are_odd_about_as_often_as_their_rate_says() -> None:
+    plan = FaultPlan(Faults(page_quirk="stray_buckets", quirk_rate=0.3))
+    drawn = [plan.next_quirk() for _ in range(4_000)]
+    assert drawn.count("stray_buckets") == pytest.approx(1_200, rel=0.15)
+    assert set(drawn) == {"stray_buckets", None}
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
@@ -173,6 +180,7 @@ def test_faults_come_about_as_often_as_their_rates_say() -> None:
         ({"rates": {"reset": 0.7, "refused": 0.7}}, "rates"),
         ({"rates": {"reset": -0.1}}, "rates"),
         ({"touch_rate": 1.5}, "touch_rate"),
+        ({"quirk_rate": -0.5}, "quirk_rate"),
         ({"touches": 0}, "touches"),
         ({"only": frozenset({"post"})}, "GET or POST, not post"),
         ({"latency": -0.1}, "latency"),

@@ -1,0 +1,74 @@
+"""What Dagster is told of days that were published, and what ends every step that publishes.
+
+Belongs here: materializations day by day, the catalog. Does not belong here: what a
+materialization shows (`pipeline.assets.metadata`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import closing
+
+import dagster as dg
+
+from pipeline.assets.metadata import day_metadata
+from pipeline.lake import engine
+from pipeline.lake.catalog import build_catalog
+from pipeline.lake.publication import cover_gaps
+from pipeline.lake.rollup import DayPublished
+from pipeline.lake.schemas import LEDGER_DATASETS
+from pipeline.resources import Workspace
+
+
+def conclude(workspace: Workspace) -> None:
+    """Let readers see what is published now, and clear up."""
+    with closing(engine.connect(threads=1)) as con:
+        cover_gaps(con, workspace.lake)
+    build_catalog(workspace.lake, workspace.settings.catalog)
+
+
+class Shown:
+    """Tells Dagster what became of a day, dataset by dataset, with the day's own metadata.
+
+    A day is always published at every width. What a run did not select but changed all the same
+    is reported as well: no file in the lake is newer than Dagster knows.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext | dg.OpExecutionContext,
+        workspace: Workspace,
+        selected: Collection[str],
+    ) -> None:
+        self._context = context
+        self._lake = workspace.lake
+        self._selected = selected
+
+    def with_results(self, published: DayPublished) -> None:
+        """Attach the day to the materializations that the step reports when it ends well."""
+        partition = published.day.isoformat()
+        for name, metadata in self._metadata(published):
+            if name in self._selected and isinstance(self._context, dg.AssetExecutionContext):
+                self._context.add_asset_metadata(metadata, asset_key=name, partition_key=partition)
+            else:
+                self._report(name, partition, metadata)
+
+    def at_once(self, published: DayPublished) -> None:
+        """Report the day now: a step that fails reports none of its assets."""
+        for name, metadata in self._metadata(published):
+            self._report(name, published.day.isoformat(), metadata)
+
+    def _report(self, name: str, partition: str, metadata: dict[str, dg.MetadataValue]) -> None:
+        self._context.log_event(
+            dg.AssetMaterialization(name, metadata=metadata, partition=partition)
+        )
+
+    def _metadata(
+        self, published: DayPublished
+    ) -> Iterator[tuple[str, dict[str, dg.MetadataValue]]]:
+        with closing(engine.connect()) as con:
+            per_dataset = day_metadata(con, self._lake, published)
+        for name, metadata in per_dataset.items():
+            ledger = bool(published.changed) and name in LEDGER_DATASETS
+            if name in self._selected or name in published.changed or ledger:
+                yield name, metadata

@@ -1,0 +1,92 @@
+"""Whose ids a lake holds: users as the API names them, or pseudonyms of one key.
+
+Belongs here: the marker that says so, and the refusal to mix. Does not belong here: making
+pseudonyms (`pipeline.pseudonyms`).
+
+    <lake>/.identity.json    {"pseudonyms": "<fingerprint of the key>"}, or null for ids as they are
+
+It is written once, before the first day. A lake with days but without it was written before there
+were pseudonyms.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from pipeline.lake.schemas import DATASETS
+from pipeline.lake.store import Lake
+
+_MARKER: Final = ".identity.json"
+_FIELD: Final = "pseudonyms"
+
+
+class IdentityError(Exception):
+    """The lake's user ids are not of the kind that is asked for. One line, with what to do."""
+
+
+def claim(lake: Lake, fingerprint: str | None) -> None:
+    """Let only ids of one kind into the lake: pseudonyms of the key with `fingerprint`, or real
+    ones (None).
+
+    Raises IdentityError where it holds, or has been begun with, another kind.
+    """
+    marker = lake.root / _MARKER
+    with lake.lock("identity"):
+        check(lake, fingerprint)
+        if not marker.exists():
+            _write(marker, fingerprint)
+
+
+def check(lake: Lake, fingerprint: str | None) -> None:
+    """Raise IdentityError where the lake holds other ids; one without anything holds none."""
+    marker = lake.root / _MARKER
+    try:
+        written = json.loads(marker.read_bytes())[_FIELD]
+    except FileNotFoundError:
+        if not _has_days(lake):
+            return
+        written = None
+    except (ValueError, KeyError, TypeError):
+        raise IdentityError(
+            f"{marker} does not say whose ids the lake holds: put back the file that was there, or "
+            "set MKA1_USAGE_HOME to another folder"
+        ) from None
+    if written != fingerprint:
+        former = (
+            "unset MKA1_USAGE_PSEUDONYM_KEY" if written is None else "set the key of then again"
+        )
+        raise IdentityError(
+            f"{lake.root} was written {_words(written)}, and now MKA1_USAGE_PSEUDONYM_KEY "
+            f"{'is not set' if fingerprint is None else f'is a key {_named(fingerprint)}'}: "
+            f"{former}, or set MKA1_USAGE_HOME to another folder"
+        )
+
+
+def _words(written: object) -> str:
+    return "with user ids as they are" if written is None else f"with a key {_named(written)}"
+
+
+def _named(fingerprint: object) -> str:
+    return f"of fingerprint {fingerprint}"
+
+
+def _has_days(lake: Lake) -> bool:
+    return any(lake.days(name) for name in DATASETS)
+
+
+def _write(marker: Path, fingerprint: str | None) -> None:
+    """Write the marker for its owner alone, whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=marker.parent, prefix=f"{_MARKER}-")  # mode 0600
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({_FIELD: fingerprint}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(marker)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,159 @@
+"""Is the lake what was published? Every file held against what was recorded of it.
+
+Belongs here: finding files that were changed, cut short, removed or put there by somebody else, and
+tables of a day that contradict each other. Does not belong here: repairing (loading the day again
+does), or asking the API (`pipeline.proof`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.lake import audit, engine
+from pipeline.lake.publication import RECORD, FileRecord, describe, digest, read_record, target
+from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
+from pipeline.lake.store import Lake
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a file, a link or a folder. `day` says what to load again."""
+
+    path: Path
+    day: date | None
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was looked at, and what was found."""
+
+    days: int
+    files: int
+    problems: tuple[Problem, ...]
+
+
+def verify(lake: Lake, catalog: Path) -> Verified:
+    """Read every file of every day that counts again, and hold it against its record.
+
+    Publications wait until a day has been looked at.
+    """
+    problems: list[Problem] = []
+    files = 0
+    days = _days(lake)
+    with closing(engine.connect()) as con:
+        for day in days:
+            with lake.lock("publish"):
+                found = list(_of_day(con, lake, day))
+            problems += found
+            version = lake.version(day)
+            files += len(list(version.glob("*.parquet"))) if version else 0
+    problems += _of_catalog(catalog)
+    return Verified(len(days), files, tuple(problems))
+
+
+def _days(lake: Lake) -> list[date]:
+    """Every day of which any trace is there: where one of them is missing, the others tell."""
+    names = [path.name for path in (lake.root / ".versions").glob("????-??-??")]
+    names += [path.name for path in (lake.root / "days").glob("????-??-??")]
+    for dataset in DATASETS:
+        folders = (lake.root / dataset).glob("day=????-??-??")
+        names += [path.name.removeprefix("day=") for path in folders]
+    return sorted({date.fromisoformat(name) for name in names})
+
+
+def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[Problem]:
+    version = lake.version(day)
+    if version is None or not version.is_dir():
+        yield Problem(lake.link(day), day, "removed, or it leads nowhere")
+        return
+    try:
+        record = read_record(version)
+    except (OSError, ValueError) as error:
+        yield Problem(version / RECORD, day, f"changed, cut short or removed ({error})")
+        return
+    sound = True
+    for name, recorded in record.files.items():
+        path = version / f"{name}.parquet"
+        what = _difference(name, path, recorded)
+        if what is not None:
+            sound = False
+            yield Problem(path, day, what)
+        if not _leads_to(lake.path(name, day), target(name, day)):
+            yield Problem(lake.path(name, day), day, "removed, or it does not lead to its file")
+    expected = {RECORD, *(f"{name}.parquet" for name in record.files)}
+    yield from _strangers(version, expected, day)
+    for name in DATASETS:
+        place = lake.path(name, day)
+        if place.parent.is_dir():
+            yield from _strangers(place.parent, {place.name} if name in record.files else (), day)
+    if sound:
+        yield from _contradictions(con, version, day)
+
+
+def _difference(name: str, path: Path, recorded: FileRecord) -> str | None:
+    """How a file differs from what was recorded of it; None where it does not."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return f"removed: {recorded.rows:,} rows are missing"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    if size < recorded.bytes:
+        return f"cut short: {size:,} of {recorded.bytes:,} bytes"
+    if digest(path) != recorded.sha256:
+        return "changed: its bytes are not those that were published"
+    found = describe(DATASETS[name], path)
+    if found != recorded:
+        return f"it has {_facts(found)}, the record says {_facts(recorded)}"
+    return None
+
+
+def _facts(record: FileRecord) -> str:
+    sums = ", ".join(f"{name} {total:,}" for name, total in record.sums.items())
+    return f"{record.rows:,} rows of schema {record.schema}" + (f" ({sums})" if sums else "")
+
+
+def _leads_to(link: Path, expected: Path) -> bool:
+    return link.is_symlink() and link.readlink() == expected
+
+
+def _strangers(folder: Path, expected: set[str] | tuple[()], day: date) -> Iterator[Problem]:
+    for path in sorted(folder.iterdir()):
+        if path.name not in expected:
+            yield Problem(path, day, "not published by any run")
+
+
+def _contradictions(con: duckdb.DuckDBPyConnection, version: Path, day: date) -> Iterator[Problem]:
+    files = {name: [version / f"{name}.parquet"] for name in USAGE_DATASETS}
+    if all(path.is_file() for paths in files.values() for path in paths):
+        for finding in [*audit.totals(con, files), *audit.rollups(con, files)]:
+            yield Problem(version, day, f"tables contradict each other: {finding}")
+
+
+_ANY: Final = "SELECT count(*) FROM {}"
+
+
+def _of_catalog(catalog: Path) -> Iterator[Problem]:
+    """The catalog opens, and its views find their files."""
+    hint = "any run builds it anew"
+    if not catalog.is_file():
+        yield Problem(catalog, None, f"removed: {hint}")
+        return
+    try:
+        with closing(duckdb.connect(str(catalog), read_only=True)) as con:
+            for name in DATASETS:
+                con.sql(_ANY.format(name)).fetchall()
+    except (duckdb.Error, pa.ArrowException) as error:
+        yield Problem(catalog, None, f"can't be read ({str(error).splitlines()[0]}): {hint}")

@@ -1,0 +1,128 @@
+"""`mka1-usage status`: what is loaded, as a calendar, and what to run for what is not.
+
+Belongs here: what state a day is in, and the calendar. Does not belong here: what is known of an
+hour (`sql/coverage.sql`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import date, timedelta
+from itertools import groupby
+from typing import Final, Literal, NamedTuple
+
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.lake import engine
+from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.lake.store import Lake
+from pipeline.timeline import (
+    DAY,
+    SECONDS,
+    closed_through,
+    day_of,
+    day_range,
+    iso,
+    spans,
+)
+
+State = Literal["final", "provisional", "stale", "missing"]
+
+_SHOWN: Final[Mapping[State, tuple[str, str, str]]] = {
+    "final": ("#", "green", "final: read after the API's time to restate it"),
+    "provisional": ("+", "cyan", "provisional: the API may still restate it"),
+    "stale": ("!", "yellow", "stale: to be read again"),
+    "missing": (".", "red", "missing: not loaded"),
+}
+_GRACE: Final = float(DAY)
+"""Seconds that a day may stay provisional once it could be final: the daily refresh confirms it."""
+_HOURS: Final = DAY // SECONDS["1h"]
+_MOST_COMMANDS: Final = 5
+_MOST_EMPTY: Final = 2
+"""Months in a row without any day that are shown day by day."""
+
+
+class Days(NamedTuple):
+    """The state of each day, and up to when the last one is complete (Unix seconds)."""
+
+    states: dict[date, State]
+    complete_through: int | None
+
+
+def states(lake: Lake, first: date | None, last: date | None, now: float) -> Days:
+    """The state of usage on each day: from the first that is loaded through today, by default."""
+    with closing(engine.connect()) as con:
+        engine.bind(con, {"coverage": (COVERAGE, lake.files(COVERAGE.name))})
+        rows = con.sql(engine.sql("status_days"), params={"dataset": USAGE["1d"].name}).fetchall()
+    found: dict[date, State] = {}
+    complete_through: int | None = None
+    for start, final, provisional, through, _ in rows:
+        found[day_of(start)] = _state(start, final, provisional, lake.lookback_days, now)
+        complete_through = through if through is not None else complete_through
+    loaded = [day for day, state in found.items() if state != "missing"]
+    today = day_of(closed_through(now) - 1)
+    begin = first if first is not None else min(loaded, default=today)
+    days = day_range(begin, today if last is None else last)
+    return Days({day: found.get(day, "missing") for day in days}, complete_through)
+
+
+def _state(start: int, final: int, provisional: int, lookback_days: int, now: float) -> State:
+    if final == _HOURS:
+        return "final"
+    if not final + provisional:
+        return "missing"
+    end = start + DAY
+    if final + provisional == _HOURS:
+        return "stale" if now > end + lookback_days * DAY + _GRACE else "provisional"
+    return "provisional" if now < end else "stale"
+
+
+def print_status(days: Days, out: Console) -> None:
+    """Print the calendar, a line a month, and what to run."""
+    out.print(Text("          " + "".join(f"{day:<5}" for day in (1, 6, 11, 16, 21, 26, 31))))
+    months: dict[date, dict[int, State]] = {}
+    for day, state in days.states.items():
+        months.setdefault(day.replace(day=1), {})[day.day] = state
+    for empty, group in groupby(months.items(), key=_is_empty):
+        lines = list(group)
+        if empty and len(lines) > _MOST_EMPTY:
+            out.print(Text(f"{lines[0][0]:%Y-%m}   nothing, through {lines[-1][0]:%Y-%m}"))
+            continue
+        for month, of_month in lines:
+            line = Text(f"{month:%Y-%m}   ")
+            for number in range(1, 32):
+                state_or_none = of_month.get(number)
+                glyph, colour, _ = _SHOWN[state_or_none] if state_or_none else (" ", "", "")
+                line.append(glyph, style=colour)
+            out.print(line)
+    counted = Counter(days.states.values())
+    out.print()
+    for state, (glyph, colour, meaning) in _SHOWN.items():
+        if counted[state]:
+            line = Text("  ")
+            line.append(glyph, style=colour)
+            out.print(line.append(f"  {counted[state]:,} {meaning}"))
+    if days.complete_through is not None:
+        out.print(f"\nComplete through {iso(days.complete_through)}", highlight=False)
+    for words in what_to_run(days.states):
+        out.print(words, highlight=False, soft_wrap=True)
+
+
+def _is_empty(month: tuple[date, Mapping[int, State]]) -> bool:
+    return set(month[1].values()) == {"missing"}
+
+
+def what_to_run(days: Mapping[date, State]) -> Sequence[str]:
+    """The commands that make every day final or provisional; none where every day is."""
+    to_load = [day for day, state in days.items() if state in {"stale", "missing"}]
+    runs = spans(to_load)
+    lines = [
+        f"  mka1-usage run --start {first} --end {last + timedelta(days=1)}"
+        for first, last in runs[:_MOST_COMMANDS]
+    ]
+    if len(runs) > _MOST_COMMANDS:
+        lines.append(f"  ... and {len(runs) - _MOST_COMMANDS:,} more stretches of days")
+    return ["To load what is stale or missing:", *lines] if lines else []

@@ -1,0 +1,70 @@
+"""A server on loopback that writes down what reaches it and always answers the same.
+
+Belongs here: connections whose other end is no API at all, by TLS too. Does not belong here: what
+the API answers (`pipeline.emulator`).
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True, slots=True)
+class Loopback:
+    """The server's address, and the requests that reached it: method and path, then headers."""
+
+    url: str
+    requests: list[str] = field(default_factory=list[str])
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
+
+@contextmanager
+def answering(
+    status: int,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[Loopback]:
+    """Serve until the end of the block."""
+    requests: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            requests.append(f"{self.requestline}\n{self.headers}")
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: it is no news."""
+
+    for method in ("GET", "POST"):
+        setattr(Handler, f"do_{method}", Handler.answer)
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Nothing: clients that do not trust it hang up, as they should."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            scheme = "http" if tls is None else "https"
+            yield Loopback(f"{scheme}://127.0.0.1:{server.server_port}", requests)
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,75 @@
+"""Looking for a text in all that a program has left behind, however it is written down.
+
+Belongs here: what a file says, compressed or not, and the forms in which a secret may hide. Does
+not belong here: what must not be found, and where.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def disguises(secret: str) -> set[bytes]:
+    """The secret as it is, and as URLs, JSON, Python, hex and base64 write it."""
+    plain = secret.encode()
+    forms = {plain, plain.hex().encode(), repr(secret)[1:-1].encode(), repr(plain)[2:-1].encode()}
+    forms |= {form(secret, safe="").encode() for form in (quote, quote_plus)}
+    forms |= {json.dumps(secret, ensure_ascii=ascii).encode()[1:-1] for ascii in (True, False)}
+    for before in range(3):  # base64 differs by where in the whole the secret begins
+        encoded = b64encode(b"\0" * before + plain).rstrip(b"=")
+        inner = encoded[4 if before else 0 : -2]
+        forms |= {inner, inner.translate(bytes.maketrans(b"+/", b"-_"))}
+    return forms
+
+
+def finds(texts: Iterable[bytes], secret: str) -> bool:
+    """Whether any of the texts holds the secret in any form."""
+    forms = disguises(secret)
+    return any(form in text for text in texts for form in forms)
+
+
+def places(folder: Path, secret: str) -> list[str]:
+    """The files below a folder that hold the secret, by their paths in it; or are named by it."""
+    return [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob("*"))
+        if finds([str(path.relative_to(folder)).encode()], secret)
+        or (path.is_file() and finds(said(path), secret))
+    ]
+
+
+def said(path: Path) -> Iterator[bytes]:
+    """A file's bytes, and what they say once they are unpacked."""
+    content = path.read_bytes()
+    yield content
+    if content.startswith(b"PAR1"):
+        with pq.ParquetFile(path) as file:
+            yield str(file.metadata.metadata).encode()
+            yield str(file.metadata.to_dict()).encode()
+            yield _words(file.read())
+    elif content.startswith(b"ARROW1"):
+        with pa.ipc.open_file(path) as file:
+            yield _words(file.read_all())
+    elif content.startswith(b"SQLite format 3\0"):
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as con:
+            tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (name,) in tables:
+                for row in con.execute(f'SELECT * FROM "{name}"'):
+                    for value in row:
+                        yield value if isinstance(value, bytes) else str(value).encode()
+
+
+def _words(table: pa.Table) -> bytes:
+    """All values of a table, texts as they are."""
+    return "\n".join(
+        str(value) for column in table.columns for value in column.to_pylist() if value is not None
+    ).encode()

@@ -1,0 +1,146 @@
+"""A load's memory has a bound, whatever a server sends: by its wire, its packing or its shape.
+
+Each case is loaded by a process of its own from a server on the loopback interface. The dense ones,
+of which a byte becomes an object, are loaded with a smaller limit on bodies: what they take grows
+with it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
+from typing import Final
+
+import pytest
+
+from pipeline.api import Limits
+from pipeline.emulator import START_2024
+from tests.benchmarks.measure import REPOSITORY
+from tests.torture.conftest import Figures
+
+MB: Final = 2**20
+BOUND: Final = 400 * MB
+"""Above what the process had before. A bomb that is packed once takes up to 260 MB: the 64 kB that
+are read from the wire at once unpack to 64 MB, beside the 32 MB that are there."""
+DENSE: Final = 2 * MB
+"""The limit on bodies for those that grow."""
+LIMIT: Final = Limits().max_bytes
+GIVEN_UP: Final = "is answered with more than"
+KEPT_OUT: Final = "0 of 1 days are loaded"
+NO_PAGE: Final = "is not a page of usage buckets"
+
+
+MINUTE: Final = (START_2024, START_2024 + 60)
+ROW: Final = (
+    b'{"object":"organization.usage.conversations.result","num_conversations_created":5,'
+    b'"num_items_added":18,"num_operations":30,"user_id":"user_123","api_key_id":"key_abc123"}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Feast:
+    """A body in pieces, how it is said to be packed, and how the load must end."""
+
+    pieces: Callable[[], Iterable[bytes]]
+    ended: str
+    limit: int = LIMIT
+    packing: str | None = None
+
+
+@cache
+def bomb(megabytes: int) -> bytes:
+    """A gzip file of so many megabytes of blanks."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    packed = [packer.compress(b" " * MB) for _ in range(megabytes)]
+    return b"".join([*packed, packer.flush()])
+
+
+def page(begin: bytes, repeated: bytes, size: int, end: bytes = b"") -> Iterator[bytes]:
+    """A page of one minute, its results filled up to near `size` bytes."""
+    yield b'{"data":[{"start_time":%d,"end_time":%d,"results":[' % MINUTE + begin
+    yield repeated * ((size - 1_000) // len(repeated))
+    yield end + b']}],"has_more":false}'
+
+
+def buckets(size: int) -> Iterator[bytes]:
+    """A page of one minute, served again and again."""
+    one = b'{"start_time":%d,"end_time":%d,"results":[]}' % MINUTE
+    yield b'{"data":[' + one
+    yield (b"," + one) * ((size - 1_000) // (len(one) + 1))
+    yield b'],"has_more":false}'
+
+
+FEASTS: Final = {
+    "a bomb of a gigabyte": Feast(lambda: [bomb(1_024)], GIVEN_UP, packing="gzip"),
+    "a bomb in a bomb": Feast(lambda: [gzip.compress(bomb(256))], KEPT_OUT, packing="gzip, gzip"),
+    "blanks without end": Feast(lambda: repeat(b" " * MB), GIVEN_UP),
+    "rows as they should be": Feast(lambda: page(ROW, b"," + ROW, LIMIT), "loaded"),
+    "one minute again and again": Feast(lambda: buckets(LIMIT), "loaded"),
+    "nulls": Feast(lambda: page(b"null", b",null", LIMIT), "loaded"),
+    "brackets": Feast(lambda: [b"[" * (31 * MB)], NO_PAGE),
+    "digits": Feast(lambda: page(b'{"num_items_added":7', b"7", LIMIT, b"}"), NO_PAGE),
+    "a long id": Feast(lambda: page(b'{"user_id":"x', b"x", DENSE, b'"}'), "loaded", DENSE),
+    "empty rows": Feast(lambda: page(b"{}", b",{}", DENSE), "loaded", DENSE),
+    "unknown fields": Feast(lambda: page(b'{"a":1}', b',{"a":1}', DENSE), "loaded", DENSE),
+}
+
+
+@contextmanager
+def serving(body: Feast) -> Iterator[str]:
+    """The address of a server that has nothing but that."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            if body.packing:
+                self.send_header("Content-Encoding", body.packing)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.close_connection = True
+            with suppress(OSError):  # it is hung up on
+                for piece in body.pieces():
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.wfile.write(b"0\r\n\r\n")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("name", FEASTS)
+def test_whatever_a_server_sends_memory_has_a_bound(name: str, figures: Figures) -> None:
+    feast = FEASTS[name]
+    with serving(feast) as url:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.torture.swallow", url, str(feast.limit)],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    told = json.loads(done.stdout)
+    taken = told["after"] - told["before"]
+    figures(f"memory, {name}", megabytes=taken // MB, of_at_most=BOUND // MB)
+    assert taken <= BOUND
+    assert feast.ended in told["ended"], told["ended"]
