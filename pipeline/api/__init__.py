@@ -11,6 +11,7 @@ paging         the walk over a window: every bucket, or a loud failure
 redaction      the key: added to requests, taken out of what servers send
 responses      endpoint 5: its parameters and its page
 retrying       backoff, `Retry-After`, and the budget of one request
+unpacking      bodies as they come off the wire, unpacked within bounds
 usage          endpoint 1: its parameters and its page
 
 No Dagster, no DuckDB, no files. From a REPL:

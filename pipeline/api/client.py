@@ -43,6 +43,7 @@ from pipeline.api.errors import (
 from pipeline.api.pacing import Pace
 from pipeline.api.redaction import Bearer
 from pipeline.api.retrying import TryAgain, retry_after, retrying
+from pipeline.api.unpacking import unpacked
 
 T = TypeVar("T")
 Params = Sequence[tuple[str, str]]
@@ -315,7 +316,7 @@ class Client:
                 aclosing(await lane.send(request, stream=True)) as response,
             ):
                 refused = not _is_done(request, response.status_code)
-                async for chunk in response.aiter_bytes():
+                async for chunk in unpacked(response):
                     size += len(chunk)
                     if refused and size > _LONGEST_ERROR_BODY:
                         chunks = [b"(a long body)"]

@@ -89,6 +89,16 @@ def in_path(name: str, value: str) -> str:
     return quote(value, safe="")
 
 
+def require_json(body: bytes) -> None:
+    """MalformedBody unless the body is JSON to its end: a decoder stops at the first wrong type."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except RecursionError:  # too deep to be looked through: no better when asked for again
+        return
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedBody(f"a body that is not whole JSON: {error}") from None
+
+
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no such page.
 
@@ -97,6 +107,7 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
+        require_json(body)
         raise ShapeError(f"JSON that is not {what} ({error})") from None
     except RecursionError:
         raise ShapeError(f"JSON that is nested too deeply for {what}") from None

@@ -18,7 +18,7 @@ import msgspec
 
 from pipeline.api.client import Answer, Client
 from pipeline.api.errors import MalformedBody, ShapeError
-from pipeline.api.fields import acting_for, check_limit, is_unicode, refuse
+from pipeline.api.fields import acting_for, check_limit, is_unicode, refuse, require_json
 from pipeline.timeline import WIDTHS, Width
 
 PATH: Final = "/api/v1/llm/usage/conversations"
@@ -202,6 +202,7 @@ def _decode_loosely(body: bytes) -> UsagePage:
                 extras.append(_encoder.encode(unknown).decode() if unknown else None)
             buckets.append(Bucket(loose.start_time, loose.end_time, results))
     except msgspec.ValidationError as error:
+        require_json(body)
         raise ShapeError(f"JSON that is not a page of usage buckets ({error})") from None
     except RecursionError:
         raise ShapeError(_TOO_DEEP) from None

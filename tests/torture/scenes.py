@@ -1,0 +1,151 @@
+"""What the scenes of destruction share: small days, loads in processes of their own, the truth.
+
+Belongs here: worlds, workers, and what a lake must be like after whatever befell it. Does not
+belong here: what befalls it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any, Final, Self
+
+from pipeline.emulator import EmulatorServer, Event, ManualClock, World
+from pipeline.lake.store import Lake
+from pipeline.lake.verification import verify
+from pipeline.timeline import WIDTHS, day_window
+from tests.benchmarks.measure import REPOSITORY
+from tests.truth import digests, published, reported
+
+FIRST: Final = date(2024, 1, 1)
+
+
+def days(number: int) -> list[date]:
+    """So many days from the first on."""
+    return [FIRST + timedelta(days=count) for count in range(number)]
+
+
+def world(number: int, seed: int = 0, per_day: int = 60) -> World:
+    """So many days of events, all over since long: loaded at the same time, they are the same."""
+    random = Random(seed)
+    keys = ("key_a", "key_b")
+    events = [
+        Event(
+            day_window(day).start + random.randrange(86_400),
+            random.choice([None, "ada", "bob", "käthe"]),
+            random.choice([None, *keys]),
+            random.randrange(3),
+            random.randrange(5),
+            random.randrange(1, 9),
+        )
+        for day in days(number)
+        for _ in range(per_day)
+    ]
+    clock = ManualClock(day_window(days(number)[-1]).end + 30.0 * 86_400)
+    return World.from_events(events, keys=keys, clock=clock)
+
+
+def exact(lake: Lake, of: World, asked: Sequence[date]) -> bool:
+    """Whether the tables are, to the row, what the emulator's own log says of these days."""
+    return all(
+        published(lake, width, asked) == reported(of, width, asked) for width in WIDTHS
+    ) and lake.days("usage_1d") == sorted(asked)
+
+
+def catalog_of(lake: Lake) -> Path:
+    """Where workers build the catalog."""
+    return lake.root.parent / "usage.duckdb"
+
+
+def require_whole(lake: Lake, expected: dict[str, str]) -> None:
+    """The lake has these files, all as published, and nothing of unfinished work."""
+    assert digests(lake.root) == expected
+    assert verify(lake, catalog_of(lake)).problems == ()
+    leftovers = [
+        path for folder in (".staging", ".partial") for path in (lake.root / folder).iterdir()
+    ]
+    leftovers += list((lake.root / ".versions").glob("*/.*"))
+    assert leftovers == []
+
+
+class Worker:
+    """A process that loads days when it is told to."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.torture.worker"],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def begin(self, server: EmulatorServer, root: Path, asked: Sequence[date], **more: Any) -> None:
+        """Let it load these days; what came of it is its `answer`."""
+        task = {
+            "base_url": server.base_url,
+            "key": server.api_key,
+            "root": str(root),
+            "days": [day.isoformat() for day in asked],
+            "now": server.world.clock(),
+            **more,
+        }
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(task) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> str:
+        """`done`, or the error."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, self._process.stderr.read() if self._process.stderr else ""
+        return str(json.loads(line))
+
+    def load(self, server: EmulatorServer, root: Path, asked: Sequence[date], **more: Any) -> str:
+        """Load these days and say what came of it."""
+        self.begin(server, root, asked, **more)
+        return self.answer()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long for the process to end; whether it has."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL: it has no chance to clear up."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def workers(number: int) -> Iterator[list[Worker]]:
+    """Some processes; they end with the block."""
+    pool = [Worker() for _ in range(number)]
+    try:
+        yield pool
+    finally:
+        for worker in pool:
+            worker.kill()

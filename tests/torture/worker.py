@@ -1,0 +1,66 @@
+"""A process that loads days, one task after another: a line of JSON in, a line of JSON out.
+
+Belongs here: what `mka1-usage run` does, without Dagster, which takes seconds to start. Does not
+belong here: when it is killed, or what is expected of it.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from pydantic import SecretStr
+
+from pipeline.api import Client
+from pipeline.lake import engine
+from pipeline.lake.catalog import build_catalog
+from pipeline.lake.publication import cover_gaps
+from pipeline.lake.store import Lake
+from pipeline.loading import LoadError, load_days
+from tests.truth import FAST
+
+
+def load(task: dict[str, Any]) -> str:
+    """Load the days of a task; `done`, or the error in words."""
+    lake = Lake(Path(task["root"]))
+    secret = SecretStr(task["key"])
+    try:
+        try:
+            load_days(
+                lambda: Client(task["base_url"], secret, FAST, now=lambda: task["now"]),
+                lake,
+                [date.fromisoformat(day) for day in task["days"]],
+                now=lambda: task["now"],
+            )
+        finally:
+            with closing(engine.connect(threads=1)) as con:
+                cover_gaps(con, lake)
+            build_catalog(lake, lake.root.parent / "usage.duckdb")
+    except (LoadError, OSError, duckdb.Error, pa.ArrowException) as error:
+        return f"{type(error).__name__}: {error}"
+    return "done"
+
+
+def main() -> None:
+    """Answer task by task until the input ends."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error, no death
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        task = json.loads(line)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (task.get("largest_file", most), most))
+        answer = load(task)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
