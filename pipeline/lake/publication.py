@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.lake import engine, files
-from pipeline.lake.files import SCHEMA_VERSION, check_contract, covered
+from pipeline.lake.files import SCHEMA_VERSION, ContractError, check_contract, covered
 from pipeline.lake.schemas import (
     COVERAGE,
     DATASETS,
@@ -93,8 +93,8 @@ def publish(
         changed = [
             name
             for name in staged
-            if standing is None
-            or not files.same(DATASETS[name], standing / f"{name}.parquet", staged[name])
+            if (old := _intact(standing, before, name)) is None
+            or not files.same(DATASETS[name], old, staged[name])
         ]
         asked = dict(before.read_at)
         for source, at in (read_at or {}).items():
@@ -208,7 +208,6 @@ def _fill(
     revisions = _intact(standing, before, REVISIONS.name)
     if USAGE["1m"].name not in changed and revisions is not None:
         _same_file(revisions, new / revisions.name)
-        records[REVISIONS.name] = before.files[REVISIONS.name]
     elif (new / f"{USAGE['1m'].name}.parquet").is_file():
         _write_revisions(con, day, standing, before, asked, new)
     _write_coverage(con, lake, day, asked, new)
@@ -260,12 +259,21 @@ def _write_revisions(
 
 
 def _intact(version: Path | None, record: Record, name: str) -> Path | None:
-    """A version's file, if it is still what it was when it was published."""
+    """A version's file, if it is still what it was when it was published.
+
+    Where the record is gone: if all of it can be read.
+    """
     path = None if version is None else version / f"{name}.parquet"
-    recorded = record.files.get(name)
-    if path is None or recorded is None or not path.is_file() or digest(path) != recorded.sha256:
+    if path is None or not path.is_file():
         return None
-    return path
+    recorded = record.files.get(name)
+    if recorded is not None:
+        return path if digest(path) == recorded.sha256 else None
+    with suppress(OSError, pa.ArrowException, ContractError):
+        check_contract(DATASETS[name], path)
+        pq.ParquetFile(path).read()
+        return path
+    return None
 
 
 def _write_coverage(
@@ -290,7 +298,8 @@ def _write_coverage(
             }
         )
         if path.is_file():
-            counted.append(_rows_by_hour(con, name, path))
+            with suppress(duckdb.Error):  # one that was damaged; whoever asks is told by verify
+                counted.append(_rows_by_hour(con, name, path))
     hours = [
         {"start_time": _moment(start), "end_time": _moment(start + SECONDS["1h"])}
         for start in range(whole.start, whole.end, SECONDS["1h"])

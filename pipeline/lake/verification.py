@@ -104,17 +104,17 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
 
 def _difference(name: str, path: Path, recorded: FileRecord) -> str | None:
     """How a file differs from what was recorded of it; None where it does not."""
+    if not path.is_file():
+        return f"removed: {recorded.rows:,} rows are missing"
     try:
         size = path.stat().st_size
-    except FileNotFoundError:
-        return f"removed: {recorded.rows:,} rows are missing"
-    except OSError as error:
-        return f"can't be read: {error.strerror}"
-    if size < recorded.bytes:
-        return f"cut short: {size:,} of {recorded.bytes:,} bytes"
-    if digest(path) != recorded.sha256:
-        return "changed: its bytes are not those that were published"
-    found = describe(DATASETS[name], path)
+        if size < recorded.bytes:
+            return f"cut short: {size:,} of {recorded.bytes:,} bytes"
+        if digest(path) != recorded.sha256:
+            return "changed: its bytes are not those that were published"
+        found = describe(DATASETS[name], path)
+    except (OSError, pa.ArrowException) as error:
+        return f"can't be read: {error}"
     if found != recorded:
         return f"it has {_facts(found)}, the record says {_facts(recorded)}"
     return None
@@ -132,7 +132,7 @@ def _leads_to(link: Path, expected: Path) -> bool:
 def _strangers(folder: Path, expected: set[str] | tuple[()], day: date) -> Iterator[Problem]:
     for path in sorted(folder.iterdir()):
         if path.name not in expected:
-            yield Problem(path, day, "not published by any run")
+            yield Problem(path, day, "not published by any run: remove it")
 
 
 def _contradictions(con: duckdb.DuckDBPyConnection, version: Path, day: date) -> Iterator[Problem]:

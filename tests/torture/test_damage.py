@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,18 +15,33 @@ from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from tests.torture.conftest import Figures
-from tests.torture.scenes import Worker, catalog_of, days, world
+from tests.torture.scenes import Worker, catalog_of, days, exact, world
 
 DAY, OTHER = days(2)
 TABLES = (*USAGE_DATASETS, *LEDGER_DATASETS)
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def server() -> Iterator[EmulatorServer]:
+    """What the days are loaded from."""
+    with EmulatorServer(world(2)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    """What loads them."""
+    with Worker() as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def untouched(
+    tmp_path_factory: pytest.TempPathFactory, server: EmulatorServer, worker: Worker
+) -> Path:
     """A home with two days loaded."""
     home = tmp_path_factory.mktemp("untouched") / "home"
-    with EmulatorServer(world(2)) as server, Worker() as worker:
-        assert worker.load(server, home / "lake", [DAY, OTHER]) == "done"
+    assert worker.load(server, home / "lake", [DAY, OTHER]) == "done"
     return home
 
 
@@ -102,6 +117,22 @@ def test_a_file_that_was_touched_is_named(
     found = named(lake)
     figures("damaged files", damages=1, named=int(found == {path}))
     assert found == {path}
+
+
+def load_later(lake: Lake, server: EmulatorServer, worker: Worker) -> None:
+    """Load the day again, as verify says that it is to be mended."""
+    assert worker.load(server, lake.root, [DAY], now=server.world.clock() + 60) == "done"
+
+
+@pytest.mark.parametrize("damage", TO_FILES, ids=lambda damage: str(damage.__name__))
+def test_a_day_with_files_that_were_touched_is_mended_by_loading_it_again(
+    lake: Lake, server: EmulatorServer, worker: Worker, damage: Callable[[Path], None]
+) -> None:
+    for table in TABLES:
+        damage(version(lake) / f"{table}.parquet")
+    load_later(lake, server, worker)
+    assert named(lake) == set()
+    assert exact(lake, server.world, [DAY, OTHER])
 
 
 def a_link_removed(lake: Lake) -> Path:
@@ -196,9 +227,18 @@ def a_catalog_that_is_none(lake: Lake) -> Path:
     ids=lambda damage: str(damage.__name__),
 )
 def test_whatever_else_was_touched_is_named(
-    lake: Lake, figures: Figures, damage: Callable[[Lake], Path]
+    lake: Lake,
+    server: EmulatorServer,
+    worker: Worker,
+    figures: Figures,
+    damage: Callable[[Lake], Path],
 ) -> None:
     path = damage(lake)
     found = named(lake)
     figures("damaged lakes", damages=1, named=int(found == {path}))
     assert found == {path}
+    load_later(lake, server, worker)
+    if damage is a_second_file_of_a_table:  # not ours to remove
+        path.unlink()
+    assert named(lake) == set()
+    assert exact(lake, server.world, [DAY, OTHER])
