@@ -116,14 +116,15 @@ def _find(
     blocking=True,
     pool=API_POOL,
     description=(
-        "usage_1d sums to the API's own 1d answer. A difference in the trailing window is a "
-        "warning, since the API may have counted more in the meantime; an older one is an error."
+        "usage_1d and usage_1h sum to the API's own 1d and 1h answers. A difference in the "
+        "trailing window is a warning, since the API may have counted more in the meantime; an "
+        "older one is an error."
     ),
 )
 def check_against_api(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.AssetCheckResult:
-    """One cheap request for the days that are over, one more for the open day."""
+    """Two cheap requests for the days that are over, one more for the open day."""
     days = _days(context, workspace)
     try:
         compared = compare_days(workspace.connect, workspace.lake, days)
@@ -238,7 +239,7 @@ def _records(compared: Sequence[Comparison]) -> list[dg.TableRecord]:
 def _difference(differing: Sequence[Comparison]) -> str:
     days = in_words([comparison.day for comparison in differing])
     return (
-        f"usage_1d and the API's own 1d buckets disagree on {days}. "
+        f"usage_1d, or the hours of usage_1h, and the API's own buckets disagree on {days}. "
         "Load these days again; if they still disagree, the API contradicts itself."
     )
 

@@ -88,7 +88,7 @@ def publish(
     for name, path in staged.items():
         check_contract(DATASETS[name], path)
     with lake.lock("publish"):
-        standing = lake.version(day)
+        standing = lake.version(day) or _adopted(lake, day)
         before = _record_or_none(standing)
         changed = [
             name
@@ -99,7 +99,7 @@ def publish(
         asked = dict(before.read_at)
         for source, at in (read_at or {}).items():
             asked[source] = max(at, asked.get(source, at))
-        if changed or standing is None or asked != before.read_at:
+        if changed or not before.files or asked != before.read_at:
             new = _new_version(lake, day)
             try:
                 to_move = {name: staged[name] for name in changed}
@@ -129,9 +129,13 @@ def confirm(
 
 
 def cover_gaps(con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """Say of each day between the first and the last that it is missing, where nothing is there."""
-    there = lake.all_days()
-    for day in day_range(there[0], there[-1]) if there else ():
+    """Say of each day between the first and the last that it is missing, where nothing is there.
+
+    Days that were published before there were versions become versions of themselves.
+    """
+    folders = (path.name for name in DATASETS for path in (lake.root / name).glob("day=*"))
+    there = {*lake.all_days(), *(date.fromisoformat(name[len("day=") :]) for name in folders)}
+    for day in day_range(min(there), max(there)) if there else ():
         if lake.version(day) is None:
             publish(con, lake, day, {})
 
@@ -172,6 +176,23 @@ def _link(lake: Lake, day: date) -> None:
         elif not (place.is_symlink() and place.readlink() == target(name, day)):
             private_folder(place.parent)
             _point(place, target(name, day))
+
+
+def _adopted(lake: Lake, day: date) -> Path | None:
+    """A version made of the files of a day that was published before there were versions."""
+    places = {name: lake.path(name, day) for name in DATASETS}
+    found = {name: path for name, path in places.items() if _is_regular(path)}
+    if not found:
+        return None
+    version = _new_version(lake, day)
+    for name, path in found.items():
+        _same_file(path, version / f"{name}.parquet")
+    _make_it_count(lake, day, version)
+    return version
+
+
+def _is_regular(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _new_version(lake: Lake, day: date) -> Path:

@@ -81,14 +81,14 @@ UNREADABLE = {"schema_as_contracted", "grain_unique", "counts_not_negative"}
     [
         (edited(first_row_twice), "usage_1m", {"usage_1m.grain_unique", ACROSS, ADDS}),
         (edited(first_row_twice), "usage_1d", {"usage_1d.grain_unique", ACROSS, API_CHECK}),
-        (edited(null_group_twice), "usage_1h", {"usage_1h.grain_unique", ACROSS, ADDS}),
+        (edited(null_group_twice), "usage_1h", {"usage_1h.grain_unique", ACROSS, ADDS, API_CHECK}),
         (edited(first_row_twice), "raw_usage", {ACROSS, ADDS}),
-        (edited(negative), "usage_1h", {"usage_1h.counts_not_negative", ACROSS, ADDS}),
+        (edited(negative), "usage_1h", {"usage_1h.counts_not_negative", ACROSS, ADDS, API_CHECK}),
         (edited(negative), "raw_usage", {"raw_usage.counts_not_negative", ACROSS, ADDS}),
         (edited(without_a_row), "usage_1m", {ACROSS, ADDS}),
         (edited(counts_as_floats), "usage_1m", {"usage_1m.schema_as_contracted"}),
         (edited(columns_reordered), "usage_1h", {"usage_1h.schema_as_contracted"}),
-        (gone, "usage_1h", {ACROSS, ADDS}),
+        (gone, "usage_1h", {ACROSS, ADDS, API_CHECK}),
         (
             edited(without_a_column),
             "usage_1m",

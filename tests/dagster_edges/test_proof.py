@@ -35,14 +35,16 @@ def questions(lab: Lab) -> list[tuple[str, int, int]]:
     ],
     ids=["none", "a day", "a range", "a gap", "a day that is not loaded"],
 )
-def test_days_that_are_over_cost_one_request_for_each_unbroken_run_of_them(
+def test_days_that_are_over_cost_two_requests_for_each_unbroken_run_of_them(
     loaded_lab: Lab, days: list[date], spans: list[tuple[date, date]]
 ) -> None:
     compared = compare_days(loaded_lab.workspace.connect, loaded_lab.lake, days)
     assert [one.day for one in compared] == [day for day in days if day in DAYS]
     assert all(one.agrees for one in compared)
     assert questions(loaded_lab) == [
-        ("1d", day_window(first).start, day_window(last).end) for first, last in spans
+        (width, day_window(first).start, day_window(last).end)
+        for width in ("1d", "1h")
+        for first, last in spans
     ]
 
 
@@ -59,6 +61,7 @@ def test_the_open_day_is_compared_over_its_closed_minutes_by_one_more_request(
     assert [one.agrees for one in compared] == [True] * 3
     assert questions(lab) == [
         ("1d", day_window(FIRST).start, day_window(SECOND).end),
+        ("1h", day_window(FIRST).start, day_window(SECOND).end),
         ("1m", midnight, midnight + 20 * 3_600),
     ]
 
@@ -96,3 +99,25 @@ def test_a_day_that_the_api_took_back_disagrees_with_zeros(loaded_lab: Lab) -> N
     assert [day for day in DAYS if not compared[day].agrees] == [SECOND]
     assert compared[SECOND].api == dict.fromkeys(MEASURES, 0)
     assert compared[SECOND].ours != compared[SECOND].api
+
+
+def test_hours_that_differ_disagree_though_the_day_does_not(loaded_lab: Lab) -> None:
+    world, window = loaded_lab.server.world, day_window(SECOND)
+    buckets = world.usage(window.start, window.end, "1h", ("user_id", "api_key_id"))
+    of_hour = next(bucket for bucket in buckets if bucket["results"])
+    row, start = of_hour["results"][0], of_hour["start_time"]
+    minutes = world.usage(start, start + 3_600, "1m", ("user_id", "api_key_id"))
+    minute = next(
+        bucket["start_time"]
+        for bucket in minutes
+        for one in bucket["results"]
+        if (one["user_id"], one["api_key_id"]) == (row["user_id"], row["api_key_id"])
+        and one["num_operations"]
+    )
+    later = start + 3_600 if start + 3_600 < window.end else start - 3_600
+    world.restate(minute, row["user_id"], row["api_key_id"], operations=-1)
+    world.restate(later, row["user_id"], row["api_key_id"], operations=1)
+    (compared,) = compare_days(loaded_lab.workspace.connect, loaded_lab.lake, [SECOND])
+    assert compared.ours == compared.api
+    assert sorted(compared.hours) == sorted([start, later])
+    assert not compared.agrees

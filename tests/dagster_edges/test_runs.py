@@ -89,7 +89,7 @@ def test_what_the_checks_find_is_said_once_and_in_words(
     outcome = ran(settings)
     across, api, adds = sorted(outcome.failures)
     assert across.startswith("totals_equal_across_grains of usage_1d: ")
-    assert api.startswith("totals_equal_the_api of usage_1d: usage_1d and the API's own")
+    assert api.startswith("totals_equal_the_api of usage_1d: usage_1d, or the hours")
     assert adds.startswith("widths_add_up of usage_1d: ")
     assert outcome.checks == 16
     assert outcome.warnings == ()

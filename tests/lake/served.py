@@ -211,11 +211,13 @@ def plant(
     rows: Sequence[Mapping[str, object]],
     day: date = DAY,
     window: Window | None = None,
+    read_at: float | None = None,
 ) -> Path:
     """Publish a file as the day's, past every check of what is in it; returns where it stands."""
     with lake.staging() as folder, closing(engine.connect()) as con:
         path = write_rows(dataset, folder / "planted.parquet", rows, window or day_window(day))
-        publication.publish(con, lake, day, {dataset: path})
+        asked: dict[publication.Source, float] = {} if read_at is None else {"usage": read_at}
+        publication.publish(con, lake, day, {dataset: path}, asked)
     return lake.path(dataset, day)
 
 

@@ -1,8 +1,8 @@
--- day_totals: what a table says was used on each UTC day.
--- grain: UTC day; days without usage are left out
+-- bucket_totals: what a table says was used in each bucket, all users and keys together.
+-- grain: bucket, by its start in Unix seconds; buckets without usage are left out
 -- inputs: counted (a usage table)
 SELECT
-  CAST(epoch(start_time) AS BIGINT) // 86400 * 86400 AS day_start,
+  CAST(FLOOR(epoch(start_time)) AS BIGINT) AS bucket_start,
   CAST(COALESCE(SUM(num_conversations_created), 0) AS BIGINT) AS num_conversations_created,
   CAST(COALESCE(SUM(num_items_added), 0) AS BIGINT) AS num_items_added,
   CAST(COALESCE(SUM(num_operations), 0) AS BIGINT) AS num_operations
