@@ -12,6 +12,8 @@
     listing         one listing: what one key shows for one user
     probe           how late and how exactly usage counts: the one thing that writes
     proof           our days against the API's own totals
+    refreshing      which days has the API restated: exactly those are loaded again
+    status          mka1-usage status: what is loaded, as a calendar
     pages           the lake answers in the API's own shape
     adhoc           read-only SQL over the published tables
 

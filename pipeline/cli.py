@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -96,6 +97,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a character of some id gets it escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
+    os.umask(0o077)  # what is written is its owner's: Dagster's files too
     app()
 
 

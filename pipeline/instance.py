@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from pipeline.lake.store import private_folder
+
 _DAGSTER_YAML: Final = """\
 # Written once by mka1-usage; yours to change. Reference: Dagster's "dagster.yaml" page.
 telemetry:
@@ -38,7 +40,7 @@ def prepare(dagster_home: Path) -> None:
     """
     config = dagster_home / "dagster.yaml"
     try:
-        dagster_home.mkdir(parents=True, exist_ok=True)
+        private_folder(dagster_home)
         if not config.exists():
             config.write_text(_DAGSTER_YAML, encoding="utf-8")
     except OSError as error:

@@ -10,6 +10,7 @@ buckets are rolled up again from what has landed, without a request: for changed
 the API no longer serves.
 """
 
+import time
 from collections.abc import Iterator
 from datetime import date
 from typing import Final
@@ -22,6 +23,7 @@ from pipeline.assets.metadata import column_schema
 from pipeline.assets.shown import Shown, conclude
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
+from pipeline.lake.catalog import build_catalog
 from pipeline.lake.files import ContractError
 from pipeline.lake.identity import IdentityError
 from pipeline.lake.rollup import CASCADE, DayPublished, rebuild_day
@@ -38,6 +40,8 @@ them run at once under `concurrency: pools`."""
 PUBLISHED: Final = USAGE_DATASETS | LEDGER_DATASETS
 """What a load of a day publishes."""
 
+_SHOWN_EVERY: Final = 60.0
+"""Seconds after which a long run lets readers of the catalog see what it has published so far."""
 _DEPENDS_ON: Final = {dataset.name: [source] for dataset, source in CASCADE} | {
     "coverage": ["raw_usage"],
     "revisions": ["usage_1m"],
@@ -100,9 +104,15 @@ def _load(
 ) -> None:
     """Load `days`; each is in `done` as soon as it is published."""
 
+    shown_at = time.monotonic()
+
     def tell(progress: Progress) -> None:
+        nonlocal shown_at
         if progress.published:
             done.append(progress.published)
+            if time.monotonic() - shown_at > _SHOWN_EVERY:
+                build_catalog(workspace.lake, workspace.settings.catalog)
+                shown_at = time.monotonic()
             rows = progress.published.rows
             context.log.info(
                 f"{progress.day} is published: {rows['raw_usage']:,} rows as served, "

@@ -1,19 +1,22 @@
 """The lake: a Parquet file per dataset and UTC day, the queries over them, and the catalog.
 
-schemas     the data contract: columns, types, grain
-store       files on disk: staging, atomic publication, what is loaded
-by_day      rows of many days as a file a day
-engine      DuckDB in memory: connections, views over files, the files in `sql/`
-spool       pages of a usage walk, aside on disk until it has drained
-rollup      served pages -> raw_usage -> usage_1m -> usage_1h -> usage_1d
-sights      what a sync has seen, aside on disk until it is landed
-records     sights -> conversations, responses, items
-observed    conversations, items -> observed_1m -> observed_1h -> observed_1d
-reconcile   usage_1d beside observed_1d -> reconciliation
-sync_state  how far listings and conversations are read: a cache
-identity    whose ids the lake holds: as they are, or pseudonyms of one key
-audit       do the tables agree with the contract and with each other
-catalog     `usage.duckdb`: views only, replaced whole
+schemas       the data contract: columns, types, grain
+files         one file: to the letter of the contract, and what its footer says
+store         where everything stands: links, versions, staging, locks
+publication   a day becomes a new version of itself, with coverage, revisions and a record
+verification  is the lake what was published
+by_day        rows of many days as a file a day
+engine        DuckDB in memory: connections, views over files, the files in `sql/`
+spool         pages of a usage walk, aside on disk until it has drained
+rollup        served pages -> raw_usage -> usage_1m -> usage_1h -> usage_1d
+sights        what a sync has seen, aside on disk until it is landed
+records       sights -> conversations, responses, items
+observed      conversations, items -> observed_1m -> observed_1h -> observed_1d
+reconcile     usage_1d beside observed_1d -> reconciliation
+sync_state    how far listings and conversations are read: a cache
+identity      whose ids the lake holds: as they are, or pseudonyms of one key
+audit         do the tables agree with the contract and with each other
+catalog       `usage.duckdb`: views only, replaced whole
 
 No HTTP, no Dagster. From a REPL: `Lake(Path("data/lake")).days("usage_1d")`.
 """

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.definitions import build_defs
 from pipeline.emulator import Event, Faults, ManualClock, World
-from pipeline.lake.schemas import DATASETS, MEASURES, USAGE_DATASETS
+from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, MEASURES, USAGE_DATASETS
 from pipeline.loading import load_days
 from pipeline.partitions import PARTITION
 from pipeline.timeline import day_window
