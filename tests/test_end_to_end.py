@@ -24,7 +24,7 @@ from pipeline.lake.store import Lake
 from pipeline.loading import LoadError
 from pipeline.pages import answer
 from pipeline.timeline import WIDTHS, Width, day_range, day_window
-from tests.truth import TRACE, digests, load, published, reported
+from tests.truth import FAST, TRACE, digests, load, published, reported
 
 WEEK = list(day_range(date(2024, 1, 1), date(2024, 1, 7)))
 DAYS = WEEK[:3]
@@ -137,6 +137,20 @@ def test_the_same_days_leave_the_same_bytes_in_any_order_and_again(tmp_path: Pat
     buckets = {name: digest for name, digest in before.items() if not name.startswith("raw")}
     assert buckets
     assert buckets.items() <= digests(other.root).items()
+
+
+def test_any_number_of_workers_and_any_size_of_page_leave_the_same_bytes(tmp_path: Path) -> None:
+    found: list[dict[str, str]] = []
+    with EmulatorServer(synthetic_world(days=3)) as server:
+        for number, (workers, clamp) in enumerate([(1, None), (2, 7), (8, 60), (32, 1_000)]):
+            server.faults = Faults(clamp_limit=clamp)
+            lake = Lake(tmp_path / str(number))
+            load(server, lake, DAYS, replace(FAST, concurrency=workers))
+            digests_of_all = digests(lake.root).items()
+            # raw_usage says when it was fetched.
+            found.append({name: one for name, one in digests_of_all if not name.startswith("raw")})
+    assert len(found[0]) == 3 * len(DAYS)
+    assert all(one == found[0] for one in found)
 
 
 def test_a_restatement_is_taken_over_with_the_rows_that_vanish(tmp_path: Path) -> None:

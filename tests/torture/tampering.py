@@ -38,12 +38,13 @@ class Body:
     encoding: str | None = None
 
     def plain(self) -> bytes | None:
-        """The body that it holds, as far as it can be unpacked; None where it can't be at all."""
+        """The body that it holds; None where it can't be unpacked to its end."""
         if self.encoding is None:
             return self.wire
         unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
         try:
-            return unpack.decompress(self.wire) + unpack.flush()
+            body = unpack.decompress(self.wire) + unpack.flush()
+            return body if unpack.eof else None  # without its end, its checksum was not looked at
         except zlib.error:
             return None
 
