@@ -3,7 +3,8 @@
 schemas       the data contract: columns, types, grain
 files         one file: to the letter of the contract, and what its footer says
 store         where everything stands: links, versions, staging, locks
-publication   a day becomes a new version of itself, with coverage, revisions and a record
+publication   a day becomes a new version of itself, in all its tables at once
+ledger        coverage, revisions and a sealed record of each file
 verification  is the lake what was published
 by_day        rows of many days as a file a day
 engine        DuckDB in memory: connections, views over files, the files in `sql/`

@@ -1,8 +1,8 @@
 """Publication: a day becomes a new version of itself, in all its tables at once or not at all.
 
-Belongs here: what goes into a version (the files, coverage, revisions, a record of each file) and
-the one rename that makes it count. Does not belong here: what the files hold (`sql/`), paths and
-locks (`pipeline.lake.store`), reading the record (`pipeline.lake.verification`).
+Belongs here: filling a version's folder and the one rename that makes it count. Does not belong
+here: what the files hold (`sql/`), what is known of them (`pipeline.lake.ledger`), paths and locks
+(`pipeline.lake.store`).
 
 A version is a folder that never changes again. Files that say nothing new are the same file in
 both versions (a hard link). Whatever happens before the rename leaves the day as it was; whatever
@@ -11,65 +11,31 @@ happens after it leaves the day as it is to be.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
-from typing import Final, Literal
 
 import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.lake import engine, files
-from pipeline.lake.files import SCHEMA_VERSION, ContractError, check_contract, covered
-from pipeline.lake.schemas import (
-    COVERAGE,
-    DATASETS,
-    LEDGER_DATASETS,
-    OBSERVED,
-    REVISIONS,
-    USAGE,
-    USAGE_DATASETS,
-    Dataset,
+from pipeline.lake import files
+from pipeline.lake.files import check_contract
+from pipeline.lake.ledger import (
+    FileRecord,
+    Record,
+    Source,
+    describe,
+    intact,
+    record_of,
+    write_coverage,
+    write_record,
+    write_revisions,
 )
-from pipeline.lake.store import Lake, private_folder, remove
+from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, REVISIONS, USAGE
+from pipeline.lake.store import RECORD, Lake, private_folder, remove
 from pipeline.timeline import SECONDS, day_range, day_window
-
-Source = Literal["usage", "conversations"]
-"""What is read from the API in one go: the usage endpoint, or the listings."""
-
-RECORD: Final = "record.json"
-"""The file of a version that says what its other files are."""
-
-_MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
-_UNCOVERED: Final = {"item_contents", "reconciliation", *LEDGER_DATASETS}
-"""Tables whose rows have no hour."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """What one file was when it was published. `sums` are those of its 64-bit integers."""
-
-    rows: int
-    bytes: int
-    sha256: str
-    schema: str
-    sums: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What a version holds, and when the API was asked for it (Unix seconds)."""
-
-    files: dict[str, FileRecord] = field(default_factory=dict[str, FileRecord])
-    read_at: dict[Source, float] = field(default_factory=dict[Source, float])
 
 
 def publish(
@@ -88,12 +54,12 @@ def publish(
     for name, path in staged.items():
         check_contract(DATASETS[name], path)
     with lake.lock("publish"):
-        standing = lake.version(day) or _adopted(lake, day)
-        before = _record_or_none(standing)
+        standing = lake.version(day) or _found_again(lake, day) or _adopted(lake, day)
+        before = record_of(standing)
         changed = [
             name
             for name in staged
-            if (old := _intact(standing, before, name)) is None
+            if (old := intact(standing, before, name)) is None
             or not files.same(DATASETS[name], old, staged[name])
         ]
         asked = dict(before.read_at)
@@ -121,7 +87,7 @@ def confirm(
     there was anything to note.
     """
     final_from = day_window(day).end + lake.lookback_days * SECONDS["1d"]
-    read_at = _record_or_none(version).read_at.get(source, 0.0)
+    read_at = record_of(version).read_at.get(source, 0.0)
     if read_at >= final_from or at < final_from or lake.version(day) != version:
         return False
     publish(con, lake, day, {}, {source: at})
@@ -140,26 +106,6 @@ def cover_gaps(con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
             publish(con, lake, day, {})
 
 
-def read_record(version: Path) -> Record:
-    """What was recorded of a version; OSError or ValueError where that can't be read."""
-    try:
-        facts = json.loads((version / RECORD).read_text(encoding="utf-8"))
-        if facts.pop("seal") != _seal(facts):
-            raise ValueError("its seal is broken")
-        return Record(
-            {name: FileRecord(**of) for name, of in facts["files"].items()}, facts["read_at"]
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{version / RECORD} is no record of a version: {error}") from None
-
-
-def _record_or_none(version: Path | None) -> Record:
-    """What was recorded of a version: nothing where it can't be read, which is to be replaced."""
-    with suppress(OSError, ValueError):
-        return Record() if version is None else read_record(version)
-    return Record()
-
-
 def target(dataset: str, day: date) -> Path:
     """What the link to a dataset's file says: it goes through the version that counts."""
     return Path("..", "..", "days", day.isoformat(), f"{dataset}.parquet")
@@ -176,6 +122,17 @@ def _link(lake: Lake, day: date) -> None:
         elif not (place.is_symlink() and place.readlink() == target(name, day)):
             private_folder(place.parent)
             _point(place, target(name, day))
+
+
+def _found_again(lake: Lake, day: date) -> Path | None:
+    """The last version that is whole, of a day whose link was lost: it counts again."""
+    if not lake.versions(day).is_dir():
+        return None
+    whole = [version for version in lake.versions(day).iterdir() if (version / RECORD).is_file()]
+    if not whole:
+        return None
+    _make_it_count(lake, day, max(whole))
+    return max(whole)
 
 
 def _adopted(lake: Lake, day: date) -> Path | None:
@@ -226,175 +183,20 @@ def _fill(
             _same_file(old, new / old.name)
             if name in before.files:  # a file that was damaged since is not what it was
                 records[name] = before.files[name]
-    revisions = _intact(standing, before, REVISIONS.name)
+    revisions = intact(standing, before, REVISIONS.name)
     if USAGE["1m"].name not in changed and revisions is not None:
         _same_file(revisions, new / revisions.name)
     elif (new / f"{USAGE['1m'].name}.parquet").is_file():
-        _write_revisions(con, day, standing, before, asked, new)
-    _write_coverage(con, lake, day, asked, new)
+        write_revisions(con, day, standing, before, asked, new)
+    write_coverage(con, lake, day, asked, new)
     for name in DATASETS:
         path = new / f"{name}.parquet"
         if path.is_file() and name not in records:
             _flush(path)
             records[name] = describe(DATASETS[name], path)
-    facts = {"files": {name: asdict(of) for name, of in records.items()}, "read_at": dict(asked)}
-    path = new / RECORD
-    sealed = facts | {"seal": _seal(facts)}
-    path.write_text(json.dumps(sealed, sort_keys=True, indent=1), encoding="utf-8")
-    path.chmod(0o600)
+    write_record(new, Record(records, dict(asked)))
     for path in (new / RECORD, new, new.parent):
         _flush(path)
-
-
-def _seal(facts: Mapping[str, object]) -> str:
-    """A hash of what a record says, so that a record that was changed is noticed."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _write_revisions(
-    con: duckdb.DuckDBPyConnection,
-    day: date,
-    standing: Path | None,
-    before: Record,
-    asked: Mapping[Source, float],
-    new: Path,
-) -> None:
-    """Add what the API has restated. What is damaged can't be compared with, nor added to."""
-    minutes, revisions = USAGE["1m"], REVISIONS
-    old = _intact(standing, before, minutes.name)
-    known = _intact(standing, before, revisions.name)
-    after = new / f"{minutes.name}.parquet"
-    inputs = {
-        "before": (minutes, [old] if old else []),
-        "after": (minutes, [after]),
-        "revisions_before": (revisions, [known] if known else []),
-    }
-    engine.bind(con, inputs)
-    params = {
-        "known_through": covered(old).window.end if old else day_window(day).start,
-        "seen_at": datetime.fromtimestamp(asked.get("usage", 0.0), UTC),
-    }
-    rows = con.sql(engine.sql(revisions.name), params=params)
-    path = new / f"{revisions.name}.parquet"
-    files.write(revisions, rows.to_arrow_reader(files.ROW_GROUP), path, day_window(day))
-
-
-def _intact(version: Path | None, record: Record, name: str) -> Path | None:
-    """A version's file, if it is still what it was when it was published.
-
-    Where the record is gone: if all of it can be read.
-    """
-    path = None if version is None else version / f"{name}.parquet"
-    if path is None or not path.is_file():
-        return None
-    recorded = record.files.get(name)
-    if recorded is not None:
-        return path if digest(path) == recorded.sha256 else None
-    with suppress(OSError, pa.ArrowException, ContractError):
-        check_contract(DATASETS[name], path)
-        pq.ParquetFile(path).read()
-        return path
-    return None
-
-
-def _write_coverage(
-    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, asked: Mapping[Source, float], new: Path
-) -> None:
-    whole = day_window(day)
-    known: list[dict[str, object]] = []
-    counted: list[pa.Table] = []
-    for name in DATASETS:
-        if name in _UNCOVERED:
-            continue
-        path = new / f"{name}.parquet"
-        source: Source = "usage" if name in USAGE_DATASETS else "conversations"
-        # Listings are not cut by days: how far they are known is how far they were observed.
-        extent = path if source == "usage" else new / f"{OBSERVED['1d'].name}.parquet"
-        through = covered(extent).window.end if extent.is_file() else None
-        known.append(
-            {
-                "dataset": name,
-                "complete_through": _moment(through),
-                "fetched_at": None if through is None else _moment(asked.get(source)),
-            }
-        )
-        if path.is_file():
-            with suppress(duckdb.Error):  # one that was damaged; whoever asks is told by verify
-                counted.append(_rows_by_hour(con, name, path))
-    hours = [
-        {"start_time": _moment(start), "end_time": _moment(start + SECONDS["1h"])}
-        for start in range(whole.start, whole.end, SECONDS["1h"])
-    ]
-    utc = COVERAGE.schema.field("fetched_at").type
-    columns = [("dataset", pa.string()), ("complete_through", utc), ("fetched_at", utc)]
-    con.register("known", pa.Table.from_pylist(known, schema=pa.schema(columns)))
-    bounds = pa.schema([("start_time", utc), ("end_time", utc)])
-    con.register("hours", pa.Table.from_pylist(hours, schema=bounds))
-    con.register("counted", pa.concat_tables([_COUNTED.empty_table(), *counted]))
-    rows = con.sql(
-        engine.sql(COVERAGE.name), params={"restated_for": lake.lookback_days * SECONDS["1d"]}
-    )
-    path = new / f"{COVERAGE.name}.parquet"
-    files.write(COVERAGE, rows.to_arrow_reader(files.ROW_GROUP), path, whole)
-
-
-_COUNTED: Final = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("start_time", pa.timestamp("us", tz="UTC")),
-        ("num_rows", pa.int64()),
-    ]
-)
-
-
-def _rows_by_hour(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> pa.Table:
-    moment = _MOMENT.get(name, "start_time")
-    rows = engine.scan(DATASETS[name], [path])
-    con.execute(
-        f"CREATE OR REPLACE TEMP VIEW moments AS SELECT {moment} AS start_time FROM ({rows})"
-    )
-    found = con.sql(engine.sql("rows_by_hour")).to_arrow_table()
-    hours = pc.multiply(found.column("hour_number"), SECONDS["1h"] * 1_000_000)
-    return pa.table(
-        [
-            pa.repeat(name, found.num_rows),
-            hours.cast(_COUNTED.field("start_time").type),
-            found.column("num_rows"),
-        ],
-        schema=_COUNTED,
-    )
-
-
-def describe(dataset: Dataset, path: Path) -> FileRecord:
-    """What a file is: to be recorded, or to be held against what was recorded."""
-    counts = [column.name for column in dataset.columns if column.type == pa.int64()]
-    table = pq.ParquetFile(path).read(columns=counts)
-    return FileRecord(
-        rows=table.num_rows,
-        bytes=path.stat().st_size,
-        sha256=digest(path),
-        schema=SCHEMA_VERSION,
-        sums={name: _sum(table.column(name)) for name in counts},
-    )
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sum(column: pa.ChunkedArray) -> int:
-    """The exact sum: 64-bit numbers may add up to more than 64 bits."""
-    bounds = pc.min_max(column)
-    largest = max(abs(bounds["min"].as_py() or 0), abs(bounds["max"].as_py() or 0))
-    if largest * len(column) < 2**63:
-        return int(pc.sum(column).as_py() or 0)
-    return sum(value for value in column.to_pylist() if value is not None)
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _make_it_count(lake: Lake, day: date, version: Path) -> None:

@@ -16,7 +16,8 @@ import duckdb
 import pyarrow.parquet as pq
 
 from pipeline.lake import audit, engine, files
-from pipeline.lake.publication import Source, publish, read_record
+from pipeline.lake.ledger import Source, read_record
+from pipeline.lake.publication import publish
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, RAW_USAGE, USAGE, Dataset
 from pipeline.lake.spool import Spool
 from pipeline.lake.store import Lake

@@ -36,6 +36,10 @@ from pipeline.timeline import DAY
 KEPT_SECONDS: Final = float(DAY)
 """How long a version that was replaced can still be read by those who had opened it."""
 
+RECORD: Final = "record.json"
+"""The file of a version that says what its other files are: written last, so with it all are there.
+"""
+
 _OWNER_ONLY: Final = 0o700
 
 
@@ -148,14 +152,15 @@ class Lake:
     def expire(self, day: date) -> None:
         """Remove the versions of a day that were replaced long ago, and those that never counted.
 
-        To be called with the lock `publish`.
+        Where the day's link is gone, what is whole is kept. To be called with the lock `publish`.
         """
         counts = self.version(day)
         versions = sorted(self.versions(day).iterdir())
         for version, successor in zip(versions, [*versions, None][1:], strict=True):
-            if counts is None or version > counts or version.name.startswith("."):
+            whole = counts is None and (version / RECORD).is_file()
+            if version.name.startswith(".") or not (whole or (counts and version <= counts)):
                 remove(version)
-            elif version < counts and successor is not None:
+            elif counts and version < counts and successor is not None:
                 replaced_at = successor.stat().st_mtime
                 if time.time() - replaced_at > KEPT_SECONDS:
                     remove(version)

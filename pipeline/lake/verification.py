@@ -18,9 +18,10 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.lake import audit, engine
-from pipeline.lake.publication import RECORD, FileRecord, describe, digest, read_record, target
+from pipeline.lake.ledger import FileRecord, describe, digest, read_record
+from pipeline.lake.publication import target
 from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
-from pipeline.lake.store import Lake
+from pipeline.lake.store import RECORD, Lake
 
 
 @dataclass(frozen=True, slots=True)

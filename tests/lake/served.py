@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.lake import engine, files, publication
+from pipeline.lake import engine, files, ledger, publication
 from pipeline.lake.rollup import DayPublished, publish_day
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, MEASURES, RAW_USAGE
 from pipeline.lake.spool import SERVED_ROWS, Spool
@@ -216,7 +216,7 @@ def plant(
     """Publish a file as the day's, past every check of what is in it; returns where it stands."""
     with lake.staging() as folder, closing(engine.connect()) as con:
         path = write_rows(dataset, folder / "planted.parquet", rows, window or day_window(day))
-        asked: dict[publication.Source, float] = {} if read_at is None else {"usage": read_at}
+        asked: dict[ledger.Source, float] = {} if read_at is None else {"usage": read_at}
         publication.publish(con, lake, day, {dataset: path}, asked)
     return lake.path(dataset, day)
 

@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.lake import publication
 from pipeline.lake.catalog import build_catalog
-from pipeline.lake.publication import cover_gaps, read_record
+from pipeline.lake.ledger import read_record
+from pipeline.lake.publication import cover_gaps
 from pipeline.lake.schemas import COVERAGE, DATASETS
 from pipeline.lake.store import KEPT_SECONDS, Lake
 from pipeline.lake.verification import verify
@@ -96,6 +97,17 @@ def test_a_version_that_never_came_to_count_is_gone_with_the_next_run(lake: Lake
     build_catalog(lake, lake.root.parent / "usage.duckdb")
     assert not unfinished.exists()
     assert not first_of_another_day.exists()
+
+
+def test_a_day_whose_link_is_lost_loses_none_of_its_other_tables(
+    con: Connection, lake: Lake
+) -> None:
+    plant(lake, "conversations", [{"id": "c"}])
+    lake.link(DAY).unlink()
+    build_catalog(lake, lake.root.parent / "usage.duckdb")
+    publish(con, lake, [[Bucket(0, (Result(),))]])
+    assert [row["id"] for row in rows_of(lake.path("conversations", DAY))] == ["c"]
+    assert len(usage_rows(lake, "1d")) == 1
 
 
 def test_everything_is_readable_by_its_owner_only(lake: Lake) -> None:
