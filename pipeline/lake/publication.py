@@ -70,10 +70,11 @@ def publish(
             try:
                 to_move = {name: staged[name] for name in changed}
                 _fill(con, lake, day, standing, before, to_move, asked, new)
+                _make_it_count(lake, day, new)
             except BaseException:
-                remove(new)
+                if lake.version(day) != new:
+                    remove(new)
                 raise
-            _make_it_count(lake, day, new)
         _link(lake, day)
     return changed
 
