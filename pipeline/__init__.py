@@ -26,7 +26,7 @@
     instance        the Dagster home below the home folder
     runs            the jobs, run in this process
 
-    cli             mka1-usage: arguments in, exit codes out
+    cli/            mka1-usage: arguments in, exit codes out; a file per kind of command
     terminal        what a person sees while days are loaded
     demo            mka1-usage demo
     reconciled      mka1-usage reconcile: how much agrees, and the worst of what does not

@@ -1,0 +1,58 @@
+"""`mka1-usage`: arguments in, exit codes out.
+
+Belongs here: the list of commands. A command reads arguments and settings and calls what does the
+work. Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed, 2 bad
+arguments or settings, 130 interrupted. Does not belong here: work, or how messages look
+(`pipeline.terminal`). Heavy modules are imported by the commands that need them.
+
+    options     how times, choices and tables are read
+    loading     demo, run, refresh
+    checking    status, verify, reconcile, probe
+    asking      buckets, sql
+    emulating   emulator
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Final
+
+import typer
+
+from pipeline.cli.asking import buckets, sql
+from pipeline.cli.checking import probe, reconcile, status, verify
+from pipeline.cli.emulating import emulator
+from pipeline.cli.loading import demo, refresh, run
+
+app: Final = typer.Typer(
+    name="mka1-usage",
+    help="Usage analytics for MKA1: who used what, per minute, hour and day.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for command, in_short in (
+    (demo, "Try it without an account, on a made-up week."),
+    (run, "Load, publish and check UTC days."),
+    (status, "Show which days are loaded, stale or missing."),
+    (refresh, "Find what the API has restated, and load it again."),
+    (verify, "Re-read the lake, and name every file that is not what was published."),
+    (reconcile, "Hold what is reported against what was observed."),
+    (probe, "Add marked items, and see when usage counts them. Writes!"),
+    (buckets, "Print usage buckets as the API would."),
+    (sql, "Query the published tables."),
+    (emulator, "Serve a stand-in for the MKA1 API."),
+):
+    app.command(short_help=in_short)(command)
+
+
+def main() -> None:
+    """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a character of some id gets it escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    os.umask(0o077)  # what is written is its owner's: Dagster's files too
+    app()

@@ -1,0 +1,132 @@
+"""buckets, sql: the commands that answer from what is loaded.
+
+Belongs here: arguments, and the format of an answer. Does not belong here: how it is found
+(`pipeline.pages`, `pipeline.adhoc`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+from rich.console import Console
+
+from pipeline.cli.options import NO_TERMINAL, OptionalTime, Start, one_of
+from pipeline.settings import load_settings
+from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, say, short
+from pipeline.timeline import WIDTHS, Width, iso
+
+_GroupBy = Literal["user_id", "api_key_id"]
+_Format = Literal["table", "csv", "json", "parquet"]
+
+
+def buckets(
+    start: Start,
+    end: OptionalTime = None,
+    width: Annotated[Width, typer.Option(help="Width of a bucket.", **one_of(*WIDTHS))] = "1d",
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option(help="Group by it; may be given twice.", **one_of("user_id", "api_key_id")),
+    ] = None,
+    user_id: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Count this user only; may be repeated.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="Most buckets on a page, 1 to 1440.")
+    ] = 1440,
+    page: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="next_page of the page before.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Count days that are not loaded as empty.")
+    ] = False,
+) -> None:
+    """Print one page of usage buckets as JSON, exactly as the API's usage endpoint shapes it.
+
+    Without --end: through the last minute that is loaded.
+    """
+    if end is not None and end <= start:
+        raise typer.BadParameter(
+            f"the window is empty: --start is {iso(start)}, --end is {iso(end)}"
+        )
+    from pipeline.api.usage import UsageQuery
+    from pipeline.lake.identity import IdentityError, check
+    from pipeline.lake.store import Lake
+    from pipeline.pages import NotLoadedError, answer
+
+    with exit_codes():
+        settings = load_settings()
+        lake, pseudonyms, users = Lake(settings.lake), settings.pseudonyms, user_id or []
+        try:
+            if users:  # of ids of another kind the lake would say that they have no usage
+                check(lake, pseudonyms.fingerprint if pseudonyms else None)
+            query = UsageQuery(
+                start_time=start,
+                end_time=end,
+                bucket_width=width,
+                limit=limit,
+                page=page,
+                user_ids=[pseudonyms.of(user) for user in users] if pseudonyms else users,
+                group_by=cast("list[_GroupBy]", group_by or []),
+            )
+            answered = answer(lake, query, partial=partial)
+        except (NotLoadedError, IdentityError) as error:
+            fail(str(error), FAILED)
+        except ValueError as error:
+            fail(str(error), MISUSED)
+        if answered.complete_through is not None:
+            say(f"note: complete through {iso(answered.complete_through)} only")
+        indent = 2 if sys.stdout.isatty() else None
+        text = json.dumps(answered.page, ensure_ascii=False, indent=indent)
+        sys.stdout.buffer.write(f"{text}\n".encode())  # JSON is UTF-8, whatever the locale is
+
+
+def sql(
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="For example: from usage_1d limit 5")
+    ],
+    form: Annotated[
+        _Format,
+        typer.Option(
+            "--format", help="How to print it.", **one_of("table", "csv", "json", "parquet")
+        ),
+    ] = "table",
+    allow: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="A folder that may be read too, for files of your own; may be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Query the published tables, read-only: usage_1m, usage_1h, usage_1d and the others.
+
+    It reads the lake and, with --allow, any file in DIR. So no folder that holds a `.env`.
+    """
+    if form == "parquet" and sys.stdout.isatty():
+        raise typer.BadParameter("Parquet is no text for a terminal: add `> result.parquet`")
+    from pipeline import adhoc
+
+    with exit_codes():
+        settings = load_settings()
+        if not settings.catalog.exists():
+            fail(
+                f"there is no {short(settings.catalog)} yet: load days with `mka1-usage run`, or "
+                "set MKA1_USAGE_HOME to the folder that has it",
+                FAILED,
+            )
+        try:
+            if form == "table":
+                width = Console().width if sys.stdout.isatty() else NO_TERMINAL
+                adhoc.show(settings.catalog, settings.lake, query, width, allow or ())
+            else:
+                adhoc.export(
+                    settings.catalog, settings.lake, query, form, sys.stdout.buffer, allow or ()
+                )
+        except adhoc.QueryError as error:
+            fail(str(error), MISUSED)

@@ -1,0 +1,131 @@
+"""status, verify, reconcile, probe: the commands that say how far what is there is right.
+
+Belongs here: arguments and exit codes. Does not belong here: the checking itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import OptionalTime, stdout
+from pipeline.settings import SettingsError, load_settings
+from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
+from pipeline.timeline import day_of, spans
+
+
+def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
+    """Show what is known of each day as a calendar, and what to run for what is not.
+
+    Without --start: from the first day that is loaded. Without --end: through today.
+    """
+    from pipeline.lake.store import Lake
+    from pipeline.status import print_status, states
+
+    with exit_codes():
+        settings = load_settings()
+        lake = Lake(settings.lake, settings.lookback_days)
+        first = None if start is None else day_of(start)
+        last = None if end is None else day_of(end - 1)
+        days = states(lake, first, last, time.time())
+        if days.complete_through is None:
+            fail(f"nothing is loaded in {short(settings.lake)}: `mka1-usage run` loads", FAILED)
+        print_status(days, stdout())
+
+
+def verify() -> None:
+    """Hold every file of the lake against what was recorded when it was published.
+
+    Names each file that was changed, cut short, removed or put there by somebody else, and each day
+    whose tables contradict each other. Exit code 1 if there is any.
+    """
+    from pipeline.lake.store import Lake
+    from pipeline.lake.verification import verify as verify_lake
+
+    with exit_codes():
+        settings = load_settings()
+        verified = verify_lake(Lake(settings.lake), settings.catalog)
+        for problem in verified.problems:
+            print(problem)
+        to_load = {problem.day for problem in verified.problems if problem.day is not None}
+        for first, last in spans(to_load):
+            say(f"to mend it: mka1-usage run --start {first} --end {last + timedelta(days=1)}")
+        if verified.problems:
+            fail(f"{len(verified.problems):,} things are not as they were published", FAILED)
+        say(f"{verified.days:,} days, {verified.files:,} files: all are as they were published")
+
+
+def reconcile(
+    start: OptionalTime = None,
+    end: OptionalTime = None,
+    limit: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many of the worst differences to print.")
+    ] = 20,
+) -> None:
+    """Print how far the reported usage agrees with the conversations, items and responses listed.
+
+    Per day, user, key and measure, as of the last `mka1-usage run` over these days. Without --start
+    and --end: all days that are reconciled.
+    """
+    from pipeline.reconciled import NothingReconciledError, print_reconciliation
+
+    with exit_codes():
+        settings = load_settings()
+        first, last = (
+            (None if start is None else day_of(start)),
+            (None if end is None else day_of(end - 1)),
+        )
+        try:
+            print_reconciliation(settings.lake, first, last, limit, stdout())
+        except NothingReconciledError as error:
+            fail(str(error), FAILED)
+
+
+def probe(
+    conversation: Annotated[
+        str, typer.Option(metavar="ID", help="The conversation to add items to.")
+    ],
+    items: Annotated[int, typer.Option(metavar="N", help="How many items to add.")],
+    on_behalf_of: Annotated[
+        str | None, typer.Option(metavar="USER", help="The end user to act for.")
+    ] = None,
+    key_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="A key of MKA1_API_KEYS; by default MKA1_API_KEY."),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long to watch after the last item.")
+    ] = 900.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Measure how late the usage endpoint counts, and whether it counts exactly.
+
+    The only command that writes to the API: it adds N marked items to a conversation, at most 20 a
+    request, and never one twice. Then it watches the usage endpoint until all are counted.
+    """
+    with exit_codes():
+        settings = load_settings()
+        from pipeline.api import ApiError
+        from pipeline.probing import plan_of, run_probe
+
+        try:
+            asked = plan_of(settings, conversation, items, on_behalf_of, key_id)
+        except SettingsError:
+            raise
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        say(asked.words)
+        if not yes and not (sys.stdin.isatty() and typer.confirm("Go on?", err=True)):
+            fail("nothing was added: answer yes, or give --yes where nobody can be asked", MISUSED)
+        try:
+            result = run_probe(settings, asked, patience, say)
+        except ApiError as error:
+            fail(str(error), FAILED)
+        except KeyboardInterrupt:
+            say(f"interrupted: items marked {asked.mark} may have been added")
+            raise typer.Exit(INTERRUPTED) from None
+        print(result.sentence)

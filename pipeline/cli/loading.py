@@ -1,0 +1,165 @@
+"""demo, run, refresh: the commands that load.
+
+Belongs here: which days, and what is said before and after. Does not belong here: what a run does
+(`pipeline.runs`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import date, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from pipeline.cli.options import OptionalTime
+from pipeline.settings import Settings, load_settings
+from pipeline.terminal import FAILED, INTERRUPTED, exit_codes, say, short
+from pipeline.timeline import (
+    closed_through,
+    day_of,
+    day_window,
+    in_words,
+    iso,
+    spans,
+    trailing_days,
+)
+
+if TYPE_CHECKING:
+    from pipeline.runs import Outcome
+
+
+def demo() -> None:
+    """Try it without an account: load a made-up week from the embedded emulator, look at it.
+
+    Everything is kept below the home folder, in `demo`.
+    """
+    with exit_codes():
+        say("loading a made-up week of a small LLM platform, served by the embedded emulator")
+        from pipeline.demo import run_demo
+
+        _report(_interruptibly(lambda: run_demo(Console(stderr=True), Console())))
+
+
+def run(
+    start: OptionalTime = None,
+    end: OptionalTime = None,
+    usage_only: Annotated[
+        bool, typer.Option("--usage-only", help="Leave conversations alone.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read every conversation again, not what is new alone.")
+    ] = False,
+) -> None:
+    """Load, publish and check the UTC days of [start, end).
+
+    A time inside a day means the whole day. Without --start: the trailing window
+    (MKA1_USAGE_LOOKBACK_DAYS). Without --end: through today, up to the last closed minute. Where
+    keys are set to list with (MKA1_API_KEYS), the conversations of those with usage follow.
+    """
+    if usage_only and full:
+        raise typer.BadParameter("--full is about conversations, --usage-only leaves them alone")
+    with exit_codes():
+        settings = load_settings()
+        settings.key()
+        first, last = _days(settings, start, end, time.time())
+        say(f"loading {first} to {last} from {settings.base_url}")
+        from pipeline.runs import run_conversations, run_days
+
+        console = Console(stderr=True)
+        outcome = _interruptibly(lambda: run_days(settings, first, last, console))
+        _report(outcome)
+        checks, warnings = outcome.checks, len(outcome.warnings)
+        if settings.keys() and not usage_only:
+            say("reading the conversations of those with usage on these days")
+            outcome = _interruptibly(
+                lambda: run_conversations(settings, first, last, console, full=full)
+            )
+            _report(outcome)
+            checks, warnings = checks + outcome.checks, warnings + len(outcome.warnings)
+        say(
+            f"done: {checks} checks ran, {warnings} warned; the tables are in "
+            f"{short(settings.catalog)}, for `mka1-usage sql` or any DuckDB client"
+        )
+
+
+def _interruptibly(work: Callable[[], Outcome]) -> Outcome:
+    try:
+        return work()
+    except KeyboardInterrupt:
+        say("interrupted: the days published so far are kept; run the same again to go on")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _report(outcome: Outcome) -> None:
+    """Say what went wrong in a run; typer.Exit if it failed."""
+    for warning in outcome.warnings:
+        say(f"warning: {warning}")
+    for failure in outcome.failures:
+        say(f"error: {failure}")
+    if outcome.failures:
+        raise typer.Exit(FAILED)
+
+
+def _days(settings: Settings, start: int | None, end: int | None, now: float) -> tuple[date, date]:
+    """First and last day of a run; typer.BadParameter where the window can't be loaded."""
+    today = day_of(closed_through(now) - 1)
+    if start is None:
+        first = max(trailing_days(today, settings.lookback_days)[0], settings.first_day)
+        start = day_window(first).start
+        whence = f"the trailing window starts on {first}: give --start"
+    else:
+        first = day_of(start)
+        whence = f"--start is {iso(start)}"
+    if first > today:
+        raise typer.BadParameter(
+            f"{first} has not begun: the last day that can be loaded is today, {today}"
+        )
+    if end is not None and end <= start:
+        raise typer.BadParameter(f"the window is empty: --end is {iso(end)}, {whence}")
+    last = today if end is None else day_of(end - 1)
+    if last > today:
+        raise typer.BadParameter(
+            f"--end lies in the future: the last day that can be loaded is today, {today}, "
+            f"with --end {today + timedelta(days=1)} or without --end"
+        )
+    if first < settings.first_day:
+        raise typer.BadParameter(
+            f"--start is before the first day, {settings.first_day}: "
+            f"set MKA1_USAGE_FIRST_DAY to {first} or earlier to load it"
+        )
+    return first, last
+
+
+def refresh() -> None:
+    """Compare all that is loaded with the API's own days, and load again exactly what differs.
+
+    One cheap question covers 1,440 days. Every value that changed goes to the table `revisions`.
+    Where conversations were reconciled on a day that changed, they are held against it again.
+    """
+    with exit_codes():
+        settings = load_settings()
+        settings.key()
+        from pipeline.lake.store import Lake
+        from pipeline.refreshing import Refreshed
+        from pipeline.runs import run_conversations, run_refresh
+
+        changed: list[date] = []
+
+        def found(refreshed: Refreshed) -> None:
+            say(
+                f"{len(refreshed.compared):,} days compared in {refreshed.requests:,} requests; "
+                f"restated or loaded in part: {in_words(refreshed.changed)}"
+            )
+            changed.extend(refreshed.changed)
+
+        console = Console(stderr=True)
+        _report(_interruptibly(lambda: run_refresh(settings, console, found)))
+        reconciled = set(Lake(settings.lake).days("reconciliation")).intersection(changed)
+        for first, last in spans(reconciled) if settings.keys() else ():
+            outcome = _interruptibly(partial(run_conversations, settings, first, last, console))
+            _report(outcome)
+        say(f"done: {len(changed):,} days were loaded again")

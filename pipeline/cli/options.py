@@ -1,0 +1,47 @@
+"""What options of several commands have in common: how a time, a choice, a table's width is read.
+
+Belongs here: parsers and types for typer. Does not belong here: a command.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from pipeline.timeline import parse_time
+
+NO_TERMINAL: Final = 240
+"""Columns of a table that goes to a file or a pipe."""
+
+_TIME: Final = "ISO date, ISO time (UTC unless it says otherwise) or Unix seconds"
+
+
+def stdout() -> Console:
+    """A console on stdout, wide where nobody looks at it."""
+    return Console() if sys.stdout.isatty() else Console(width=NO_TERMINAL)
+
+
+def as_time(text: str) -> int:
+    """Unix seconds; typer.BadParameter, in words for a user, where `text` is no time."""
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def one_of(*choices: str) -> Any:
+    """An option that takes one of `choices`, for typer: it says so in help and in complaints."""
+
+    def chosen(text: str) -> str:
+        if text not in choices:
+            raise typer.BadParameter(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return {"parser": chosen, "metavar": "|".join(choices)}
+
+
+Start = Annotated[int, typer.Option("--start", parser=as_time, metavar="TIME", help=_TIME)]
+OptionalTime = Annotated[int | None, typer.Option(parser=as_time, metavar="TIME", help=_TIME)]
