@@ -5,7 +5,8 @@ reading the command line or serving HTTP, which are edges over this.
 
 Every bucket of the window is present, one without usage with `results: []`; ids that are not
 grouped by are null; results are ordered by user and key, null first. A window is widened to whole
-buckets, so each number is a bucket's own. Zero is not the same as not loaded: a window with days
+buckets, so each number is a bucket's own. Beyond the API's three widths in UTC there are more, in
+any time zone (`pipeline.lake.buckets`). Zero is not the same as not loaded: a window with days
 that the lake does not have is refused, unless the caller says that it may be partial.
 """
 
@@ -17,21 +18,31 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import duckdb
 import msgspec
 import pyarrow as pa
 
-from pipeline.api.usage import UsageQuery
+from pipeline.api.usage import MAX_LIMIT, GroupBy, UsageQuery
 from pipeline.lake import engine
+from pipeline.lake.buckets import (
+    LONGEST,
+    buckets,
+    edges,
+    finest,
+    is_native,
+)
 from pipeline.lake.schemas import USAGE
 from pipeline.lake.store import Lake
-from pipeline.timeline import SECONDS, Window, day_window, iso, spans
+from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso, spans
+from pipeline.zones import zone
 
 RESULT: Final = "organization.usage.conversations.result"
 _SEAL: Final = 6
 """Bytes of a cursor's checksum."""
-_ANSWERABLE: Final = frozenset({"user_id", "api_key_id"})
+_GROUPS: Final = ("user_id", "api_key_id")
+_LAST_LOCAL: Final = 253_370_764_800  # 9999-01-01: a clock that is ahead goes no further
 
 
 class CursorError(ValueError):
@@ -40,6 +51,49 @@ class CursorError(ValueError):
 
 class NotLoadedError(LookupError):
     """The window has days that the lake does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """One question to the lake, as one to endpoint 1. Times are Unix seconds, UTC.
+
+    `end_time` None means the end of what is loaded. `tz` is an IANA time zone. ValueError, in words
+    for a user, where a value is not possible.
+    """
+
+    start_time: int
+    end_time: int | None = None
+    bucket_width: AnyWidth = "1d"
+    limit: int = MAX_LIMIT
+    page: str | None = None
+    user_ids: Sequence[str] = ()
+    group_by: Sequence[str] = ()
+    tz: str = "UTC"
+
+    def __post_init__(self) -> None:
+        if self.bucket_width not in ANY_WIDTHS:
+            raise ValueError(
+                f"bucket_width is {self.bucket_width!r}: it must be one of {', '.join(ANY_WIDTHS)}"
+            )
+        for group in self.group_by:
+            if group not in _GROUPS:
+                raise ValueError(
+                    f"group_by {group!r} is not in the lake: it has user_id and api_key_id"
+                )
+        zone(self.tz)
+        # What is the API's to say of the rest, it says.
+        UsageQuery(
+            self.start_time,
+            self.end_time,
+            limit=self.limit,
+            page=self.page,
+            user_ids=self.user_ids,
+            group_by=cast("Sequence[GroupBy]", self.group_by),
+        )
+        if not is_native(self.bucket_width, self.tz):
+            for name, at in (("start_time", self.start_time), ("end_time", self.end_time)):
+                if at is not None and at > _LAST_LOCAL:
+                    raise ValueError(f"{name} is {at}: on a wall clock it must be before 9999")
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -56,7 +110,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         return base64.urlsafe_b64encode(seal + payload).decode().rstrip("=")
 
     @staticmethod
-    def decode(text: str, query: UsageQuery) -> Cursor:
+    def decode(text: str, query: PageQuery) -> Cursor:
         """The cursor in `text`, if it is one of `query`'s; CursorError otherwise."""
         refusal = CursorError(
             f"page {text!r} is not a cursor: pass the next_page of the page before, unchanged"
@@ -84,36 +138,42 @@ class Answered:
     complete_through: int | None
 
 
-def answer(lake: Lake, query: UsageQuery, *, partial: bool = False) -> Answered:
+def answer(lake: Lake, query: PageQuery, *, partial: bool = False) -> Answered:
     """The page that endpoint 1 would answer `query` with, from the lake.
 
-    `end_time` None means the end of what is loaded. `partial` counts days that are not loaded as
-    empty. Raises NotLoadedError, CursorError, and ValueError for a parameter that the lake cannot
-    answer.
+    `partial` counts days that are not loaded as empty. Raises NotLoadedError and CursorError.
     """
-    _require_answerable(query)
-    window = _window(lake, query)
+    with closing(engine.connect()) as con:
+        return _answer(con, lake, query, partial=partial)
+
+
+def _answer(
+    con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery, *, partial: bool
+) -> Answered:
+    window = _window(con, lake, query)
     start = window.start
     if query.page is not None:
         cursor = Cursor.decode(query.page, query)
         start, window = cursor.at, Window(window.start, cursor.end)
         if not window.start <= start < window.end:
             raise CursorError("page points outside of the window that it was given for")
-    width = SECONDS[query.bucket_width]
-    part = Window(start, min(start + query.limit * width, window.end))
+    longest = query.limit * LONGEST[query.bucket_width]
+    within = Window(start, min(start + longest, window.end))
+    asked = buckets(con, within, query.bucket_width, query.tz)[: query.limit]
+    part = Window(asked[0].start, asked[-1].end)
     complete_through = _complete_through(lake, part, partial=partial)
-    results = _results(lake, query, part)
+    results = _results(con, lake, query, asked)
     has_more = part.end < window.end
     page = {
         "object": "page",
         "data": [
             {
                 "object": "bucket",
-                "start_time": bucket,
-                "end_time": bucket + width,
-                "results": results.get(bucket, []),
+                "start_time": bucket.start,
+                "end_time": bucket.end,
+                "results": results.get(bucket.start, []),
             }
-            for bucket in range(part.start, part.end, width)
+            for bucket in asked
         ],
         "has_more": has_more,
         "next_page": Cursor(_digest(query), part.end, window.end).encode() if has_more else None,
@@ -121,15 +181,7 @@ def answer(lake: Lake, query: UsageQuery, *, partial: bool = False) -> Answered:
     return Answered(page, complete_through)
 
 
-def _require_answerable(query: UsageQuery) -> None:
-    if not _ANSWERABLE.issuperset(query.group_by):
-        raise ValueError("group_by org_id is not in the lake: it has user_id and api_key_id")
-    for name in ("external_user_ids", "org_ids", "all_orgs"):
-        if getattr(query, name):
-            raise ValueError(f"{name} is not in the lake: filter by user_ids")
-
-
-def _window(lake: Lake, query: UsageQuery) -> Window:
+def _window(con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery) -> Window:
     end = query.end_time
     if end is None:
         days = lake.days("usage_1d")
@@ -141,7 +193,11 @@ def _window(lake: Lake, query: UsageQuery) -> Window:
             raise NotLoadedError(
                 f"nothing is loaded from {iso(query.start_time)} on: the lake ends at {iso(end)}"
             )
-    return Window(query.start_time, end).widened(query.bucket_width)
+    first, *_ = buckets(
+        con, Window(query.start_time, query.start_time + 1), query.bucket_width, query.tz
+    )
+    *_, last = buckets(con, Window(end - 1, end), query.bucket_width, query.tz)
+    return Window(first.start, last.end)
 
 
 def _complete_through(lake: Lake, window: Window, *, partial: bool) -> int | None:
@@ -172,23 +228,30 @@ def _missing(days: Sequence[date]) -> str:
     )
 
 
-def _results(lake: Lake, query: UsageQuery, window: Window) -> dict[int, list[dict[str, Any]]]:
+def _results(
+    con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery, asked: Sequence[Window]
+) -> dict[int, list[dict[str, Any]]]:
     """Result objects per bucket start, in order."""
-    dataset = USAGE[query.bucket_width]
+    window = Window(asked[0].start, asked[-1].end)
+    dataset = USAGE[finest(asked)]
     results: dict[int, list[dict[str, Any]]] = {}
-    with closing(engine.connect()) as con:
-        engine.bind(con, {"usage": (dataset, lake.files(dataset.name, window.days))})
-        con.register("wanted_users", pa.table({"user_id": pa.array(query.user_ids, pa.string())}))
-        rows = con.execute(
-            engine.sql("usage_page"),
-            {
-                "start": window.start,
-                "end": window.end,
-                "by_user": "user_id" in query.group_by,
-                "by_key": "api_key_id" in query.group_by,
-                "all_users": not query.user_ids,
-            },
-        ).fetchall()
+    native = is_native(query.bucket_width, query.tz)
+    name = "usage" if native else "usage_rows"
+    engine.bind(con, {name: (dataset, lake.files(dataset.name, window.days))})
+    if not native:
+        con.register("edges", edges(asked))
+        con.execute(f"CREATE OR REPLACE TEMP VIEW usage AS {engine.sql('usage_by')}")
+    con.register("wanted_users", pa.table({"user_id": pa.array(query.user_ids, pa.string())}))
+    rows = con.execute(
+        engine.sql("usage_page"),
+        {
+            "start": window.start,
+            "end": window.end,
+            "by_user": "user_id" in query.group_by,
+            "by_key": "api_key_id" in query.group_by,
+            "all_users": not query.user_ids,
+        },
+    ).fetchall()
     for start, user_id, api_key_id, conversations, items, operations in rows:
         results.setdefault(start, []).append(
             {
@@ -203,7 +266,7 @@ def _results(lake: Lake, query: UsageQuery, window: Window) -> dict[int, list[di
     return results
 
 
-def _digest(query: UsageQuery) -> str:
+def _digest(query: PageQuery) -> str:
     """A name for the query that its cursors carry; the limit may differ from page to page."""
     parts = (
         query.start_time,
@@ -211,5 +274,6 @@ def _digest(query: UsageQuery) -> str:
         query.bucket_width,
         sorted(query.group_by),
         sorted(set(query.user_ids)),
+        query.tz,
     )
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]

@@ -12,12 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final, Literal, get_args
 
 Width = Literal["1m", "1h", "1d"]
+"""What the API has, and there are tables of."""
+AnyWidth = Literal["1m", "5m", "15m", "1h", "6h", "1d", "1w", "1mo"]
+"""What can be counted from those; a week begins on Monday."""
 
 WIDTHS: Final[tuple[Width, ...]] = get_args(Width)
+ANY_WIDTHS: Final[tuple[AnyWidth, ...]] = get_args(AnyWidth)
 SECONDS: Final[dict[Width, int]] = {"1m": 60, "1h": 3_600, "1d": 86_400}
 DAY: Final = SECONDS["1d"]
 
@@ -110,10 +114,11 @@ def iso(seconds: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def parse_time(text: str) -> int:
-    """Unix seconds from an ISO date, an ISO time (UTC unless it carries an offset) or Unix seconds.
+def parse_time(text: str, zone: tzinfo = UTC) -> int:
+    """Unix seconds from an ISO date, an ISO time or Unix seconds.
 
-    Raises ValueError, in words for a user, for anything else and for fractions of a second.
+    A time without an offset is one of `zone`'s; where its clock shows it twice, the first. Raises
+    ValueError, in words for a user, for anything else and for fractions of a second.
     """
     asked = text.strip()
     if re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", asked):
@@ -132,7 +137,7 @@ def parse_time(text: str) -> int:
                 "an ISO time (2024-01-31T18:00:00Z) or Unix seconds (1706724000)"
             ) from None
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
+            moment = moment.replace(tzinfo=zone)
         # Python drops what is smaller than a microsecond without a word.
         if not moment.timestamp().is_integer() or re.search(r"[.,]\d*[1-9]", asked):
             raise ValueError(f"{text!r} has a fraction of a second: times are whole seconds")

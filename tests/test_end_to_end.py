@@ -18,11 +18,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.api import UsageQuery
 from pipeline.emulator import EmulatorServer, Event, Faults, World, synthetic_world, trace_world
 from pipeline.lake.store import Lake
 from pipeline.loading import LoadError
-from pipeline.pages import answer
+from pipeline.pages import PageQuery, answer
 from pipeline.timeline import WIDTHS, Width, day_range, day_window
 from tests.truth import FAST, TRACE, digests, load, published, reported
 
@@ -99,7 +98,7 @@ def test_buckets_are_the_api_s_own_answer_bucket_by_bucket(
     trace: EmulatorServer, replayed: Lake, width: Width, groups: tuple[str, ...]
 ) -> None:
     window = day_window(DAYS[0])
-    query = UsageQuery(window.start, window.end, width, group_by=groups)  # type: ignore[arg-type]  # parametrized
+    query = PageQuery(window.start, window.end, width, group_by=groups)
     ours = answer(replayed, query).page
     truth = trace.world.usage(window.start, window.end, width, groups)
     assert json.dumps(ours["data"]) == json.dumps(truth)  # names, order and types too
@@ -230,7 +229,7 @@ EVENTS = st.lists(
 def pages(lake: Lake, width: Width) -> list[dict[str, Any]]:
     """All buckets by user, page after page."""
     buckets: list[dict[str, Any]] = []
-    query = UsageQuery(FIRST, LAST, width, group_by=("user_id",))
+    query = PageQuery(FIRST, LAST, width, group_by=("user_id",))
     while True:
         page = answer(lake, query).page
         buckets += page["data"]

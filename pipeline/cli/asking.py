@@ -9,24 +9,26 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from pipeline.cli.options import NO_TERMINAL, OptionalTime, Start, one_of
+from pipeline.cli.options import LOCAL_TIME, NO_TERMINAL, Zone, as_time, one_of
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, say, short
-from pipeline.timeline import WIDTHS, Width, iso
+from pipeline.timeline import ANY_WIDTHS, AnyWidth, iso
 
-_GroupBy = Literal["user_id", "api_key_id"]
 _Format = Literal["table", "csv", "json", "parquet"]
 
 
 def buckets(
-    start: Start,
-    end: OptionalTime = None,
-    width: Annotated[Width, typer.Option(help="Width of a bucket.", **one_of(*WIDTHS))] = "1d",
+    start: Annotated[str, typer.Option(metavar="TIME", help=LOCAL_TIME)],
+    end: Annotated[str | None, typer.Option(metavar="TIME", help=LOCAL_TIME)] = None,
+    width: Annotated[
+        AnyWidth, typer.Option(help="Width of a bucket.", **one_of(*ANY_WIDTHS))
+    ] = "1d",
+    tz: Zone = "UTC",
     group_by: Annotated[
         list[str] | None,
         typer.Option(help="Group by it; may be given twice.", **one_of("user_id", "api_key_id")),
@@ -46,16 +48,19 @@ def buckets(
 ) -> None:
     """Print one page of usage buckets as JSON, exactly as the API's usage endpoint shapes it.
 
-    Without --end: through the last minute that is loaded.
+    Without --end: through the last minute that is loaded. Widths and time zones that the API does
+    not have are counted from what it has: days, weeks (from Monday) and months begin at midnight
+    of --tz, exactly, also where its clock is moved.
     """
-    if end is not None and end <= start:
+    first = as_time(start, tz)
+    last = None if end is None else as_time(end, tz)
+    if last is not None and last <= first:
         raise typer.BadParameter(
-            f"the window is empty: --start is {iso(start)}, --end is {iso(end)}"
+            f"the window is empty: --start is {iso(first)}, --end is {iso(last)}"
         )
-    from pipeline.api.usage import UsageQuery
     from pipeline.lake.identity import IdentityError, check
     from pipeline.lake.store import Lake
-    from pipeline.pages import NotLoadedError, answer
+    from pipeline.pages import NotLoadedError, PageQuery, answer
 
     with exit_codes():
         settings = load_settings()
@@ -63,14 +68,15 @@ def buckets(
         try:
             if users:  # of ids of another kind the lake would say that they have no usage
                 check(lake, pseudonyms.fingerprint if pseudonyms else None)
-            query = UsageQuery(
-                start_time=start,
-                end_time=end,
+            query = PageQuery(
+                start_time=first,
+                end_time=last,
                 bucket_width=width,
                 limit=limit,
                 page=page,
                 user_ids=[pseudonyms.of(user) for user in users] if pseudonyms else users,
-                group_by=cast("list[_GroupBy]", group_by or []),
+                group_by=group_by or [],
+                tz=tz,
             )
             answered = answer(lake, query, partial=partial)
         except (NotLoadedError, IdentityError) as error:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from pipeline.timeline import parse_time
+from pipeline.zones import zone
 
 NO_TERMINAL: Final = 240
 """Columns of a table that goes to a file or a pipe."""
@@ -24,10 +25,13 @@ def stdout() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=NO_TERMINAL)
 
 
-def as_time(text: str) -> int:
-    """Unix seconds; typer.BadParameter, in words for a user, where `text` is no time."""
+def as_time(text: str, tz: str = "UTC") -> int:
+    """Unix seconds; typer.BadParameter, in words for a user, where `text` is no time.
+
+    A time without an offset is one of the time zone `tz`.
+    """
     try:
-        return parse_time(text)
+        return parse_time(text, zone(tz))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -43,5 +47,18 @@ def one_of(*choices: str) -> Any:
     return {"parser": chosen, "metavar": "|".join(choices)}
 
 
-Start = Annotated[int, typer.Option("--start", parser=as_time, metavar="TIME", help=_TIME)]
+def as_zone(text: str) -> str:
+    """The name of a time zone; typer.BadParameter where it is none."""
+    try:
+        zone(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
+Zone = Annotated[
+    str,
+    typer.Option("--tz", parser=as_zone, metavar="ZONE", help="Time zone, such as Asia/Karachi."),
+]
+LOCAL_TIME: Final = "ISO date or time (of --tz unless it says otherwise) or Unix seconds"
 OptionalTime = Annotated[int | None, typer.Option(parser=as_time, metavar="TIME", help=_TIME)]
