@@ -1,6 +1,7 @@
 """`usage.duckdb`: views over the lake, so that any DuckDB client can query it by name.
 
-Belongs here: the catalog file and nothing in it but views. Does not belong here: data.
+Belongs here: the catalog file. Does not belong here: data, of which it holds none but the offsets
+of time zones; what it has besides a view of each table (`pipeline.lake.macros`).
 
 The file is built aside and renamed into place, so whoever has the old one open neither blocks a
 run nor is blocked by one. Its views name the versions of the days that counted when it was built,
@@ -15,14 +16,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
+from pipeline.lake import engine
 from pipeline.lake.engine import literal, scan
+from pipeline.lake.macros import MACROS, TIME_ZONES, VIEWS, time_zones
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake, private_folder
+from pipeline.timeline import Window, day_window
 
 _STORAGE_VERSION: Final = "v1.0.0"
 
@@ -65,4 +70,18 @@ def _build(lake: Lake, path: Path) -> None:
                 f"COMMENT ON VIEW catalog.{dataset.name} IS "
                 f"{literal(f'{dataset.description} Grain: {dataset.grain}.')}"
             )
+        days = lake.all_days() or [date(1970, 1, 1)]
+        zones = time_zones(Window(day_window(days[0]).start, day_window(days[-1]).end))
+        con.register("zones", zones)
+        con.execute(f"CREATE TABLE catalog.{TIME_ZONES} AS SELECT * FROM zones")
+        con.execute("USE catalog")
+        for name, description in VIEWS.items():
+            con.execute(f"CREATE VIEW {name} AS {engine.sql(name)}")
+            con.execute(f"COMMENT ON VIEW {name} IS {literal(description)}")
+        for macro in MACROS:
+            con.execute(macro.definition("catalog"))
+            con.execute(
+                f"COMMENT ON MACRO TABLE catalog.{macro.name} IS {literal(macro.description)}"
+            )
+        con.execute("USE memory")
         con.execute("DETACH catalog")

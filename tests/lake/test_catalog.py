@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.lake import catalog
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
@@ -35,12 +36,14 @@ def load(lake: Lake, day: date = DAY) -> None:
             plant(lake, name, [{c: row[c] for c in dataset.schema.names if c in row}], day)
 
 
-def test_it_holds_a_view_per_dataset_and_nothing_else(lake: Lake) -> None:
+def test_it_holds_views_and_macros_and_no_data_but_time_zones(lake: Lake) -> None:
     load(lake)
     path = build_catalog(lake, lake.root.parent / "usage.duckdb")
     views = "SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1"
-    assert ask(path, views) == [(name,) for name in sorted(DATASETS)]
-    assert ask(path, "SELECT count(*) FROM duckdb_tables()") == [(0,)]
+    assert ask(path, views) == [(name,) for name in sorted({*DATASETS, *VIEWS})]
+    assert ask(path, "SELECT table_name FROM duckdb_tables()") == [("time_zones",)]
+    macros = "SELECT function_name FROM duckdb_functions() WHERE NOT internal ORDER BY 1"
+    assert ask(path, macros) == [(name,) for name in sorted(macro.name for macro in MACROS)]
 
 
 def test_views_show_what_is_published_in_the_contracts_columns(lake: Lake) -> None:
@@ -190,7 +193,7 @@ def test_it_is_replaced_whole_never_written_to(lake: Lake) -> None:
         mine.execute("CREATE TABLE somebodys AS SELECT 1")
     load(lake)
     build_catalog(lake, path)
-    assert ask(path, "SELECT count(*) FROM duckdb_tables()") == [(0,)]
+    assert ask(path, "SELECT table_name FROM duckdb_tables()") == [("time_zones",)]
     assert ask(path, "SELECT count(*) FROM usage_1d") == [(1,)]
 
 

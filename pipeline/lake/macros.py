@@ -1,0 +1,176 @@
+"""What `usage.duckdb` has besides a view of each table: macros and views for common questions.
+
+Belongs here: which there are, with their parameters and defaults. Does not belong here: how they
+are answered (`sql/`, a file each), or the file that they are put into (`pipeline.lake.catalog`).
+
+They are put together from text: a macro is a query whose parameters are the macro's own, over
+tables that are themselves macros or views. So they run in any DuckDB client, without this package.
+Time zones are not taken from the client's DuckDB, whose rules may be out of date, but from the
+table `time_zones` that is written beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from typing import Final
+
+import pyarrow as pa
+
+from pipeline.lake import engine
+from pipeline.lake.buckets import MARGIN, ZONE
+from pipeline.timeline import ANY_WIDTHS, Window, day_of, day_window
+from pipeline.zones import offsets, zones
+
+TIME_ZONES: Final = "time_zones"
+
+
+@dataclass(frozen=True, slots=True)
+class Macro:
+    """A table macro: `sql/<query>.sql` with parameters, over inputs that are queries themselves."""
+
+    name: str
+    description: str
+    query: str
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Names of the macro's own, with a default each in SQL; empty where one has to be given."""
+    given: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What the query's `$parameters` are in SQL, where it is not the parameter of that name."""
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What tables of the query are in SQL, where they are no tables of the catalog."""
+
+    def definition(self, catalog: str) -> str:
+        """The statement that creates it there."""
+        text = engine.sql(self.query)
+        # Longer names first: `$days` begins with `$day`.
+        for name in sorted({*self.parameters, *self.given}, key=len, reverse=True):
+            text = text.replace(f"${name}", self.given.get(name, name))
+        inputs = ", ".join(f"{name} AS ({select})" for name, select in self.inputs.items())
+        parameters = ", ".join(
+            f"{name} := {default}" if default else name for name, default in self.parameters.items()
+        )
+        return (
+            f"CREATE MACRO {catalog}.{self.name}({parameters}) AS TABLE "
+            f"{f'WITH {inputs} ' if inputs else ''}SELECT * FROM ({text}\n)"
+        )
+
+
+_WIDTHS = ", ".join(f"'{width}'" for width in ANY_WIDTHS)
+_WIDTH: Final = (
+    f"(CASE WHEN width IN ({_WIDTHS}) THEN width ELSE error('width ' || width || ' is none of "
+    f"{', '.join(ANY_WIDTHS)}') END)"
+)
+_ZONE: Final = (
+    f"SELECT zone_start, zone_end, clock_offset, offset_before FROM {TIME_ZONES} WHERE name = "
+    f"(CASE WHEN tz IN (SELECT name FROM {TIME_ZONES}) THEN tz ELSE error('tz ' || tz || ' is no "
+    f"time zone: take an IANA name such as Asia/Karachi; {TIME_ZONES} has all') END)"
+)
+_SPAN: Final = "SELECT min(start_time) AS start_time, max(end_time) AS end_time FROM usage_1d"
+_BY_TIME: Final = {"width": "", "tz": "'UTC'"}
+_USAGE: Final = "SELECT * FROM usage_by(width, tz := tz)"
+_BUCKETS: Final = "SELECT * FROM buckets_by(width, tz := tz)"
+_TOP: Final = {"n": "10", "days": "7"}
+
+MACROS: Final = (
+    Macro(
+        "bucket_edges",
+        "Where the buckets of a width begin and end in a time zone.",
+        "bucket_edges",
+        _BY_TIME,
+        {"width": _WIDTH},
+        {"span": _SPAN, "zone": _ZONE},
+    ),
+    Macro(
+        "buckets_by",
+        "The same, and whether each is loaded whole.",
+        "buckets",
+        _BY_TIME,
+        inputs={"edges": "SELECT * FROM bucket_edges(width, tz := tz)"},
+    ),
+    Macro(
+        "usage_by",
+        "Usage by bucket, user and key, in buckets of any width and time zone.",
+        "usage_by",
+        _BY_TIME,
+        inputs={
+            "usage_rows": "SELECT * FROM usage_1m",
+            "edges": "SELECT * FROM bucket_edges(width, tz := tz)",
+        },
+    ),
+    Macro(
+        "active_users",
+        "How many users were active in each bucket, and how many were new.",
+        "active_users",
+        _BY_TIME,
+        inputs={"usage": _USAGE, "buckets": _BUCKETS},
+    ),
+    Macro(
+        "period_over_period",
+        "Each measure of each bucket beside that of the bucket before.",
+        "period_over_period",
+        _BY_TIME,
+        inputs={"usage": _USAGE, "buckets": _BUCKETS},
+    ),
+    *(
+        Macro(
+            f"share_by_{ids}",
+            f"What part of each bucket's operations belongs to each {ids}.",
+            "share",
+            _BY_TIME,
+            {"by": f"'{column}'"},
+            {"usage": _USAGE},
+        )
+        for ids, column in (("user", "user_id"), ("key", "api_key_id"))
+    ),
+    *(
+        Macro(
+            f"top_{ids}",
+            f"The n {ids} with most operations in the last days that are loaded.",
+            "top",
+            _TOP,
+            {"by": f"'{column}'"},
+        )
+        for ids, column in (("users", "user_id"), ("keys", "api_key_id"))
+    ),
+    Macro(
+        "spikes",
+        "Hours in which a user did more than `times` what is usual for them in the days before.",
+        "spikes",
+        {"times": "3", "days": "7", "at_least": "20"},
+    ),
+)
+VIEWS: Final = {
+    "users": "Everyone who has used something, with when and how much.",
+    "api_keys": "Every key that something was used with, when and how much.",
+}
+"""Views beside those of the datasets, by the name of their query."""
+
+
+def time_zones(window: Window) -> pa.Table:
+    """The offsets of every zone around `window`: its name, and what buckets want to know of it."""
+    return _offsets_of_all(_year(window.start - MARGIN), _year(window.end + MARGIN) + 1)
+
+
+@cache
+def _offsets_of_all(first_year: int, last_year: int) -> pa.Table:
+    """In whole years, so that it is worth keeping: it takes a fifth of a second."""
+    window = Window(_new_year(first_year), _new_year(last_year))
+    rows = list(_rows(window))
+    schema = pa.schema([("name", pa.string()), *ZONE])
+    return pa.table(list(zip(*rows, strict=True)), schema=schema)
+
+
+def _rows(window: Window) -> Iterator[tuple[str, int, int, int, int | None]]:
+    for name in sorted(zones()):
+        for it in offsets(name, window):
+            yield name, it.start, it.end, it.seconds, it.before
+
+
+def _year(seconds: int) -> int:
+    return day_of(seconds).year
+
+
+def _new_year(year: int) -> int:
+    return day_window(date(year, 1, 1)).start
