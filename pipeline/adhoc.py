@@ -17,6 +17,7 @@ from __future__ import annotations
 import glob
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeVar
 
 import duckdb
+import duckdb_cli
 
 from pipeline.lake.engine import literal
 
@@ -76,6 +78,23 @@ def opened(
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
         yield con
+
+
+def shell(catalog: Path) -> None:
+    """DuckDB's own shell on the catalog, read-only, until whoever types leaves it.
+
+    It has history and completion. What is typed there is confined to nothing: it may read and write
+    files as whoever types may.
+    """
+    program = Path(duckdb_cli.__file__).with_name("duckdb")
+    settings = ["SET TimeZone = 'UTC'", ".prompt 'usage> ' '    -> '"]
+    options = [word for setting in settings for word in ("-cmd", setting)]
+    # Ctrl-C is the shell's: it cancels a query there.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        subprocess.run([program, "-readonly", *options, catalog], check=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def show(catalog: Path, lake: Path, query: str, width: int, allowed: Sequence[Path] = ()) -> None:

@@ -17,20 +17,11 @@ from pipeline.cli import app
 from pipeline.emulator import EmulatorServer, World
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
+from pipeline.settings import Settings
 from pipeline.timeline import Window
 from tests.truth import load
 
-VARIABLES = (
-    *("MKA1_BASE_URL", "MKA1_API_KEY", "MKA1_API_KEY_ID", "MKA1_API_KEYS", "DAGSTER_HOME"),
-    *(
-        f"MKA1_USAGE_{name}"
-        for name in (
-            *("HOME", "FIRST_DAY", "LOOKBACK_DAYS", "DAILY_LOOKBACK_DAYS", "CONCURRENCY"),
-            *("REQUESTS_PER_SECOND", "RETRY_SECONDS", "REQUEST_TIMEOUT", "STORE_CONTENT"),
-            "PSEUDONYM_KEY",
-        )
-    ),
-)
+VARIABLES = tuple(str(field.validation_alias) for field in Settings.model_fields.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,9 @@ def buckets(
 
 def sql(
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="For example: from usage_1d limit 5")
-    ],
+        str | None,
+        typer.Argument(metavar="[QUERY]", help="For example: from usage_1d limit 5"),
+    ] = None,
     form: Annotated[
         _Format,
         typer.Option(
@@ -112,6 +113,7 @@ def sql(
 ) -> None:
     """Query the published tables, read-only: usage_1m, usage_1h, usage_1d and the others.
 
+    Without QUERY it is read from stdin; on a terminal, a shell opens, with history and completion.
     It reads the lake and, with --allow, any file in DIR. So no folder that holds a `.env`.
     """
     if form == "parquet" and sys.stdout.isatty():
@@ -126,6 +128,11 @@ def sql(
                 "set MKA1_USAGE_HOME to the folder that has it",
                 FAILED,
             )
+        if query is None and sys.stdin.isatty():
+            say("show tables; from usage_1d; from top_users(5); Tab completes, .quit leaves")
+            return adhoc.shell(settings.catalog)
+        if query is None:
+            query = sys.stdin.buffer.read().decode(errors="surrogateescape")
         try:
             if form == "table":
                 width = Console().width if sys.stdout.isatty() else NO_TERMINAL
