@@ -1,33 +1,23 @@
 -- buckets: the buckets of a width and a time zone, and whether each is loaded whole.
 -- grain: bucket
 -- inputs: edges (start_time, end_time; what bucket_edges gives), coverage
--- A bucket is complete if no hour that it overlaps is missing, and it lies where something is loaded.
+-- A bucket is complete if the hours that are loaded cover each of its seconds.
 SELECT
   edges.start_time,
   edges.end_time,
-  edges.start_time >= loaded.first_time
-  AND edges.end_time <= loaded.last_time
-  AND missing.start_time IS NULL AS is_complete
+  COALESCE(
+    SUM(
+      LEAST(epoch(edges.end_time), epoch(known.complete_through))
+      - GREATEST(epoch(edges.start_time), epoch(known.start_time))
+    ),
+    0
+  ) = epoch(edges.end_time) - epoch(edges.start_time) AS is_complete
 FROM edges
-CROSS JOIN (
-  SELECT MIN(start_time) AS first_time, MAX(complete_through) AS last_time
+LEFT JOIN (
+  SELECT start_time, complete_through
   FROM coverage
   WHERE dataset = 'usage_1m' AND status <> 'missing'
-) AS loaded
-LEFT JOIN (
-  SELECT edges.start_time
-  FROM edges
-  INNER JOIN coverage
-    ON edges.start_time < coverage.end_time AND edges.end_time > coverage.start_time
-  CROSS JOIN (
-    SELECT MAX(complete_through) AS last_time
-    FROM coverage
-    WHERE dataset = 'usage_1m'
-  ) AS loaded
-  WHERE coverage.dataset = 'usage_1m'
-    AND coverage.status = 'missing'
-    AND coverage.start_time < loaded.last_time
-  GROUP BY edges.start_time
-) AS missing
-  ON edges.start_time = missing.start_time
+) AS known
+  ON edges.start_time < known.complete_through AND edges.end_time > known.start_time
+GROUP BY edges.start_time, edges.end_time
 ORDER BY edges.start_time NULLS FIRST

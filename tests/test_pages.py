@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,18 @@ from pipeline.api import UsageQuery
 from pipeline.emulator import EmulatorServer, Event, ManualClock, World, synthetic_world
 from pipeline.lake.store import Lake
 from pipeline.pages import CursorError, NotLoadedError, PageQuery, answer
-from pipeline.timeline import DAY, SECONDS, WIDTHS, Width, day_of, day_window, iso
+from pipeline.timeline import (
+    ANY_WIDTHS,
+    DAY,
+    SECONDS,
+    WIDTHS,
+    AnyWidth,
+    Width,
+    Window,
+    day_of,
+    day_window,
+    iso,
+)
 from tests.truth import load
 
 START = day_window(date(2024, 1, 1)).start
@@ -303,3 +315,109 @@ def test_an_open_day_is_complete_only_as_far_as_it_was_loaded(
 def test_a_group_that_the_lake_does_not_have_is_refused() -> None:
     with pytest.raises(ValueError, match="not in the lake"):
         PageQuery(START, END, group_by=("org_id",))
+
+
+# Any width, any time zone
+
+
+CLOCK_MOVES = {
+    "America/New_York": "2024-03-10",
+    "America/Havana": "2024-11-03",
+    "Australia/Lord_Howe": "2024-04-07",
+    "Asia/Kathmandu": "2024-03-10",
+}
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Days in the lake in which a zone moves its clock, and what happened on them."""
+
+    lake: Lake
+    events: list[Event]
+    tz: str
+    window: Window
+
+
+@pytest.fixture(scope="module", params=CLOCK_MOVES)
+def moved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Moved:
+    """Six days around one on which a clock is moved, with an event every 7 minutes."""
+    middle = day_window(date.fromisoformat(CLOCK_MOVES[request.param])).start
+    window = Window(middle - 3 * DAY, middle + 3 * DAY)
+    events = [
+        Event(at, f"u{at % 3}", None if at % 5 else "k", 0, 1, at % 4)
+        for at in range(window.start, window.end, 420)
+    ]
+    folder = tmp_path_factory.mktemp("moved")
+    lake = loaded(folder, World.from_events(events), window.days).lake
+    return Moved(lake, events, request.param, window)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1_440])
+@pytest.mark.parametrize("width", ANY_WIDTHS[1:])
+def test_pages_of_any_width_and_zone_count_every_event_in_the_bucket_that_it_fell_in(
+    moved: Moved, width: AnyWidth, limit: int
+) -> None:
+    start, end = moved.window.start + 2 * DAY, moved.window.end - 2 * DAY
+    if limit < 100 and width in {"5m", "15m", "1h"}:  # an hour before the clock is moved
+        start = moved.window.start + 3 * DAY + 4 * 3_600
+        end = start + limit * 3 * {"5m": 300, "15m": 900, "1h": 3_600}[width]
+    query = PageQuery(start, end, width, limit, group_by=("user_id",), tz=moved.tz)
+    found: list[dict[str, Any]] = []
+    page: dict[str, Any] = {"has_more": True, "next_page": None}
+    while page["has_more"]:
+        query = replace(query, page=page["next_page"])
+        page = answer(moved.lake, query, partial=True).page
+        assert len(page["data"]) <= limit
+        found += page["data"]
+    assert found[0]["start_time"] <= start < found[0]["end_time"]
+    assert found[-1]["start_time"] < end <= found[-1]["end_time"]
+    for one, other in pairwise(found):
+        assert one["end_time"] == other["start_time"]
+    for bucket in found:
+        expected = Counter[str]()
+        for event in moved.events:
+            if bucket["start_time"] <= event.second < bucket["end_time"] and event.user_id:
+                expected[event.user_id] += event.operations
+        counted = {it["user_id"]: it["num_operations"] for it in bucket["results"]}
+        assert counted == dict(expected)
+
+
+def test_a_local_day_needs_the_days_of_utc_that_it_reaches_into(week: Loaded) -> None:
+    query = PageQuery(START, START + DAY, tz="Asia/Karachi")
+    with pytest.raises(NotLoadedError, match="not loaded: 2023-12-31"):
+        answer(week.lake, query)
+    inside = PageQuery(START + DAY, START + 2 * DAY, tz="Asia/Karachi")
+    [first, second] = answer(week.lake, inside).page["data"]
+    assert first["start_time"] == START + DAY - 5 * 3_600
+    assert second["end_time"] == START + 3 * DAY - 5 * 3_600
+
+
+def test_a_cursor_of_another_time_zone_is_refused(week: Loaded) -> None:
+    cursor = cursor_of(week, tz="Europe/Berlin")
+    with pytest.raises(CursorError, match="another query"):
+        answer(week.lake, PageQuery(START, END, "1h", page=cursor))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"tz": "Asia/Karach"}, "did you mean Asia/Karachi"),
+        ({"bucket_width": "2d"}, "bucket_width is '2d': it must be one of 1m, 5m, 15m, 1h"),
+        ({"limit": 0}, "limit is 0"),
+        ({"group_by": ("user_id", "user_id")}, "repetition"),
+        ({"tz": "Asia/Karachi", "end_time": 253_402_300_799}, "end_time is .* before 9999"),
+        ({"start_time": -1}, "start_time"),
+    ],
+)
+def test_a_question_that_has_no_answer_is_refused_in_words(
+    changes: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        PageQuery(**{"start_time": START, "end_time": END, **changes})
+
+
+@pytest.mark.parametrize("tz", ["UTC", "Asia/Kolkata", "America/St_Johns"])
+def test_the_first_days_of_time_have_buckets_too(tmp_path: Path, tz: str) -> None:
+    for width in ANY_WIDTHS:
+        page = answer(Lake(tmp_path), PageQuery(0, DAY, width, tz=tz), partial=True).page
+        assert page["data"][0]["start_time"] <= 0 < page["data"][0]["end_time"]
