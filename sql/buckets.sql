@@ -7,8 +7,13 @@ SELECT
   edges.end_time,
   COALESCE(
     SUM(
-      LEAST(epoch(edges.end_time), epoch(known.complete_through))
-      - GREATEST(epoch(edges.start_time), epoch(known.start_time))
+      CASE
+        -- LEAST and GREATEST pass over NULL.
+        WHEN known.start_time IS NOT NULL
+          THEN
+            LEAST(epoch(edges.end_time), epoch(known.complete_through))
+            - GREATEST(epoch(edges.start_time), epoch(known.start_time))
+      END
     ),
     0
   ) = epoch(edges.end_time) - epoch(edges.start_time) AS is_complete
