@@ -53,7 +53,9 @@ MISUSED: list[tuple[str, Mapping[str, str], str]] = [
     ("buckets --start 2024-01-01T00:00:00.5", {}, "fraction of a second"),
     ("buckets --start 2024-01-02 --end 2024-01-02", {}, "--end is 2024-01-02T00:00:00Z"),
     ("buckets --start 2024-01-01 --end 2023-01-01", {}, "the window is empty"),
-    ("buckets --start 2024-01-01 --width 5m", {}, "'5m' is none of 1m, 1h, 1d"),
+    ("buckets --start 2024-01-01 --width 2d", {}, "'2d' is none of 1m, 5m, 15m, 1h, 6h, 1d, 1w"),
+    ("buckets --start 2024-01-01 --tz Asia/Karach", {}, "did you mean Asia/Karachi"),
+    ("buckets --start 2024-01-01 --tz ''", {}, "no time zone"),
     ("buckets --start 2024-01-01 --limit 0", {}, "limit is 0: .*from 1 to 1440"),
     ("buckets --start 2024-01-01 --limit 1441", {}, "limit is 1441"),
     ("buckets --start 2024-01-01 --limit x", {}, "--limit"),
@@ -164,6 +166,16 @@ def test_buckets_are_one_page_of_json_with_a_cursor_that_works(world: World) -> 
     assert rest["has_more"] is False
     expected = world.usage(START, START + 2 * DAY, "1h", ("user_id",))
     assert page["data"] + rest["data"] == expected
+
+
+def test_buckets_of_a_time_zone_begin_at_its_midnights_and_so_do_the_times_that_one_types() -> None:
+    options = "--tz Asia/Kolkata --start 2024-01-02 --end 2024-01-03"
+    ended = command(["buckets", *options.split(), "--partial"])
+    assert ended.code == 0
+    [day] = json.loads(ended.out)["data"]
+    assert day["start_time"] == parse_time("2024-01-01T18:30:00Z")
+    assert day["end_time"] == parse_time("2024-01-02T18:30:00Z")
+    assert day["results"][0]["num_operations"] > 0
 
 
 def test_users_with_odd_ids_can_be_filtered_by(world: World) -> None:

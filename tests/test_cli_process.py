@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -82,6 +86,53 @@ def test_ctrl_c_ends_a_query_quietly_with_130(form: str) -> None:
         process.send_signal(signal.SIGINT)  # whether or not the query is under way by now
         assert process.stderr.read() == b""
     assert process.returncode == 130
+
+
+def test_a_query_can_come_from_a_pipe() -> None:
+    for given, expected in ((b"select 41 + 1 as n;\n", b"n\n42\n"), (b"", b"")):
+        done = subprocess.run(
+            [*MAIN, "sql", "--format", "csv"],
+            input=given,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            capture_output=True,
+            check=False,
+        )
+        assert done.stdout == expected
+        assert (done.returncode, b"one query is wanted, 0 were given" in done.stderr) == (
+            (0, False) if given else (2, True)
+        )
+
+
+def test_on_a_terminal_sql_without_a_query_is_a_shell_on_the_tables(tmp_path: Path) -> None:
+    mine, its = pty.openpty()
+    termios.tcsetwinsize(its, (40, 120))
+    environment = {
+        **{**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        **{"HOME": str(tmp_path), "TERM": "xterm"},
+    }
+    with subprocess.Popen(
+        [*MAIN, "sql"], stdin=its, stdout=its, stderr=its, env=environment, start_new_session=True
+    ) as process:
+        os.close(its)
+        give_up = threading.Timer(60, os.killpg, (process.pid, signal.SIGKILL))
+        give_up.start()
+        said = b""
+        typed = iter([b"select 'rows: ' || count(*) from top_users(3);", b"create table t(i int);"])
+        with suppress(OSError):  # which is how a terminal ends
+            while more := os.read(mine, 65_536):
+                said += more
+                if said.endswith(b"\x1b[c"):  # what kind of terminal is it?
+                    os.write(mine, b"\x1b[?1;2c")
+                if said.endswith(b"\x1b[6n"):  # where is the cursor?
+                    os.write(mine, b"\x1b[1;1R")
+                if more.endswith(b"usage> "):  # what is typed before it asks is thrown away
+                    os.write(mine, next(typed, b".quit") + b"\r")
+        give_up.cancel()
+    os.close(mine)
+    assert process.returncode == 0
+    assert b"rows: 3" in said
+    assert b"read-only mode" in said
+    assert (tmp_path / ".duckdb_history").exists()
 
 
 def test_output_that_the_locale_lacks_is_no_error() -> None:
