@@ -24,6 +24,7 @@ import pytest
 from pipeline import adhoc
 from pipeline.emulator import EmulatorServer, World, synthetic_world
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.store import Lake
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
@@ -156,8 +157,12 @@ def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path) -> None:
     assert json.loads(out.getvalue())
 
 
-def test_the_cookbook_has_ten_queries() -> None:
-    assert len(blocks("sql")) == 10
+def test_the_cookbook_has_twelve_queries_and_names_every_macro() -> None:
+    assert len(blocks("sql")) == 12
+    for macro in MACROS[1:]:
+        assert f"`{macro.name}({', '.join(macro.parameters)})`" in README
+    for view in VIEWS:
+        assert f"`{view}`" in README
 
 
 @pytest.mark.parametrize("snippet", blocks("python"))
