@@ -14,7 +14,11 @@ settings.load_profile("default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The one option of the suite."""
-    parser.addoption("--long", action="store_true", help="run tests/torture at full length")
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="run tests/torture at full length, and the queries on Spark",
+    )
 
 
 @pytest.fixture(autouse=True, scope="session")

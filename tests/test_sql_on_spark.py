@@ -1,0 +1,146 @@
+"""The queries in `sql/` answer on Spark what they answer on DuckDB: carried there, and run.
+
+With `--long` only: Spark takes seconds for each. `test_sql.py` says without it what Spark lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.emulator import synthetic_world
+from pipeline.lake import engine
+from pipeline.lake.buckets import MARGIN, ZONE, edges
+from pipeline.timeline import DAY, Window, day_window
+from pipeline.zones import offsets
+from tests.fixtures_local import published_home
+from tests.spark import needs_java, spark
+from tests.test_sql import to_spark
+
+pytestmark = [
+    needs_java,
+    # What Spark says of pandas, which it is not asked to use here.
+    pytest.mark.filterwarnings("ignore:PySpark does not yet fully support:FutureWarning"),
+]
+
+DAYS = 4
+FIRST = day_window(date(2024, 3, 8))
+WINDOW = Window(FIRST.start, FIRST.start + DAYS * DAY)
+"""On the third day New York moves its clocks."""
+TABLES = ("raw_usage", "usage_1m", "usage_1h", "usage_1d", "coverage")
+ZONED = ("America/New_York", "Asia/Kolkata")
+
+Answer = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
+
+
+@pytest.fixture(scope="module")
+def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of four made-up days, a file each. Tests only add to it."""
+    if not request.config.getoption("--long"):
+        pytest.skip("Spark takes seconds for each query: --long runs them")
+    folder = tmp_path_factory.mktemp("spark")
+    world = synthetic_world(days=DAYS, users=12, start=WINDOW.start)
+    home = published_home(folder, world, WINDOW)
+    with closing(duckdb.connect(str(home / "usage.duckdb"), read_only=True)) as con:
+        for name in TABLES:
+            save(folder, name, con.sql(f"FROM {name}").to_arrow_table())
+        save(folder, "usage", con.sql("FROM usage_by('6h')").to_arrow_table())
+        save(folder, "buckets", con.sql("FROM buckets_by('6h')").to_arrow_table())
+    save(folder, "usage_rows", pq.read_table(folder / "usage_1m.parquet"))
+    save(folder, "wanted_users", pa.table({"user_id": pa.array(["user_0000", None], pa.string())}))
+    return folder
+
+
+@pytest.fixture
+def both(tables: Path) -> Iterator[tuple[Answer, Answer]]:
+    """A query's answer from DuckDB, and from Spark, over the same files."""
+    with closing(engine.connect()) as con:
+
+        def here(name: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+            for path in tables.glob("*.parquet"):
+                con.execute(f"CREATE OR REPLACE TEMP VIEW {path.stem} AS FROM '{path}'")
+            return [plain(row) for row in con.execute(engine.sql(name), parameters).fetchall()]
+
+        def there(name: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+            for path in tables.glob("*.parquet"):
+                spark().read.parquet(str(path)).createOrReplaceTempView(path.stem)
+            return [
+                plain(row) for row in spark().sql(to_spark(engine.sql(name)), parameters).collect()
+            ]
+
+        yield here, there
+
+
+def save(folder: Path, name: str, table: pa.Table) -> None:
+    pq.write_table(table, folder / f"{name}.parquet")
+
+
+def plain(row: Any) -> tuple[Any, ...]:
+    """Times as Unix seconds, whatever time zone they are told in."""
+    return tuple(
+        it.replace(tzinfo=it.tzinfo or UTC).timestamp() if isinstance(it, datetime) else it
+        for it in row
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("usage_1m", {}),
+        ("usage_1h", {}),
+        ("usage_1d", {}),
+        ("active_users", {}),
+        ("period_over_period", {}),
+        ("share", {"by": "user_id"}),
+        ("share", {"by": "api_key_id"}),
+        ("top", {"by": "user_id", "n": 5, "days": 2}),
+        ("spikes", {"times": 3, "days": 2, "at_least": 5}),
+        ("users", {}),
+        ("api_keys", {}),
+        (
+            "usage_page",
+            {
+                **{"start": WINDOW.start + 3_600, "end": WINDOW.end - 3_600},
+                **{"by_user": True, "by_key": False, "all_users": False},
+            },
+        ),
+    ],
+)
+def test_a_query_has_the_same_answer_on_spark(
+    both: tuple[Answer, Answer], name: str, parameters: dict[str, Any]
+) -> None:
+    here, there = both
+    expected = here(name, parameters)
+    assert expected
+    assert there(name, parameters) == expected
+
+
+@pytest.mark.parametrize("tz", ZONED)
+def test_buckets_of_any_width_and_zone_are_the_same_on_spark(
+    both: tuple[Answer, Answer], tables: Path, tz: str
+) -> None:
+    here, there = both
+    known = offsets(tz, Window(WINDOW.start - MARGIN, WINDOW.end + MARGIN))
+    rows = [(it.start, it.end, it.seconds, it.before) for it in known]
+    save(
+        tables,
+        "zone",
+        pa.Table.from_pylist(
+            [dict(zip(ZONE.names, row, strict=True)) for row in rows], schema=ZONE
+        ),
+    )
+    save(tables, "span", edges([WINDOW]))
+    for width in ("1h", "6h", "1w"):
+        buckets = here("bucket_edges", {"width": width})
+        assert there("bucket_edges", {"width": width}) == buckets
+        save(tables, "edges", edges([Window(int(start), int(end)) for start, end in buckets]))
+        assert there("usage_by", {}) == here("usage_by", {})
+        assert there("buckets", {}) == here("buckets", {})
