@@ -16,6 +16,7 @@
     status          mka1-usage status: what is loaded, as a calendar
     pages           the lake answers in the API's own shape
     adhoc           read-only SQL over the published tables
+    exporting/      the lake as files for BI tools: a star schema, described   no HTTP, no Dagster
 
     resources       what Dagster's assets and checks are given
     partitions      UTC days as Dagster partitions

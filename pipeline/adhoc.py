@@ -134,7 +134,7 @@ def export(
             if form == "parquet":
                 asked = _narrowed(con.sql(asked), asked)
             if form == "csv":
-                asked = _inert(con.sql(asked), asked)
+                asked = inert(con.sql(asked), asked)
             copy = f"COPY ({asked}) TO {literal(str(path))} ({_OPTIONS[form]})"
             _interruptibly(con, lambda: con.execute(copy))
         with path.open("rb") as result:
@@ -173,8 +173,9 @@ def _narrowed(relation: duckdb.DuckDBPyRelation, asked: str) -> str:
     return f"SELECT * REPLACE ({', '.join(casts)}) {asked}" if casts else asked
 
 
-def _inert(relation: duckdb.DuckDBPyRelation, asked: str) -> str:
-    """`asked` without a text or a column name that begins like a formula."""
+def inert(relation: duckdb.DuckDBPyRelation, asked: str) -> str:
+    """`asked`, from which `relation` was made, without a text or a column name that begins like a
+    formula."""
     columns: list[str] = []
     for column, kind in zip(relation.columns, relation.types, strict=True):
         cell, header = _name(column), f"'{column}" if column.startswith(_FORMULA) else column

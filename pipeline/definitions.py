@@ -8,6 +8,7 @@ from __future__ import annotations
 import dagster as dg
 
 from pipeline.assets.conversations import conversation_assets
+from pipeline.assets.exporting import bi_export
 from pipeline.assets.refresh import refresh_job
 from pipeline.assets.usage import usage_assets
 from pipeline.checks import check_against_api, check_reconciliation, check_tables
@@ -16,6 +17,8 @@ from pipeline.resources import Workspace
 from pipeline.schedules import (
     conversations_job,
     conversations_schedule,
+    export_job,
+    export_schedule,
     refresh_schedule,
     usage_job,
     usage_schedules,
@@ -30,10 +33,15 @@ def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
     workspace = workspace or Workspace()
     partitions = daily(workspace.settings.first_day)
     return dg.Definitions(
-        assets=[usage_assets(partitions), conversation_assets(partitions)],
+        assets=[usage_assets(partitions), conversation_assets(partitions), bi_export],
         asset_checks=[check_tables, check_against_api, check_reconciliation],
-        jobs=[usage_job(), conversations_job(), refresh_job],
-        schedules=[*usage_schedules(), conversations_schedule(), refresh_schedule()],
+        jobs=[usage_job(), conversations_job(), export_job(), refresh_job],
+        schedules=[
+            *usage_schedules(),
+            conversations_schedule(),
+            export_schedule(),
+            refresh_schedule(),
+        ],
         resources={"workspace": workspace},
         # Steps are few and short next to starting a process for each.
         executor=dg.in_process_executor,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from pipeline.assets import conversations, refresh, usage
+from pipeline.assets import conversations, exporting, refresh, usage
 from pipeline.partitions import range_tags
 from pipeline.resources import Workspace
 from pipeline.settings import Settings
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what define_asset_job returns has no public name
 
 JOB: Final = "usage_job"
 CONVERSATIONS_JOB: Final = "conversations_job"
+EXPORT_JOB: Final = "export_job"
 
 
 def usage_job() -> "UnresolvedAssetJobDefinition":
@@ -78,6 +79,35 @@ def conversations_schedule() -> dg.ScheduleDefinition:
         return _request(context, min(loaded), max(loaded))
 
     return following
+
+
+def export_job() -> "UnresolvedAssetJobDefinition":
+    """Write the files for BI tools."""
+    return dg.define_asset_job(
+        EXPORT_JOB,
+        selection=dg.AssetSelection.groups(exporting.GROUP),
+        description="Write the files for BI tools, those that have changed.",
+    )
+
+
+def export_schedule() -> dg.ScheduleDefinition:
+    """The hourly schedule, once usage and conversations are in; off until it is switched on."""
+
+    @dg.schedule(
+        name="hourly_export",
+        job_name=EXPORT_JOB,
+        cron_schedule="50 * * * *",
+        execution_timezone="UTC",
+        description="Writes what has changed of the files for BI tools.",
+    )
+    def exporting_files(
+        context: dg.ScheduleEvaluationContext, workspace: dg.ResourceParam[Workspace]
+    ) -> dg.RunRequest | dg.SkipReason:
+        if not workspace.lake.days("usage_1d"):
+            return dg.SkipReason("nothing is loaded yet: usage_job comes first")
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return exporting_files
 
 
 def refresh_schedule() -> dg.ScheduleDefinition:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import date
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import httpx
 from pydantic import (
@@ -162,6 +162,13 @@ class Settings(BaseSettings):
     pseudonym_key: PseudonymKey | None = Field(None, validation_alias="MKA1_USAGE_PSEUDONYM_KEY")
     """What user ids are hashed with before anything is written; as they are, where it is None."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
+    set_export_dir: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
+    export_names: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_NAMES")
+    """A CSV with names of users and API keys for exports."""
+    export_readable_by: Literal["owner", "group", "all"] = Field(
+        "owner", validation_alias="MKA1_USAGE_EXPORT_READABLE_BY"
+    )
+    """Who may read exported files."""
 
     @field_validator("pseudonym_key")
     @classmethod
@@ -187,6 +194,11 @@ class Settings(BaseSettings):
     def dagster_home(self) -> Path:
         """Where Dagster keeps its runs: DAGSTER_HOME, else below the home folder."""
         return self.set_dagster_home or self.home / "dagster"
+
+    @property
+    def export_dir(self) -> Path:
+        """Where exports go: MKA1_USAGE_EXPORT_DIR, else below the home folder."""
+        return self.set_export_dir or self.home / "export"
 
     @property
     def pseudonyms(self) -> Pseudonyms | None:

@@ -57,6 +57,7 @@ def test_all_has_a_default_but_the_key(nowhere: Path) -> None:
     assert loaded.lake == nowhere / "data" / "lake"
     assert loaded.catalog == nowhere / "data" / "usage.duckdb"
     assert loaded.dagster_home == nowhere / "data" / "dagster"
+    assert loaded.export_dir == nowhere / "data" / "export"
     with pytest.raises(SettingsError, match=r"^MKA1_API_KEY is not set"):
         loaded.key()
 
@@ -76,6 +77,9 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_RETRY_SECONDS": "30",
         "MKA1_USAGE_REQUEST_TIMEOUT": "10",
         "MKA1_USAGE_STORE_CONTENT": "true",
+        "MKA1_USAGE_EXPORT_DIR": "/tmp/export",
+        "MKA1_USAGE_EXPORT_NAMES": "/tmp/names.csv",
+        "MKA1_USAGE_EXPORT_READABLE_BY": "group",
         "DAGSTER_HOME": "/tmp/dagster",
     }
     apart = {"MKA1_USAGE_PSEUDONYM_KEY"}  # which is not taken together with content
@@ -96,6 +100,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.concurrency, loaded.requests_per_second) == (8, 2.5)
     assert (loaded.retry_seconds, loaded.request_timeout) == (30, 10)
     assert loaded.store_content
+    assert (loaded.export_dir, loaded.export_names) == (Path("/tmp/export"), Path("/tmp/names.csv"))
+    assert loaded.export_readable_by == "group"
 
 
 def test_users_have_pseudonyms_where_a_key_for_them_is_set(

@@ -33,6 +33,7 @@ SPARK_FUNCTIONS = {
     "COALESCE",
     "COUNT",
     "DAY",
+    "DAYOFYEAR",
     "EXISTS",
     "EXPLODE",
     "FLOOR",
@@ -44,6 +45,7 @@ SPARK_FUNCTIONS = {
     "LEAST",
     "MAX",
     "MIN",
+    "MONTH",
     "OR",
     "ROUND",
     "ROW_NUMBER",
@@ -51,11 +53,12 @@ SPARK_FUNCTIONS = {
     "SUM",
     "TO_DATE",
     "UNIX_TIMESTAMP",
+    "YEAR",
 }
 """What the queries may call, by Spark's names. Another one is to be looked up before it is added:
 does Spark have it, and does it mean the same there?"""
 
-SPARK_TYPES = {"BIGINT", "TIMESTAMP", "STRING", "BOOLEAN", "DATE"}
+SPARK_TYPES = {"BIGINT", "INT", "TIMESTAMP", "STRING", "BOOLEAN", "DATE"}
 
 
 def header(name: str) -> list[str]:

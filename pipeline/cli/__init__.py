@@ -9,6 +9,7 @@ arguments or settings, 130 interrupted. Does not belong here: work, or how messa
     loading     demo, run, refresh
     checking    status, verify, reconcile, probe
     asking      buckets, sql
+    exporting   export
     emulating   emulator
 """
 
@@ -24,6 +25,7 @@ import typer
 from pipeline.cli.asking import buckets, sql
 from pipeline.cli.checking import probe, reconcile, status, verify
 from pipeline.cli.emulating import emulator
+from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
 
 app: Final = typer.Typer(
@@ -44,6 +46,7 @@ for command, in_short in (
     (probe, "Add marked items, and see when usage counts them. Writes!"),
     (buckets, "Print usage buckets as the API would."),
     (sql, "Query the published tables."),
+    (export, "Write files for BI tools and spreadsheets."),
     (emulator, "Serve a stand-in for the MKA1 API."),
 ):
     app.command(short_help=in_short)(command)

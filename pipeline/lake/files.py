@@ -69,7 +69,7 @@ def write(
     metadata = {_META: json.dumps(facts, sort_keys=True).encode()}
     rows = 0
     with pq.ParquetWriter(path, schema.with_metadata(metadata), compression="zstd") as writer:
-        for table in _regrouped(batches, schema):
+        for table in regrouped(batches, schema):
             writer.write_table(table, row_group_size=ROW_GROUP)
             rows += table.num_rows
     path.chmod(_OWNER_ONLY)
@@ -123,7 +123,7 @@ def same(dataset: Dataset, old: Path, new: Path) -> bool:
         return False
 
 
-def _regrouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+def regrouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows in tables of exactly ROW_GROUP rows, the last one shorter.
 
     Each column in one piece: where pieces meet is where Parquet may begin a new data page, and how

@@ -235,5 +235,6 @@ def test_every_step_that_asks_the_api_is_in_its_pool() -> None:
     asking = {"load_usage", "sync_conversations", "usage_1d_totals_equal_the_api"}
     assert {name for name, pool in pools.items() if pool == "mka1_usage_api"} == asking
     assert {name for name in pools if not name.startswith("check_tables")} - asking == {
-        "reconciliation_no_unexplained_differences"
+        "reconciliation_no_unexplained_differences",
+        "bi_export",
     }

@@ -1,0 +1,131 @@
+"""export: the command that writes files for BI tools.
+
+Belongs here: arguments, and what is said of an export. Does not belong here: what it writes
+(`pipeline.exporting`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.cli.options import OptionalTime, one_of, stdout
+from pipeline.settings import load_settings
+from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
+from pipeline.timeline import day_of, in_words, iso
+
+_Format = Literal["parquet", "csv", "duckdb"]
+_Readers = Literal["owner", "group", "all"]
+
+
+def export(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DIR",
+            help="An empty folder, or that of an export before: MKA1_USAGE_EXPORT_DIR by default.",
+            show_default=False,
+        ),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="This table alone, such as usage_1d; may be repeated."),
+    ] = None,
+    partition_by: Annotated[
+        Literal["day"] | None,
+        typer.Option(help="A Parquet file per UTC day instead of one.", **one_of("day")),
+    ] = None,
+    form: Annotated[
+        _Format,
+        typer.Option("--format", help="Kind of file.", **one_of("parquet", "csv", "duckdb")),
+    ] = "parquet",
+    start: OptionalTime = None,
+    end: OptionalTime = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="CSV with the columns kind (user or api_key), id and name: names for "
+            "dim_user and dim_api_key. MKA1_USAGE_EXPORT_NAMES by default.",
+        ),
+    ] = None,
+    readable_by: Annotated[
+        _Readers | None,
+        typer.Option(
+            help="Who may read the files. MKA1_USAGE_EXPORT_READABLE_BY by default: owner.",
+            **one_of("owner", "group", "all"),
+        ),
+    ] = None,
+) -> None:
+    """Write the tables as files for BI tools and spreadsheets, described in DATA_DICTIONARY.md.
+
+    By default a star schema (fact_usage, dim_user, dim_api_key, dim_date) and usage_1m, usage_1h
+    and usage_1d, of all days that are loaded; of the UTC days of [start, end) where these are
+    given, whole days. Run it again and only what has changed is written.
+    """
+    if start is not None and end is not None and end <= start:
+        raise typer.BadParameter(
+            f"the window is empty: --start is {iso(start)}, --end is {iso(end)}"
+        )
+    from pipeline.exporting.export import ExportError, export
+    from pipeline.exporting.files import MOST_CSV_ROWS
+    from pipeline.exporting.folder import FolderError
+    from pipeline.exporting.names import NamesError, read_names
+    from pipeline.exporting.tables import AskedError
+    from pipeline.lake.store import Lake
+
+    with exit_codes():
+        settings = load_settings()
+        names_file = names or settings.export_names
+        console = Console(stderr=True)
+        try:
+            with console.status("exporting") as status:
+                exported = export(
+                    Lake(settings.lake),
+                    folder or settings.export_dir,
+                    table or (),
+                    form=form,
+                    by_day=partition_by == "day",
+                    first=None if start is None else day_of(start),
+                    last=None if end is None else day_of(end - 1),
+                    names=read_names(names_file) if names_file else None,
+                    readers=readable_by or settings.export_readable_by,
+                    on_table=lambda name: status.update(f"exporting {name}"),
+                )
+        except ExportError as error:
+            fail(str(error), FAILED)
+        except (AskedError, FolderError, NamesError) as error:
+            fail(str(error), MISUSED)
+        except KeyboardInterrupt:
+            say("interrupted: run the same again")
+            raise typer.Exit(INTERRUPTED) from None
+        shown = Table(box=box.SIMPLE_HEAD)
+        shown.add_column("table")
+        shown.add_column("rows", justify="right")
+        for name, rows in exported.rows.items():
+            shown.add_row(name, f"{rows:,}")
+        stdout().print(shown)
+        for note in exported.notes:
+            say(f"note: {note}")
+        for name, rows in exported.rows.items():
+            if form == "csv" and rows > MOST_CSV_ROWS:
+                say(
+                    f"note: {name} has {rows:,} rows, and a sheet of a spreadsheet ends at "
+                    f"{MOST_CSV_ROWS:,}: export fewer days (--start, --end) or wider buckets"
+                )
+        if exported.missing:
+            say(f"note: not loaded: {in_words(exported.missing)}")
+        replaced = exported.replaced
+        say(
+            f"{exported.days[0]} to {exported.days[-1]} is in {short(exported.folder)}: "
+            f"{len(exported.sizes):,} files, {sum(exported.sizes.values()) / 1e6:,.1f} MB; "
+            f"{replaced.written:,} written, {replaced.unchanged:,} unchanged, "
+            f"{replaced.removed:,} removed"
+        )

@@ -1,0 +1,215 @@
+"""An export from beginning to end: what is asked for, and what came of it.
+
+Belongs here: the order of things. Does not belong here: arguments and messages (`pipeline.cli`),
+what Dagster is told (`pipeline.assets.exporting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import date
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.exporting import dictionary
+from pipeline.exporting.files import Format, digest, write_csv, write_database, write_parquet
+from pipeline.exporting.folder import Folder, FolderError, Readers, Replaced, opened
+from pipeline.exporting.names import Names
+from pipeline.exporting.rows import Rows, Snapshot
+from pipeline.exporting.tables import DEFAULT, AskedError, Table, chosen
+from pipeline.lake import engine, identity
+from pipeline.lake.store import Lake
+from pipeline.timeline import in_words
+
+DATABASE: Final = "mka1_usage.duckdb"
+"""The one file with all tables of an export as DuckDB."""
+
+
+class ExportError(Exception):
+    """There is nothing to export, or it can't be read or written. One line, with what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export came to."""
+
+    folder: Path
+    days: list[date]
+    """Every day from the first to the last."""
+    missing: set[date]
+    """Those of them that are not loaded."""
+    rows: dict[str, int]
+    """Of each table."""
+    sizes: dict[str, int]
+    """Bytes of each file, by its name in the folder."""
+    replaced: Replaced
+    notes: list[str]
+    """What whoever asked for it ought to know."""
+
+
+def export(
+    lake: Lake,
+    path: Path,
+    tables: Sequence[str] = (),
+    *,
+    form: Format = "parquet",
+    by_day: bool = False,
+    first: date | None = None,
+    last: date | None = None,
+    names: Names | None = None,
+    readers: Readers = "owner",
+    on_table: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Write tables of the lake (`pipeline.exporting.tables.DEFAULT` by default) into a folder.
+
+    Of the UTC days from `first` through `last`, all by default. `by_day` cuts Parquet into a file a
+    day, of tables whose rows have one. `dim_user` and `dim_api_key` are of the whole lake: first
+    and last usage are told as they are. `on_table` hears of each table before it is written.
+
+    Nothing is written that the folder has already. Raises ExportError; AskedError for a table that
+    there is not, or days in another format than Parquet; FolderError where the folder is none to
+    export to; OSError.
+    """
+    path = path.absolute()
+    if lake.root in (path, *path.parents):
+        raise FolderError(f"{path} is in the lake: name a folder outside {lake.root}")
+    if by_day and form != "parquet":
+        raise AskedError(f"only Parquet is cut into days: a table is one thing in {form}")
+    wanted = chosen(tables)
+    snapshot = Snapshot(lake, first, last)
+    _check(lake, snapshot, wanted)
+    names, notes = _names(lake, names or Names())
+    calendar = snapshot.span(wanted.values())
+    missing = set(calendar) - set(snapshot.loaded)
+    try:
+        with opened(path, readers) as folder, closing(engine.connect(folder.staging)) as con:
+            rows = Rows(con, snapshot, names, calendar)
+            notes += _unmatched(names, rows)
+            parts: dict[str, dict[str, Path]] = {}
+            counted: dict[str, int] = {}
+            for name, table in wanted.items():
+                on_table(name)
+                days = snapshot.days_of(table) if by_day and table.by_day else None
+                parts[name], counted[name] = _parquet(rows, snapshot, table, days, folder.staging)
+            source = digest(path for files in parts.values() for path in files.values())
+            staged, places = _staged(con, wanted, parts, form, folder, source)
+            page = staged[dictionary.NAME] = folder.staging / dictionary.NAME
+            said = dictionary.dictionary(wanted, places, calendar, missing)
+            page.write_text(said, encoding="utf-8")
+            sizes = {name: file.stat().st_size for name, file in staged.items()}
+            facts = {
+                "format": form,
+                "source": source,
+                "first": f"{calendar[0]}",
+                "last": f"{calendar[-1]}",
+                "not_loaded": in_words(missing),
+                "rows": counted,
+            }
+            replaced = folder.replace(staged, facts)
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise ExportError(
+            f"the export failed: {' '.join(str(error).split())} (`mka1-usage verify` tells whether "
+            "the lake is as it was published)"
+        ) from None
+    return Exported(path, calendar, missing, counted, sizes, replaced, notes)
+
+
+def _check(lake: Lake, snapshot: Snapshot, wanted: Mapping[str, Table]) -> None:
+    """Raise ExportError where there is nothing to export."""
+    if not snapshot.loaded:
+        raise ExportError(
+            f"nothing is loaded in {lake.root}: load days with `mka1-usage run`, or set "
+            "MKA1_USAGE_HOME to the folder that has them"
+        )
+    for name, table in wanted.items():
+        if not snapshot.days_of(table):
+            hint = (
+                f"usage is loaded of {in_words(snapshot.loaded)}"
+                if name in DEFAULT
+                else "`mka1-usage run` loads conversations where MKA1_API_KEYS is set, and what "
+                "they say with MKA1_USAGE_STORE_CONTENT=true"
+            )
+            raise ExportError(f"there is no {name} of these days: {hint}")
+
+
+def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
+    """The names that may be told, and what is to be said of the others."""
+    try:
+        identity.check(lake, None)
+    except identity.IdentityError:
+        if names.users:
+            left_out = (
+                "names of users are left out: this lake has pseudonyms, which they would undo"
+            )
+            return replace(names, users={}), [left_out]
+    return names, []
+
+
+def _unmatched(names: Names, rows: Rows) -> list[str]:
+    """What is to be said of names whose ids have no usage."""
+    unknown = len(names.users.keys() - rows.users) + len(names.api_keys.keys() - rows.api_keys)
+    if not unknown:
+        return []
+    return [f"{unknown:,} of the names are of users or API keys that have no usage"]
+
+
+def _parquet(
+    rows: Rows, snapshot: Snapshot, table: Table, days: Sequence[date] | None, staging: Path
+) -> tuple[dict[str, Path], int]:
+    """A table's Parquet files, finished aside, by the names that they are to have, and its rows.
+
+    One file, or one for each of `days`.
+    """
+    if days is None:
+        path = staging / f"{table.name}.part"
+        every = snapshot.days_of(table)
+        batches = (
+            chain.from_iterable(rows.of_day(table, day) for day in every)
+            if table.by_day
+            else rows.of_all(table)
+        )
+        return {f"{table.name}.parquet": path}, write_parquet(table, batches, path)
+    files: dict[str, Path] = {}
+    count = 0
+    for day in days:
+        path = staging / f"{table.name}-{day}.part"
+        files[f"{table.name}/day={day}/{table.name}.parquet"] = path
+        count += write_parquet(table, rows.of_day(table, day), path)
+    return files, count
+
+
+def _staged(
+    con: duckdb.DuckDBPyConnection,
+    wanted: Mapping[str, Table],
+    parts: Mapping[str, Mapping[str, Path]],
+    form: Format,
+    folder: Folder,
+    source: str,
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """The files of the export by their names, and of each table where it is, in words."""
+    if form == "parquet":
+        staged = {name: path for files in parts.values() for name, path in files.items()}
+        by_day = "{0}/day=YYYY-MM-DD/{0}.parquet"
+        places = {
+            name: f"{name}.parquet" if f"{name}.parquet" in files else by_day.format(name)
+            for name, files in parts.items()
+        }
+        return staged, places
+    whole = {name: path for name, files in parts.items() for path in files.values()}
+    if form == "duckdb":
+        database = folder.path / DATABASE
+        if not folder.keeps(DATABASE, source):
+            database = folder.staging / DATABASE
+            tables = {name: (wanted[name], path) for name, path in whole.items()}
+            write_database(con, tables, database)
+        return {DATABASE: database}, dict.fromkeys(whole, DATABASE)
+    staged = {f"{name}.csv": folder.staging / f"{name}.csv.part" for name in whole}
+    for name, path in whole.items():
+        write_csv(con, path, staged[f"{name}.csv"])
+    return staged, {name: f"{name}.csv" for name in whole}

@@ -1,0 +1,53 @@
+"""Users and API keys as numbers that a join can go by, and their names.
+
+Belongs here: which number an id has. Does not belong here: the tables that have it (`sql/`).
+
+A number is a hash of the id: the same in every export of every lake, without a list to keep. It has
+at most 15 digits, which spreadsheets and browsers, where numbers are doubles, hold exactly. Ids
+themselves are no good to join by: NULL joins nothing, and some tools take ids that differ in case
+for one. Of two ids with the same hash (once in 2,000 lakes of a million users) the latter, by its
+text, gets another number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from itertools import count
+from typing import Final
+
+import pyarrow as pa
+
+NONE: Final = 0
+"""The number of no user and of no API key."""
+
+_NUMBERS: Final = 10**15 - 1
+
+
+def numbered(ids: Iterable[str], numbers: int = _NUMBERS) -> dict[str, int]:
+    """A number of its own for each id, from 1 through `numbers`, which must be more than enough."""
+    taken: dict[int, str] = {}
+    for id_ in sorted(set(ids)):
+        for attempt in count():
+            digest = hashlib.sha256(f"{attempt}\0{id_}".encode()).digest()
+            number = int.from_bytes(digest[:16]) % numbers + 1
+            if taken.setdefault(number, id_) == id_:
+                break
+    return {id_: number for number, id_ in taken.items()}
+
+
+def members(kind: str, ids: Iterable[str], names: Mapping[str, str], nobody: str) -> pa.Table:
+    """A dimension's ids with their numbers and names, and a row for none, which is named `nobody`.
+
+    Columns: `<kind>_id`, `<kind>_key`, `<kind>_name`.
+    """
+    numbers = numbered(ids)
+    rows = [
+        (None, NONE, nobody),
+        *((id_, key, names.get(id_, id_)) for id_, key in numbers.items()),
+    ]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    schema = pa.schema(
+        [(f"{kind}_id", pa.string()), (f"{kind}_key", pa.int64()), (f"{kind}_name", pa.string())]
+    )
+    return pa.table(columns, schema=schema)
