@@ -27,6 +27,8 @@
     instance        the Dagster home below the home folder
     runs            the jobs, run in this process
 
+    doctor/         mka1-usage doctor: what is amiss where it runs, and how to mend it
+
     cli/            mka1-usage: arguments in, exit codes out; a file per kind of command
     terminal        what a person sees while days are loaded
     demo            mka1-usage demo

@@ -34,7 +34,15 @@ _SHORTEST_PSEUDONYM_KEY: Final = 16
 
 
 class SettingsError(ValueError):
-    """A setting is missing or malformed. The message is one line, names it, and holds no secret."""
+    """A setting is missing or malformed. The message is one line, names it, and holds no secret.
+
+    `wrong` has the complaint of each setting that is malformed, by variable; the message is the
+    first of them.
+    """
+
+    def __init__(self, message: str, wrong: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.wrong: Mapping[str, str] = wrong or {}
 
 
 def _checked_url(text: str) -> str:
@@ -235,10 +243,13 @@ def load_settings(**overrides: Any) -> Settings:
         # By alias only: a field's own name would let the variable HOME set the home folder.
         return Settings(**{_ALIASES[name]: value for name, value in overrides.items()})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{_ALIASES.get(name, name)}: {reason}") from None
+        wrong = {
+            str(one["loc"][0]) if one["loc"] else "settings": one["msg"]
+            for one in error.errors(include_url=False, include_context=False, include_input=False)
+        }
+        wrong = {name: reason.removeprefix("Value error, ") for name, reason in wrong.items()}
+        name, reason = next(iter(wrong.items()))
+        raise SettingsError(f"{name}: {reason}", wrong) from None
     except UnicodeDecodeError:
         raise SettingsError(".env is not UTF-8 text") from None
     except OSError as error:

@@ -11,6 +11,7 @@ arguments or settings, 130 interrupted. Does not belong here: work, or how messa
     asking      buckets, sql
     exporting   export
     emulating   emulator
+    operating   doctor
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pipeline.cli.checking import probe, reconcile, status, verify
 from pipeline.cli.emulating import emulator
 from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
+from pipeline.cli.operating import doctor
 
 app: Final = typer.Typer(
     name="mka1-usage",
@@ -48,6 +50,7 @@ for command, in_short in (
     (sql, "Query the published tables."),
     (export, "Write files for BI tools and spreadsheets."),
     (emulator, "Serve a stand-in for the MKA1 API."),
+    (doctor, "Check the place where it runs, and say how to mend it."),
 ):
     app.command(short_help=in_short)(command)
 

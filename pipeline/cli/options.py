@@ -37,14 +37,17 @@ def as_time(text: str, tz: str = "UTC") -> int:
 
 
 def one_of(*choices: str) -> Any:
-    """An option that takes one of `choices`, for typer: it says so in help and in complaints."""
+    """An option that takes one of `choices`, for typer: help, complaints and completion say so."""
 
     def chosen(text: str) -> str:
         if text not in choices:
             raise typer.BadParameter(f"{text!r} is none of {', '.join(choices)}")
         return text
 
-    return {"parser": chosen, "metavar": "|".join(choices)}
+    def completed(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return {"parser": chosen, "metavar": "|".join(choices), "autocompletion": completed}
 
 
 def as_zone(text: str) -> str:

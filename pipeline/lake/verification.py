@@ -7,7 +7,7 @@ does), or asking the API (`pipeline.proof`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -45,14 +45,14 @@ class Verified:
     problems: tuple[Problem, ...]
 
 
-def verify(lake: Lake, catalog: Path) -> Verified:
-    """Read every file of every day that counts again, and hold it against its record.
+def verify(lake: Lake, catalog: Path, days: Sequence[date] | None = None) -> Verified:
+    """Read every file of every day (or of `days`) that counts again, hold it against its record.
 
     Publications wait until a day has been looked at.
     """
     problems: list[Problem] = []
     files = 0
-    days = _days(lake)
+    days = _days(lake) if days is None else days
     with closing(engine.connect()) as con:
         for day in days:
             with lake.lock("publish"):

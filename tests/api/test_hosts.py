@@ -9,7 +9,6 @@ import asyncio
 import re
 import shutil
 import ssl
-import subprocess
 from collections.abc import Awaitable, Callable
 from functools import partial
 from operator import attrgetter
@@ -36,7 +35,7 @@ from pipeline.api import (
 )
 from pipeline.resources import Workspace
 from pipeline.settings import Settings, load_settings
-from tests.loopback import answering
+from tests.loopback import answering, certificate
 
 KEY = "mka1-planted-Secret_0123456789abcdef"
 PAGE = b'{"data": [], "has_more": false, "next_page": null}'
@@ -85,24 +84,6 @@ def test_no_redirect_brings_another_server_a_request(what: str, status: int, hos
 
 
 # TLS
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
-    """A certificate that nobody has signed, for an address or a host; and a server that has it."""
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    kind = "IP" if name[0].isdigit() else "DNS"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=planted"),
-            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-addext", f"subjectAltName={kind}:{name}", "-keyout", key, "-out", cert),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(cert, key)
-    return cert, server
 
 
 TLS_CASES = [

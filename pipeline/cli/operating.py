@@ -1,0 +1,83 @@
+"""doctor: the command that looks at the place where the others run.
+
+Belongs here: arguments, and how findings are printed. Does not belong here: the checks
+(`pipeline.doctor`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.cli.options import one_of, stdout
+from pipeline.terminal import FAILED, exit_codes, say
+
+if TYPE_CHECKING:  # each command imports what it needs
+    from pipeline.doctor import Finding, State
+
+_COLOURS: Final[Mapping[State, str]] = {
+    "ok": "green",
+    "warning": "yellow",
+    "failed": "red",
+    "skipped": "dim",
+}
+
+
+def doctor(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every file of the lake again, not a sample.")
+    ] = False,
+    patience: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long one check may take.")
+    ] = 10.0,
+    form: Annotated[
+        Literal["table", "json"],
+        typer.Option("--format", help="How to print it.", **one_of("table", "json")),
+    ] = "table",
+) -> None:
+    """Check settings, gateway, keys, clock, disk, lake, versions and Dagster: what is wrong, and
+    how it is mended.
+
+    It changes nothing. Exit code 1 if a check failed; warnings are none.
+    """
+    with exit_codes():
+        from pipeline.doctor import examine
+        from pipeline.doctor.configured import asked
+
+        out = stdout()
+        found: list[Finding] = []
+        for finding in examine(asked(dict(os.environ), deep=deep, patience=patience)):
+            found.append(finding)
+            if form == "table":
+                show(finding, out)
+        if form == "json":
+            print(json.dumps([asdict(finding) for finding in found], ensure_ascii=False, indent=1))
+        counted = Counter(finding.state for finding in found)
+        words = ", ".join(f"{counted[state]} {state}" for state in _COLOURS if counted[state])
+        say(words)
+        sys.stdout.flush()
+        if counted["failed"]:
+            raise typer.Exit(FAILED)
+
+
+def show(finding: Finding, out: Console) -> None:
+    """Print a finding, and below it how it is mended."""
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(width=7)
+    row.add_column(width=11)
+    row.add_column(overflow="fold")
+    told = Text(finding.found)
+    if finding.mend:
+        told.append(f"\n-> {finding.mend}", style="bold" if finding.state == "failed" else "")
+    row.add_row(Text(finding.state, style=_COLOURS[finding.state]), Text(finding.subject), told)
+    out.print(row)

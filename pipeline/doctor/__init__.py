@@ -1,0 +1,152 @@
+"""`mka1-usage doctor`: is everything here that a run needs, and how is what is not to be mended?
+
+Belongs here: which checks there are, in which order, and that none of them hangs or raises. Does
+not belong here: a check itself, or how findings are printed (`pipeline.cli.operating`).
+
+    finding        what a check says
+    configured     settings, `.env`, names that look like settings
+    gateway        DNS, TCP, TLS, the clock, the keys
+    disk           room, what the file system can do, who may read
+    tables         the lake, its days, who is loading, the catalog
+    versions       what is installed against what is pinned
+    orchestration  Dagster's home, pool, schedules and daemon
+
+What blocks most comes first. A check reads; it writes nothing but a folder of its own in the home
+folder, which it removes. Checks that another one makes pointless are skipped, and say so.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Final, Literal
+
+from pipeline.doctor.finding import Asked, Finding, State
+
+__all__ = ["CHECKS", "Asked", "Check", "Finding", "State", "examine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: its name, where it is made, and what it relies on."""
+
+    name: str
+    place: str
+    """Module and function. It is imported when its turn comes: in an installation that lacks
+    something, the other checks are made all the same.
+    """
+    after: Sequence[str] = ()
+    """Checks without which this one says nothing; and settings, by variable, that it relies on."""
+    patient: Literal["always", "unless deep"] = "always"
+
+    def imported(self) -> Callable[[Asked], Iterator[Finding]]:
+        """The function."""
+        module, _, function = self.place.partition(".")
+        made: Callable[[Asked], Iterator[Finding]] = getattr(
+            import_module(f"{__name__}.{module}"), function
+        )
+        return made
+
+
+_LONGEST: Final = 200
+"""Characters of an error that nobody has foreseen."""
+_HOME: Final = "MKA1_USAGE_HOME"
+CHECKS: Final = (
+    Check("settings", "configured.settings"),
+    Check("home", "disk.room", (_HOME,)),
+    Check("file system", "disk.trial", (_HOME, "home")),
+    Check("permissions", "disk.permissions", (_HOME,)),
+    Check("DNS", "gateway.name", ("MKA1_BASE_URL",)),
+    Check("TCP", "gateway.connection", ("DNS",)),
+    Check("TLS", "gateway.encryption", ("TCP",)),
+    Check("clock", "gateway.clock", ("TLS",)),
+    Check("keys", "gateway.keys", ("MKA1_API_KEY", "MKA1_API_KEYS", "TLS")),
+    Check("lake", "tables.lake", (_HOME, "MKA1_USAGE_PSEUDONYM_KEY"), "unless deep"),
+    Check("days", "tables.days", (_HOME, "MKA1_USAGE_LOOKBACK_DAYS")),
+    Check("runs", "tables.runs", (_HOME,)),
+    Check("catalog", "tables.catalog", (_HOME,)),
+    Check("duckdb", "tables.command_line", ("catalog",)),
+    Check("versions", "versions.installed"),
+    Check("dagster", "orchestration.instance", (_HOME, "DAGSTER_HOME")),
+)
+
+
+def examine(asked: Asked, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
+    """Every finding, as soon as it is made. Raises nothing of what a check may raise."""
+    dark = set(asked.wrong)
+    for check in checks:
+        missing = [name for name in check.after if name in dark]
+        if missing:
+            why = f"not looked at: see {missing[0]} above"
+            found = iter([Finding("skipped", check.name, why)])
+        else:
+            endless = check.patient == "unless deep" and asked.deep
+            found = _within(None if endless else asked.patience, check, asked)
+        for finding in found:
+            if finding.state in {"failed", "skipped"} and finding.subject == check.name:
+                dark.add(check.name)
+            yield _without(asked.secrets, finding)
+
+
+def _within(patience: float | None, check: Check, asked: Asked) -> Iterator[Finding]:
+    """What a check finds within so many seconds; its thread is left alone after that."""
+    told: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
+    imported = threading.Event()
+
+    def look() -> None:
+        with _Telling(check.name, told):
+            try:
+                made = check.imported()
+            finally:
+                imported.set()
+            for finding in made(asked):
+                told.put(finding)
+
+    # Not of an executor: the interpreter would wait for its threads at the end.
+    threading.Thread(target=look, name=check.name, daemon=True).start()
+    imported.wait()  # which is no fault of what is looked at
+    until = None if patience is None else time.monotonic() + patience
+    while True:
+        left = None if until is None else max(until - time.monotonic(), 0)
+        try:
+            finding = told.get(timeout=left)
+        except queue.Empty:
+            yield Finding(
+                "failed",
+                check.name,
+                f"no answer within {patience:g} s: given up",
+                "look at what it needs (network, disk, database), or give more with --patience",
+            )
+            return
+        if finding is None:
+            return
+        yield finding
+
+
+class _Telling:
+    """Ends a check: whatever it raised is a finding too."""
+
+    def __init__(self, name: str, told: queue.SimpleQueue[Finding | None]) -> None:
+        self._name, self._told = name, told
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if error is not None:
+            words = " ".join(f"{type(error).__name__} {error}".split())[:_LONGEST]
+            self._told.put(Finding("failed", self._name, f"could not be looked at: {words}"))
+        self._told.put(None)
+        return True
+
+
+def _without(secrets: Mapping[str, str], finding: Finding) -> Finding:
+    """A finding that quotes what others say, without any secret that they may have quoted."""
+    found, mend = finding.found, finding.mend
+    for secret, instead in secrets.items():
+        found, mend = (text.replace(secret, f"({instead})") for text in (found, mend))
+    return replace(finding, found=found, mend=mend)

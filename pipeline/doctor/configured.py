@@ -1,0 +1,156 @@
+"""Are the settings what was meant? All complaints at once, and names that are none of a setting.
+
+Belongs here: reading settings as far as they can be read, and `.env`. Does not belong here: what a
+setting must be (`pipeline.settings`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+import stat
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Final
+
+from dotenv.parser import parse_stream
+
+from pipeline.doctor.finding import Asked, Finding
+from pipeline.settings import Settings, SettingsError, load_settings
+
+_FIELDS: Final = {str(of.validation_alias): name for name, of in Settings.model_fields.items()}
+"""The name of each setting's field, by its variable."""
+ENV_FILE: Final = ".env"
+_OURS: Final = re.compile(r"MKA1?_", re.IGNORECASE)
+_SECRETIVE: Final = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY$|PSEUDONYM_KEY$")
+_SHORTEST_SECRET: Final = 6
+"""Characters. Shorter ones would be found in words that are none."""
+
+
+def asked(
+    environment: Mapping[str, str],
+    *,
+    deep: bool = False,
+    patience: float = 10.0,
+    env_file: Path = Path(ENV_FILE),
+) -> Asked:
+    """What there is to be looked at, whatever is wrong with the settings; `.env` is the current
+    folder's.
+    """
+    loaded, wrong = _loaded()
+    both = {**_lines(env_file), **environment}
+    return Asked(loaded, wrong, environment, env_file.absolute(), _secrets(both), deep, patience)
+
+
+def _loaded() -> tuple[Settings, Mapping[str, str]]:
+    """The settings, defaults in place of those that are wrong, and what is wrong with these."""
+    wrong: dict[str, str] = {}
+    while True:  # one that is held against another is complained of once that one is right
+        fields = {_FIELDS[name]: Settings.model_fields[_FIELDS[name]] for name in wrong}
+        defaults = {
+            name: field.get_default(call_default_factory=True, validated_data={})
+            for name, field in fields.items()
+        }
+        try:
+            return load_settings(**defaults), wrong
+        except SettingsError as error:
+            if not error.wrong:  # `.env` can't be read, so nothing is known of any setting
+                unknown = dict.fromkeys(_FIELDS, "")
+                return Settings.model_construct(), unknown | {ENV_FILE: str(error)}
+            wrong |= error.wrong
+
+
+def _lines(path: Path) -> dict[str, str]:
+    """What `.env` sets; nothing where it can't be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {
+        line.key: line.value
+        for line in parse_stream(StringIO(text))
+        if line.key is not None and line.value is not None
+    }
+
+
+def _secrets(variables: Mapping[str, str]) -> dict[str, str]:
+    """What must not be quoted, by the variable that it comes from; the parts of a ring of keys."""
+    whole = [(name, value) for name, value in variables.items() if _SECRETIVE.search(name.upper())]
+    ring = variables.get("MKA1_API_KEYS", "").split(",")
+    parts = [("MKA1_API_KEYS", entry.partition("=")[2] or entry) for entry in ring]
+    return {
+        value.strip(): f"the value of {name}"
+        for name, value in [*whole, *parts]
+        if len(value.strip()) >= _SHORTEST_SECRET
+    }
+
+
+def settings(asked: Asked) -> Iterator[Finding]:
+    """What is malformed, needed and not set, set twice, or looks like a slip of the pen."""
+    for name, complaint in asked.wrong.items():
+        if complaint:
+            yield Finding("failed", "settings", f"{name}: {complaint}", "set it right, or unset it")
+    in_file, outside = _lines(asked.env_file), asked.environment
+    if not asked.wrong:
+        names = {name for name in (*in_file, *outside) if name in _FIELDS}
+        told = f"{len(names)} of {len(_FIELDS)} are set, the others have their defaults"
+        if asked.settings.api_key is None:
+            yield Finding(
+                "failed",
+                "settings",
+                f"MKA1_API_KEY is not set ({told})",
+                "set it to the key that usage is to be read with, in the environment or in .env",
+            )
+        else:
+            yield Finding("ok", "settings", told)
+    for name in sorted({*in_file, *outside}):
+        if name.upper() not in _FIELDS:
+            yield from _unknown(name)
+    for name in sorted(_FIELDS):
+        if in_file.get(name) and outside.get(name) and in_file[name] != outside[name]:
+            yield Finding(
+                "warning",
+                "settings",
+                f"{name} is one thing in .env and another in the environment, which counts",
+                f"unset {name}, or take it out of .env",
+            )
+    yield from _env_file(asked.env_file)
+
+
+def _unknown(name: str) -> Iterator[Finding]:
+    ours = _OURS.match(name)
+    near = difflib.get_close_matches(name.upper(), _FIELDS, n=1, cutoff=0.6 if ours else 0.85)
+    if ours or near:
+        yield Finding(
+            "warning",
+            "settings",
+            f"{name} is no setting, so it is ignored",
+            f"is it {near[0]} that is meant?" if near else "unset it, or look it up in the README",
+        )
+
+
+def _env_file(path: Path) -> Iterator[Finding]:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        lines = list(parse_stream(StringIO(path.read_text(encoding="utf-8"))))
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError):  # said above, as the complaint of `.env`
+        return
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield Finding(
+            "warning",
+            ENV_FILE,
+            f"others on this machine can get at it, keys and all (mode {mode:04o})",
+            f"chmod 600 {shlex.quote(str(path))}",
+        )
+    for line in lines:
+        if line.error:
+            yield Finding(
+                "warning",
+                ENV_FILE,
+                f"line {line.original.line} is not NAME=value, so it is ignored",
+                "write NAME=value, and what has spaces or # in quotes",
+            )

@@ -1,0 +1,45 @@
+"""What a check is given, and what it says.
+
+Belongs here: the two types that all checks share. Does not belong here: a check.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pipeline.settings import Settings
+
+State = Literal["ok", "warning", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, what was found, and how it is mended where it is to be."""
+
+    state: State
+    subject: str
+    found: str
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What checks look at. `settings` has the default of each setting that is `wrong`.
+
+    `patience`: seconds that one check may take. `now`: the clock, in Unix seconds. `secrets`: what
+    no finding may say, and what is said instead.
+    """
+
+    settings: Settings
+    wrong: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Complaints by variable; `.env` where that can't be read."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    env_file: Path = Path(".env")
+    secrets: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    deep: bool = False
+    patience: float = 10.0
+    now: Callable[[], float] = time.time

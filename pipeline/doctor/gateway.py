@@ -1,0 +1,251 @@
+"""Is the gateway reached, does its clock agree with ours, and does it take our keys?
+
+Belongs here: one step after the other, so that what fails is known by its name. Does not belong
+here: how the API is asked in earnest (`pipeline.api`).
+
+It costs one request without a key, one for a minute of usage, and one for a single conversation by
+each key of MKA1_API_KEYS. Nothing is tried twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+from pydantic import SecretStr
+
+from pipeline.api import (
+    ApiError,
+    Client,
+    ConversationsQuery,
+    Limits,
+    QuotaExhausted,
+    Unauthorized,
+    UsageQuery,
+    get_conversations,
+    get_usage,
+)
+from pipeline.doctor.finding import Asked, Finding
+from pipeline.settings import Settings
+from pipeline.timeline import DAY, closed_through, iso
+
+_WARN_SKEW: Final = 5.0
+_FAIL_SKEW: Final = 60.0
+"""Seconds. A clock that is a minute ahead takes a minute for closed that is still open."""
+_HALF_A_SECOND: Final = 0.5
+"""On average what the Date of an answer, in whole seconds, is behind."""
+_EXPIRES_SOON: Final = 14 * DAY
+
+
+def _way(settings: Settings) -> tuple[str, int, bool]:
+    """Host and port that are connected to, and whether they are those of a proxy."""
+    url = httpx.URL(settings.base_url)
+    proxies = getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    # As the client does, which takes no proxy for http://.
+    if url.scheme == "https" and proxy and not proxy_bypass(url.host):
+        through = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
+        return through.host, through.port or (443 if through.scheme == "https" else 80), True
+    return url.host, url.port or (443 if url.scheme == "https" else 80), False
+
+
+def _called(host: str, port: int, proxied: bool) -> str:
+    return f"the proxy {host}:{port}" if proxied else f"{host}:{port}"
+
+
+def name(asked: Asked) -> Iterator[Finding]:
+    """The addresses of the gateway's host, or of the proxy's."""
+    host, port, proxied = _way(asked.settings)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        yield Finding(
+            "failed",
+            "DNS",
+            f"{host} has no address ({getattr(error, 'strerror', None) or error})",
+            "check the network, the name server and "
+            + ("the proxy that HTTPS_PROXY names" if proxied else "MKA1_BASE_URL"),
+        )
+        return
+    addresses = sorted({str(address[4][0]) for address in found})
+    yield Finding("ok", "DNS", f"{host} is {', '.join(addresses)}")
+
+
+def connection(asked: Asked) -> Iterator[Finding]:
+    """Whether a connection comes about."""
+    host, port, proxied = _way(asked.settings)
+    where = _called(host, port, proxied)
+    began = time.monotonic()
+    try:
+        with socket.create_connection((host, port), timeout=asked.patience / 2):
+            took = time.monotonic() - began
+    except OSError as error:
+        yield Finding(
+            "failed",
+            "TCP",
+            f"{where} can't be connected to ({error.strerror or error})",
+            f"see that a firewall lets out to {where}, and that MKA1_BASE_URL has the right port",
+        )
+        return
+    yield Finding("ok", "TCP", f"connected to {where} in {took * 1_000:.0f} ms")
+
+
+def encryption(asked: Asked) -> Iterator[Finding]:
+    """Whether the certificate is one that the client takes."""
+    url = httpx.URL(asked.settings.base_url)
+    host, port, proxied = _way(asked.settings)
+    if url.scheme == "http":
+        yield Finding("ok", "TLS", "not used: http:// to this machine")
+        return
+    if proxied:
+        yield Finding("ok", "TLS", f"not looked at through {_called(host, port, proxied)}")
+        return
+    try:
+        with (
+            socket.create_connection((host, port), timeout=asked.patience / 2) as raw,
+            closing(
+                httpx.create_ssl_context().wrap_socket(raw, server_hostname=url.raw_host.decode())
+            ) as secure,
+        ):
+            version, certificate = secure.version(), secure.getpeercert() or {}
+    except ssl.SSLCertVerificationError as error:
+        yield Finding(
+            "failed",
+            "TLS",
+            f"the certificate of {host} is refused: {error.verify_message}",
+            "send no key there; if the authority is your own, name its file in SSL_CERT_FILE; "
+            "if a date is the reason, set this machine's clock",
+        )
+        return
+    except OSError as error:
+        yield Finding(
+            "failed",
+            "TLS",
+            f"{host}:{port} does not speak TLS ({getattr(error, 'reason', None) or error})",
+            "see that MKA1_BASE_URL has the right port",
+        )
+        return
+    ends = int(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
+    soon = ends - asked.now() < _EXPIRES_SOON
+    yield Finding(
+        "warning" if soon else "ok",
+        "TLS",
+        f"{version}, the certificate of {host} is good until {iso(ends)}",
+        "tell whoever runs the gateway" if soon else "",
+    )
+
+
+def clock(asked: Asked) -> Iterator[Finding]:
+    """How far this clock is from the one of the gateway, by the Date of an answer."""
+    secure = asked.settings.base_url.startswith("https:")
+    before = asked.now()
+    try:
+        answer = httpx.head(asked.settings.base_url, trust_env=secure, timeout=asked.patience / 2)
+    except httpx.HTTPError as error:
+        yield Finding(
+            "failed",
+            "clock",
+            f"no answer to ask the time of ({type(error).__name__} {error})",
+            "see that MKA1_BASE_URL is an HTTP server's",
+        )
+        return
+    ours = (before + asked.now()) / 2
+    try:
+        said = parsedate_to_datetime(answer.headers["Date"])
+    except (KeyError, ValueError):
+        yield Finding("skipped", "clock", "the gateway's answers don't say when they were made")
+        return
+    skew = ours - (said.replace(tzinfo=said.tzinfo or UTC).timestamp() + _HALF_A_SECOND)
+    side = "ahead of" if skew > 0 else "behind"
+    moment = datetime.fromtimestamp(int(ours), UTC).strftime("%H:%M:%S UTC")
+    if abs(skew) <= _WARN_SKEW:
+        words = f"within {max(abs(skew), 1):.0f} s of the gateway's ({moment})"
+        yield Finding("ok", "clock", words)
+        return
+    yield Finding(
+        "failed" if abs(skew) > _FAIL_SKEW else "warning",
+        "clock",
+        f"{abs(skew):,.0f} s {side} the gateway's ({moment} here)",
+        "set it, for example by `timedatectl set-ntp true`: it decides which minutes are closed",
+    )
+
+
+def keys(asked: Asked) -> Iterator[Finding]:
+    """Whether each key is taken for what it is for."""
+    settings = asked.settings
+    if settings.api_key is None and not settings.api_keys:
+        yield Finding("skipped", "keys", "not tried: MKA1_API_KEY is not set")
+        return
+    yield from asyncio.run(_tried(asked))
+    if not settings.api_keys:
+        yield Finding("ok", "keys", "MKA1_API_KEYS is not set: conversations are not read")
+
+
+async def _tried(asked: Asked) -> list[Finding]:
+    settings = asked.settings
+    end = closed_through(asked.now())
+    minute = UsageQuery(end - 60, end, "1m", limit=1)
+    one = ConversationsQuery(limit=1)
+    to_try: list[Awaitable[Finding]] = []
+    if settings.api_key is not None:
+        whose = "MKA1_API_KEY"
+        to_try.append(
+            _try(asked, whose, settings.api_key, "usage", lambda client: get_usage(client, minute))
+        )
+    at_once = asyncio.Semaphore(settings.concurrency)
+
+    async def in_turn(key_id: str, secret: SecretStr) -> Finding:
+        async with at_once:
+            return await _try(
+                asked,
+                f"{key_id} of MKA1_API_KEYS",
+                secret,
+                "conversations",
+                lambda client: get_conversations(client, one),
+            )
+
+    to_try += [in_turn(key_id, secret) for key_id, secret in settings.api_keys.items()]
+    return await asyncio.gather(*to_try)
+
+
+async def _try(
+    asked: Asked,
+    whose: str,
+    secret: SecretStr,
+    what: str,
+    ask: Callable[[Client], Awaitable[object]],
+) -> Finding:
+    limits = Limits(concurrency=1, retry_seconds=0, attempts=1, request_timeout=asked.patience / 2)
+    try:
+        async with Client(
+            asked.settings.base_url, secret, limits, private=True, now=asked.now
+        ) as client:
+            await ask(client)
+    except Unauthorized as error:
+        if error.status == httpx.codes.FORBIDDEN:
+            found, mend = f"may not read {what} (403)", "let it, or set a key that may"
+        else:
+            found, mend = (
+                "is refused (401)",
+                "it is mistyped, revoked or of another gateway: set the right one",
+            )
+        return Finding("failed", "keys", f"{whose} {found}", mend)
+    except QuotaExhausted:
+        return Finding(
+            "warning",
+            "keys",
+            f"{whose} has spent a quota (429)",
+            "wait; if it is often so, lower MKA1_USAGE_REQUESTS_PER_SECOND",
+        )
+    except ApiError as error:
+        return Finding("failed", "keys", f"{whose}: {error}", "look again when the API is well")
+    return Finding("ok", "keys", f"{whose} reads {what}")

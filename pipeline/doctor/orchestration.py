@@ -1,0 +1,157 @@
+"""Is Dagster set up so that runs take turns, schedules run, and somebody runs them?
+
+Belongs here: reading Dagster's instance. Does not belong here: making one (`pipeline.instance`), or
+what is scheduled (`pipeline.schedules`).
+
+An instance is opened only where there has been one: opening one makes its database.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import dagster as dg
+import yaml
+
+from pipeline.assets.usage import API_POOL
+from pipeline.doctor.finding import Asked, Finding, State
+from pipeline.schedules import conversations_schedule, refresh_schedule, usage_schedules
+from pipeline.timeline import iso
+
+_HEARTBEAT: Final = 300.0
+"""Seconds. A daemon that is well says so about twice a minute."""
+_STORAGES: Final = {"storage", "run_storage", "event_log_storage", "schedule_storage"}
+
+
+def instance(asked: Asked) -> Iterator[Finding]:
+    """Whether there is an instance that opens; then what it says of its pool and schedules."""
+    home = asked.settings.dagster_home
+    config = home / "dagster.yaml"
+    if not config.is_file():
+        yield Finding(
+            "skipped", "dagster", f"{config} is not there: `mka1-usage run` writes one, once"
+        )
+        return
+    try:
+        said = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        where = " ".join(str(error).split())
+        yield Finding("failed", "dagster", f"{config} is no YAML ({where})", "mend that line")
+        return
+    if not isinstance(said, dict):
+        yield Finding("failed", "dagster", f"{config} is no mapping of names", "mend it")
+        return
+    if not _STORAGES & set(said) and not (home / "history").is_dir():
+        yield Finding("ok", "dagster", f"{config}: no run was started yet")
+        return
+    try:
+        with _first_failure_ends_it(), dg.DagsterInstance.from_config(str(home)) as opened:
+            yield Finding("ok", "dagster", f"{config} opens ({type(opened.run_storage).__name__})")
+            yield _pool(opened)
+            yield from _schedules(opened, asked.now())
+    except dg.DagsterInvalidConfigError as error:
+        words = " ".join(error.errors[0].message.split())
+        words = words.rpartition("PostProcessingError: ")[2].partition(" Expected: ")[0]
+        yield Finding("failed", "dagster", f"{config}: {words}", "mend what it names")
+    except ModuleNotFoundError as error:
+        yield Finding(
+            "failed",
+            "dagster",
+            f"{config} needs {error.name}, which is not installed",
+            "install it, for Postgres from .ci/constraints-postgres.txt",
+        )
+    except ConnectionError as error:
+        yield Finding(
+            "failed",
+            "dagster",
+            f"{config} names a database that can't be used: {error}",
+            "start it, or mend its address and password",
+        )
+
+
+@contextmanager
+def _first_failure_ends_it() -> Iterator[None]:
+    """A database that is down is asked again for half a minute, each time with a warning: here the
+    first one is raised, as ConnectionError.
+    """
+    listener = _Listener()
+    logging.getLogger().addHandler(listener)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(listener)
+
+
+class _Listener(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _, retried, reason = record.getMessage().partition("Retrying failed database connection: ")
+        if retried:
+            raise ConnectionError(" ".join(reason.partition("(Background")[0].split()))
+
+
+def _pool(opened: dg.DagsterInstance) -> Finding:
+    """Whether runs that read the API take turns."""
+    config = opened.get_concurrency_config().pool_config
+    limits = {one.name: one.limit for one in opened.event_log_storage.get_pool_limits()}
+    limit = limits.get(API_POOL, config.default_pool_limit)
+    by_run = config.pool_granularity is not None and config.pool_granularity.value == "run"
+    if limit == 1 and by_run:
+        return Finding("ok", "pool", f"runs that read the API ({API_POOL}) take turns")
+    if limit == 1:
+        return Finding(
+            "warning",
+            "pool",
+            f"{API_POOL} is limited by step: a process that is killed may keep its turn",
+            "in dagster.yaml, set concurrency: pools: granularity: run",
+        )
+    how_many = "without a limit" if limit is None else f"{limit} at a time"
+    return Finding(
+        "warning",
+        "pool",
+        f"runs that read the API ({API_POOL}) share its quota, {how_many}",
+        "in dagster.yaml, set concurrency: pools: {granularity: run, default_limit: 1}",
+    )
+
+
+def _schedules(opened: dg.DagsterInstance, now: float) -> Iterator[Finding]:
+    """Which schedules are on, and whether the daemon that they need is alive."""
+    known = [one.name for one in (*usage_schedules(), conversations_schedule(), refresh_schedule())]
+    states = [one for one in opened.all_instigator_state() if one.is_running]
+    on = [name for name in known if any(state.name == name for state in states)]
+    heartbeats = [
+        status.last_heartbeat.timestamp
+        for status in opened.get_daemon_statuses().values()
+        if status.last_heartbeat is not None
+    ]
+    if not on:
+        yield Finding(
+            "warning",
+            "schedules",
+            "all are off: nothing is loaded by itself",
+            f"switch {known[0]} on in Dagster's page, or let cron start `mka1-usage run`",
+        )
+    else:
+        yield Finding("ok", "schedules", f"on: {', '.join(on)}; {len(known) - len(on)} off")
+    start = "start it: dagster-daemon run, with this DAGSTER_HOME"
+    if not heartbeats:
+        state: State = "failed" if on else "skipped"
+        yield Finding(state, "daemon", "none has ever run here", start if on else "")
+    elif now - max(heartbeats) > _HEARTBEAT:
+        since = iso(int(max(heartbeats)))
+        words = f"it was last alive at {since}"
+        yield Finding("failed" if on else "skipped", "daemon", words, start if on else "")
+    else:
+        ago = max(now - max(heartbeats), 0)
+        yield Finding("ok", "daemon", f"alive {ago:.0f} s ago")
+    for one in states:
+        ticks = opened.get_ticks(one.instigator_origin_id, one.selector_id, limit=1)
+        if one.name in known and ticks and ticks[0].is_failure:
+            yield Finding(
+                "warning",
+                "schedules",
+                f"{one.name} failed to start a run at {iso(int(ticks[0].timestamp))}",
+                "Dagster's page has the error, under the schedule's ticks",
+            )

@@ -1,0 +1,236 @@
+"""Is the lake whole, of the kind that the settings say, up to date, and can it be queried?
+
+Belongs here: looking at what is loaded, quickly. Does not belong here: what is wrong with a file
+(`pipeline.lake.verification`), or what state a day is in (`pipeline.status`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import duckdb
+from filelock import FileLock, Timeout
+
+from pipeline.doctor.finding import Asked, Finding
+from pipeline.lake import identity
+from pipeline.lake.store import Lake
+from pipeline.lake.verification import verify
+from pipeline.status import states, what_to_run
+from pipeline.timeline import iso
+
+_SAMPLE: Final = 8
+"""Days that are read again unless all are to be."""
+_LONG: Final = 6 * 3_600.0
+"""Seconds. A run that holds a lock longer may hang."""
+_STATES: Final = ("final", "provisional", "stale", "missing")
+
+
+def _nothing(asked: Asked, subject: str) -> Finding | None:
+    """What is said of a lake without days."""
+    if Lake(asked.settings.lake).all_days():
+        return None
+    return Finding("skipped", subject, "nothing is loaded yet: `mka1-usage run` loads")
+
+
+def lake(asked: Asked) -> Iterator[Finding]:
+    """Whether ids are of the kind that is set, and files what was published."""
+    settings = asked.settings
+    held = Lake(settings.lake)
+    pseudonyms = settings.pseudonyms
+    try:
+        identity.check(held, pseudonyms.fingerprint if pseudonyms else None)
+    except identity.IdentityError as error:
+        found, _, mend = str(error).rpartition(": ")
+        yield Finding("failed", "lake", found, mend)
+    empty = _nothing(asked, "lake")
+    if empty:
+        yield empty
+        return
+    days = held.all_days()
+    sample = days if asked.deep else _spread(days)
+    verified = verify(held, settings.catalog, None if asked.deep else sample)
+    wrong = [problem for problem in verified.problems if problem.path != settings.catalog]
+    if wrong:
+        more = f", and {len(wrong) - 1:,} more" if wrong[1:] else ""
+        yield Finding(
+            "failed",
+            "lake",
+            f"{wrong[0]}{more}",
+            "`mka1-usage verify` names everything and says what to run",
+        )
+        return
+    all_or_some = "all" if len(sample) == len(days) else f"{len(sample)} of"
+    hint = "" if len(sample) == len(days) else "; --deep reads all"
+    whose = "with user ids as they are" if pseudonyms is None else "with pseudonyms"
+    yield Finding(
+        "ok",
+        "lake",
+        f"{whose}; {all_or_some} {len(days):,} days read again, as they were published{hint}",
+    )
+
+
+def _spread(days: Sequence[date]) -> list[date]:
+    """Some of the days, the first and the last among them."""
+    if len(days) <= _SAMPLE:
+        return list(days)
+    places = {round(step * (len(days) - 1) / (_SAMPLE - 1)) for step in range(_SAMPLE)}
+    return [days[place] for place in sorted(places)]
+
+
+def days(asked: Asked) -> Iterator[Finding]:
+    """How many days are final, provisional, stale and missing."""
+    empty = _nothing(asked, "days")
+    if empty:
+        yield empty
+        return
+    settings = asked.settings
+    found = states(Lake(settings.lake, settings.lookback_days), None, None, asked.now())
+    counted = Counter(found.states.values())
+    words = ", ".join(f"{counted[state]:,} {state}" for state in _STATES if counted[state])
+    if found.complete_through is not None:
+        words += f"; complete through {iso(found.complete_through)}"
+    commands = [line.strip() for line in what_to_run(found.states)[1:]]
+    if commands:
+        more = " (`mka1-usage status` has more)" if commands[1:] else ""
+        yield Finding("warning", "days", words, commands[0] + more)
+    else:
+        yield Finding("ok", "days", words)
+
+
+def runs(asked: Asked) -> Iterator[Finding]:
+    """Who holds the locks of days. One whose holder has died is free: the kernel lets go of it."""
+    held = {
+        path.stem: _holder(path, asked.now())
+        for path in sorted((asked.settings.lake / ".locks").glob("*.lock"))
+        if path.stem.startswith("day-") and _is_held(path)
+    }
+    left = len(list((asked.settings.lake / ".partial").glob("????-??-??")))
+    if not held:
+        resumed = f"; {left:,} days were begun, the next run goes on with them" if left else ""
+        yield Finding("ok", "runs", f"nobody is loading{resumed}")
+    for lock, (process, seconds) in held.items():
+        day = lock.removeprefix("day-")
+        by = f"process {process}" if process else "another process"
+        if process and seconds > _LONG:
+            yield Finding(
+                "warning",
+                "runs",
+                f"{day} is being loaded by {by}, which began {seconds / 3_600:,.0f} hours ago",
+                f"if it hangs, end it (kill {process}): nothing is lost, and the lock is free",
+            )
+        else:
+            yield Finding("ok", "runs", f"{day} is being loaded by {by}")
+
+
+def _is_held(path: Path) -> bool:
+    lock = FileLock(path, is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
+def _holder(path: Path, now: float) -> tuple[int | None, float]:
+    """The process that holds a lock and how many seconds it has lived, where the kernel tells."""
+    try:
+        inode = path.stat().st_ino
+        table = Path("/proc/locks").read_text(encoding="ascii")
+        found = re.search(rf"^\d+: FLOCK +\S+ +WRITE (\d+) \S+:{inode} ", table, re.MULTILINE)
+        if found is None:
+            return None, 0.0
+        began = Path(f"/proc/{found[1]}").stat().st_mtime
+    except OSError:
+        return None, 0.0
+    return int(found[1]), now - began
+
+
+_OPENS: Final = "SELECT count(*), min(start_time), max(start_time) FROM usage_1d"
+
+
+def catalog(asked: Asked) -> Iterator[Finding]:
+    """Whether `usage.duckdb` opens, and shows this lake and no other."""
+    settings = asked.settings
+    empty = _nothing(asked, "catalog")
+    if empty:
+        yield empty
+        return
+    again = "any run builds it anew: `mka1-usage run`"
+    if not settings.catalog.is_file():
+        yield Finding("failed", "catalog", f"{settings.catalog} is not there", again)
+        return
+    try:
+        with closing(duckdb.connect(str(settings.catalog), read_only=True)) as con:
+            views = con.execute("SELECT sql FROM duckdb_views() WHERE NOT internal").fetchall()
+            if not any(str(settings.lake) in view for (view,) in views):
+                yield Finding(
+                    "failed",
+                    "catalog",
+                    f"{settings.catalog} shows another lake than {settings.lake}: was it moved?",
+                    again,
+                )
+                return
+            rows = (con.execute(_OPENS).fetchone() or (0,))[0]
+    except duckdb.Error as error:
+        yield Finding(
+            "failed",
+            "catalog",
+            f"{settings.catalog} can't be queried ({str(error).splitlines()[0]})",
+            again,
+        )
+        return
+    yield Finding("ok", "catalog", f"{settings.catalog} opens: {rows:,} rows in usage_1d")
+
+
+def command_line(asked: Asked) -> Iterator[Finding]:
+    """Whether the `duckdb` that one would type opens the catalog."""
+    if not asked.settings.catalog.is_file():
+        yield Finding("skipped", "duckdb", "there is no catalog to open")
+        return
+    found = shutil.which("duckdb", path=asked.environment.get("PATH", os.defpath))
+    if found is None:
+        yield Finding("skipped", "duckdb", "there is no `duckdb` on the path; none is needed")
+        return
+    try:
+        code, said = asyncio.run(_run(asked.patience, found, str(asked.settings.catalog)))
+    except OSError as error:
+        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        yield Finding("warning", "duckdb", f"{found} does not run ({why})", _OTHER)
+        return
+    lines = said.decode(errors="replace").split("\n")
+    if code:
+        yield Finding("warning", "duckdb", f"{found} can't open the catalog ({lines[0]})", _OTHER)
+    else:
+        yield Finding("ok", "duckdb", f"{found} ({lines[0].strip()}) opens the catalog")
+
+
+async def _run(patience: float, command: str, catalog: str) -> tuple[int | None, bytes]:
+    """Exit code of a command that asks the catalog, and what it said; its process is gone then."""
+    asks = ("-init", os.devnull, "-readonly", "-csv", "-noheader", catalog)
+    process = await asyncio.create_subprocess_exec(
+        *(command, *asks, "-c", f"SELECT version(); {_OPENS}"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(patience):
+            out, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    return process.returncode, err.strip() if process.returncode else out.strip()
+
+
+_OTHER: Final = "take the one that is installed beside mka1-usage"

@@ -1,0 +1,66 @@
+"""Is what is installed what the project was tested with?
+
+Belongs here: Python and packages against the metadata of this one. Does not belong here: which
+versions these are (`pyproject.toml`).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution, version
+from typing import Final
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from pipeline.doctor.finding import Asked, Finding
+
+_PACKAGE: Final = "mka1-usage"
+_TOLD: Final = ("duckdb", "pyarrow", "dagster")
+_MEND: Final = "install as the README says, with --require-hashes -r .ci/constraints.txt"
+
+
+def installed(asked: Asked) -> Iterator[Finding]:
+    """Every requirement that is not met, or what is there."""
+    del asked
+    try:
+        package = distribution(_PACKAGE)
+    except PackageNotFoundError:
+        yield Finding("skipped", "versions", f"{_PACKAGE} is not installed, so nothing is pinned")
+        return
+    python = platform.python_version()
+    met = True
+    if python not in SpecifierSet(package.metadata["Requires-Python"]):
+        met = False
+        wanted = package.metadata["Requires-Python"]
+        yield Finding("failed", "versions", f"Python is {python}, wanted is {wanted}", _MEND)
+    for line in package.requires or ():
+        finding = _compared(Requirement(line))
+        if finding is not None:
+            met = False
+            yield finding
+    if met:
+        told = ", ".join(f"{name} {version(name)}" for name in _TOLD)
+        yield Finding(
+            "ok", "versions", f"{_PACKAGE} {package.version}, Python {python}, {told}: as pinned"
+        )
+
+
+def _compared(wanted: Requirement) -> Finding | None:
+    """What is wrong with one requirement; an extra's count only where it is installed."""
+    extra = wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})
+    try:
+        found = version(wanted.name)
+    except PackageNotFoundError:
+        if extra:
+            return None
+        return Finding("failed", "versions", f"{wanted.name} is not installed", _MEND)
+    if extra or wanted.specifier.contains(found, prereleases=True):
+        return None
+    return Finding(
+        "warning",
+        "versions",
+        f"{wanted.name} is {found}, tested is {wanted.specifier}",
+        _MEND,
+    )
