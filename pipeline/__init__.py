@@ -15,6 +15,7 @@
     refreshing      which days has the API restated: exactly those are loaded again
     status          mka1-usage status: what is loaded, as a calendar
     pages           the lake answers in the API's own shape
+    serving/        mka1-usage serve: the pages over HTTP, as the API serves them   no Dagster
     adhoc           read-only SQL over the published tables
     exporting/      the lake as files for BI tools: a star schema, described   no HTTP, no Dagster
 

@@ -144,13 +144,23 @@ def answer(lake: Lake, query: PageQuery, *, partial: bool = False) -> Answered:
     `partial` counts days that are not loaded as empty. Raises NotLoadedError and CursorError.
     """
     with closing(engine.connect()) as con:
-        return _answer(con, lake, query, partial=partial)
+        return answer_on(con, lake, query, partial=partial)
 
 
-def _answer(
-    con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery, *, partial: bool
+def answer_on(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    query: PageQuery,
+    *,
+    partial: bool = False,
+    now: int | None = None,
 ) -> Answered:
-    window = _window(con, lake, query)
+    """What `answer` answers, by a connection of `engine.connect` that many pages may share.
+
+    With `now` (Unix seconds), a window without an end ends now, and days after the last one that is
+    loaded count as empty: the API goes on.
+    """
+    window = _window(con, lake, query, now)
     start = window.start
     if query.page is not None:
         cursor = Cursor.decode(query.page, query)
@@ -161,7 +171,7 @@ def _answer(
     within = Window(start, min(start + longest, window.end))
     asked = buckets(con, within, query.bucket_width, query.tz)[: query.limit]
     part = Window(asked[0].start, asked[-1].end)
-    complete_through = _complete_through(lake, part, partial=partial)
+    complete_through = _complete_through(lake, part, partial=partial, ahead=now is not None)
     results = _results(con, lake, query, asked)
     has_more = part.end < window.end
     page = {
@@ -181,8 +191,10 @@ def _answer(
     return Answered(page, complete_through)
 
 
-def _window(con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery) -> Window:
-    end = query.end_time
+def _window(
+    con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery, now: int | None
+) -> Window:
+    end = now if query.end_time is None else query.end_time
     if end is None:
         days = lake.days("usage_1d")
         loaded = lake.loaded("usage_1d", days[-1]) if days else None
@@ -200,8 +212,11 @@ def _window(con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery) -> Win
     return Window(first.start, last.end)
 
 
-def _complete_through(lake: Lake, window: Window, *, partial: bool) -> int | None:
-    """Where the first open or missing day leaves the window incomplete; None where none does."""
+def _complete_through(lake: Lake, window: Window, *, partial: bool, ahead: bool) -> int | None:
+    """Where the first open or missing day leaves the window incomplete; None where none does.
+
+    `ahead`: days after the last one that is loaded may be missing.
+    """
     missing: list[date] = []
     through: int | None = None
     for day in window.days:
@@ -210,8 +225,9 @@ def _complete_through(lake: Lake, window: Window, *, partial: bool) -> int | Non
             missing.append(day)
         elif not loaded.complete(day) and loaded.window.end < window.end:
             through = loaded.window.end if through is None else min(through, loaded.window.end)
-    if missing and not partial:
-        raise NotLoadedError(_missing(missing))
+    last = max(lake.days("usage_1d"), default=date.max) if missing and ahead else date.max
+    if not partial and (gaps := [day for day in missing if day <= last]):
+        raise NotLoadedError(_missing(gaps))
     starts = [day_window(day).start for day in missing]
     return min([*starts, *([] if through is None else [through])], default=None)
 
@@ -239,7 +255,9 @@ def _results(
     name = "usage" if native else "usage_rows"
     engine.bind(con, {name: (dataset, lake.files(dataset.name, window.days))})
     if not native:
-        con.register("edges", edges(asked))
+        # Of years that are not loaded there is nothing to count, and their minutes are many.
+        loaded = set(lake.days(dataset.name))
+        con.register("edges", edges([it for it in asked if not loaded.isdisjoint(it.days)]))
         con.execute(f"CREATE OR REPLACE TEMP VIEW usage AS {engine.sql('usage_by')}")
     con.register("wanted_users", pa.table({"user_id": pa.array(query.user_ids, pa.string())}))
     rows = con.execute(

@@ -31,6 +31,7 @@ from pipeline.pseudonyms import Pseudonyms
 
 GATEWAY: Final = "https://apigw.mka1.com"
 _SHORTEST_PSEUDONYM_KEY: Final = 16
+_SHORTEST_SERVE_KEY: Final = 16
 
 
 class SettingsError(ValueError):
@@ -116,10 +117,31 @@ def _parsed_keys(value: str) -> dict[str, str]:
     return keys
 
 
+def _split_secrets(value: object) -> object:
+    """`secret,secret` as secrets, each long enough that nobody guesses it."""
+    if not isinstance(value, str):
+        return value
+    entries = [entry.strip() for entry in value.split(",") if entry.strip()]
+    if not entries:
+        raise ValueError("holds no key: set it to secret,secret or leave it unset")
+    for place, entry in enumerate(entries, start=1):
+        try:
+            _checked_secret(SecretStr(entry))
+        except ValueError as error:
+            raise ValueError(f"entry {place} {error}") from None
+        if len(entry) < _SHORTEST_SERVE_KEY:
+            raise ValueError(
+                f"entry {place} is shorter than {_SHORTEST_SERVE_KEY} characters: take random "
+                "ones, such as `openssl rand -hex 32` prints"
+            )
+    return tuple(entries)
+
+
 Url = Annotated[str, AfterValidator(_checked_url)]
 Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
 PseudonymKey = Annotated[Secret, AfterValidator(_long_enough)]
 Folder = Annotated[Path, AfterValidator(_checked_folder)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_secrets)]
 KeyRing = Annotated[dict[str, Secret], NoDecode, BeforeValidator(_split_keys)]
 
 
@@ -169,6 +191,8 @@ class Settings(BaseSettings):
     """Whether what items say is landed too, in a dataset of its own; else only its length is."""
     pseudonym_key: PseudonymKey | None = Field(None, validation_alias="MKA1_USAGE_PSEUDONYM_KEY")
     """What user ids are hashed with before anything is written; as they are, where it is None."""
+    serve_keys: Secrets = Field((), validation_alias="MKA1_USAGE_SERVE_KEYS")
+    """The bearer keys that `mka1-usage serve` lets in; with none, it serves this machine only."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
     set_export_dir: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
     export_names: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_NAMES")

@@ -421,3 +421,13 @@ def test_the_first_days_of_time_have_buckets_too(tmp_path: Path, tz: str) -> Non
     for width in ANY_WIDTHS:
         page = answer(Lake(tmp_path), PageQuery(0, DAY, width, tz=tz), partial=True).page
         assert page["data"][0]["start_time"] <= 0 < page["data"][0]["end_time"]
+
+
+def test_a_century_that_is_not_loaded_takes_no_memory(week: Loaded) -> None:
+    query = PageQuery(0, END + 100 * 366 * DAY, "1mo", tz="Asia/Kolkata")
+    page = answer(week.lake, query, partial=True).page
+    assert len(page["data"]) == query.limit
+    counted = [bucket for bucket in page["data"] if bucket["results"]]
+    assert [bucket["results"][0]["num_operations"] for bucket in counted] == [
+        sum(event.operations for event in week.world.events())
+    ]

@@ -360,7 +360,7 @@ def test_the_image_is_made_of_what_is_let_in_and_is_there() -> None:
     assert "USER 10001" in CONTAINERFILE
     assert "--require-hashes -r .ci/constraints-postgres.txt" in CONTAINERFILE
     bases = set(re.findall(r"^FROM (\S+)", CONTAINERFILE, re.MULTILINE))
-    assert bases == {"docker.io/library/python:3.11-slim-bookworm"}
+    assert bases == {"python:3.11-slim-bookworm"}
 
 
 def test_what_is_pinned_for_production_is_what_is_tested() -> None:

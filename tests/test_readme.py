@@ -44,7 +44,9 @@ def blocks(language: str) -> list[str]:
 COMMANDS: Final = [line for block in blocks("bash") for line in block.splitlines()]
 INSTALLS: Final = [line for line in COMMANDS if " install " in line]
 SERVERS: Final = [
-    line for line in COMMANDS if line.startswith(("mka1-usage emulator", "dagster dev"))
+    line
+    for line in COMMANDS
+    if line.startswith(("mka1-usage emulator", "mka1-usage serve", "dagster dev"))
 ]
 RUNNABLE: Final = [line for line in COMMANDS if line not in {*INSTALLS, *SERVERS}]
 

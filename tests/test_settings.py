@@ -80,6 +80,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_EXPORT_DIR": "/tmp/export",
         "MKA1_USAGE_EXPORT_NAMES": "/tmp/names.csv",
         "MKA1_USAGE_EXPORT_READABLE_BY": "group",
+        "MKA1_USAGE_SERVE_KEYS": f"{SECRET},{SECRET[::-1]}",
         "DAGSTER_HOME": "/tmp/dagster",
     }
     apart = {"MKA1_USAGE_PSEUDONYM_KEY"}  # which is not taken together with content
@@ -102,6 +103,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert loaded.store_content
     assert (loaded.export_dir, loaded.export_names) == (Path("/tmp/export"), Path("/tmp/names.csv"))
     assert loaded.export_readable_by == "group"
+    assert [key.get_secret_value() for key in loaded.serve_keys] == [SECRET, SECRET[::-1]]
 
 
 def test_users_have_pseudonyms_where_a_key_for_them_is_set(

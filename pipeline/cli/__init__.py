@@ -10,6 +10,7 @@ arguments or settings, 130 interrupted. Does not belong here: work, or how messa
     checking    status, verify, reconcile, probe
     asking      buckets, sql
     exporting   export
+    serving     serve
     emulating   emulator
     operating   doctor
 """
@@ -29,6 +30,7 @@ from pipeline.cli.emulating import emulator
 from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import doctor
+from pipeline.cli.serving import serve
 
 app: Final = typer.Typer(
     name="mka1-usage",
@@ -49,6 +51,7 @@ for command, in_short in (
     (buckets, "Print usage buckets as the API would."),
     (sql, "Query the published tables."),
     (export, "Write files for BI tools and spreadsheets."),
+    (serve, "Answer HTTP as the API does, from the lake."),
     (emulator, "Serve a stand-in for the MKA1 API."),
     (doctor, "Check the place where it runs, and say how to mend it."),
 ):

@@ -93,7 +93,7 @@ def buckets(
 def sql(
     query: Annotated[
         str | None,
-        typer.Argument(metavar="[QUERY]", help="For example: from usage_1d limit 5"),
+        typer.Argument(metavar="QUERY", help="For example: from usage_1d limit 5"),
     ] = None,
     form: Annotated[
         _Format,

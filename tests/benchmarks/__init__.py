@@ -11,6 +11,7 @@ does insist on is that all contenders produced the same rows: a wrong answer is 
 - ``ingest``   from the first request to published files, beside dlt and the published client
 - ``rollup``   20 million minute rows to hours and days, beside DuckDB reading them and Polars
 - ``demo``     how long ``mka1-usage demo`` takes
+- ``serving``  pages over HTTP from ``mka1-usage serve``, beside the same queries in DuckDB
 
 ``measure`` runs contenders in fresh processes, ``report`` renders, ``server`` serves canned pages;
 ``*_contenders`` hold what is measured. Correctness belongs in the tests beside this folder.

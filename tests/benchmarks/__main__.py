@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import conversations, demo, ingest, rollup
-from tests.benchmarks.report import Report, machine
+from tests.benchmarks import conversations, demo, ingest, rollup, serving
+from tests.benchmarks.report import Printed, machine
 
-BENCHES: Final[Mapping[str, Callable[[int], Report]]] = {
+BENCHES: Final[Mapping[str, Callable[[int], Printed]]] = {
     "ingest": ingest.run,
     "rollup": rollup.run,
     "conversations": conversations.run,
     "demo": demo.run,
+    "serving": serving.run,
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tests.benchmarks.measure import Summary
 
@@ -38,6 +38,16 @@ class Row:
     contender: str
     includes: str
     summary: Summary
+
+
+class Printed(Protocol):
+    """What the command needs of a benchmark's outcome."""
+
+    def markdown(self) -> str:
+        """A table and the lines below it."""
+
+    def data(self) -> dict[str, object]:
+        """The same as plain values."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""serve: the command that answers HTTP as the API does.
+
+Belongs here: arguments, who may be let in, and how to go on in another terminal. Does not belong
+here: the server (`pipeline.serving`).
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Annotated, Final
+
+import typer
+
+from pipeline.settings import Settings, load_settings
+from pipeline.terminal import FAILED, exit_codes, fail, say, short
+from pipeline.timeline import day_window
+
+_CONNECTIONS: Final = 16_384
+
+
+def serve(
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes any that is free.")
+    ] = 8788,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="IP address to listen on; 0.0.0.0 is all.")
+    ] = "127.0.0.1",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Count days that are not loaded as empty.")
+    ] = False,
+) -> None:
+    """Answer GET /api/v1/llm/usage/conversations from the lake, exactly as the API does.
+
+    A tool written for the API needs another base URL and nothing else. It is let in with one of the
+    bearer keys of MKA1_USAGE_SERVE_KEYS; where none is set, from this machine without a key.
+    """
+    from pipeline.lake.store import Lake
+    from pipeline.serving import Server, build_app
+
+    with exit_codes():
+        settings = load_settings()
+        host = _checked(host, settings)
+        days = Lake(settings.lake).days("usage_1d")
+        if not days:
+            fail(
+                f"nothing is loaded in {short(settings.lake)}: load days with `mka1-usage run`, or "
+                "set MKA1_USAGE_HOME to the folder that has them",
+                FAILED,
+            )
+        server = Server(build_app(settings, partial=partial), host, port)
+        _let_in_many()
+        asked = f"?start_time={day_window(days[-1]).start}&bucket_width=1h"
+        with suppress(KeyboardInterrupt):  # which is how one is told to stop
+            server.run(lambda: _announce(settings, server.url, asked))
+
+
+def _announce(settings: Settings, url: str, asked: str) -> None:
+    bearer = ' -H "Authorization: Bearer $KEY"' if settings.serve_keys else ""
+    say(
+        f"serving {short(settings.lake)} on {url} until Ctrl-C, to "
+        f"{'those who have a key' if settings.serve_keys else 'this machine only'}; "
+        "in another terminal:\n"
+        f'  curl{bearer} "{url}/api/v1/llm/usage/conversations{asked}"'
+    )
+
+
+def _checked(host: str, settings: Settings) -> str:
+    """The address to listen on; typer.BadParameter where it is none, or open to others unlocked."""
+    from pipeline.serving.keys import is_loopback
+
+    address = {"localhost": "127.0.0.1"}.get(host, host.strip("[]"))
+    try:
+        loopback = is_loopback(address)
+    except ValueError:
+        raise typer.BadParameter(
+            f"--host is {host!r}: it must be an IP address of this machine, such as 0.0.0.0"
+        ) from None
+    if not loopback and not settings.serve_keys:
+        raise typer.BadParameter(
+            f"--host {host} lets other machines in: set MKA1_USAGE_SERVE_KEYS to the keys that "
+            "they are to have (secret,secret), or leave --host away"
+        )
+    return address
+
+
+def _let_in_many() -> None:
+    """Connections by the thousand, where the machine allows it: shells begin with some 1,000."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS if most == resource.RLIM_INFINITY else min(most, _CONNECTIONS)
+    with suppress(OSError, ValueError):  # a system may allow less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

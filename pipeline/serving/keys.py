@@ -1,0 +1,57 @@
+"""Who is let in: bearer keys, and without any, this machine alone.
+
+Belongs here: comparing what a request brings with what is allowed. Does not belong here: the answer
+to those who are not let in (`pipeline.serving.app`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from hmac import compare_digest
+from ipaddress import ip_address
+from typing import Final
+
+from pydantic import SecretStr
+
+_THIS_MACHINE: Final = re.compile(
+    r"(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d{1,5})?", re.IGNORECASE | re.ASCII
+)
+
+
+class Keys:
+    """The bearer keys that are let in. Only their hashes are kept."""
+
+    def __init__(self, secrets: Iterable[SecretStr]) -> None:
+        self._digests = [_digest(secret.get_secret_value()) for secret in secrets]
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def admit(self, authorization: str | None) -> bool:
+        """Whether the header `Authorization` holds one of the keys.
+
+        How long that takes tells nothing of a key: hashes are compared, all of them, in full.
+        """
+        scheme, _, secret = (authorization or "").partition(" ")
+        sent = _digest(secret.strip())
+        admitted = [compare_digest(sent, digest) for digest in self._digests]
+        return scheme.lower() == "bearer" and any(admitted)
+
+
+def names_this_machine(host: str | None) -> bool:
+    """Whether the header `Host` is a name of this machine alone.
+
+    A page of some other site that has its own name lead to 127.0.0.1 still sends that name.
+    """
+    return host is not None and _THIS_MACHINE.fullmatch(host) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine only. ValueError: no address."""
+    return ip_address(host).is_loopback
+
+
+def _digest(secret: str) -> bytes:
+    return sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,128 @@
+"""`docs/serving.md` keeps its word: its servers are started, and asked as it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pipeline.serving.openapi import document
+from pipeline.serving.parameters import DEFAULT_LIMITS
+from pipeline.timeline import WIDTHS
+
+ROOT: Final = Path(__file__).parents[2]
+TEXT: Final = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+BIN: Final = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+SERVERS: Final = [block for block in blocks("bash") if "mka1-usage serve" in block]
+QUESTIONS: Final = [
+    line for block in blocks("bash") if block not in SERVERS for line in block.splitlines()
+]
+
+
+@contextmanager
+def started(command: str, home: Path, port: int) -> Iterator[str]:
+    """The server of a command, on another port; what it says once it serves."""
+    with subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", command.replace("8788", str(port))],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("MKA1")},
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "MKA1_USAGE_HOME": str(home),
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        give_up = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
+        give_up.start()
+        try:
+            said = process.stderr.readline()
+            assert f"serving {home}" in said, said
+            yield said + process.stderr.readline()
+        finally:
+            give_up.cancel()
+            os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Where the first server of the document is while its questions are asked."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found: int = probe.getsockname()[1]
+        return found
+
+
+@pytest.fixture(scope="module")
+def served(home: Path, port: int) -> Iterator[str]:
+    """What the first server of the document says; it is there until the end."""
+    with started(SERVERS[0], home, port) as said:
+        yield said
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("command", QUESTIONS)
+def test_a_question_has_an_answer(command: str, port: int) -> None:
+    moved = command.replace("8788", str(port))
+    done = subprocess.run(["bash", "-c", moved], capture_output=True, check=True)
+    answer = json.loads(done.stdout)
+    assert answer["openapi" if "openapi" in command else "data"]
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("snippet", blocks("python"))
+def test_the_snippet_of_the_published_client_runs(snippet: str, port: int) -> None:
+    moved = snippet.replace("8788", str(port))
+    done = subprocess.run([sys.executable, "-c", moved], capture_output=True, check=True)
+    assert b"key_web" in done.stdout
+
+
+def test_a_server_says_how_to_ask_it(served: str) -> None:
+    assert "to this machine only" in served
+    [asked] = re.findall(r"^  (curl .*)$", served, re.MULTILINE)
+    done = subprocess.run(["bash", "-c", f"{asked} -s"], capture_output=True, check=True)
+    assert json.loads(done.stdout)["data"]
+
+
+@pytest.mark.parametrize("command", SERVERS[1:])
+def test_another_server_starts_and_says_who_is_let_in(
+    command: str, home: Path, unused_port: int
+) -> None:
+    with started(command, home, unused_port) as said:
+        assert "to those who have a key" in said
+        assert '-H "Authorization: Bearer $KEY"' in said
+
+
+def test_what_is_new_or_left_out_is_named() -> None:
+    table = TEXT.partition("## Where it differs")[2]
+    operation = document(by_key=True)["paths"]["/api/v1/llm/usage/conversations"]["get"]
+    new = {it["name"] for it in operation["parameters"] if it.get("x-extension")}
+    assert new == {"tz"}
+    for width, limit in DEFAULT_LIMITS.items():
+        assert f"`{width}`" in table
+        assert width not in WIDTHS or f"{limit} at `{width}`" in table
+    assert set(re.findall(r"\b[45]\d\d\b", table)) - {"429"} == set(operation["responses"]) - {
+        *("200", "304")
+    } | {"404", "405"}
