@@ -3,6 +3,7 @@
     api/            the API: client, five endpoints, safe walks   no Dagster, no DuckDB, no files
     lake/           the tables: contract, files, SQL, catalog     no HTTP, no Dagster
     timeline        UTC days, windows, bucket widths: all date arithmetic
+    zones           time zones as offsets, from the IANA database
     settings        the environment as one validated object
     pseudonyms      user ids that name nobody, by a keyed hash
     background      an event loop in a thread of its own

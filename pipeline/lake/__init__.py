@@ -17,7 +17,9 @@ reconcile     usage_1d beside observed_1d -> reconciliation
 sync_state    how far listings and conversations are read: a cache
 identity      whose ids the lake holds: as they are, or pseudonyms of one key
 audit         do the tables agree with the contract and with each other
-catalog       `usage.duckdb`: views only, replaced whole
+buckets       buckets of any width on the wall clock of any time zone
+macros        what `usage.duckdb` has besides the tables: macros and views for common questions
+catalog       `usage.duckdb`: views, macros and the rules of time zones, replaced whole
 
 No HTTP, no Dagster. From a REPL: `Lake(Path("data/lake")).days("usage_1d")`.
 """
