@@ -35,6 +35,7 @@
     terminal        what a person sees while days are loaded
     demo            mka1-usage demo
     reconciled      mka1-usage reconcile: how much agrees, and the worst of what does not
+    reporting/      mka1-usage report: a page of charts, in HTML and as pictures
     probing         mka1-usage probe: settings to a client, events to lines
     emulator/       a stand-in for the API, with a count of its own   imports nothing else of this
 

@@ -10,6 +10,7 @@ import dagster as dg
 from pipeline.assets.conversations import conversation_assets
 from pipeline.assets.exporting import bi_export
 from pipeline.assets.refresh import refresh_job
+from pipeline.assets.reporting import report_job, usage_report
 from pipeline.assets.usage import usage_assets
 from pipeline.checks import check_against_api, check_reconciliation, check_tables
 from pipeline.partitions import daily
@@ -33,9 +34,9 @@ def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
     workspace = workspace or Workspace()
     partitions = daily(workspace.settings.first_day)
     return dg.Definitions(
-        assets=[usage_assets(partitions), conversation_assets(partitions), bi_export],
+        assets=[usage_assets(partitions), conversation_assets(partitions), bi_export, usage_report],
         asset_checks=[check_tables, check_against_api, check_reconciliation],
-        jobs=[usage_job(), conversations_job(), export_job(), refresh_job],
+        jobs=[usage_job(), conversations_job(), export_job(), refresh_job, report_job()],
         schedules=[
             *usage_schedules(),
             conversations_schedule(),

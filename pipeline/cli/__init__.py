@@ -11,6 +11,7 @@ arguments or settings, 130 interrupted. Does not belong here: work, or how messa
     asking      buckets, sql
     exporting   export
     serving     serve
+    reporting   report
     emulating   emulator
     operating   doctor
 """
@@ -31,6 +32,7 @@ from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import doctor
 from pipeline.cli.serving import serve
+from pipeline.cli.reporting import report
 
 app: Final = typer.Typer(
     name="mka1-usage",
@@ -52,6 +54,7 @@ for command, in_short in (
     (sql, "Query the published tables."),
     (export, "Write files for BI tools and spreadsheets."),
     (serve, "Answer HTTP as the API does, from the lake."),
+    (report, "Write a page to look at and to send around."),
     (emulator, "Serve a stand-in for the MKA1 API."),
     (doctor, "Check the place where it runs, and say how to mend it."),
 ):

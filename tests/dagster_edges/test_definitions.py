@@ -52,7 +52,11 @@ def test_the_code_location_loads_without_an_account_and_without_a_warning(tmp_pa
 def test_what_a_code_location_holds() -> None:
     defs = build_defs(Workspace(load=load_settings))
     graph = defs.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {*DATASETS, "bi_export"}
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
+        *DATASETS,
+        "bi_export",
+        "usage_report",
+    }
     assert set(ASSETS) == {*USAGE_DATASETS, *LEDGER_DATASETS}
     cascade = list(USAGE_DATASETS)
     for asset, source in zip(cascade[1:], cascade, strict=False):

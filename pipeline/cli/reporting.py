@@ -1,0 +1,81 @@
+"""report: the command that makes a page of what is loaded.
+
+Belongs here: arguments, and where the files go. Does not belong here: the report
+(`pipeline.reporting`).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import LOCAL_TIME, Zone, as_time
+from pipeline.settings import load_settings
+from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, say, short
+from pipeline.zones import zone
+
+
+def report(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The page; - is stdout.")
+    ] = Path("usage.html"),
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the charts as PNG too.")
+    ] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help=LOCAL_TIME)] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help=LOCAL_TIME)] = None,
+    tz: Zone = "UTC",
+) -> None:
+    """Write a report to look at and to send around: one HTML file that needs no network.
+
+    By default of the last 28 complete days that are loaded, held against the 28 before. A day that
+    --start or --end lies in is in it whole; days and hours are those of --tz.
+    """
+    first = None if start is None else as_time(start, tz)
+    last = None if end is None else as_time(end, tz) - 1
+    if first is not None and last is not None and last < first:
+        raise typer.BadParameter(f"the window is empty: --start is {start}, --end is {end}")
+    import duckdb
+
+    from pipeline.lake.store import Lake
+    from pipeline.reporting import figures, page, writing
+    from pipeline.reporting.period import local_day
+
+    with exit_codes():
+        settings = load_settings()
+        known = zone(tz)
+        try:
+            found = figures.read(
+                Lake(settings.lake),
+                None if first is None else local_day(first, known),
+                None if last is None else local_day(max(last, 0), known),
+                known,
+            )
+        except figures.PeriodError as error:
+            fail(str(error), MISUSED)
+        except figures.NothingToReportError as error:
+            fail(str(error), FAILED)
+        except duckdb.Error as error:
+            fail(
+                f"{short(settings.lake)} cannot be read: {str(error).splitlines()[0]}; "
+                "`mka1-usage verify` names what is damaged",
+                FAILED,
+            )
+        files: dict[Path, bytes] = {}
+        html = page.render(found).encode()
+        if str(output) == "-":
+            sys.stdout.buffer.write(html)
+        else:
+            files[output] = html
+        if png is not None:
+            png.mkdir(parents=True, exist_ok=True)
+            files |= {png / name: drawn for name, drawn in page.pictures(found).items()}
+        writing.write(files)
+        days = found.period
+        where = [] if str(output) == "-" else [short(output.absolute())]
+        where += [f"{len(files) - len(where)} pictures in {short(png.absolute())}"] if png else []
+        if where:
+            say(f"{days.first} to {days.last} ({tz}): {' and '.join(where)}")

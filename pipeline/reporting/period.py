@@ -1,0 +1,95 @@
+"""Which local days a report is about.
+
+Belongs here: local days as spans of Unix seconds, and how days are grouped on an axis. Does not
+belong here: what was used, or buckets (`pipeline.lake.buckets`).
+
+A local day is 23, 24 or 25 hours, or none at all where a country crossed the date line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
+
+from pipeline.timeline import Window
+
+Unit = Literal["hour", "day", "week", "month"]
+
+LONGEST: Final = 3_660
+"""Days of a period: ten years."""
+_MOST_HOURLY: Final = 3
+"""Days of which hours are shown: one bar would say nothing."""
+_MOST_DAYS: Final = 92
+"""Bars on a phone are too thin beyond it: weeks then, and months in the end."""
+_MOST_WEEKS: Final = 106
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The local days from `first` through `last` in a time zone."""
+
+    first: date
+    last: date
+    zone: ZoneInfo
+
+    @property
+    def length(self) -> int:
+        """How many days of the calendar it has."""
+        return (self.last - self.first).days + 1
+
+    @property
+    def window(self) -> Window:
+        """The time it takes."""
+        return Window(
+            starts_at(self.first, self.zone), starts_at(self.last + timedelta(days=1), self.zone)
+        )
+
+    @property
+    def days(self) -> list[date]:
+        """Its days in order, without those that the zone skipped."""
+        every = (self.first + timedelta(days=number) for number in range(self.length))
+        return [day for day in every if (span := self.of(day)).start < span.end]
+
+    def of(self, day: date) -> Window:
+        """The time that one local day takes."""
+        return Window(starts_at(day, self.zone), starts_at(day + timedelta(days=1), self.zone))
+
+    @property
+    def before(self) -> Period:
+        """As many days just before it."""
+        gone = timedelta(days=self.length)
+        return Period(self.first - gone, self.last - gone, self.zone)
+
+    @property
+    def unit(self) -> Unit:
+        """What a bar of its charts stands for."""
+        if self.length <= _MOST_HOURLY:
+            return "hour"
+        if self.length <= _MOST_DAYS:
+            return "day"
+        return "week" if self.length <= 7 * _MOST_WEEKS else "month"
+
+    def bar_of(self, shown: datetime) -> datetime:
+        """When the bar that holds a moment begins, both as a clock there shows it.
+
+        An hour that comes twice is one bar. The first may begin before the period.
+        """
+        if self.unit == "hour":
+            return shown.replace(minute=0, second=0, tzinfo=None)
+        day = shown.replace(hour=0, minute=0, second=0, tzinfo=None)
+        if self.unit == "week":
+            return day - timedelta(days=day.weekday())
+        return day.replace(day=1) if self.unit == "month" else day
+
+
+def starts_at(day: date, zone: ZoneInfo) -> int:
+    """When a local day begins, in Unix seconds: its first instant, also where midnight is skipped
+    or comes twice."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
+
+
+def local_day(seconds: int, zone: ZoneInfo) -> date:
+    """The local day that holds `seconds`."""
+    return datetime.fromtimestamp(seconds, zone).date()

@@ -1,0 +1,53 @@
+-- report_people: which users came, stayed, came back and went.
+-- grain: user with usage in this period or the one before, the most active of each class
+-- inputs: hours (what report_hours gives), usage_1d (of the UTC days that end before this period)
+-- parameters: at_most (rows of a class)
+-- new: no usage on any day loaded before this period. kept: usage in both periods. back: usage
+-- earlier, none in the period before. lapsed: usage in the period before, none in this one.
+WITH before_this AS (
+  SELECT user_id FROM usage_1d
+  UNION
+  SELECT user_id FROM hours WHERE period <> 'this'
+), each_user AS (
+  SELECT
+    user_id,
+    COUNT(CASE WHEN period = 'this' THEN 1 END) AS hours_used,
+    COUNT(CASE WHEN period = 'before' THEN 1 END) AS hours_before,
+    CAST(SUM(CASE WHEN period = 'this' THEN operations END) AS BIGINT) AS operations,
+    CAST(SUM(CASE WHEN period = 'before' THEN operations END) AS BIGINT) AS operations_before
+  FROM hours
+  WHERE user_id IS NOT NULL AND period <> 'earlier'
+  GROUP BY user_id
+), classed AS (
+  SELECT
+    each_user.user_id,
+    each_user.operations,
+    each_user.operations_before,
+    CASE
+      WHEN hours_used = 0 THEN 'lapsed'
+      WHEN hours_before > 0 THEN 'kept'
+      WHEN before_this.user_id IS NULL THEN 'new'
+      ELSE 'back'
+    END AS class
+  FROM each_user
+  LEFT JOIN before_this ON each_user.user_id = before_this.user_id
+), ranked AS (
+  SELECT
+    class,
+    user_id,
+    operations,
+    operations_before,
+    COUNT(*) OVER (PARTITION BY class) AS users,
+    ROW_NUMBER() OVER (
+      PARTITION BY class
+      ORDER BY
+        operations DESC NULLS LAST,
+        operations_before DESC NULLS LAST,
+        user_id
+    ) AS place
+  FROM classed
+)
+SELECT class, user_id, operations, operations_before, users
+FROM ranked
+WHERE place <= $at_most
+ORDER BY class, place
