@@ -31,8 +31,8 @@ from pipeline.cli.emulating import emulator
 from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import doctor
-from pipeline.cli.serving import serve
 from pipeline.cli.reporting import report
+from pipeline.cli.serving import serve
 
 app: Final = typer.Typer(
     name="mka1-usage",
