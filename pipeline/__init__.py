@@ -19,12 +19,15 @@
     serving/        mka1-usage serve: the pages over HTTP, as the API serves them   no Dagster
     adhoc           read-only SQL over the published tables
     exporting/      the lake as files for BI tools: a star schema, described   no HTTP, no Dagster
+    tally           how many requests we made ourselves, and how many were refused
+    alerts/         what on-call wants to know, found in the lake     no Dagster, no clock
 
     resources       what Dagster's assets and checks are given
     partitions      UTC days as Dagster partitions
     assets/         the assets: thin edges over loading, syncing and lake
     checks          the checks
     schedules       the jobs and when they are launched
+    watching        the alerts as Dagster tells of them: checks, a sensor, a job that fails
     definitions     the code location: build_defs(), defs
     instance        the Dagster home below the home folder
     runs            the jobs, run in this process

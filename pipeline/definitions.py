@@ -24,6 +24,7 @@ from pipeline.schedules import (
     usage_job,
     usage_schedules,
 )
+from pipeline.watching import alerts_job, check_alerts, watch_alerts
 
 
 def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
@@ -35,14 +36,22 @@ def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
     partitions = daily(workspace.settings.first_day)
     return dg.Definitions(
         assets=[usage_assets(partitions), conversation_assets(partitions), bi_export, usage_report],
-        asset_checks=[check_tables, check_against_api, check_reconciliation],
-        jobs=[usage_job(), conversations_job(), export_job(), refresh_job, report_job()],
+        asset_checks=[check_tables, check_against_api, check_reconciliation, check_alerts],
+        jobs=[
+            usage_job(),
+            conversations_job(),
+            export_job(),
+            refresh_job,
+            report_job(),
+            alerts_job,
+        ],
         schedules=[
             *usage_schedules(),
             conversations_schedule(),
             export_schedule(),
             refresh_schedule(),
         ],
+        sensors=[watch_alerts],
         resources={"workspace": workspace},
         # Steps are few and short next to starting a process for each.
         executor=dg.in_process_executor,

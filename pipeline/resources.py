@@ -23,6 +23,7 @@ from pipeline.people import People
 from pipeline.refreshing import Refreshed
 from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.syncing import Synced, SyncProgress
+from pipeline.tally import Meter
 
 
 def _no_progress(_: object) -> None:
@@ -58,7 +59,8 @@ class Workspace:
 
     def connect(self) -> Client:
         """A new client with the key that usage is read with; SettingsError where none is set."""
-        return self._client(self.settings.key())
+        settings = self.settings
+        return self._client(settings.key_name, settings.key())
 
     def connect_each(self) -> dict[str, Callable[[], Client]]:
         """By key id, what makes a client with that key; SettingsError where no key is set."""
@@ -68,9 +70,9 @@ class Workspace:
                 "MKA1_API_KEYS is not set: conversations are listed per key, so set it to "
                 "key_id=secret,key_id=secret"
             )
-        return {key_id: partial(self._client, secret) for key_id, secret in keys.items()}
+        return {key_id: partial(self._client, key_id, secret) for key_id, secret in keys.items()}
 
-    def _client(self, key: SecretStr) -> Client:
+    def _client(self, key_id: str, key: SecretStr) -> Client:
         settings = self.settings
         limits = Limits(
             concurrency=settings.concurrency,
@@ -83,5 +85,6 @@ class Workspace:
             key,
             limits,
             private=settings.pseudonym_key is not None,
+            meter=Meter(settings.tally, key_id, self.now),
             now=self.now,
         )

@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipeline.alerts.thresholds import Thresholds
 from pipeline.pseudonyms import Pseudonyms
 
 GATEWAY: Final = "https://apigw.mka1.com"
@@ -193,6 +194,34 @@ class Settings(BaseSettings):
     """What user ids are hashed with before anything is written; as they are, where it is None."""
     serve_keys: Secrets = Field((), validation_alias="MKA1_USAGE_SERVE_KEYS")
     """The bearer keys that `mka1-usage serve` lets in; with none, it serves this machine only."""
+    alert_late_minutes: int = Field(
+        150, ge=1, le=525_600, validation_alias="MKA1_USAGE_ALERT_LATE_MINUTES"
+    )
+    """How far behind now the lake may be: what the hourly schedule keeps, missing a run once."""
+    alert_baseline_days: int = Field(
+        28, ge=7, le=366, validation_alias="MKA1_USAGE_ALERT_BASELINE_DAYS"
+    )
+    """How many days before make what is usual."""
+    alert_spike_times: float = Field(
+        3.0, gt=1, allow_inf_nan=False, validation_alias="MKA1_USAGE_ALERT_SPIKE_TIMES"
+    )
+    """So many times its usual peak is far above it."""
+    alert_spike_operations: int = Field(
+        100, ge=1, le=2**53, validation_alias="MKA1_USAGE_ALERT_SPIKE_OPERATIONS"
+    )
+    """Fewer operations than this in a bucket never alert."""
+    alert_zero_usual: int = Field(
+        100, ge=1, le=2**53, validation_alias="MKA1_USAGE_ALERT_ZERO_USUAL"
+    )
+    """What hours usually have at least, for none in them to be an alert."""
+    alert_requests_per_day: int | None = Field(
+        None, ge=1, le=2**53, validation_alias="MKA1_USAGE_ALERT_REQUESTS_PER_DAY"
+    )
+    """The quota of requests that each key has a day, which the API does not tell."""
+    alert_quota_percent: int = Field(
+        80, ge=1, le=100, validation_alias="MKA1_USAGE_ALERT_QUOTA_PERCENT"
+    )
+    """How much of that quota is close to spent."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
     set_export_dir: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
     export_names: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_NAMES")
@@ -223,6 +252,25 @@ class Settings(BaseSettings):
         return self.home / "usage.duckdb"
 
     @property
+    def tally(self) -> Path:
+        """The folder in which our own requests are counted."""
+        return self.home / "requests"
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What the alerts measure against."""
+        return Thresholds(
+            late_minutes=self.alert_late_minutes,
+            baseline_days=self.alert_baseline_days,
+            spike_times=self.alert_spike_times,
+            spike_operations=self.alert_spike_operations,
+            zero_usual=self.alert_zero_usual,
+            requests_per_day=self.alert_requests_per_day,
+            quota_percent=self.alert_quota_percent,
+            watched_days=self.daily_lookback_days,
+        )
+
+    @property
     def dagster_home(self) -> Path:
         """Where Dagster keeps its runs: DAGSTER_HOME, else below the home folder."""
         return self.set_dagster_home or self.home / "dagster"
@@ -245,6 +293,11 @@ class Settings(BaseSettings):
                 "in the environment or in .env"
             )
         return self.api_key
+
+    @property
+    def key_name(self) -> str:
+        """What the key that usage is read with is called where it may be shown."""
+        return self.api_key_id or "MKA1_API_KEY"
 
     def keys(self) -> dict[str, SecretStr]:
         """Secrets by key id, for what is listed per key: MKA1_API_KEYS, and the key for usage."""

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from pipeline.alerts.thresholds import Thresholds
 from pipeline.api import Client
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Settings, SettingsError, load_settings
@@ -81,6 +82,13 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_EXPORT_NAMES": "/tmp/names.csv",
         "MKA1_USAGE_EXPORT_READABLE_BY": "group",
         "MKA1_USAGE_SERVE_KEYS": f"{SECRET},{SECRET[::-1]}",
+        "MKA1_USAGE_ALERT_LATE_MINUTES": "15",
+        "MKA1_USAGE_ALERT_BASELINE_DAYS": "14",
+        "MKA1_USAGE_ALERT_SPIKE_TIMES": "4.5",
+        "MKA1_USAGE_ALERT_SPIKE_OPERATIONS": "1000",
+        "MKA1_USAGE_ALERT_ZERO_USUAL": "70",
+        "MKA1_USAGE_ALERT_REQUESTS_PER_DAY": "100000",
+        "MKA1_USAGE_ALERT_QUOTA_PERCENT": "90",
         "DAGSTER_HOME": "/tmp/dagster",
     }
     apart = {"MKA1_USAGE_PSEUDONYM_KEY"}  # which is not taken together with content
@@ -104,6 +112,16 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.export_dir, loaded.export_names) == (Path("/tmp/export"), Path("/tmp/names.csv"))
     assert loaded.export_readable_by == "group"
     assert [key.get_secret_value() for key in loaded.serve_keys] == [SECRET, SECRET[::-1]]
+    assert loaded.thresholds == Thresholds(
+        late_minutes=15,
+        baseline_days=14,
+        spike_times=4.5,
+        spike_operations=1_000,
+        zero_usual=70,
+        requests_per_day=100_000,
+        quota_percent=90,
+        watched_days=60,
+    )
 
 
 def test_users_have_pseudonyms_where_a_key_for_them_is_set(

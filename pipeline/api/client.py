@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Generic, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -77,6 +77,19 @@ class Limits:
     """Largest body that is taken in."""
 
 
+class Meter(Protocol):
+    """Is told of what the server counts: for whoever keeps an eye on a quota."""
+
+    def sent(self) -> None:
+        """A request leaves, be it for the first time or again."""
+
+    def refused(self) -> None:
+        """A request was answered 429."""
+
+    def close(self) -> None:
+        """The client is done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
     """A decoded body, its size in bytes and the seconds that the last try took."""
@@ -120,8 +133,8 @@ def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
 class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
-    `private`: every answer is, see `get`. `transport` is the seam for tests; `sleep` and `now`
-    (Unix seconds) are the clock.
+    `private`: every answer is, see `get`. `meter` counts what is asked. `transport` is the seam for
+    tests; `sleep` and `now` (Unix seconds) are the clock.
     """
 
     def __init__(
@@ -131,6 +144,7 @@ class Client:
         limits: Limits | None = None,
         *,
         private: bool = False,
+        meter: Meter | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.time,
@@ -142,6 +156,7 @@ class Client:
         """Requests sent so far, retries included."""
         self.now = now
         self._private = private
+        self._meter = meter
         self._sleep = sleep
         self._auth = Bearer(key)
         self._pace = Pace(self.limits.requests_per_second)
@@ -187,6 +202,8 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._meter is not None:
+            self._meter.close()
         for lane in self._lanes:
             await lane.aclose()
 
@@ -261,6 +278,8 @@ class Client:
         try:
             generation = await self._pace.turn()
             self.requests += 1
+            if self._meter is not None:
+                self._meter.sent()
             began = time.monotonic()
             status, answer_headers, body = await self._send(lane, request, asked, private)
             seconds = time.monotonic() - began
@@ -268,6 +287,8 @@ class Client:
             self._idle.put_nowait(lane)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._pace.too_fast(generation)
+            if self._meter is not None:
+                self._meter.refused()
             wait = retry_after(answer_headers.get("Retry-After"), self.now())
             raise TryAgain(f"429: {self._excerpt(body, private)}", wait, rate_limited=True)
         self._pace.went_well()

@@ -12,6 +12,7 @@ arguments or settings, 130 interrupted. Does not belong here: work, or how messa
     exporting   export
     serving     serve
     reporting   report
+    alerting    alerts
     emulating   emulator
     operating   doctor
 """
@@ -25,6 +26,7 @@ from typing import Final
 
 import typer
 
+from pipeline.cli.alerting import alerts
 from pipeline.cli.asking import buckets, sql
 from pipeline.cli.checking import probe, reconcile, status, verify
 from pipeline.cli.emulating import emulator
@@ -50,6 +52,7 @@ for command, in_short in (
     (verify, "Re-read the lake, and name every file that is not what was published."),
     (reconcile, "Hold what is reported against what was observed."),
     (probe, "Add marked items, and see when usage counts them. Writes!"),
+    (alerts, "Print what on-call wants to know."),
     (buckets, "Print usage buckets as the API would."),
     (sql, "Query the published tables."),
     (export, "Write files for BI tools and spreadsheets."),

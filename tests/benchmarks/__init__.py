@@ -13,6 +13,8 @@ does insist on is that all contenders produced the same rows: a wrong answer is 
 - ``demo``     how long ``mka1-usage demo`` takes
 - ``serving``  pages over HTTP from ``mka1-usage serve``, beside the same queries in DuckDB
 
+Beside them, ``false_alarms`` measures how often the alerts are wrong: a command of its own.
+
 ``measure`` runs contenders in fresh processes, ``report`` renders, ``server`` serves canned pages;
 ``*_contenders`` hold what is measured. Correctness belongs in the tests beside this folder.
 """

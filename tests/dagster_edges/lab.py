@@ -21,6 +21,7 @@ from pipeline.resources import Workspace
 from pipeline.schedules import JOB
 from pipeline.settings import Settings
 from pipeline.timeline import day_window
+from pipeline.watching import ALERT_CHECKS
 
 DAYS: Final = [date(2024, 1, day) for day in (1, 2, 3)]
 ASSETS: Final = ["raw_usage", "usage_1m", "usage_1h", "usage_1d", "coverage", "revisions"]
@@ -131,9 +132,10 @@ class Lab:
     ) -> Ran:
         """The checks alone: of a range of days, or started without a partition.
 
-        `names` are `asset.check`; all checks of usage by default.
+        `names` are `asset.check`; all checks of usage by default, but for the alerts.
         """
         selection: dg.AssetSelection = dg.AssetSelection.checks_for_assets(*ASSETS)
+        selection -= dg.AssetSelection.checks(*ALERT_CHECKS)
         if names:
             keys = [
                 dg.AssetCheckKey(dg.AssetKey(asset), check)

@@ -237,4 +237,5 @@ def test_every_step_that_asks_the_api_is_in_its_pool() -> None:
     assert {name for name in pools if not name.startswith("check_tables")} - asking == {
         "reconciliation_no_unexplained_differences",
         "bi_export",
+        "check_alerts",
     }

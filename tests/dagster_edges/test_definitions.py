@@ -17,6 +17,7 @@ from pipeline.partitions import range_tags
 from pipeline.resources import Workspace
 from pipeline.schedules import JOB
 from pipeline.settings import load_settings
+from pipeline.watching import ALERT_CHECKS
 from tests.dagster_edges.lab import ASSETS, DAYS, QUIET, small_world
 
 ROOT = Path(__file__).parents[2]
@@ -62,8 +63,9 @@ def test_what_a_code_location_holds() -> None:
     for asset, source in zip(cascade[1:], cascade, strict=False):
         assert graph.get(dg.AssetKey(asset)).parent_keys == {dg.AssetKey(source)}
     warns_only = {dg.AssetCheckKey(dg.AssetKey("reconciliation"), "no_unexplained_differences")}
-    assert len(graph.asset_check_keys) == 31
-    assert {key for key in graph.asset_check_keys if not graph.get(key).blocking} == warns_only
+    block_nothing = warns_only | set(ALERT_CHECKS)
+    assert len(graph.asset_check_keys) == 35
+    assert {key for key in graph.asset_check_keys if not graph.get(key).blocking} == block_nothing
     assert {schedule.name for schedule in defs.schedules or []} == {
         "hourly_trailing_window",
         "daily_long_window",

@@ -1,0 +1,80 @@
+"""Data that is later than expected, and days that were left out.
+
+Belongs here: what is late, and the sentences. Does not belong here: what is known of an hour
+(`sql/coverage.sql`) or a day (`pipeline.status`).
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Final
+
+from pipeline.alerts.finding import Finding, Looked, Severity, lasting, moment
+from pipeline.alerts.thresholds import Thresholds
+from pipeline.status import Days, State
+from pipeline.timeline import closed_through, day_of, day_window, in_words, iso
+
+NOTHING: Final = "nothing is loaded"
+
+
+def late(days: Days, now: float, thresholds: Thresholds) -> Looked:
+    """Whether the lake is behind at `now` (Unix seconds), and which earlier days need a load."""
+    if days.complete_through is None:
+        return Looked(unjudged=NOTHING)
+    findings: list[Finding] = []
+    behind = closed_through(now) - days.complete_through
+    if behind > 60 * thresholds.late_minutes:
+        findings.append(_behind(days.complete_through, behind, thresholds.late_minutes))
+    today = day_of(closed_through(now) - 1)
+    watched = {
+        day: state
+        for day, state in sorted(days.states.items())
+        if today - timedelta(days=thresholds.watched_days) <= day < today
+    }
+    last = day_of(days.complete_through - 1)
+    missing = [day for day, state in watched.items() if state == "missing" and day < last]
+    if missing:
+        findings.append(_days("missing", missing, "error", "not loaded, though later ones are"))
+    stale = [day for day, state in watched.items() if state == "stale" and day < last]
+    if stale:
+        why = "stale: the API may have restated them after they were read"
+        findings.append(_days("stale", stale, "warning", why))
+    return Looked(findings)
+
+
+def _behind(complete_through: int, behind: int, allowed: int) -> Finding:
+    return Finding(
+        alert="late",
+        severity="error",
+        subject="behind",
+        since=complete_through,
+        how_much=float(behind),
+        what=(
+            f"usage is complete through {iso(complete_through)} only, {lasting(behind)} ago "
+            f"({lasting(60 * allowed)} are allowed)"
+        ),
+        query=(
+            "select start_time, status, complete_through, fetched_at from coverage "
+            f"where dataset = 'usage_1h' and end_time >= {moment(complete_through)} "
+            "order by start_time limit 24"
+        ),
+    )
+
+
+def _days(subject: State, days: list[date], severity: Severity, why: str) -> Finding:
+    number = f"{len(days):,} day{'s are' if len(days) > 1 else ' is'}"
+    since = day_window(days[0]).start
+    return Finding(
+        alert="late",
+        severity=severity,
+        subject=f"{subject} {in_words(days)}",
+        since=since,
+        how_much=float(len(days)),
+        what=f"{number} {why}: {in_words(days)}",
+        query=(
+            "select start_time, status, complete_through, fetched_at from coverage "
+            "where dataset = 'usage_1d' "
+            f"and start_time >= {moment(since)} and start_time < "
+            f"{moment(day_window(days[-1]).end)} order by start_time"
+        ),
+    )

@@ -1,0 +1,64 @@
+"""A measure that fell to zero.
+
+Belongs here: the sentence. Does not belong here: which zero is unusual (`sql/alert_zero.sql`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import duckdb
+
+from pipeline.alerts.finding import Finding, Looked, moment
+from pipeline.alerts.thresholds import LEAST_DAYS, Thresholds
+from pipeline.lake import engine
+from pipeline.timeline import DAY, SECONDS, iso
+
+_WORDS: Final = {
+    "num_conversations_created": "conversations created",
+    "num_items_added": "items added",
+    "num_operations": "operations",
+}
+
+
+def silent(con: duckdb.DuckDBPyConnection, through: int, thresholds: Thresholds) -> Looked:
+    """Measures that are zero in the last hours before `through`, where they never are.
+
+    `through` (Unix seconds) is the end of the last complete hour. `con` has the views `coverage`
+    and `counted`, which is usage_1h.
+    """
+    params: Mapping[str, Any] = {
+        "through": through,
+        "days": thresholds.baseline_days,
+        "least_days": LEAST_DAYS,
+        "least": thresholds.zero_usual,
+    }
+    rows = con.execute(engine.sql("alert_zero"), params).fetchall()
+    return Looked([_finding(through, *row) for row in rows])
+
+
+def _finding(
+    through: int, measure: str, since: int, usual: int, num_hours: int, num_days: int
+) -> Finding:
+    same = (
+        "the same hour usually has"
+        if num_hours == 1
+        else f"the same {num_hours} hours usually have"
+    )
+    return Finding(
+        alert="zero",
+        severity="error",
+        subject=measure,
+        since=since,
+        how_much=float(through - since),
+        what=(
+            f"no {_WORDS[measure]} since {iso(since)}, in {(through - since) // SECONDS['1h']:,} h "
+            f"that are loaded; {same} at least {usual:,} "
+            f"({num_days} days compared)"
+        ),
+        query=(
+            f"select start_time, sum({measure}) as {measure} from usage_1h "
+            f"where start_time >= {moment(since - DAY)} group by start_time order by start_time"
+        ),
+    )

@@ -1,0 +1,30 @@
+"""How far is too far: what the alerts measure against.
+
+Belongs here: the figures, most of them settings. Does not belong here: the settings themselves
+(`pipeline.settings`), measuring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+LEAST_DAYS: Final = 7
+"""Fewer loaded days than this are no baseline."""
+
+MOST: Final = 20
+"""Findings that one alert tells of; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The settings MKA1_USAGE_ALERT_*, and how far back a day may still be missed."""
+
+    late_minutes: int
+    baseline_days: int
+    spike_times: float
+    spike_operations: int
+    zero_usual: int
+    requests_per_day: int | None
+    quota_percent: int
+    watched_days: int

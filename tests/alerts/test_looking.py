@@ -1,0 +1,165 @@
+"""All alerts over a lake: which hours they judge, and that their queries lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from pipeline import adhoc
+from pipeline.alerts.finding import Alert, Looked
+from pipeline.alerts.looking import look
+from pipeline.lake.store import Lake
+from pipeline.tally import Meter
+from pipeline.timeline import DAY
+from tests.alerts.history import HOUR, START, History, thresholds
+
+NOW = START + 29 * DAY + 13 * HOUR + 5 * 60.0
+LAST = START + 29 * DAY + 12 * HOUR
+"""The last complete hour."""
+ODD = 'it\'s "$HOME"\n漢'
+
+
+def busy() -> History:
+    """A month of one user, then a spike of theirs, and of one whose id is hard to quote."""
+    history = History(days=30)
+    for hour in range(START, LAST + HOUR, HOUR):
+        history.use(hour, 100, items=0, conversations=50)
+        history.use(hour, 100, user=ODD, key=None)
+    for user, key in (("u", "k"), (ODD, None)):
+        history.use(LAST, 900, user=user, key=key, conversations=50)
+    return history
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Loaded up to five past one, as an hourly run leaves it."""
+    home = tmp_path_factory.mktemp("home")
+    busy().publish(home, through=int(NOW))
+    return home
+
+
+def at(home: Path, now: float = NOW, **changed: float) -> Mapping[Alert, Looked]:
+    return look(Lake(home / "lake"), home / "requests", thresholds(**changed), now)
+
+
+def test_the_last_complete_hour_and_day_are_judged(home: Path) -> None:
+    found = at(home)
+    assert [one.subject for one in found["spike"].findings] == [
+        f"1h user {ODD!r}",
+        "1h user 'u'",
+        "1h key None",
+        "1h key 'k'",
+    ]
+    assert {one.since for one in found["spike"].findings} == {LAST}
+    assert found["late"].severity is found["zero"].severity is found["quota"].severity is None
+
+
+def test_as_of_an_earlier_time_nothing_later_has_a_say(home: Path) -> None:
+    assert not at(home, NOW - HOUR)["spike"].findings
+
+
+def test_a_day_is_judged_once_it_is_over(tmp_path: Path) -> None:
+    history = busy()
+    for hour in range(LAST - 12 * HOUR, LAST + 12 * HOUR, HOUR):
+        history.use(hour, 400)
+    history.publish(tmp_path)
+    today = [one for one in at(tmp_path)["spike"].findings if " 2024-01-30," in one.what]
+    assert not today
+    after = at(tmp_path, NOW + 12 * HOUR)["spike"].findings
+    assert {one.what.partition(",")[0] for one in after if "on 2024-01-30" in one.what} == {
+        "user u: 9",
+        "key k: 9",
+    }
+
+
+def test_a_day_that_is_not_loaded_is_neither_zero_nor_quiet(tmp_path: Path) -> None:
+    history = History(days=30)
+    history.daily(100)
+    for hour in range(LAST, history.end, HOUR):
+        del history.counts[hour, "u", "k"]
+    history.publish(tmp_path, through=LAST, left_out=Counter({28: 1}))
+    found = at(tmp_path, LAST + 60.0)
+    assert not found["zero"].findings
+    assert [one.subject for one in found["late"].findings] == ["missing 2024-01-29"]
+
+
+def test_every_query_runs_and_has_an_answer(tmp_path: Path) -> None:
+    history = busy()
+    for hour in range(LAST - 3 * HOUR, LAST + HOUR, HOUR):
+        history.use(hour, 900)
+    history.use(LAST, 900, user=ODD, key=None)
+    history.publish(tmp_path, through=int(NOW), left_out=Counter({20: 1}))
+    folder = tmp_path / "requests"
+    meter = Meter(folder, "it's a key", lambda: NOW + DAY)
+    for _ in range(60):
+        meter.sent()
+        meter.refused()
+    meter.close()
+    found = at(tmp_path, NOW + DAY, alert_requests_per_day=50)
+    findings = [finding for looked in found.values() for finding in looked.findings]
+    assert {finding.alert for finding in findings} == {"late", "spike", "zero", "quota"}
+    for finding in findings:
+        words = shlex.split(finding.command)
+        allowed = [Path(words[3])] if words[2] == "--allow" else []
+        out = BytesIO()
+        adhoc.export(tmp_path / "usage.duckdb", tmp_path / "lake", words[-1], "json", out, allowed)
+        assert json.loads(out.getvalue()), finding.line
+
+
+def test_a_line_can_be_pasted_into_a_shell(home: Path, tmp_path: Path) -> None:
+    (line,) = (one.line for one in at(home)["spike"].findings if one.subject == f"1h user {ODD!r}")
+    command = line.partition("look further: mka1-usage ")[2]
+    done = subprocess.run(
+        ["bash", "-c", f"{Path(sys.executable).parent / 'mka1-usage'} {command}"],
+        env={"MKA1_USAGE_HOME": str(home), "PATH": "/usr/bin:/bin"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "900" in done.stdout
+
+
+def test_too_short_a_past_is_said_not_judged(tmp_path: Path) -> None:
+    history = History(days=7)
+    history.daily(100)
+    history.publish(tmp_path)
+    found = at(tmp_path, history.end + 60.0)
+    for alert in ("spike", "zero"):
+        assert str(found[alert].unjudged).startswith("a baseline takes 7 days")
+
+
+def test_an_empty_home_is_not_judged(tmp_path: Path) -> None:
+    found = at(tmp_path)
+    for alert in ("late", "spike", "zero"):
+        assert found[alert].unjudged == "nothing is loaded"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "broken"),
+    [
+        ("usage_1h", {"spike", "zero"}),
+        ("usage_1d", {"spike"}),
+        ("coverage", {"late", "spike", "zero"}),
+    ],
+)
+def test_a_file_that_cannot_be_read_breaks_what_needs_it_and_nothing_else(
+    tmp_path: Path, damaged: str, broken: set[Alert]
+) -> None:
+    history = History(days=9)
+    history.daily(100)
+    lake = history.publish(tmp_path)
+    path = next(iter(lake.files(damaged)))
+    path.chmod(0o600)
+    path.write_bytes(b"not a Parquet file")
+    found = at(tmp_path, history.end + 60.0)
+    assert {alert for alert, looked in found.items() if looked.broken} == broken
+    assert all(found[alert].severity == "error" for alert in broken)
