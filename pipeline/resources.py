@@ -35,7 +35,7 @@ class Workspace:
     """Where data comes from and goes to. `now` is the clock, in Unix seconds."""
 
     load: Callable[[], Settings] = load_settings
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = field(default_factory=lambda: time.time)
     on_progress: Callable[[Progress], None] = field(default=_no_progress, repr=False)
     on_sync: Callable[[SyncProgress], None] = field(default=_no_progress, repr=False)
     on_refreshed: Callable[[Refreshed], None] = field(default=_no_progress, repr=False)

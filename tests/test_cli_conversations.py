@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from pipeline.emulator import EmulatorServer, ManualClock, World, synthetic_world
 from pipeline.lake.store import Lake
 from tests.fixtures_local import Ended, clean_environment, command
+from tests.truth import in_2024
 
 SECRET = "planted-" + "5ec2e7" * 4
 MARKER = "Zaphod-Beeblebrox-4711"
@@ -40,6 +42,7 @@ def account(
             "MKA1_USAGE_REQUESTS_PER_SECOND": "10000",
         }
         clean_environment(monkeypatch, tmp_path, settings)
+        monkeypatch.setattr(time, "time", in_2024)
         yield server
 
 

@@ -6,6 +6,7 @@ Belongs here: reading both sides into plain Python. Nothing here computes a buck
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from pathlib import Path
@@ -29,6 +30,19 @@ TRACE = Path(__file__).parents[2] / "shared" / "data" / "mooncake_conversation_t
 """An hour of real traffic, which stands beside the project and is not part of it."""
 
 MEASURES = ("num_conversations_created", "num_items_added", "num_operations")
+
+_REAL = time.time
+_BEHIND = _REAL() - day_window(date(2024, 1, 10)).start
+
+
+def in_2024() -> float:
+    """A clock that goes as the real one, in January 2024: Unix seconds, 10 January and later.
+
+    By the real one, what has no time of its own would lie years after days of 2024, and a lake has
+    all the days between.
+    """
+    return _REAL() - _BEHIND
+
 
 FAST = Limits(requests_per_second=10_000, longest_wait=0.001)
 """A client in a hurry: tests wait for nothing."""

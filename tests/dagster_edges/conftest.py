@@ -15,6 +15,7 @@ from pipeline.emulator import EmulatorServer, Faults, World
 from pipeline.resources import Workspace
 from pipeline.settings import load_settings
 from tests.dagster_edges.lab import DAYS, Lab, small_world
+from tests.truth import in_2024
 
 MakeLab = Callable[..., Lab]
 
@@ -44,8 +45,7 @@ def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
             )
             instance = stack.enter_context(dg.DagsterInstance.ephemeral())
             workspace = Workspace(load=lambda: loaded)
-            if now is not None:
-                workspace.now = now
+            workspace.now = now or in_2024
             return Lab(server, loaded, workspace, instance)
 
         yield make

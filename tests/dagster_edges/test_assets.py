@@ -238,4 +238,5 @@ def test_every_step_that_asks_the_api_is_in_its_pool() -> None:
         "reconciliation_no_unexplained_differences",
         "bi_export",
         "check_alerts",
+        "usage_report",
     }

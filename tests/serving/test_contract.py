@@ -24,13 +24,14 @@ from pipeline.settings import load_settings
 from tests.serving.asking import KEYS
 
 load_all_checks()
+# Not negative_data_rejection: a text where an array is asked for breaks the document and is, in a
+# query string, an array of one.
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,
     checks.content_type_conformance,
     checks.response_headers_conformance,
     checks.response_schema_conformance,
-    checks.negative_data_rejection,
     checks.missing_required_header,
     checks.unsupported_method,
     checks.allow_header_conformance,
@@ -50,7 +51,7 @@ def test_every_answer_is_one_of_the_contract(app: Starlette, mode: GenerationMod
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     seen: Counter[int] = Counter()
 
-    @settings(max_examples=100, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=schema[PATH]["GET"].as_strategy(generation_mode=mode))
     def holds(case: Case[Any]) -> None:
         headers = {"Authorization": f"Bearer {KEYS[0]}"}
