@@ -29,6 +29,7 @@ from pipeline.lake.store import Lake
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
 from tests.synced import Reader
+from tests.truth import in_2024
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,8 +53,8 @@ RUNNABLE: Final = [line for line in COMMANDS if line not in {*INSTALLS, *SERVERS
 
 
 def week() -> World:
-    """A week of a small platform."""
-    return synthetic_world(users=20, conversations_per_user_day=4)
+    """A week of a small platform, and what time it is there: a few days later."""
+    return synthetic_world(users=20, conversations_per_user_day=4, clock=in_2024)
 
 
 @pytest.fixture(scope="module")
