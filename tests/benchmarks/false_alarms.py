@@ -2,7 +2,7 @@
 
 Run it from the root of the repository (minutes, not seconds)::
 
-    python -m tests.benchmarks.false_alarms shared/data/mooncake_conversation_trace.csv
+    python -m tests.benchmarks.false_alarms [TRACE.csv]
 
 Three platforms of six weeks, of which the first four make the baseline and every hour and day of
 the others is judged with the default thresholds, by the queries that the product runs. Nothing is
@@ -41,6 +41,7 @@ from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.settings import load_settings
 from pipeline.status import Days
 from pipeline.timeline import DAY, SECONDS, Width, floor_to
+from tests.truth import TRACE
 
 HOUR: Final = SECONDS["1h"]
 BASELINE: Final = 28
@@ -264,7 +265,7 @@ def late_after(missed: int) -> str:
 
 def main() -> None:
     """Print the tables."""
-    (trace,) = sys.argv[1:] or ["shared/data/mooncake_conversation_trace.csv"]
+    trace = sys.argv[1] if len(sys.argv) > 1 else str(TRACE)
     for platform in (
         demo(),
         replayed(trace, moods=False),
