@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +16,11 @@ from pipeline.definitions import build_defs
 from pipeline.settings import Settings
 from pipeline.watching import ALERT_CHECKS
 from tests.alerts.history import History
+from tests.documented import blocks, pasted
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
-COMMANDS: Final = [
-    line
-    for block in re.findall(r"^```bash\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
-    for line in block.splitlines()
-]
+COMMANDS: Final = [line for block in blocks(DOCS, "bash") for line in block.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +42,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_does_what_it_should(command: str, environment: Mapping[str, str]) -> None:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=environment["PWD"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = pasted(command, environment["PWD"], environment)
     assert done.returncode == 0, done.stderr
     if command.startswith("dagster job"):
         assert "something is wrong" in done.stdout

@@ -19,16 +19,12 @@ from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.exporting.export import DATABASE, export
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_of, day_range, parse_time
+from tests.documented import blocks, pasted
 from tests.truth import load
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = (ROOT / "docs" / "bi.md").read_text(encoding="utf-8")
 DAYS: Final = list(day_range(day_of(parse_time("2024-01-01")), day_of(parse_time("2024-01-03"))))
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     with EmulatorServer(synthetic_world(users=20, conversations_per_user_day=4)) as server:
         load(server, Lake(folder / "data" / "lake"), DAYS)
-    [names] = blocks("csv")
+    [names] = blocks(PAGE, "csv")
     (folder / "names.csv").write_text(names, encoding="utf-8")
     return folder
 
@@ -50,18 +46,10 @@ def environment() -> Mapping[str, str]:
 
 
 def test_every_command_does_what_it_should(place: Path, environment: Mapping[str, str]) -> None:
-    commands = [line for block in blocks("bash") for line in block.splitlines()]
+    commands = [line for block in blocks(PAGE, "bash") for line in block.splitlines()]
     assert len([line for line in commands if line.startswith("mka1-usage export")]) == 6
     for command in commands:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
-            cwd=place,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = pasted(command, place, environment)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip(), command
         assert "note:" not in done.stderr, command
@@ -79,14 +67,14 @@ def exported(place: Path) -> Path:
     return place
 
 
-@pytest.mark.parametrize("query", blocks("sql"))
+@pytest.mark.parametrize("query", blocks(PAGE, "sql"))
 def test_every_query_has_an_answer(query: str, exported: Path) -> None:
     with closing(duckdb.connect(str(exported / "queried" / DATABASE), read_only=True)) as con:
         assert con.sql(query).fetchall()
 
 
 def test_the_query_for_a_dataset_loses_no_call(exported: Path) -> None:
-    [query] = [query for query in blocks("sql") if "is_final,\n" in query]
+    [query] = [query for query in blocks(PAGE, "sql") if "is_final,\n" in query]
     total = "SELECT CAST(sum(num_operations) AS BIGINT), count(*) FROM"
     with closing(duckdb.connect(str(exported / "queried" / DATABASE), read_only=True)) as con:
         [joined] = con.sql(f"{total} ({query})").fetchall()
@@ -94,7 +82,7 @@ def test_the_query_for_a_dataset_loses_no_call(exported: Path) -> None:
     assert joined == alone
 
 
-@pytest.mark.parametrize("snippet", blocks("python"))
+@pytest.mark.parametrize("snippet", blocks(PAGE, "python"))
 def test_a_snippet_of_python_runs(snippet: str, exported: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", snippet],

@@ -35,6 +35,7 @@ from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
+from tests.documented import blocks, pasted
 from tests.truth import load
 
 ROOT: Final = Path(__file__).parents[1]
@@ -49,8 +50,7 @@ SOCKET: Final = "/run/mka1-usage/code.sock"
 
 def lines(language: str) -> list[str]:
     """The lines of all fenced blocks of a language, in order."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
+    return [line for block in blocks(PAGE, language) for line in block.splitlines()]
 
 
 COMMANDS: Final = lines("bash")
@@ -85,15 +85,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         }
         said: dict[str, str] = {}
         for command in COMMANDS:
-            ended = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", command],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
+            ended = pasted(command, folder, environment)
             said[command] = ended.stdout + ended.stderr
             assert ended.returncode == 0, (command, said[command])
     return Done(folder, said)

@@ -28,6 +28,7 @@ from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.store import Lake
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
+from tests.documented import blocks, pasted
 from tests.synced import Reader
 from tests.truth import in_2024
 
@@ -37,12 +38,7 @@ BIN: Final = Path(sys.executable).parent
 DAYS: Final = list(day_range(day_of(parse_time("2024-01-01")), day_of(parse_time("2024-01-07"))))
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-COMMANDS: Final = [line for block in blocks("bash") for line in block.splitlines()]
+COMMANDS: Final = [line for block in blocks(README, "bash") for line in block.splitlines()]
 INSTALLS: Final = [line for line in COMMANDS if " install " in line]
 SERVERS: Final = [
     line
@@ -99,15 +95,7 @@ def test_the_two_lines_that_install_are_the_ones_that_ci_runs() -> None:
 def test_a_command_does_what_it_should(
     command: str, place: Path, environment: Mapping[str, str]
 ) -> None:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = pasted(command, place, environment)
     assert done.returncode == 0, done.stderr
     assert environment["MKA1_API_KEY"] not in done.stdout + done.stderr
     if command.startswith("mka1-usage buckets"):
@@ -152,7 +140,7 @@ def test_a_server_answers_until_it_is_stopped(
             process.communicate(timeout=60)
 
 
-@pytest.mark.parametrize("query", blocks("sql"))
+@pytest.mark.parametrize("query", blocks(README, "sql"))
 def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path) -> None:
     out = BytesIO()
     data = place / "data"
@@ -161,14 +149,14 @@ def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path) -> None:
 
 
 def test_the_cookbook_has_twelve_queries_and_names_every_macro() -> None:
-    assert len(blocks("sql")) == 12
+    assert len(blocks(README, "sql")) == 12
     for macro in MACROS[1:]:
         assert f"`{macro.name}({', '.join(macro.parameters)})`" in README
     for view in VIEWS:
         assert f"`{view}`" in README
 
 
-@pytest.mark.parametrize("snippet", blocks("python"))
+@pytest.mark.parametrize("snippet", blocks(README, "python"))
 def test_a_snippet_of_python_runs(snippet: str, place: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", snippet], cwd=place, capture_output=True, check=True

@@ -20,20 +20,16 @@ import pytest
 from pipeline.serving.openapi import document
 from pipeline.serving.parameters import DEFAULT_LIMITS
 from pipeline.timeline import WIDTHS
+from tests.documented import blocks
 
 ROOT: Final = Path(__file__).parents[2]
 TEXT: Final = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 BIN: Final = Path(sys.executable).parent
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-
-
-SERVERS: Final = [block for block in blocks("bash") if "mka1-usage serve" in block]
+SERVERS: Final = [block for block in blocks(TEXT, "bash") if "mka1-usage serve" in block]
 QUESTIONS: Final = [
-    line for block in blocks("bash") if block not in SERVERS for line in block.splitlines()
+    line for block in blocks(TEXT, "bash") if block not in SERVERS for line in block.splitlines()
 ]
 
 
@@ -92,7 +88,7 @@ def test_a_question_has_an_answer(command: str, port: int) -> None:
 
 
 @pytest.mark.usefixtures("served")
-@pytest.mark.parametrize("snippet", blocks("python"))
+@pytest.mark.parametrize("snippet", blocks(TEXT, "python"))
 def test_the_snippet_of_the_published_client_runs(snippet: str, port: int) -> None:
     moved = snippet.replace("8788", str(port))
     done = subprocess.run([sys.executable, "-c", moved], capture_output=True, check=True)
