@@ -3,13 +3,19 @@
 Belongs here: which windows are asked for, how many at once, pages into columns, and what is
 kept when something fails. Does not belong here: Dagster (`pipeline.assets`), HTTP, SQL, files.
 
-A day's pages are spooled to disk as they come; once its walk has drained it is landed, rolled up
-and published, while the next days are being read. So a run that stops at day 40 has published the
-39 before it, whole, at every width, and of day 40 what it has read is not asked for again; and
-memory holds a few pages, however long the range. The API is always asked on minute edges, in 1m
-buckets grouped by both ids.
+A day's pages are spooled to disk as they come; once its walk has drained it is landed, rolled up,
+held against the API's own totals and published, while the next days are being read. So a run that
+stops at day 40 has published the 39 before it, whole, at every width, and of day 40 what it has
+read is not asked for again; and memory holds a few pages, however long the range. The API is always
+asked on minute edges, in 1m buckets grouped by both ids.
 
-A day is one run's, from its first page to its publication: another run that wants it waits.
+A day whose totals are not those that the API gives for it is read once more, by the hour: pages
+that contradict each other, or that end before they should, lose buckets without a word. If its
+totals still differ, it is published as disputed (`coverage` says so), and following runs load it
+again. Within the API's time to restate a day, totals that move meanwhile are no dispute.
+
+A day is one run's, from its first page to its publication: another run that wants it waits. Where
+the machine's clock is ahead of the API's, the API's counts.
 """
 
 from __future__ import annotations
@@ -17,14 +23,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 from itertools import accumulate, chain
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -36,11 +43,14 @@ from pipeline.background import run_async
 from pipeline.lake import engine, identity
 from pipeline.lake.audit import AuditError
 from pipeline.lake.files import ContractError
-from pipeline.lake.rollup import DayPublished, publish_day
+from pipeline.lake.rollup import DayPublished, Staged, publish_staged, stage_day
 from pipeline.lake.spool import SERVED_ROWS, Part, Spool
 from pipeline.lake.store import Lake
+from pipeline.proof import TotalsOfApi, staged_totals
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import SECONDS, Window, closed_through, day_window
+
+T = TypeVar("T")
 
 _FAILURES: Final = (ApiError, AuditError, ContractError, OSError, duckdb.Error, pa.ArrowException)
 """What can befall one day and leaves the others as they are."""
@@ -92,19 +102,20 @@ def load_days(
 ) -> list[DayPublished]:
     """Load and publish each of `days`; `connect` makes the client that they share.
 
-    A day that is not over at `now` is loaded up to the last closed minute; one that has not begun
-    is a ValueError. Days are published as they finish; the result is in the order of `days`.
-    Raises LoadError when a day failed; days that had not been begun by then are not begun. With
-    `pseudonyms`, no user id is written as it is; IdentityError where the lake holds other ids.
+    A day that is not over at `now` (Unix seconds) is loaded up to the last closed minute; one that
+    has not begun is a ValueError, or fails where the API's clock says so. Days are published as
+    they finish; the result is in the order of `days`. Raises LoadError when a day failed; days that
+    had not been begun by then are not begun. With `pseudonyms`, no user id is written as it is;
+    IdentityError where the lake holds other ids.
     """
     through = closed_through(now())
     windows = {day: _known_part(day, through) for day in sorted(set(days))}
     identity.claim(lake, pseudonyms.fingerprint if pseudonyms else None)
-    load = _Load(lake, windows, on_progress or (lambda _: None), now, pseudonyms)
+    load = _Load(lake, windows, on_progress or (lambda _: None), pseudonyms)
 
     async def run() -> None:
         async with connect() as client:
-            await load.run(client)
+            await load.run(client, now)
 
     run_async(run())
     done = [load.published[day] for day in windows if day in load.published]
@@ -114,6 +125,16 @@ def load_days(
         why = f"{first}: {load.failures[first]}"
         raise LoadError(done, missing, why) from load.failures[first]
     return done
+
+
+class _NotBegunError(ApiError):
+    """A day has no closed minute by the API's clock."""
+
+    def __init__(self, ahead: float) -> None:
+        super().__init__(
+            f"has no closed minute yet by the API's clock, and the clock of this machine is "
+            f"{ahead:,.0f} s ahead of it: set it right, for example by `timedatectl set-ntp true`"
+        )
 
 
 def _known_part(day: date, through: int) -> Window:
@@ -131,7 +152,7 @@ class _Day:
     window: Window
     spool: Spool
     held: ExitStack
-    """Its lock."""
+    """Its lock, and its unfinished files."""
     to_ask: list[Window]
     open_parts: int = 0
 
@@ -165,37 +186,70 @@ class _Load:
         lake: Lake,
         windows: dict[date, Window],
         on_progress: Callable[[Progress], None],
-        now: Callable[[], float],
         pseudonyms: Pseudonyms | None,
     ) -> None:
         self.published: dict[date, DayPublished] = {}
         self.failures: dict[date, Exception] = {}
         self._lake = lake
+        self._windows = windows
         self._on_progress = on_progress
         self._pseudonyms = pseudonyms
-        self._to_begin = iter(windows.items())
         self._current: _Day | None = None
         self._size = PageSize()
         self._held = ExitStack()  # what is left of days that an interrupt cut off
-        self._now = now
         self._choosing = asyncio.Lock()
         self._landing = ThreadPoolExecutor(1)  # a day is landed while the next is being read
         self._all_read = False
+        self._now: Callable[[], float]
+        self._totals: TotalsOfApi
+        self._to_begin: Iterator[tuple[date, Window]]
 
-    async def run(self, client: Client) -> None:
+    async def run(self, client: Client, now: Callable[[], float]) -> None:
         """Load all days, as far as they can be loaded."""
-        workers = [self._work(client) for _ in range(client.limits.concurrency)]
         with self._held, self._landing:
-            await asyncio.gather(*workers)
+            if await self._prepare(client, now):
+                await asyncio.gather(
+                    *(self._work(client) for _ in range(client.limits.concurrency))
+                )
+
+    async def _prepare(self, client: Client, now: Callable[[], float]) -> bool:
+        """Ask for the first totals, and learn from the answer what time it is.
+
+        Returns whether there is anything to load. Days that have not begun by the API's clock fail.
+        """
+        first = next(iter(self._windows), None)
+        if first is None:
+            return False
+        self._now = client.clock.over(now)
+        self._totals = TotalsOfApi(client, self._windows)
+        try:
+            await self._totals.of(first)
+        except ApiError as error:
+            if not client.clock.ahead:  # else the days asked for may not have begun
+                self.failures[first] = error
+                return False
+        windows = self._windows
+        if client.clock.ahead:
+            through = closed_through(self._now())
+            windows = {day: it for day, it in windows.items() if day_window(day).start < through}
+            windows = {day: _known_part(day, through) for day in windows}
+            self.failures |= {
+                day: _NotBegunError(client.clock.ahead)
+                for day in self._windows
+                if day not in windows
+            }
+            self._totals = TotalsOfApi(client, windows)
+        self._to_begin = iter(windows.items())
+        return bool(windows)
 
     async def _work(self, client: Client) -> None:
         while task := await self._next(client):
             day, part = task
             if part is None:  # an earlier run had read all of the day
-                await self._finish(day)
+                await self._finish(client, day)
                 continue
             try:
-                await self._walk(client, day, part)
+                await self._walk(client, day, part, self._size)
             except _FAILURES as error:
                 self.failures.setdefault(day.day, error)
             day.open_parts -= 1
@@ -203,37 +257,77 @@ class _Load:
                 if not day.open_parts:  # the others still write into its folder
                     day.held.close()
             elif day.drained:
-                await self._finish(day)
+                await self._finish(client, day)
 
-    async def _finish(self, day: _Day) -> None:
+    async def _finish(self, client: Client, day: _Day) -> None:
         """Land a day that has drained."""
-        loop = asyncio.get_running_loop()
         with day.held:
-            landing = loop.run_in_executor(self._landing, self._land, day)
             try:
-                await asyncio.wait([landing])
+                folder, staged, disputed = await self._settled(client, day)
+            except _FAILURES as error:
+                self.failures[day.day] = error
+                return
+            publishing = self._in_background(self._publish, folder, staged, disputed)
+            try:
+                await asyncio.wait([publishing])
             finally:  # an interrupt waits for it too: no day is published without being told of
-                await asyncio.wait([landing])
-                self._landed(day, landing)
+                await asyncio.wait([publishing])
+                self._landed(day, publishing)
 
-    def _land(self, day: _Day) -> DayPublished:
+    async def _settled(self, client: Client, day: _Day) -> tuple[Path, Staged, bool]:
+        """Roll a day up and hold it against the API's totals: where it is, if it is disputed."""
+        folder, staged = await self._rolled_up(day)
+        ours = staged_totals(staged)
+        if ours == await self._totals.of(day.day):
+            return folder, staged, False
+        before = await self._totals.anew(day.day)  # the API may have counted more meanwhile
+        if ours == before:
+            return folder, staged, False
+        day.spool.remove()
+        day.spool = Spool(day.spool.folder, client.account, day.window, self._now())
+        for hour in day.window.cut(SECONDS["1h"]):
+            await self._walk(client, day, hour, PageSize(buckets=60))
+        folder, staged = await self._rolled_up(day)
+        after = await self._totals.anew(day.day)
+        moves = before != after and self._now() < self._restated_until(day.day)
+        return folder, staged, staged_totals(staged) != after and not moves
+
+    def _restated_until(self, day: date) -> int:
+        return day_window(day).end + self._lake.lookback_days * SECONDS["1d"]
+
+    async def _rolled_up(self, day: _Day) -> tuple[Path, Staged]:
+        """Roll a day up in a folder of its own; an interrupt waits until that is done."""
+        working = self._in_background(self._roll_up, day)
+        try:
+            await asyncio.wait([working])
+        finally:
+            await asyncio.wait([working])
+        return working.result()
+
+    def _in_background(self, work: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._landing, work, *args)
+
+    def _roll_up(self, day: _Day) -> tuple[Path, Staged]:
+        folder = day.held.enter_context(self._lake.staging())
+        with closing(engine.connect(folder, threads=self._threads())) as con:
+            return folder, stage_day(con, day.day, day.window, day.spool, folder)
+
+    def _publish(self, folder: Path, staged: Staged, disputed: bool) -> DayPublished:
+        with closing(engine.connect(folder, threads=self._threads())) as con:
+            return publish_staged(con, self._lake, staged, folder, disputed=disputed)
+
+    def _threads(self) -> int:
         # One core is left to the thread that reads the next pages, while there are any.
         cores = os.cpu_count() or 1
-        threads = cores if self._all_read else max(1, cores - 1)
-        with (
-            self._lake.staging() as folder,
-            closing(engine.connect(folder, threads=threads)) as con,
-        ):
-            published = publish_day(con, self._lake, day.day, day.window, day.spool, folder)
-        day.spool.remove()
-        return published
+        return cores if self._all_read else max(1, cores - 1)
 
-    def _landed(self, day: _Day, landing: asyncio.Future[DayPublished]) -> None:
+    def _landed(self, day: _Day, publishing: asyncio.Future[DayPublished]) -> None:
         try:
-            self.published[day.day] = published = landing.result()
+            self.published[day.day] = published = publishing.result()
         except _FAILURES as error:
             self.failures[day.day] = error
         else:
+            day.spool.remove()
             self._on_progress(Progress(day.day, published.rows["raw_usage"], published))
 
     async def _next(self, client: Client) -> tuple[_Day, Window | None] | None:
@@ -277,14 +371,14 @@ class _Load:
             return _Day(day, window, spool, held, spool.gaps())
         return None
 
-    async def _walk(self, client: Client, day: _Day, window: Window) -> None:
+    async def _walk(self, client: Client, day: _Day, window: Window, size: PageSize) -> None:
         """Spool every page of a part; returns once its walk has drained."""
         query = UsageQuery(window.start, window.end, "1m", group_by=("user_id", "api_key_id"))
         with day.spool.part(window) as part:
-            async for page in walk_usage(partial(get_usage, client), query, self._size):
+            async for page in walk_usage(partial(get_usage, client), query, size):
                 # In this thread: a page takes milliseconds, and a second thread would only fight
                 # with this one for the interpreter.
-                _keep(part, page, client.now(), self._pseudonyms)
+                _keep(part, page, client.clock(), self._pseudonyms)
                 self._on_progress(Progress(day.day, day.spool.rows))
             part.finish()
 

@@ -27,6 +27,7 @@ from pipeline.api.usage import Bucket
 from pipeline.background import run_async
 from pipeline.lake import engine, identity
 from pipeline.lake.files import covered
+from pipeline.lake.ledger import days_to_reload
 from pipeline.lake.publication import confirm
 from pipeline.lake.rollup import DayPublished
 from pipeline.lake.schemas import MEASURES, USAGE
@@ -74,15 +75,18 @@ def refresh_days(
     wanted = [day for day in (lake.days(_1D) if days is None else days) if day < today]
     versions: dict[date, Path] = {}
     in_part: list[date] = []
+    to_reload = set(days_to_reload(lake, asked_at))
     for day in wanted:
         path = lake.file(_1D, day)
-        if path is None or not covered(path).complete(day):
+        if path is None or day in to_reload or not covered(path).complete(day):
             in_part.append(day)
         else:
             versions[day] = path.parent
     comparison = _Comparison(versions, pseudonyms)
     requests = run_async(comparison.run(connect)) if versions else 0
-    changed = tuple(sorted([*in_part, *comparison.differing]))
+    asked_at = min(asked_at, now())  # an answer may have told that the clock is ahead
+    today = day_of(closed_through(asked_at))
+    changed = tuple(sorted(day for day in {*in_part, *comparison.differing} if day < today))
     found = Refreshed(tuple(wanted), changed, requests)
     if on_found is not None:
         on_found(found)

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 
 from pydantic import SecretStr
 
-from pipeline.api import Client, Limits
+from pipeline.api import Client, Clock, Limits
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress
 from pipeline.people import People
@@ -32,7 +32,7 @@ def _no_progress(_: object) -> None:
 
 @dataclass
 class Workspace:
-    """Where data comes from and goes to. `now` is the clock, in Unix seconds."""
+    """Where data comes from and goes to. `now` is the machine's clock, in Unix seconds."""
 
     load: Callable[[], Settings] = load_settings
     now: Callable[[], float] = field(default_factory=lambda: time.time)
@@ -40,11 +40,21 @@ class Workspace:
     on_sync: Callable[[SyncProgress], None] = field(default=_no_progress, repr=False)
     on_refreshed: Callable[[Refreshed], None] = field(default=_no_progress, repr=False)
     on_synced: Callable[[Synced], None] = field(default=_no_progress, repr=False)
+    on_note: Callable[[str], None] = field(default=_no_progress, repr=False)
+    """Is told what a person should know of a run that goes on all the same."""
 
     @cached_property
     def settings(self) -> Settings:
         """The settings; SettingsError where one is missing or malformed."""
         return self.load()
+
+    @cached_property
+    def clock(self) -> Clock:
+        """The machine's clock, held against the API's once a client has had an answer."""
+        return Clock(self._local)
+
+    def _local(self) -> float:
+        return self.now()
 
     @property
     def lake(self) -> Lake:
@@ -86,5 +96,5 @@ class Workspace:
             limits,
             private=settings.pseudonym_key is not None,
             meter=Meter(settings.tally, key_id, self.now),
-            now=self.now,
+            now=self.clock,
         )

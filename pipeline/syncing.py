@@ -238,8 +238,10 @@ class _Sync:
                 usage = self._lake.loaded("usage_1d", day)
                 end = self._through if usage is None or usage.complete(day) else usage.window.end
                 through.setdefault(end, []).append(day)
+        # Since then an answer may have told that the clock is ahead.
+        read_at = min(self._began, self._now())
         for end, days in through.items():
-            observe_days(self._con, self._lake, days, end, self._began)
+            observe_days(self._con, self._lake, days, end, read_at)
 
     def _to_visit(self, keys: Mapping[str, object]) -> dict[str, list[Listing]]:
         """The listings to read, by key: the owners' own, and those with usage since last time."""

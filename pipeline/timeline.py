@@ -52,6 +52,11 @@ class Window:
             return []
         return list(day_range(day_of(self.start), day_of(self.end - 1)))
 
+    def cut(self, seconds: int) -> Iterator[Window]:
+        """The window in parts of so many seconds, the last one shorter; none when it is empty."""
+        for start in range(self.start, self.end, seconds):
+            yield Window(start, min(start + seconds, self.end))
+
     def widened(self, width: Width) -> Window:
         """The smallest window on bucket edges of `width` that holds this one."""
         return Window(floor_to(self.start, width), -floor_to(-self.end, width))

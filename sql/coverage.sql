@@ -1,7 +1,7 @@
 -- coverage: what is known of each hour of a day, table by table.
 -- grain: dataset x hour
 -- inputs: hours (start_time, end_time of the day's 24), known (dataset, complete_through,
---   fetched_at; NULL where it is not loaded), counted (dataset, start_time of the hour, num_rows)
+--   fetched_at; NULL where it is not loaded; disputed: its totals are not the API's own), counted (dataset, start_time of the hour, num_rows)
 -- parameters: restated_for (seconds after an hour's end within which the API may still restate it)
 SELECT
   known.dataset,
@@ -9,6 +9,7 @@ SELECT
   hours.end_time,
   CASE
     WHEN known.complete_through IS NULL OR known.complete_through <= hours.start_time THEN 'missing'
+    WHEN known.disputed THEN 'disputed'
     WHEN
       known.complete_through >= hours.end_time
       AND epoch(known.fetched_at) >= epoch(hours.end_time) + $restated_for
@@ -16,7 +17,7 @@ SELECT
     ELSE 'provisional'
   END AS status,
   CASE
-    WHEN known.complete_through <= hours.start_time THEN NULL
+    WHEN known.disputed OR known.complete_through <= hours.start_time THEN NULL
     WHEN known.complete_through < hours.end_time THEN known.complete_through
     WHEN known.complete_through >= hours.end_time THEN hours.end_time
   END AS complete_through,

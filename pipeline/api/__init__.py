@@ -1,6 +1,7 @@
 """The MKA1 API: what can be asked, how it is asked, and when an answer can be believed.
 
 client         one authenticated GET or POST, its limits, and which answers are worth another try
+clock          the machine's clock, held against the API's
 conversations  endpoint 2: its parameters and its page
 errors         what can go wrong, a class for each thing a caller can do about it
 fields         what questions and answers of all endpoints have in common
@@ -22,6 +23,7 @@ No Dagster, no DuckDB, no files. From a REPL:
 """
 
 from pipeline.api.client import Answer, Client, Limits
+from pipeline.api.clock import Clock
 from pipeline.api.conversations import (
     Conversation,
     ConversationPage,
@@ -53,6 +55,7 @@ __all__ = [
     "ApiError",
     "Bucket",
     "Client",
+    "Clock",
     "Conversation",
     "ConversationPage",
     "ConversationWalk",

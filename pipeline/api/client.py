@@ -31,6 +31,7 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 import httpx
 from pydantic import SecretStr
 
+from pipeline.api.clock import Clock
 from pipeline.api.errors import (
     AnswerTooBig,
     FateUnknown,
@@ -154,7 +155,8 @@ class Client:
         self.limits = limits or Limits()
         self.requests = 0
         """Requests sent so far, retries included."""
-        self.now = now
+        self.clock = now if isinstance(now, Clock) else Clock(now)
+        """Unix seconds, held against the API's own."""
         self._private = private
         self._meter = meter
         self._sleep = sleep
@@ -280,22 +282,23 @@ class Client:
             self.requests += 1
             if self._meter is not None:
                 self._meter.sent()
-            began = time.monotonic()
+            began, sent = time.monotonic(), self.clock.local()
             status, answer_headers, body = await self._send(lane, request, asked, private)
             seconds = time.monotonic() - began
+            self.clock.heard(answer_headers, sent)
         finally:
             self._idle.put_nowait(lane)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._pace.too_fast(generation)
             if self._meter is not None:
                 self._meter.refused()
-            wait = retry_after(answer_headers.get("Retry-After"), self.now())
+            wait = retry_after(answer_headers.get("Retry-After"), self.clock())
             raise TryAgain(f"429: {self._excerpt(body, private)}", wait, rate_limited=True)
         self._pace.went_well()
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             if request.method == "POST":
                 raise _fate_unknown(asked, f"{status}: {self._excerpt(body, private)}")
-            wait = retry_after(answer_headers.get("Retry-After"), self.now())
+            wait = retry_after(answer_headers.get("Retry-After"), self.clock())
             raise TryAgain(f"{status}: {self._excerpt(body, private)}", wait)
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise Unauthorized(

@@ -114,7 +114,7 @@ def _sync(
             keep_content=settings.store_content,
             people=workspace.people,
             on_progress=workspace.on_sync,
-            now=workspace.now,
+            now=workspace.clock,
         )
     except (SettingsError, IdentityError, ApiError, ContractError, OSError) as error:
         raise dg.Failure(str(error)) from error

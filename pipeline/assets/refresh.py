@@ -43,7 +43,7 @@ def refresh_usage(context: dg.OpExecutionContext, workspace: dg.ResourceParam[Wo
             pseudonyms=workspace.settings.pseudonyms,
             on_found=found,
             on_progress=tell,
-            now=workspace.now,
+            now=workspace.clock,
         )
     except (ApiError, LoadError, IdentityError, SettingsError) as error:
         raise dg.Failure(str(error)) from error

@@ -14,14 +14,23 @@ import dagster as dg
 from pipeline.assets.metadata import day_metadata
 from pipeline.lake import engine
 from pipeline.lake.catalog import build_catalog
-from pipeline.lake.publication import cover_gaps
+from pipeline.lake.publication import cover_gaps, withdraw_unbegun
 from pipeline.lake.rollup import DayPublished
 from pipeline.lake.schemas import LEDGER_DATASETS
 from pipeline.resources import Workspace
+from pipeline.timeline import in_words
 
 
 def conclude(workspace: Workspace) -> None:
     """Let readers see what is published now, and clear up."""
+    now = workspace.clock.of_api()
+    if now is not None and (days := withdraw_unbegun(workspace.lake, now)):
+        workspace.on_note(f"removed, since they have not begun: {in_words(days)}")
+    if ahead := workspace.clock.ahead:
+        workspace.on_note(
+            f"warning: the clock of this machine is {ahead:,.0f} s ahead of the API's, so the "
+            "API's counts: set it right, for example by `timedatectl set-ntp true`"
+        )
     with closing(engine.connect(threads=1)) as con:
         cover_gaps(con, workspace.lake)
     build_catalog(workspace.lake, workspace.settings.catalog)

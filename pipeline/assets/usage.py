@@ -11,7 +11,7 @@ the API no longer serves.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Final
 
@@ -26,11 +26,13 @@ from pipeline.lake.audit import AuditError
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.files import ContractError
 from pipeline.lake.identity import IdentityError
+from pipeline.lake.ledger import days_to_reload
 from pipeline.lake.rollup import CASCADE, DayPublished, rebuild_day
 from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.loading import LoadError, Progress, load_days
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
+from pipeline.timeline import day_window, in_words
 
 GROUP: Final = "usage"
 API_POOL: Final = "mka1_usage_api"
@@ -40,6 +42,12 @@ them run at once under `concurrency: pools`."""
 PUBLISHED: Final = USAGE_DATASETS | LEDGER_DATASETS
 """What a load of a day publishes."""
 
+DISPUTED: Final = (
+    "its totals are not the API's own, though it was read twice; it is never final, and each "
+    "following run loads it again"
+)
+_RELOADED_AT_ONCE: Final = 7
+"""Disputed days that a run loads again beside its own: each takes a request an hour."""
 _SHOWN_EVERY: Final = 60.0
 """Seconds after which a long run lets readers of the catalog see what it has published so far."""
 _DEPENDS_ON: Final = {dataset.name: [source] for dataset, source in CASCADE} | {
@@ -79,6 +87,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         try:
             if "raw_usage" in selected:
                 _load(context, workspace, days, done)
+                _reload(context, workspace, shown, days)
             else:
                 _rebuild(workspace, days, done)
         except BaseException:  # an interrupt too: these days are published, so Dagster is told
@@ -122,16 +131,61 @@ def _load(
         workspace.on_progress(progress)
 
     try:
-        load_days(
-            workspace.connect,
-            workspace.lake,
-            days,
-            pseudonyms=workspace.settings.pseudonyms,
-            on_progress=tell,
-            now=workspace.now,
-        )
+        _load_days(workspace, days, tell)
     except (IdentityError, LoadError, SettingsError) as error:
         raise dg.Failure(str(error)) from error
+    for published in done:
+        if published.disputed:
+            context.log.warning(f"{published.day}: {DISPUTED}")
+            workspace.on_note(f"warning: {published.day}: {DISPUTED}")
+
+
+def _load_days(
+    workspace: Workspace, days: list[date], on_progress: Callable[[Progress], None]
+) -> None:
+    load_days(
+        workspace.connect,
+        workspace.lake,
+        days,
+        pseudonyms=workspace.settings.pseudonyms,
+        on_progress=on_progress,
+        now=workspace.clock,
+    )
+
+
+def _reload(
+    context: dg.AssetExecutionContext, workspace: Workspace, shown: Shown, asked: list[date]
+) -> None:
+    """Load the days again that an earlier run has left disputed, or read with a clock ahead.
+
+    A few at a time, those read longest ago first. They are not what the run was launched for: what
+    fails keeps them as they are, for the next run.
+    """
+    lake, first_day = workspace.lake, workspace.settings.first_day
+    days = [
+        day
+        for day in days_to_reload(lake, workspace.clock())
+        if day >= first_day and day not in asked and day_window(day).end <= workspace.clock()
+    ][:_RELOADED_AT_ONCE]
+    if not days:
+        return
+    context.log.info(
+        f"loading again, since they are disputed or of no known time: {in_words(days)}"
+    )
+
+    def tell(progress: Progress) -> None:
+        if progress.published:
+            shown.at_once(progress.published)
+
+    try:
+        _load_days(workspace, days, tell)
+    except LoadError as error:
+        context.log.warning(str(error))
+    still = set(days).intersection(days_to_reload(lake, workspace.clock()))
+    workspace.on_note(
+        f"loaded again, since totals had not agreed with the API's: {in_words(days)}; "
+        f"still disputed: {in_words(still)}"
+    )
 
 
 def _rebuild(workspace: Workspace, days: list[date], done: list[DayPublished]) -> None:

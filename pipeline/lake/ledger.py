@@ -40,6 +40,8 @@ Source = Literal["usage", "conversations"]
 """What is read from the API in one go: the usage endpoint, or the listings."""
 
 _MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
+_CLOCKS_DIFFER: Final = 60.0
+"""Seconds after now that a moment may lie: machines that share a lake have clocks of their own."""
 _UNCOVERED: Final = {"item_contents", "reconciliation", *LEDGER_DATASETS}
 """Tables whose rows have no hour."""
 
@@ -57,10 +59,14 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a version holds, and when the API was asked for it (Unix seconds)."""
+    """What a version holds, and when the API was asked for it (Unix seconds).
+
+    `disputed`: the totals of its usage are not those that the API itself gives.
+    """
 
     files: dict[str, FileRecord] = field(default_factory=dict[str, FileRecord])
     read_at: dict[Source, float] = field(default_factory=dict[Source, float])
+    disputed: bool = False
 
 
 def read_record(version: Path) -> Record:
@@ -70,7 +76,9 @@ def read_record(version: Path) -> Record:
         if facts.pop("seal") != _seal(facts):
             raise ValueError("its seal is broken")
         return Record(
-            {name: FileRecord(**of) for name, of in facts["files"].items()}, facts["read_at"]
+            {name: FileRecord(**of) for name, of in facts["files"].items()},
+            facts["read_at"],
+            bool(facts.get("disputed", False)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{version / RECORD} is no record of a version: {error}") from None
@@ -81,6 +89,20 @@ def record_of(version: Path | None) -> Record:
     with suppress(OSError, ValueError):
         return Record() if version is None else read_record(version)
     return Record()
+
+
+def days_to_reload(lake: Lake, now: float) -> list[date]:
+    """The days that need another load at `now` (Unix seconds), those read longest ago first.
+
+    Those whose usage is disputed, and those that say they were read later than now: the clock was
+    ahead then, so what is final about them is not known.
+    """
+    found: list[tuple[float, date]] = []
+    for day in lake.all_days():
+        record = record_of(lake.version(day))
+        if record.disputed or any(at > now + _CLOCKS_DIFFER for at in record.read_at.values()):
+            found.append((record.read_at.get("usage", 0.0), day))
+    return [day for _, day in sorted(found)]
 
 
 def write_record(version: Path, record: Record) -> None:
@@ -144,8 +166,9 @@ def intact(version: Path | None, record: Record, name: str) -> Path | None:
 
 
 def write_coverage(
-    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, asked: Mapping[Source, float], new: Path
+    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, record: Record, new: Path
 ) -> None:
+    """Say of each hour what is known of it, as `record` and the files in `new` tell."""
     whole = day_window(day)
     known: list[dict[str, object]] = []
     counted: list[pa.Table] = []
@@ -161,7 +184,8 @@ def write_coverage(
             {
                 "dataset": name,
                 "complete_through": _moment(through),
-                "fetched_at": None if through is None else _moment(asked.get(source)),
+                "fetched_at": None if through is None else _moment(record.read_at.get(source)),
+                "disputed": source == "usage" and record.disputed,
             }
         )
         if path.is_file():
@@ -172,7 +196,12 @@ def write_coverage(
         for start in range(whole.start, whole.end, SECONDS["1h"])
     ]
     utc = COVERAGE.schema.field("fetched_at").type
-    columns = [("dataset", pa.string()), ("complete_through", utc), ("fetched_at", utc)]
+    columns = [
+        ("dataset", pa.string()),
+        ("complete_through", utc),
+        ("fetched_at", utc),
+        ("disputed", pa.bool_()),
+    ]
     con.register("known", pa.Table.from_pylist(known, schema=pa.schema(columns)))
     bounds = pa.schema([("start_time", utc), ("end_time", utc)])
     con.register("hours", pa.Table.from_pylist(hours, schema=bounds))

@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -44,12 +45,16 @@ def publish(
     day: date,
     staged: Mapping[str, Path],
     read_at: Mapping[Source, float] | None = None,
+    *,
+    disputed: bool | None = None,
 ) -> list[str]:
     """Publish finished files as the day's; returns the datasets among `staged` that changed.
 
-    `read_at` says when what is published was asked for, also where it turned out to be what stands
-    there. Every file is checked against the contract and flushed to disk before the day changes.
-    Raises ContractError, or OSError when the disk fails, and leaves the day as it was.
+    `read_at` says when what is published was asked for (Unix seconds), also where it turned out to
+    be what stands there. `disputed` says whether the day's usage has other totals than the API
+    itself gives; None leaves that as it is. Every file is checked against the contract and flushed
+    to disk before the day changes. Raises ContractError, or OSError when the disk fails, and leaves
+    the day as it was.
     """
     for name, path in staged.items():
         check_contract(DATASETS[name], path)
@@ -62,14 +67,17 @@ def publish(
             if (old := intact(standing, before, name)) is None
             or not files.same(DATASETS[name], old, staged[name])
         ]
-        asked = dict(before.read_at)
-        for source, at in (read_at or {}).items():
-            asked[source] = max(at, asked.get(source, at))
-        if changed or not before.files or asked != before.read_at:
+        # The last reading counts, also where an earlier one says that it was later: then it was
+        # made while the clock was ahead.
+        asked: dict[Source, float] = {**before.read_at, **(read_at or {})}
+        known = replace(
+            before, read_at=asked, disputed=before.disputed if disputed is None else disputed
+        )
+        if changed or not before.files or known != before:
             new = _new_version(lake, day)
             try:
                 to_move = {name: staged[name] for name in changed}
-                _fill(con, lake, day, standing, before, to_move, asked, new)
+                _fill(con, lake, day, standing, before, to_move, known, new)
                 _make_it_count(lake, day, new)
             except BaseException:
                 if lake.version(day) != new:
@@ -105,6 +113,29 @@ def cover_gaps(con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     for day in day_range(min(there), max(there)) if there else ():
         if lake.version(day) is None:
             publish(con, lake, day, {})
+
+
+def withdraw_unbegun(lake: Lake, now: float) -> list[date]:
+    """Remove days that begin after `now` (Unix seconds) and have no rows; returns them.
+
+    They were loaded while a clock was ahead. Of a day that has not begun nothing is known, so it is
+    to be missing, not empty. A day with rows stays: it may be `now` that is wrong.
+    """
+    withdrawn: list[date] = []
+    for day in lake.all_days():
+        if day_window(day).start <= now:
+            continue
+        with lake.day_lock(day), lake.lock("publish"):
+            record = record_of(lake.version(day))
+            tables = {name: it for name, it in record.files.items() if name not in LEDGER_DATASETS}
+            if any(it.rows for it in tables.values()):
+                continue
+            for name in DATASETS:
+                lake.path(name, day).unlink(missing_ok=True)
+            remove(lake.versions(day))
+            lake.link(day).unlink(missing_ok=True)
+        withdrawn.append(day)
+    return withdrawn
 
 
 def target(dataset: str, day: date) -> Path:
@@ -171,10 +202,13 @@ def _fill(
     standing: Path | None,
     before: Record,
     changed: Mapping[str, Path],
-    asked: Mapping[Source, float],
+    known: Record,
     new: Path,
 ) -> None:
-    """Put everything that belongs to a version into its folder, and flush it."""
+    """Put everything that belongs to a version into its folder, and flush it.
+
+    `known` says when the API was asked, and whether its totals agree; its files are not yet those.
+    """
     records: dict[str, FileRecord] = {}
     for name, path in changed.items():
         path.rename(new / f"{name}.parquet")
@@ -188,14 +222,14 @@ def _fill(
     if USAGE["1m"].name not in changed and revisions is not None:
         _same_file(revisions, new / revisions.name)
     elif (new / f"{USAGE['1m'].name}.parquet").is_file():
-        write_revisions(con, day, standing, before, asked, new)
-    write_coverage(con, lake, day, asked, new)
+        write_revisions(con, day, standing, before, known.read_at, new)
+    write_coverage(con, lake, day, known, new)
     for name in DATASETS:
         path = new / f"{name}.parquet"
         if path.is_file() and name not in records:
             _flush(path)
             records[name] = describe(DATASETS[name], path)
-    write_record(new, Record(records, dict(asked)))
+    write_record(new, replace(known, files=records))
     for path in (new / RECORD, new, new.parent):
         _flush(path)
 

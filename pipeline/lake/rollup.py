@@ -33,12 +33,30 @@ CASCADE: Final[tuple[tuple[Dataset, str], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class DayPublished:
-    """What became of a day: rows per dataset, and which files are new or changed."""
+    """What became of a day: rows per dataset, and which files are new or changed.
+
+    `disputed`: the day's totals are not those that the API itself gives; `coverage` says so.
+    """
 
     day: date
     window: Window
     rows: dict[str, int]
     changed: tuple[str, ...]
+    disputed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A day that has been rolled up and is not published yet.
+
+    `paths` has a finished file per usage dataset, raw_usage among them. `read_at` is when the API
+    was first asked for it, by source, in Unix seconds.
+    """
+
+    day: date
+    window: Window
+    paths: Mapping[str, Path]
+    read_at: Mapping[Source, float]
 
 
 def publish_day(
@@ -49,24 +67,54 @@ def publish_day(
     spool: Spool,
     folder: Path,
 ) -> DayPublished:
-    """Publish a day from the pages of its drained walk over `window` (the day, or its past part).
+    """Stage and publish a day, as `stage_day` and `publish_staged` do."""
+    return publish_staged(con, lake, stage_day(con, day, window, spool, folder), folder)
 
-    `folder` is for unfinished files, on the lake's disk. Raises audit.AuditError, and publishes
-    nothing, when the tables do not agree with each other.
+
+def stage_day(
+    con: duckdb.DuckDBPyConnection, day: date, window: Window, spool: Spool, folder: Path
+) -> Staged:
+    """Roll a day up from the pages of its drained walk over `window` (the day, or its past part).
+
+    `folder` is for unfinished files, on the lake's disk. Raises audit.AuditError when the tables do
+    not agree with each other.
     """
     con.register("servings", spool.servings())
     con.register("served_rows", spool.served_rows())
     raw = folder / "raw_usage.parquet"
     _write(con, RAW_USAGE, raw, window)
     con.unregister("served_rows")
-    asked: dict[Source, float] = {"usage": spool.read_at}
-    return _cascade(con, lake, day, window, {"raw_usage": raw}, folder, asked)
+    return _cascade(con, day, window, raw, folder, {"usage": spool.read_at})
+
+
+def publish_staged(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    staged: Staged,
+    folder: Path,
+    *,
+    disputed: bool | None = False,
+) -> DayPublished:
+    """Publish what was staged in `folder`.
+
+    `disputed` as `pipeline.lake.publication.publish` takes it. Raises what that raises.
+    """
+    own = {name: path for name, path in staged.paths.items() if path.is_relative_to(folder)}
+    rows = {name: pq.read_metadata(path).num_rows for name, path in staged.paths.items()}
+    changed = publish(con, lake, staged.day, own, staged.read_at, disputed=disputed)
+    version = lake.version(staged.day)
+    record = None if version is None else read_record(version)
+    if record is not None:
+        rows |= {name: record.files[name].rows for name in LEDGER_DATASETS}
+    return DayPublished(
+        staged.day, staged.window, rows, tuple(changed), record is not None and record.disputed
+    )
 
 
 def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPublished:
     """Publish a day's buckets anew from its landed raw_usage; nothing is asked of the API.
 
-    Raises FileNotFoundError when the day was never loaded, and AuditError as `publish_day` does.
+    Raises FileNotFoundError when the day was never loaded, and AuditError as `stage_day` does.
     """
     with lake.day_lock(day), lake.staging() as folder:
         raw = lake.file("raw_usage", day)
@@ -75,32 +123,25 @@ def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPub
                 f"raw_usage has no day {day}: load it first, for example with "
                 f"`mka1-usage run --start {day} --end {day + timedelta(days=1)}`"
             )
-        window = files.covered(raw).window
-        return _cascade(con, lake, day, window, {"raw_usage": raw}, folder, {})
+        staged = _cascade(con, day, files.covered(raw).window, raw, folder, {})
+        return publish_staged(con, lake, staged, folder, disputed=None)
 
 
 def _cascade(
     con: duckdb.DuckDBPyConnection,
-    lake: Lake,
     day: date,
     window: Window,
-    paths: dict[str, Path],
+    raw: Path,
     folder: Path,
-    asked: Mapping[Source, float],
-) -> DayPublished:
+    read_at: Mapping[Source, float],
+) -> Staged:
+    paths = {RAW_USAGE.name: raw}
     for dataset, source in CASCADE:
         engine.bind(con, {source: (DATASETS[source], [paths[source]])})
         paths[dataset.name] = folder / f"{dataset.name}.parquet"
         _write(con, dataset, paths[dataset.name], window)
     audit.require(con, {name: [path] for name, path in paths.items()})
-    staged = {name: path for name, path in paths.items() if path.is_relative_to(folder)}
-    rows = {name: pq.read_metadata(path).num_rows for name, path in paths.items()}
-    changed = publish(con, lake, day, staged, asked)
-    version = lake.version(day)
-    if version is not None:
-        records = read_record(version).files
-        rows |= {name: records[name].rows for name in LEDGER_DATASETS}
-    return DayPublished(day, window, rows, tuple(changed))
+    return Staged(day, window, paths, read_at)
 
 
 def _write(con: duckdb.DuckDBPyConnection, dataset: Dataset, path: Path, window: Window) -> None:

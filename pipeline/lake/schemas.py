@@ -192,9 +192,13 @@ COVERAGE: Final = Dataset(
             "status",
             pa.string(),
             "final: read after the API's time to restate it. provisional: read sooner, or in part. "
-            "missing: not read.",
+            "disputed: read, but the day's totals are not the API's own. missing: not read.",
         ),
-        Column("complete_through", _UTC, "Everything before it is there; NULL if nothing is."),
+        Column(
+            "complete_through",
+            _UTC,
+            "Everything before it is there; NULL if nothing is, or if the hour is disputed.",
+        ),
         Column("rows", pa.int64(), "Rows of the table whose time lies in the hour."),
         Column("fetched_at", _UTC, "When the API was last asked for it, UTC; NULL if never."),
     ),
