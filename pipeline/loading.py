@@ -200,6 +200,7 @@ class _Load:
         self._choosing = asyncio.Lock()
         self._landing = ThreadPoolExecutor(1)  # a day is landed while the next is being read
         self._all_read = False
+        self._not_begun: dict[date, Exception] = {}
         self._now: Callable[[], float]
         self._totals: TotalsOfApi
         self._to_begin: Iterator[tuple[date, Window]]
@@ -211,6 +212,7 @@ class _Load:
                 await asyncio.gather(
                     *(self._work(client) for _ in range(client.limits.concurrency))
                 )
+        self.failures |= self._not_begun
 
     async def _prepare(self, client: Client, now: Callable[[], float]) -> bool:
         """Ask for the first totals, and learn from the answer what time it is.
@@ -233,7 +235,7 @@ class _Load:
             through = closed_through(self._now())
             windows = {day: it for day, it in windows.items() if day_window(day).start < through}
             windows = {day: _known_part(day, through) for day in windows}
-            self.failures |= {
+            self._not_begun = {
                 day: _NotBegunError(client.clock.ahead)
                 for day in self._windows
                 if day not in windows

@@ -131,7 +131,7 @@ def withdraw_unbegun(lake: Lake, now: float) -> list[date]:
             if any(it.rows for it in tables.values()):
                 continue
             for name in DATASETS:
-                lake.path(name, day).unlink(missing_ok=True)
+                remove(lake.path(name, day).parent)
             remove(lake.versions(day))
             lake.link(day).unlink(missing_ok=True)
         withdrawn.append(day)
