@@ -27,12 +27,16 @@ After `reset` and `truncated` a POST has been done, and only its answer is lost;
 it is done `timed_out_by` seconds later. The others stand for a gateway that did not ask the API at
 all.
 """
-PageQuirk: TypeAlias = Literal["empty_pages", "stray_buckets", "repeated_cursor", "missing_cursor"]
+PageQuirk: TypeAlias = Literal[
+    "empty_pages", "stray_buckets", "repeated_cursor", "missing_cursor", "early_end", "denied_more"
+]
 """
 - `empty_pages`: a page without buckets, but with a cursor, comes before each page but the first.
 - `stray_buckets`: every page begins with the bucket before the window and ends with the one after.
 - `repeated_cursor`: from the second page on, the next cursor is the one just used, without end.
 - `missing_cursor`: where there are more pages, `has_more` is true and `next_page` null.
+- `early_end`: where there are more pages, `has_more` is false and `next_page` null.
+- `denied_more`: where there are more pages, `has_more` is false, and `next_page` leads to them.
 """
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 SERVER_ERRORS = (500, 502, 503, 504)

@@ -143,15 +143,20 @@ def usage_page(world: World, query: UsageQuery, plan: FaultPlan) -> JsonObject:
     data = [quirks.dressed(bucket, faults, _org_fields(query)) for bucket in data]
     if quirk == "repeated_cursor" and query.page is not None:
         next_page = query.page
-    return _page_json(data, next_page, told=quirk != "missing_cursor")
+    page = _page_json(data, next_page)
+    if quirk in {"missing_cursor", "early_end"}:
+        page["next_page"] = None
+    if quirk in {"early_end", "denied_more"}:
+        page["has_more"] = False
+    return page
 
 
-def _page_json(data: list[JsonObject], next_page: str | None, *, told: bool = True) -> JsonObject:
+def _page_json(data: list[JsonObject], next_page: str | None) -> JsonObject:
     return {
         "object": "page",
         "data": data,
         "has_more": next_page is not None,
-        "next_page": next_page if told else None,
+        "next_page": next_page,
     }
 
 
