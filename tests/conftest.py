@@ -1,15 +1,27 @@
-"""What every test relies on: no account, no proxy, no settings of whoever runs them."""
+"""What every test relies on: no account, no proxy, no settings of whoever runs them, no hanging.
+
+`timeout` in pyproject.toml is how long a test may take. It comes as a signal, so that a test which
+waits for something fails, clears up, and the next ones run. Where the signal is of no use (a thread
+pool waits for its threads, a call never comes back from C), the process ends `LAST_SECONDS` later
+with the stacks of all threads, and pytest-xdist goes on in a new one.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import socket
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
+
+LAST_SECONDS: Final = 60.0
+_STDERR: Final = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,6 +31,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run tests/torture at full length, and the queries on Spark",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the stderr that is not captured; let Ctrl-C reach what tests start.
+
+    A shell in which pytest runs in the background (`&`) has it ignore SIGINT, and its children too.
+    """
+    config.stash[_STDERR] = os.dup(2)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let no thread that hangs keep the process."""
+    _end_after(LAST_SECONDS, config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> None:
+    """Set the last limit beside that of pytest-timeout."""
+    _end_after(settings.timeout + LAST_SECONDS, item.config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Set it anew for the teardown: pytest drops all limits of a test that fails."""
+    if isinstance(node, pytest.Item):
+        _end_after(LAST_SECONDS, node.config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_enter_pdb() -> None:
+    """Let a person who debugs take as long as it takes."""
+    faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Drop the last limit: the test has ended."""
+    faulthandler.cancel_dump_traceback_later()
+
+
+def _end_after(seconds: float, config: pytest.Config) -> None:
+    faulthandler.dump_traceback_later(seconds, exit=True, file=config.stash[_STDERR])
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,9 +6,11 @@ Belongs here: finding and running. Does not belong here: what a page promises.
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
+
+from tests.bounded import finished
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -18,14 +20,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 def pasted(
     command: str, folder: Path | str, environment: Mapping[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """A command run by bash in a folder, whatever its exit code; given up after five minutes."""
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+) -> CompletedProcess[str]:
+    """A command run by bash in a folder, whatever its exit code."""
+    bash = ["bash", "-euo", "pipefail", "-c", command]
+    return finished(bash, cwd=folder, env=environment, check=False)

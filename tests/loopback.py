@@ -7,13 +7,14 @@ the API answers (`pipeline.emulator`).
 from __future__ import annotations
 
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.bounded import finished, join
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +63,26 @@ def answering(
     with Server(("127.0.0.1", 0), Handler) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             scheme = "http" if tls is None else "https"
             yield Loopback(f"{scheme}://127.0.0.1:{server.server_port}", requests)
         finally:
             server.shutdown()
-            thread.join()
+            join(thread)
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
     """A certificate that nobody has signed, for an address or a host; and a server that has it."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     kind = "IP" if name[0].isdigit() else "DNS"
-    subprocess.run(
+    finished(
         [
             *("openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=planted"),
             *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
             *("-addext", f"subjectAltName={kind}:{name}", "-keyout", key, "-out", cert),
-        ],
-        check=True,
-        capture_output=True,
+        ]
     )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(cert, key)

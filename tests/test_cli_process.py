@@ -6,18 +6,18 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import sys
 import termios
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 
 from pipeline.emulator import EmulatorServer, World, synthetic_world
 from pipeline.timeline import DAY, Window, parse_time
+from tests.bounded import LIMIT, finished, started
 from tests.fixtures_local import clean_environment, command, published_home
 
 START = parse_time("2024-01-01")
@@ -35,17 +35,13 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path) ->
     clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": str(home)})
 
 
+ROOT = str(Path(__file__).parents[1])
 MAIN = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 
-def start(args: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parents[1])
-    return subprocess.Popen(
-        [*MAIN, *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": root, **environment},
-    )
+def start(args: Sequence[str], **environment: str) -> AbstractContextManager[Popen[str]]:
+    env = {**os.environ, "PYTHONPATH": ROOT, **environment}
+    return started([*MAIN, *args], stdout=PIPE, stderr=PIPE, env=env)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +57,8 @@ def test_a_reader_that_has_had_enough_ends_a_command_quietly(args: list[str]) ->
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()  # as `| head -1` does, and before the first byte
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
+        assert process.stderr.read() == ""
+        assert process.wait(LIMIT) == 0
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])
@@ -75,30 +71,23 @@ def test_ctrl_c_ends_a_query_quietly_with_130(form: str) -> None:
         "return work(con, query)\n"
         "adhoc._interruptibly = told; main()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, "sql", "--format", form, query],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    ) as process:
+    command = [sys.executable, "-c", script, "sql", "--format", form, query]
+    env = {**os.environ, "PYTHONPATH": ROOT}
+    with started(command, stdout=PIPE, stderr=PIPE, env=env) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == b"asked\n"
+        assert process.stderr.readline() == "asked\n"
         process.send_signal(signal.SIGINT)  # whether or not the query is under way by now
-        assert process.stderr.read() == b""
-    assert process.returncode == 130
+        assert process.stderr.read() == ""
+        assert process.wait(LIMIT) == 130
 
 
 def test_a_query_can_come_from_a_pipe() -> None:
-    for given, expected in ((b"select 41 + 1 as n;\n", b"n\n42\n"), (b"", b"")):
-        done = subprocess.run(
-            [*MAIN, "sql", "--format", "csv"],
-            input=given,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-            capture_output=True,
-            check=False,
-        )
+    for given, expected in (("select 41 + 1 as n;\n", "n\n42\n"), ("", "")):
+        command = [*MAIN, "sql", "--format", "csv"]
+        env = {**os.environ, "PYTHONPATH": ROOT}
+        done = finished(command, text=given, env=env, check=False)
         assert done.stdout == expected
-        assert (done.returncode, b"one query is wanted, 0 were given" in done.stderr) == (
+        assert (done.returncode, "one query is wanted, 0 were given" in done.stderr) == (
             (0, False) if given else (2, True)
         )
 
@@ -106,16 +95,9 @@ def test_a_query_can_come_from_a_pipe() -> None:
 def test_on_a_terminal_sql_without_a_query_is_a_shell_on_the_tables(tmp_path: Path) -> None:
     mine, its = pty.openpty()
     termios.tcsetwinsize(its, (40, 120))
-    environment = {
-        **{**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        **{"HOME": str(tmp_path), "TERM": "xterm"},
-    }
-    with subprocess.Popen(
-        [*MAIN, "sql"], stdin=its, stdout=its, stderr=its, env=environment, start_new_session=True
-    ) as process:
+    env = {**os.environ, "PYTHONPATH": ROOT, "HOME": str(tmp_path), "TERM": "xterm"}
+    with started([*MAIN, "sql"], stdin=its, stdout=its, stderr=its, env=env) as process:
         os.close(its)
-        give_up = threading.Timer(60, os.killpg, (process.pid, signal.SIGKILL))
-        give_up.start()
         said = b""
         typed = iter([b"select 'rows: ' || count(*) from top_users(3);", b"create table t(i int);"])
         with suppress(OSError):  # which is how a terminal ends
@@ -127,9 +109,8 @@ def test_on_a_terminal_sql_without_a_query_is_a_shell_on_the_tables(tmp_path: Pa
                     os.write(mine, b"\x1b[1;1R")
                 if more.endswith(b"usage> "):  # what is typed before it asks is thrown away
                     os.write(mine, next(typed, b".quit") + b"\r")
-        give_up.cancel()
+        assert process.wait(LIMIT) == 0
     os.close(mine)
-    assert process.returncode == 0
     assert b"rows: 3" in said
     assert b"read-only mode" in said
     assert (tmp_path / ".duckdb_history").exists()
@@ -137,24 +118,24 @@ def test_on_a_terminal_sql_without_a_query_is_a_shell_on_the_tables(tmp_path: Pa
 
 def test_output_that_the_locale_lacks_is_no_error() -> None:
     with start(["sql", "select 'ユーザー七' as u"], PYTHONIOENCODING="ascii") as process:
-        out, err = process.communicate()
-    assert (process.returncode, err) == (0, b"")
-    assert b"\\u30e6" in out
+        out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, err) == (0, "")
+    assert "\\u30e6" in out
     args = ["buckets", "--start", "2024-01-01", "--group-by", "user_id"]
     with start(args, PYTHONIOENCODING="ascii") as process:
-        out, err = process.communicate()
-    assert (process.returncode, err) == (0, b"")
-    assert "ユーザー七" in out.decode()
+        out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, err) == (0, "")
+    assert "ユーザー七" in out
 
 
 def test_the_emulator_tells_what_to_type_and_ends_quietly() -> None:
     args = ["emulator", "--port", "0", "--days", "2", "--users", "3", "--start", "2024-02-28"]
     with start(args) as process:
         assert process.stderr is not None
-        said = b"".join(process.stderr.readline() for _ in range(4)).decode()
+        said = "".join(process.stderr.readline() for _ in range(4))
         process.send_signal(signal.SIGINT)
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
+        assert process.stderr.read() == ""
+        assert process.wait(LIMIT) == 0
     assert re.search(r"serving on http://127\.0\.0\.1:\d+ until Ctrl-C", said)
     assert "export MKA1_BASE_URL=http://127.0.0.1:" in said
     assert said.endswith("mka1-usage run --start 2024-02-28 --end 2024-03-01\n")
@@ -174,8 +155,5 @@ def test_help_waits_for_no_heavy_module() -> None:
         "heavy = {'dagster', 'duckdb', 'pyarrow', 'uvicorn'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or None)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
+    env = {**os.environ, "PYTHONPATH": ROOT}
+    assert finished([sys.executable, "-c", script], env=env).stderr == ""

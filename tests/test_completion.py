@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import app
+from tests.bounded import finished
 
 MAIN = (
     "import sys; sys.argv = ['mka1-usage']; from pipeline.cli import main\n"
@@ -28,7 +28,7 @@ def completed(shell: str, line: str) -> tuple[set[str], str]:
         "zsh": {"_TYPER_COMPLETE_ARGS": line},
         "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
     }[shell]
-    done = subprocess.run(
+    done = finished(
         [sys.executable, "-c", MAIN],
         env={
             **os.environ,
@@ -36,9 +36,6 @@ def completed(shell: str, line: str) -> tuple[set[str], str]:
             "_MKA1_USAGE_COMPLETE": f"complete_{shell}",
             "PYTHONPATH": str(Path(__file__).parents[1]),
         },
-        capture_output=True,
-        text=True,
-        check=True,
     )
     in_zsh = re.findall(r'^(?:_arguments .*\(\()?"([^"]+)"', done.stdout, re.MULTILINE)
     offered = in_zsh if shell == "zsh" else done.stdout.splitlines()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -19,6 +18,7 @@ from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.exporting.export import DATABASE, export
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_of, day_range, parse_time
+from tests.bounded import finished
 from tests.documented import blocks, pasted
 from tests.truth import load
 
@@ -84,13 +84,8 @@ def test_the_query_for_a_dataset_loses_no_call(exported: Path) -> None:
 
 @pytest.mark.parametrize("snippet", blocks(PAGE, "python"))
 def test_a_snippet_of_python_runs(snippet: str, exported: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", snippet],
-        cwd=exported,
-        capture_output=True,
-        check=True,
-    )
-    assert b"user_0000" in done.stdout
+    done = finished([sys.executable, "-W", "error", "-c", snippet], cwd=exported)
+    assert "user_0000" in done.stdout
 
 
 @pytest.fixture

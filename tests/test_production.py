@@ -12,13 +12,11 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from typing import Any, Final
 
 import dagster as dg
@@ -35,6 +33,7 @@ from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
+from tests import bounded
 from tests.documented import blocks, pasted
 from tests.truth import load
 
@@ -260,9 +259,7 @@ def programs() -> dict[tuple[str, ...], set[str]]:
 @pytest.mark.parametrize("program", programs(), ids=" ".join)
 def test_what_is_started_is_there_and_takes_these_options(program: tuple[str, ...]) -> None:
     assert (BIN / program[0]).is_file()
-    helped = subprocess.run(
-        [BIN / program[0], *program[1:], "--help"], capture_output=True, text=True, check=True
-    )
+    helped = bounded.finished([BIN / program[0], *program[1:], "--help"])
     for option in programs()[program]:
         assert re.search(rf"{option}\b", helped.stdout)
 
@@ -285,11 +282,9 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     for path in units:
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace(INSTALLED, f"{BIN}/"), encoding="utf-8")
-    verified = subprocess.run(
+    verified = bounded.finished(
         [analyze, "verify", "--man=no", *units],
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
-        capture_output=True,
-        text=True,
         check=False,
     )
     ours = [line for line in verified.stderr.splitlines() if "mka1-usage" in line]
@@ -376,7 +371,7 @@ def test_what_is_pinned_for_production_is_what_is_tested() -> None:
 
 def test_what_root_types_names_files_that_are_there_and_go_where_the_units_look() -> None:
     for line in [*BY_ROOT, *BY_ENGINE]:
-        subprocess.run(["bash", "-n", "-c", line], check=True)
+        bounded.finished(["bash", "-n", "-c", line])
         for path in re.findall(r"(?<![\w/-])(?:docs|\.ci)/[\w./-]+", line):
             if not path.endswith("/.env"):  # it is what one of the lines makes
                 assert (ROOT / path).exists(), path
@@ -404,41 +399,18 @@ def test_the_code_server_starts_as_the_unit_says_and_is_found_by_the_workspace(
     def ready(command: list[str]) -> list[str]:
         return [word.replace(SOCKET, str(socket)) for word in command]
 
-    with subprocess.Popen(
+    with bounded.started(
         ready(started()["mka1-usage-code"]),
         cwd=tmp_path,
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+        stdout=PIPE,
+        stderr=STDOUT,
     ) as process:
-        give_up = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
-        give_up.start()
-        try:
-            assert process.stdout is not None
-            said: list[str] = []
-            for line in process.stdout:
-                said.append(line)
-                if "Started Dagster code proxy server" in line:
-                    break
-            else:
-                pytest.fail("".join(said))
-            for command in (
-                ready(started()["HEALTHCHECK"]),
-                ["dagster", "schedule", "list", "-w", str(tmp_path / "workspace.yaml")],
-            ):
-                asked = subprocess.run(
-                    command,
-                    cwd=tmp_path,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                assert asked.returncode == 0, asked.stderr
-            assert "hourly_trailing_window" in asked.stdout
-        finally:
-            give_up.cancel()
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
+        assert process.stdout is not None
+        bounded.read_until("Started Dagster code proxy server", process.stdout)
+        for command in (
+            ready(started()["HEALTHCHECK"]),
+            ["dagster", "schedule", "list", "-w", str(tmp_path / "workspace.yaml")],
+        ):
+            asked = bounded.finished(command, cwd=tmp_path, env=environment)
+        assert "hourly_trailing_window" in asked.stdout

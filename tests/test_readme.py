@@ -9,13 +9,11 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from typing import Final
 
 import httpx
@@ -28,6 +26,7 @@ from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.store import Lake
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
+from tests.bounded import finished, read_until, started
 from tests.documented import blocks, pasted
 from tests.synced import Reader
 from tests.truth import in_2024
@@ -110,34 +109,15 @@ def test_a_server_answers_until_it_is_stopped(
 ) -> None:
     port = f"--port {unused_port}"
     moved = re.sub(r"--port \d+", port, command) if "--port" in command else f"{command} {port}"
-    with subprocess.Popen(
-        ["bash", "-c", f"exec {moved}"],
-        cwd=place,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+    with started(
+        ["bash", "-c", f"exec {moved}"], cwd=place, env=environment, stdout=PIPE, stderr=STDOUT
     ) as process:
         assert process.stdout is not None
-        give_up = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
-        give_up.start()
-        try:
-            said: list[str] = []
-            for line in process.stdout:
-                said.append(line)
-                if re.search("serving .*on http", line, re.IGNORECASE):
-                    break
-            else:
-                pytest.fail("".join(said))
-            # It says so a moment before it listens; the transport tries to connect until it does.
-            with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=60) as client:
-                path = "server_info" if command.startswith("dagster") else ""
-                assert client.get(f"http://127.0.0.1:{unused_port}/{path}").status_code < 500
-        finally:
-            give_up.cancel()
-            os.killpg(process.pid, signal.SIGTERM)
-            process.communicate(timeout=60)
+        read_until("(?i)serving .*on http", process.stdout)
+        # It says so a moment before it listens; the transport tries to connect until it does.
+        with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=60) as client:
+            path = "server_info" if command.startswith("dagster") else ""
+            assert client.get(f"http://127.0.0.1:{unused_port}/{path}").status_code < 500
 
 
 @pytest.mark.parametrize("query", blocks(README, "sql"))
@@ -158,16 +138,13 @@ def test_the_cookbook_has_twelve_queries_and_names_every_macro() -> None:
 
 @pytest.mark.parametrize("snippet", blocks(README, "python"))
 def test_a_snippet_of_python_runs(snippet: str, place: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", snippet], cwd=place, capture_output=True, check=True
-    )
-    assert b"key_web" in done.stdout
+    done = finished([sys.executable, "-W", "error", "-c", snippet], cwd=place)
+    assert "key_web" in done.stdout
 
 
 def test_the_benchmarks_are_run_by_the_command_that_the_readme_gives() -> None:
     assert "`python -m tests.benchmarks`" in README
-    command = [sys.executable, "-m", "tests.benchmarks", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = finished([sys.executable, "-m", "tests.benchmarks", "--help"], cwd=ROOT)
     assert "ingest" in done.stdout
 
 

@@ -15,6 +15,7 @@ from pipeline.emulator import EmulatorServer, Faults
 from pipeline.lake.store import KEPT_SECONDS, Lake
 from pipeline.loading import LoadError, Progress, load_days
 from pipeline.timeline import day_window
+from tests.bounded import join
 from tests.torture.scenes import days, exact, world
 from tests.truth import FAST, load
 
@@ -108,5 +109,5 @@ def test_a_run_waits_for_another_that_has_the_day_and_says_so(tmp_path: Path) ->
             waiting.start()
             assert told.wait(30)
             assert starts(server) == []
-        waiting.join(30)
+        join(waiting)
         assert exact(lake, server.world, asked)

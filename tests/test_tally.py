@@ -7,7 +7,6 @@ import stat
 from datetime import date
 from itertools import repeat
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from pydantic import SecretStr
@@ -19,6 +18,7 @@ from pipeline.settings import load_settings
 from pipeline.tally import Meter, Tallied, read_tally, tally_file
 from pipeline.timeline import DAY
 from tests.alerts.history import FIRST, START
+from tests.bounded import at_once
 from tests.dagster_edges.lab import small_world
 
 
@@ -63,11 +63,7 @@ def test_runs_at_once_lose_nothing(tmp_path: Path) -> None:
             meter.sent()
         meter.close()
 
-    threads = [Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([run] * 4)
     assert counted(tmp_path) == (20_000, 0)
 
 

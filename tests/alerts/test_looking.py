@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from pipeline.lake.store import Lake
 from pipeline.tally import Meter
 from pipeline.timeline import DAY
 from tests.alerts.history import HOUR, START, History, thresholds
+from tests.bounded import finished
 
 NOW = START + 29 * DAY + 13 * HOUR + 5 * 60.0
 LAST = START + 29 * DAY + 12 * HOUR
@@ -117,13 +117,10 @@ def test_every_query_runs_and_has_an_answer(tmp_path: Path) -> None:
 def test_a_line_can_be_pasted_into_a_shell(home: Path, tmp_path: Path) -> None:
     (line,) = (one.line for one in at(home)["spike"].findings if one.subject == f"1h user {ODD!r}")
     command = line.partition("look further: mka1-usage ")[2]
-    done = subprocess.run(
+    done = finished(
         ["bash", "-c", f"{Path(sys.executable).parent / 'mka1-usage'} {command}"],
         env={"MKA1_USAGE_HOME": str(home), "PATH": "/usr/bin:/bin"},
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
     )
     assert "900" in done.stdout
 

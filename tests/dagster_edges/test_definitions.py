@@ -2,10 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
+from contextlib import AbstractContextManager, ExitStack
 from datetime import date
 from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen
 
 import dagster as dg
 import pytest
@@ -18,21 +19,21 @@ from pipeline.resources import Workspace
 from pipeline.schedules import JOB
 from pipeline.settings import load_settings
 from pipeline.watching import ALERT_CHECKS
+from tests.bounded import LIMIT, started
 from tests.dagster_edges.lab import ASSETS, DAYS, QUIET, small_world
 
 ROOT = Path(__file__).parents[2]
 DAGSTER = Path(sys.executable).parent / "dagster"
 
 
-def start(*args: str, **environment: str) -> subprocess.Popen[str]:
+def dagster(*args: str, **environment: str) -> AbstractContextManager[Popen[str]]:
     """`dagster ARGS` from the repository's root, every warning shown."""
-    return subprocess.Popen(
-        [str(DAGSTER), *args],
+    return started(
+        [DAGSTER, *args],
         cwd=ROOT,
         env={**os.environ, "PYTHONWARNINGS": "always", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        stdout=PIPE,
+        stderr=STDOUT,
     )
 
 
@@ -43,8 +44,9 @@ def warnings_of_ours(output: str) -> list[str]:
 
 
 def test_the_code_location_loads_without_an_account_and_without_a_warning(tmp_path: Path) -> None:
-    process = start("definitions", "validate", "-w", "workspace.yaml", DAGSTER_HOME=str(tmp_path))
-    output, _ = process.communicate(timeout=120)
+    command = ("definitions", "validate", "-w", "workspace.yaml")
+    with dagster(*command, DAGSTER_HOME=str(tmp_path)) as process:
+        output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, output
     assert "mka1_usage" in output
     assert warnings_of_ours(output) == []
@@ -95,19 +97,22 @@ def test_a_range_runs_from_dagsters_own_commands(tmp_path: Path) -> None:
             *("--partition-range", f"{DAYS[0]}...{DAYS[1]}"),
         ),
     }
-    with EmulatorServer(small_world()) as server:
+    with EmulatorServer(small_world()) as server, ExitStack() as stack:
         processes = {}
         for name, command in commands.items():
             home = tmp_path / name
             (home / "dagster").mkdir(parents=True)
-            processes[name] = start(
+            process = dagster(
                 *command,
                 DAGSTER_HOME=str(home / "dagster"),
                 MKA1_USAGE_HOME=str(home),
                 MKA1_BASE_URL=server.base_url,
                 MKA1_API_KEY=server.api_key,
             )
-        outputs = {name: process.communicate(timeout=240)[0] for name, process in processes.items()}
+            processes[name] = stack.enter_context(process)
+        outputs = {
+            name: process.communicate(timeout=LIMIT)[0] for name, process in processes.items()
+        }
     published: dict[str, dict[str, bytes]] = {}
     for name, process in processes.items():
         assert process.returncode == 0, outputs[name]

@@ -19,6 +19,7 @@ from pipeline.cli.operating import show
 from pipeline.doctor import Asked, Finding
 from pipeline.doctor.configured import asked
 from pipeline.settings import Settings
+from tests.bounded import LIMIT
 from tests.doctor.conftest import PATIENT, told
 from tests.fixtures_local import command
 
@@ -59,7 +60,7 @@ def test_a_check_that_hangs_is_given_up_and_the_next_ones_are_made(made_up: Modu
 
     def hanging(_: Asked) -> Iterator[Finding]:
         yield Finding("ok", "hanging", "so far")
-        let_go.wait()
+        let_go.wait(LIMIT)
         yield Finding("ok", "hanging", "too late")
 
     try:

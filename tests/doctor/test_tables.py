@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from datetime import date
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY
+from tests.bounded import LIMIT, started
 from tests.doctor.conftest import NOW, Look, told
 
 ALL = ("lake", "days", "runs", "catalog", "duckdb")
@@ -85,14 +86,13 @@ def test_who_is_loading_is_told_and_who_may_hang(
     hours: int, state: str, look: Look, home: Path
 ) -> None:
     lock = home / "lake" / ".locks" / f"day-{SECOND}.lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    with started([sys.executable, "-c", HOLD, str(lock)], stdin=PIPE, stdout=PIPE) as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        assert process.stdout.readline() == b"held\n"
+        assert process.stdout.readline() == "held\n"
         found = look("runs", now=lambda: time.time() + hours * 3_600)
         process.stdin.close()
+        process.wait(LIMIT)
     assert str(SECOND) in found[0].found
     if Path("/proc/locks").exists():  # elsewhere nobody tells whose a lock is
         assert f"process {process.pid}" in found[0].found

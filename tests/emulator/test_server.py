@@ -4,17 +4,18 @@ import ast
 import logging
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 
 import httpx
 import pytest
 
 import pipeline.emulator
 from pipeline.emulator import EmulatorServer, World, serve_forever
+from tests.bounded import LIMIT, started
 
 Serve = Callable[..., EmulatorServer]
 USAGE = "/api/v1/llm/usage/conversations?start_time=0&end_time=60&bucket_width=1m"
@@ -122,19 +123,15 @@ print("ended")
 
 
 def test_serving_for_ever_ends_quietly_when_interrupted() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", FOREVER],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    command = [sys.executable, "-W", "error", "-c", FOREVER]
+    with started(command, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         address = process.stdout.readline().strip()
         headers = {"Authorization": "Bearer emulator-key-web"}
         assert get(address + USAGE, headers=headers).status_code == 200
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(LIMIT) == 0
         assert process.stdout.read() == "ended\n"
         assert process.stderr.read() == ""
 

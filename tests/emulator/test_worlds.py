@@ -1,7 +1,6 @@
 """The ready-made worlds: the same everywhere, believable, and consistent with themselves."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from pipeline.emulator import START_2024, ManualClock, World, synthetic_world, trace_world, user_ids
 from pipeline.emulator.trace import COLUMNS
+from tests.bounded import finished
 
 TRACE = Path(__file__).parents[3] / "shared" / "data" / "mooncake_conversation_trace.csv"
 DAY = 86_400
@@ -27,12 +27,9 @@ print(hashlib.sha256(json.dumps(records).encode()).hexdigest())
 
 def test_a_seed_gives_the_same_world_in_every_process() -> None:
     digests = {
-        subprocess.run(
+        finished(
             [sys.executable, "-c", DIGEST],
             env={**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": zone},
-            check=True,
-            capture_output=True,
-            text=True,
         ).stdout
         for hash_seed, zone in (("1", "America/Sao_Paulo"), ("2", "Asia/Kolkata"))
     }

@@ -17,11 +17,11 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_two_cores")
 def test_two_cores_work_on_two_at_once_each_on_its_own_connection() -> None:
-    both_here = Barrier(2, timeout=10)
+    both_here = Barrier(2)
     seen: list[tuple[int, int]] = []
 
     def work(con: duckdb.DuckDBPyConnection, task: int) -> None:
-        both_here.wait()  # fails unless the other is under way too
+        both_here.wait(10)  # fails unless the other is under way too
         seen.append((task, id(con)))
 
     engine.at_once(work, range(2))

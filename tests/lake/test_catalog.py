@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import threading
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
+from subprocess import PIPE
 
 import duckdb
 import pytest
@@ -19,6 +19,7 @@ from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
+from tests.bounded import LIMIT, join, started
 from tests.lake.served import DAY, MIDNIGHT, WINDOW, plant
 
 
@@ -168,12 +169,7 @@ def test_it_is_replaced_while_another_process_has_it_open(lake: Lake) -> None:
     load(lake)
     path = build_catalog(lake, lake.root.parent / "usage.duckdb")
     before = path.stat().st_ino
-    with subprocess.Popen(
-        [sys.executable, "-c", READER, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as reader:
+    with started([sys.executable, "-c", READER, str(path)], stdin=PIPE, stdout=PIPE) as reader:
         assert reader.stdin is not None
         assert reader.stdout is not None
         assert reader.stdout.readline() == "1\n"
@@ -183,7 +179,7 @@ def test_it_is_replaced_while_another_process_has_it_open(lake: Lake) -> None:
         reader.stdin.write("\n")
         reader.stdin.flush()
         assert reader.stdout.readline() == "1\n"
-    assert reader.returncode == 0
+        assert reader.wait(LIMIT) == 0
     assert ask(path, "SELECT count(*) FROM usage_1d") == [(1,)]
 
 
@@ -256,7 +252,7 @@ def test_a_build_waits_for_the_one_before_so_that_no_old_view_of_the_lake_comes_
         waiting.join(0.1)
         assert waiting.is_alive()
         load(lake)
-    waiting.join(10)
+    join(waiting)
     assert ask(path, "SELECT count(*) FROM usage_1d") == [(1,)]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pipeline.lake import engine, files, publication, records
 from pipeline.lake.records import DISPUTED
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
+from tests.bounded import at_once
 from tests.lake.seen import (
     NOON,
     Conversation,
@@ -496,11 +497,7 @@ def test_two_landings_at_once_lose_nothing(lake: Lake) -> None:
         with closing(engine.connect(threads=1)) as con:
             land_seen(con, lake, Conversation(name), Item(name, name))
 
-    threads = [threading.Thread(target=one, args=(name,)) for name in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(partial(one, name) for name in "abcd")
     assert sorted(landed(lake, "conversations")) == sorted(landed(lake, "items")) == list("abcd")
 
 

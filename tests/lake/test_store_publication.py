@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window
+from tests.bounded import at_once, join
 from tests.lake.served import (
     DAY,
     MIDNIGHT,
@@ -237,7 +239,7 @@ def test_a_publication_waits_for_the_one_before_so_that_no_day_is_half_of_each(l
         waiting.join(0.2)
         assert waiting.is_alive()
         assert stand(lake) == before
-    waiting.join(10)
+    join(waiting)
     assert [row["num_operations"] for row in rows_of(lake.path("usage_1d", DAY))] == [2]
 
 
@@ -251,10 +253,6 @@ def test_two_loads_of_a_day_at_once_leave_the_files_of_one_of_them(lake: Lake) -
             publish_staged(lake, staged)
 
     for turn in range(5):
-        loads = [threading.Thread(target=load, args=(2 * turn + number,)) for number in (1, 2)]
-        for thread in loads:
-            thread.start()
-        for thread in loads:
-            thread.join()
+        at_once(partial(load, 2 * turn + number) for number in (1, 2))
         found = {row["num_operations"] for name in NAMES for row in rows_of(lake.path(name, DAY))}
         assert len(found) == 1

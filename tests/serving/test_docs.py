@@ -7,12 +7,11 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Final
 
 import pytest
@@ -20,6 +19,7 @@ import pytest
 from pipeline.serving.openapi import document
 from pipeline.serving.parameters import DEFAULT_LIMITS
 from pipeline.timeline import WIDTHS
+from tests.bounded import LIMIT, finished, started
 from tests.documented import blocks
 
 ROOT: Final = Path(__file__).parents[2]
@@ -34,32 +34,24 @@ QUESTIONS: Final = [
 
 
 @contextmanager
-def started(command: str, home: Path, port: int) -> Iterator[str]:
+def server(command: str, home: Path, port: int) -> Iterator[str]:
     """The server of a command, on another port; what it says once it serves."""
-    with subprocess.Popen(
+    with started(
         ["bash", "-euo", "pipefail", "-c", command.replace("8788", str(port))],
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("MKA1")},
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "MKA1_USAGE_HOME": str(home),
         },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        stdout=DEVNULL,
+        stderr=PIPE,
     ) as process:
         assert process.stderr is not None
-        give_up = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
-        give_up.start()
-        try:
-            said = process.stderr.readline()
-            assert f"serving {home}" in said, said
-            yield said + process.stderr.readline()
-        finally:
-            give_up.cancel()
-            os.killpg(process.pid, signal.SIGINT)
-            process.communicate(timeout=60)
-    assert process.returncode == 0
+        said = process.stderr.readline()
+        assert f"serving {home}" in said, said
+        yield said + process.stderr.readline()
+        os.killpg(process.pid, signal.SIGINT)  # to the shell and the server, as a terminal does
+        assert process.wait(LIMIT) == 0
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +66,7 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def served(home: Path, port: int) -> Iterator[str]:
     """What the first server of the document says; it is there until the end."""
-    with started(SERVERS[0], home, port) as said:
+    with server(SERVERS[0], home, port) as said:
         yield said
 
 
@@ -82,7 +74,7 @@ def served(home: Path, port: int) -> Iterator[str]:
 @pytest.mark.parametrize("command", QUESTIONS)
 def test_a_question_has_an_answer(command: str, port: int) -> None:
     moved = command.replace("8788", str(port))
-    done = subprocess.run(["bash", "-c", moved], capture_output=True, check=True)
+    done = finished(["bash", "-c", moved])
     answer = json.loads(done.stdout)
     assert answer["openapi" if "openapi" in command else "data"]
 
@@ -91,14 +83,14 @@ def test_a_question_has_an_answer(command: str, port: int) -> None:
 @pytest.mark.parametrize("snippet", blocks(TEXT, "python"))
 def test_the_snippet_of_the_published_client_runs(snippet: str, port: int) -> None:
     moved = snippet.replace("8788", str(port))
-    done = subprocess.run([sys.executable, "-c", moved], capture_output=True, check=True)
-    assert b"key_web" in done.stdout
+    done = finished([sys.executable, "-c", moved])
+    assert "key_web" in done.stdout
 
 
 def test_a_server_says_how_to_ask_it(served: str) -> None:
     assert "to this machine only" in served
     [asked] = re.findall(r"^  (curl .*)$", served, re.MULTILINE)
-    done = subprocess.run(["bash", "-c", f"{asked} -s"], capture_output=True, check=True)
+    done = finished(["bash", "-c", f"{asked} -s"])
     assert json.loads(done.stdout)["data"]
 
 
@@ -106,7 +98,7 @@ def test_a_server_says_how_to_ask_it(served: str) -> None:
 def test_another_server_starts_and_says_who_is_let_in(
     command: str, home: Path, unused_port: int
 ) -> None:
-    with started(command, home, unused_port) as said:
+    with server(command, home, unused_port) as said:
         assert "to those who have a key" in said
         assert '-H "Authorization: Bearer $KEY"' in said
 

@@ -7,13 +7,24 @@ figures, at full length: `pytest tests/torture --long`; on two cores, with `-n 2
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.bounded import LONG
+
 Figures = Callable[..., None]
 
 _NOTED: Final = "figures"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Full length takes longer than a test may take otherwise."""
+    if config.getoption("--long"):
+        for item in items:
+            if item.path.is_relative_to(Path(__file__).parent):
+                item.add_marker(pytest.mark.timeout(LONG))
 
 
 @pytest.fixture

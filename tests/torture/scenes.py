@@ -7,13 +7,13 @@ belong here: what befalls it.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
+from subprocess import PIPE, TimeoutExpired
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,6 +22,7 @@ from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.timeline import WIDTHS, day_window
 from tests.benchmarks.measure import REPOSITORY
+from tests.bounded import LIMIT, LONG, started
 from tests.truth import digests, published, reported
 
 FIRST: Final = date(2024, 1, 1)
@@ -79,13 +80,11 @@ class Worker:
     """A process that loads days when it is told to."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.worker"],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        self._stack = ExitStack()
+        command = [sys.executable, "-m", "tests.torture.worker"]
+        pipes = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE}
+        self._process = self._stack.enter_context(
+            started(command, cwd=REPOSITORY, seconds=LONG, **pipes)
         )
         self.answer()
 
@@ -130,14 +129,15 @@ class Worker:
         """Wait so long for the process to end; whether it has."""
         try:
             self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             return False
         return True
 
     def kill(self) -> None:
         """SIGKILL: it has no chance to clear up."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait(LIMIT)
+        self._stack.close()
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
 import sys
 import threading
 import zlib
@@ -26,6 +25,7 @@ import pytest
 from pipeline.api import Limits
 from pipeline.emulator import START_2024
 from tests.benchmarks.measure import REPOSITORY
+from tests.bounded import finished, join
 from tests.torture.conftest import Figures
 
 MB: Final = 2**20
@@ -118,27 +118,21 @@ def serving(body: Feast) -> Iterator[str]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
-            thread.join()
+            join(thread)
 
 
 @pytest.mark.parametrize("name", FEASTS)
 def test_whatever_a_server_sends_memory_has_a_bound(name: str, figures: Figures) -> None:
     feast = FEASTS[name]
     with serving(feast) as url:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.torture.swallow", url, str(feast.limit)],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr[-2_000:]
+        command = [sys.executable, "-m", "tests.torture.swallow", url, str(feast.limit)]
+        done = finished(command, cwd=REPOSITORY)
     told = json.loads(done.stdout)
     taken = told["after"] - told["before"]
     figures(f"memory, {name}", megabytes=taken // MB, of_at_most=BOUND // MB)

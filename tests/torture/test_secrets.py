@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import closing
@@ -23,6 +22,7 @@ from pydantic import SecretStr
 from pipeline.emulator import EmulatorServer, Faults, World
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import parse_time
+from tests.bounded import finished
 from tests.loopback import answering
 from tests.torture.search import disguises, finds, places
 
@@ -91,15 +91,10 @@ def live(folder: Path, settings: Mapping[str, str]) -> Left:
 
     def command(*args: str, **more: str) -> None:
         nonlocal out, err
-        done = subprocess.run(
-            [*MAIN, *args],
-            cwd=folder / "work",
-            env={**environment, **more},
-            capture_output=True,
-            timeout=300,
-            check=False,
+        done = finished(
+            [*MAIN, *args], cwd=folder / "work", env={**environment, **more}, check=False
         )
-        out, err = out + done.stdout, err + done.stderr
+        out, err = out + done.stdout.encode(), err + done.stderr.encode()
         codes.append(done.returncode)
 
     refusal = f"no such user: {PERSON}, Authorization: Bearer {KEY}".encode()
