@@ -16,7 +16,7 @@ from functools import cached_property, partial
 
 from pydantic import SecretStr
 
-from pipeline.api import Client, Clock, Limits
+from pipeline.api import Client, Clock, Limits, RouteError
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress
 from pipeline.people import People
@@ -90,11 +90,14 @@ class Workspace:
             retry_seconds=settings.retry_seconds,
             request_timeout=settings.request_timeout,
         )
-        return Client(
-            settings.base_url,
-            key,
-            limits,
-            private=settings.pseudonym_key is not None,
-            meter=Meter(settings.tally, key_id, self.now),
-            now=self.clock,
-        )
+        try:
+            return Client(
+                settings.base_url,
+                key,
+                limits,
+                private=settings.pseudonym_key is not None,
+                meter=Meter(settings.tally, key_id, self.now),
+                now=self.clock,
+            )
+        except RouteError as error:
+            raise SettingsError(str(error)) from None

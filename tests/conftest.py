@@ -79,7 +79,8 @@ def _end_after(seconds: float, config: pytest.Config) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> None:
     for name in list(os.environ):
-        if name.startswith(("MKA1_", "DAGSTER_")) or name.lower().endswith("_proxy"):
+        ours = name.startswith(("MKA1_", "DAGSTER_", "SSL_CERT_")) or name == "SSLKEYLOGFILE"
+        if ours or name.lower().endswith("_proxy"):
             del os.environ[name]
 
 

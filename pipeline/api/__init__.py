@@ -12,6 +12,7 @@ paging         the walk over a window: every bucket, or a loud failure
 redaction      the key: added to requests, taken out of what servers send
 responses      endpoint 5: its parameters and its page
 retrying       backoff, `Retry-After`, and the budget of one request
+route          the proxy and the certificates that the environment names
 unpacking      bodies as they come off the wire, unpacked within bounds
 usage          endpoint 1: its parameters and its page
 
@@ -39,6 +40,7 @@ from pipeline.api.errors import (
     PagingError,
     QuotaExhausted,
     Refused,
+    RouteError,
     ShapeError,
     Unauthorized,
     Unavailable,
@@ -47,6 +49,7 @@ from pipeline.api.items import Item, ItemPage, ItemsQuery, create_items, get_ite
 from pipeline.api.listings import ConversationWalk, walk_items, walk_responses
 from pipeline.api.paging import PageSize, walk_usage
 from pipeline.api.responses import Response, ResponsePage, ResponsesQuery, get_responses
+from pipeline.api.route import Route, route_to
 from pipeline.api.usage import Bucket, Result, UsagePage, UsageQuery, get_usage
 
 __all__ = [
@@ -75,6 +78,8 @@ __all__ = [
     "ResponsePage",
     "ResponsesQuery",
     "Result",
+    "Route",
+    "RouteError",
     "ShapeError",
     "Unauthorized",
     "Unavailable",
@@ -85,6 +90,7 @@ __all__ = [
     "get_items",
     "get_responses",
     "get_usage",
+    "route_to",
     "walk_items",
     "walk_responses",
     "walk_usage",

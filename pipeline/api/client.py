@@ -18,7 +18,6 @@ FateUnknown.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -30,6 +29,7 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 
 import httpx
 from pydantic import SecretStr
+from socksio import SOCKSError
 
 from pipeline.api.clock import Clock
 from pipeline.api.errors import (
@@ -44,6 +44,7 @@ from pipeline.api.errors import (
 from pipeline.api.pacing import Pace
 from pipeline.api.redaction import Bearer
 from pipeline.api.retrying import TryAgain, retry_after, retrying
+from pipeline.api.route import route_to
 from pipeline.api.unpacking import unpacked
 
 T = TypeVar("T")
@@ -59,6 +60,11 @@ _PERSONAL: Final = frozenset({"user_ids", "external_user_ids", "page"})
 _EXCERPT: Final = 200
 _LONGEST_QUESTION: Final = 1_000
 _LONGEST_ERROR_BODY: Final = 64 * 1024
+_NO_CONNECTION: Final = (
+    *(httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError),
+    SOCKSError,
+)
+"""What is raised before a request has left, also by what is no proxy though it was named as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,8 @@ class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
     `private`: every answer is, see `get`. `meter` counts what is asked. `transport` is the seam for
-    tests; `sleep` and `now` (Unix seconds) are the clock.
+    tests; `sleep` and `now` (Unix seconds) are the clock. RouteError where the environment names a
+    proxy or certificates that can't be used.
     """
 
     def __init__(
@@ -162,18 +169,17 @@ class Client:
         self._sleep = sleep
         self._auth = Bearer(key)
         self._pace = Pace(self.limits.requests_per_second)
-        secure = httpx.URL(base_url).scheme == "https"
-        # Made once, for it takes longer than a request; without authorities where it is not used.
-        context = httpx.create_ssl_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # Made once, for reading the authorities takes longer than a request.
+        self._route = route = route_to(base_url)
 
         def lane() -> httpx.AsyncClient:
             return httpx.AsyncClient(
                 auth=self._auth,
                 transport=transport,
-                verify=context,
+                verify=route.tls,
+                proxy=None if transport else route.proxy,
                 follow_redirects=False,
-                # A proxy from the environment is sent https:// as it is, but could read http://.
-                trust_env=secure,
+                trust_env=False,  # the route is what the environment says
             )
 
         # A connection pool looks at each of its connections for every request: with 32 in flight
@@ -353,9 +359,16 @@ class Client:
                         )
                     chunks.append(chunk)
                 return response.status_code, response.headers, b"".join(chunks)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        except _NO_CONNECTION as error:
+            if refusal := self._route.refusal(error):
+                raise refusal from None
+            distrust = self._route.distrust(error)
+            hint = distrust or self._route.words
             reason = self._cut(f"{type(error).__name__} {error}".strip())
-            raise TryAgain(f"no connection: {reason}") from None
+            again = TryAgain(f"no connection: {reason}" + (f" ({hint})" if hint else ""))
+            if distrust:  # it would be the same certificate
+                raise again.giving_up(str(asked), 1) from None
+            raise again from None
         except (TimeoutError, httpx.ReadTimeout):
             if posted:
                 raise _fate_unknown(asked, "no answer in time") from None

@@ -17,6 +17,17 @@ class InvalidQuery(ApiError, ValueError):
     """The question breaks the API's own rules; no request was made."""
 
 
+class RouteError(ApiError):
+    """A proxy or certificate setting of the environment can't be used.
+
+    `variable` is its name, `found` what is wrong with what it holds, `todo` what to do.
+    """
+
+    def __init__(self, variable: str, found: str, todo: str) -> None:
+        super().__init__(f"{variable}: {found}: {todo}")
+        self.variable, self.found, self.todo = variable, found, todo
+
+
 class Unauthorized(ApiError):
     """401: the key is refused. 403: it may not do or see this."""
 

@@ -5,6 +5,7 @@ work. Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the 
 arguments or settings, 130 interrupted. Does not belong here: work, or how messages look
 (`pipeline.terminal`). Heavy modules are imported by the commands that need them.
 
+    network     the proxy and the certificates of the environment, said or refused
     options     how times, choices and tables are read
     loading     demo, run, refresh
     checking    status, verify, reconcile, probe

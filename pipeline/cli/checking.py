@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.network import say_route
 from pipeline.cli.options import OptionalTime, stdout
 from pipeline.settings import SettingsError, load_settings
 from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
@@ -118,6 +119,7 @@ def probe(
             raise
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
+        say_route(settings)
         say(asked.words)
         if not yes and not (sys.stdin.isatty() and typer.confirm("Go on?", err=True)):
             fail("nothing was added: answer yes, or give --yes where nobody can be asked", MISUSED)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pipeline.cli.network import say_route
 from pipeline.cli.options import OptionalTime
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import FAILED, INTERRUPTED, exit_codes, say, short
@@ -66,6 +67,7 @@ def run(
         settings = load_settings()
         settings.key()
         first, last = _days(settings, start, end, time.time())
+        say_route(settings)
         say(f"loading {first} to {last} from {settings.base_url}")
         from pipeline.runs import run_conversations, run_days
 
@@ -143,6 +145,7 @@ def refresh() -> None:
     with exit_codes():
         settings = load_settings()
         settings.key()
+        say_route(settings)
         from pipeline.lake.store import Lake
         from pipeline.refreshing import Refreshed
         from pipeline.runs import run_conversations, run_refresh

@@ -5,7 +5,7 @@ not belong here: a check itself, or how findings are printed (`pipeline.cli.oper
 
     finding        what a check says
     configured     settings, `.env`, names that look like settings
-    gateway        DNS, TCP, TLS, the clock, the keys
+    gateway        proxy, DNS, TCP, TLS, the clock, the keys
     disk           room, what the file system can do, who may read
     tables         the lake, its days, who is loading, the catalog
     versions       what is installed against what is pinned
@@ -60,7 +60,8 @@ CHECKS: Final = (
     Check("home", "disk.room", (_HOME,)),
     Check("file system", "disk.trial", (_HOME, "home")),
     Check("permissions", "disk.permissions", (_HOME,)),
-    Check("DNS", "gateway.name", ("MKA1_BASE_URL",)),
+    Check("network", "gateway.environment", ("MKA1_BASE_URL",)),
+    Check("DNS", "gateway.name", ("MKA1_BASE_URL", "network")),
     Check("TCP", "gateway.connection", ("DNS",)),
     Check("TLS", "gateway.encryption", ("TCP",)),
     Check("clock", "gateway.clock", ("TLS",)),

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.doctor.finding import Asked, Finding
 from pipeline.lake.ledger import record_of
-from pipeline.lake.store import Lake
+from pipeline.lake.store import Lake, flush_folder
 
 _MB: Final = 1_000_000
 _FAIL_BELOW: Final = 256 * _MB
@@ -97,6 +97,7 @@ def trial(asked: Asked) -> Iterator[Finding]:
     folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=home))
     try:
         lacking = [what for what, works in _TRIALS.items() if not _works(works, folder)]
+        durable = _works(flush_folder, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if lacking:
@@ -107,8 +108,17 @@ def trial(asked: Asked) -> Iterator[Finding]:
             "set MKA1_USAGE_HOME to a folder on a local disk or a POSIX file system (ext4, XFS, "
             "NFS 4)",
         )
+    elif not durable:
+        yield Finding(
+            "warning",
+            "file system",
+            f"that of {home} can't flush folders: a loss of power may take back what was published "
+            "last",
+            "after a loss of power, run `mka1-usage verify`; or set MKA1_USAGE_HOME to a folder on "
+            "a local disk",
+        )
     else:
-        yield Finding("ok", "file system", f"{', '.join(_TRIALS)}: all work")
+        yield Finding("ok", "file system", f"{', '.join(_TRIALS)}, flushing: all work")
 
 
 def _works(trial: Callable[[Path], bool], folder: Path) -> bool:

@@ -18,10 +18,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from pydantic import SecretStr
+from socksio import SOCKSError
 
 from pipeline.api import (
     ApiError,
@@ -29,10 +29,12 @@ from pipeline.api import (
     ConversationsQuery,
     Limits,
     QuotaExhausted,
+    RouteError,
     Unauthorized,
     UsageQuery,
     get_conversations,
     get_usage,
+    route_to,
 )
 from pipeline.doctor.finding import Asked, Finding
 from pipeline.settings import Settings
@@ -46,20 +48,32 @@ _HALF_A_SECOND: Final = 0.5
 _EXPIRES_SOON: Final = 14 * DAY
 
 
-def _way(settings: Settings) -> tuple[str, int, bool]:
-    """Host and port that are connected to, and whether they are those of a proxy."""
+def environment(asked: Asked) -> Iterator[Finding]:
+    """The proxy and the certificates that the environment names, as every request uses them."""
+    try:
+        route = route_to(asked.settings.base_url)
+    except RouteError as error:
+        yield Finding("failed", "network", f"{error.variable}: {error.found}", error.todo)
+        return
+    if not route.words:
+        yield Finding("ok", "network", "directly: no proxy is set")
+        return
+    todo = "write the entry as host, host:port, address or address/bits" if route.ignored else ""
+    yield Finding("warning" if route.ignored else "ok", "network", route.words, todo)
+
+
+def _way(settings: Settings) -> tuple[str, int, str]:
+    """Host and port that are connected to, and the variable by which they are those of a proxy."""
     url = httpx.URL(settings.base_url)
-    proxies = getproxies()
-    proxy = proxies.get("https") or proxies.get("all")
-    # As the client does, which takes no proxy for http://.
-    if url.scheme == "https" and proxy and not proxy_bypass(url.host):
-        through = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
-        return through.host, through.port or (443 if through.scheme == "https" else 80), True
-    return url.host, url.port or (443 if url.scheme == "https" else 80), False
+    route = route_to(settings.base_url)
+    if route.first_hop is not None:
+        return *route.first_hop, route.variable
+    return url.host, url.port or (443 if url.scheme == "https" else 80), ""
 
 
-def _called(host: str, port: int, proxied: bool) -> str:
-    return f"the proxy {host}:{port}" if proxied else f"{host}:{port}"
+def _called(host: str, port: int, proxied: str) -> str:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"the proxy {address} of {proxied}" if proxied else address
 
 
 def name(asked: Asked) -> Iterator[Finding]:
@@ -73,7 +87,7 @@ def name(asked: Asked) -> Iterator[Finding]:
             "DNS",
             f"{host} has no address ({getattr(error, 'strerror', None) or error})",
             "check the network, the name server and "
-            + ("the proxy that HTTPS_PROXY names" if proxied else "MKA1_BASE_URL"),
+            + (f"the proxy that {proxied} names" if proxied else "MKA1_BASE_URL"),
         )
         return
     addresses = sorted({str(address[4][0]) for address in found})
@@ -93,7 +107,8 @@ def connection(asked: Asked) -> Iterator[Finding]:
             "failed",
             "TCP",
             f"{where} can't be connected to ({error.strerror or error})",
-            f"see that a firewall lets out to {where}, and that MKA1_BASE_URL has the right port",
+            f"see that a firewall lets out to {where}, and that {proxied or 'MKA1_BASE_URL'} has "
+            "the right port",
         )
         return
     yield Finding("ok", "TCP", f"connected to {where} in {took * 1_000:.0f} ms")
@@ -103,18 +118,18 @@ def encryption(asked: Asked) -> Iterator[Finding]:
     """Whether the certificate is one that the client takes."""
     url = httpx.URL(asked.settings.base_url)
     host, port, proxied = _way(asked.settings)
+    route = route_to(asked.settings.base_url)
     if url.scheme == "http":
         yield Finding("ok", "TLS", "not used: http:// to this machine")
         return
+    where = _called(host, port, proxied)
     if proxied:
-        yield Finding("ok", "TLS", f"not looked at through {_called(host, port, proxied)}")
+        yield Finding("ok", "TLS", f"not looked at through {where}")
         return
     try:
         with (
             socket.create_connection((host, port), timeout=asked.patience / 2) as raw,
-            closing(
-                httpx.create_ssl_context().wrap_socket(raw, server_hostname=url.raw_host.decode())
-            ) as secure,
+            closing(route.tls.wrap_socket(raw, server_hostname=url.raw_host.decode())) as secure,
         ):
             version, certificate = secure.version(), secure.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
@@ -122,15 +137,15 @@ def encryption(asked: Asked) -> Iterator[Finding]:
             "failed",
             "TLS",
             f"the certificate of {host} is refused: {error.verify_message}",
-            "send no key there; if the authority is your own, name its file in SSL_CERT_FILE; "
-            "if a date is the reason, set this machine's clock",
+            f"send no key there; {route.distrust(error)}; if a date is the reason, set this "
+            "machine's clock",
         )
         return
     except OSError as error:
         yield Finding(
             "failed",
             "TLS",
-            f"{host}:{port} does not speak TLS ({getattr(error, 'reason', None) or error})",
+            f"{where} does not speak TLS ({getattr(error, 'reason', None) or error})",
             "see that MKA1_BASE_URL has the right port",
         )
         return
@@ -146,16 +161,22 @@ def encryption(asked: Asked) -> Iterator[Finding]:
 
 def clock(asked: Asked) -> Iterator[Finding]:
     """How far this clock is from the one of the gateway, by the Date of an answer."""
-    secure = asked.settings.base_url.startswith("https:")
+    url, route = asked.settings.base_url, route_to(asked.settings.base_url)
     before = asked.now()
     try:
-        answer = httpx.head(asked.settings.base_url, trust_env=secure, timeout=asked.patience / 2)
-    except httpx.HTTPError as error:
+        answer = httpx.head(
+            url, proxy=route.proxy, verify=route.tls, trust_env=False, timeout=asked.patience / 2
+        )
+    except (httpx.HTTPError, SOCKSError) as error:
+        refusal = route.refusal(error)
         yield Finding(
             "failed",
             "clock",
             f"no answer to ask the time of ({type(error).__name__} {error})",
-            "see that MKA1_BASE_URL is an HTTP server's",
+            refusal.todo
+            if refusal
+            else route.distrust(error)
+            or f"see that MKA1_BASE_URL is an HTTP server's{_or_proxy(route.variable)}",
         )
         return
     ours = (before + asked.now()) / 2
@@ -177,6 +198,10 @@ def clock(asked: Asked) -> Iterator[Finding]:
         f"{abs(skew):,.0f} s {side} the gateway's ({moment} here)",
         "set it, for example by `timedatectl set-ntp true`: it decides which minutes are closed",
     )
+
+
+def _or_proxy(variable: str) -> str:
+    return f", and {variable} a proxy's" if variable else ""
 
 
 def keys(asked: Asked) -> Iterator[Finding]:

@@ -35,7 +35,7 @@ from pipeline.lake.ledger import (
     write_revisions,
 )
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, REVISIONS, USAGE
-from pipeline.lake.store import RECORD, Lake, private_folder, remove
+from pipeline.lake.store import RECORD, Lake, flush_folder, private_folder, remove
 from pipeline.timeline import SECONDS, day_range, day_window
 
 
@@ -260,9 +260,9 @@ def _same_file(path: Path, other: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Make a file's or a folder's content survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Make a file's content survive a loss of power; a folder's too where its file system can."""
+    if path.is_dir():
+        flush_folder(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -18,6 +18,7 @@ not the same as not loaded.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -41,6 +42,13 @@ RECORD: Final = "record.json"
 """
 
 _OWNER_ONLY: Final = 0o700
+_CANNOT_FLUSH: Final = frozenset(
+    {
+        *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY),
+        *(errno.EISDIR, errno.EACCES, errno.EPERM),
+    }
+)
+"""What file systems answer that don't flush folders. A full or broken disk answers otherwise."""
 
 
 class Lake:
@@ -177,6 +185,25 @@ def private_folder(folder: Path) -> None:
         return
     private_folder(folder.parent)
     folder.mkdir(mode=_OWNER_ONLY, exist_ok=True)
+
+
+def flush_folder(folder: Path) -> bool:
+    """Make the names in a folder survive a loss of power; returns whether its file system can.
+
+    CIFS, some FUSE and shared folders can't. What was published there is whole all the same, but a
+    loss of power may take back what was published last. OSError where the disk fails.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
+        return False
+    return True
 
 
 def remove(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +117,20 @@ def test_a_file_system_that_lacks_what_the_lake_needs_is_told_so(
     assert [one.state for one in found] == ["failed"]
     assert found[0].found == f"that of {home} has {words}"
     assert list(home.glob(".doctor-*")) == []
+
+
+def test_a_file_system_that_cannot_flush_a_folder_is_warned_of(
+    look: Look, place: pytest.MonkeyPatch, home: Path
+) -> None:
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(22, "Invalid argument")
+
+    place.setattr(os, "fsync", fsync)
+    (found,) = look("file system")
+    assert found.state == "warning"
+    assert "a loss of power may take back what was published last" in found.found
+    assert "mka1-usage verify" in found.mend
 
 
 def test_what_others_can_read_is_named_with_what_closes_it(look: Look, home: Path) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import httpx
 import pytest
 
 from pipeline.api import conversations, usage
-from pipeline.emulator import EmulatorServer, Faults
+from pipeline.cli.network import say_route
+from pipeline.doctor import Finding
+from pipeline.emulator import EmulatorServer, Faults, synthetic_world
+from pipeline.settings import SettingsError, load_settings
 from tests.doctor.conftest import Look, told
 from tests.loopback import answering, certificate
+from tests.proxies import Proxy, connect_proxy, socks_proxy
 
 STEPS = ("DNS", "TCP", "TLS", "clock", "keys")
 
@@ -106,7 +112,82 @@ def test_a_proxy_is_what_is_connected_to(
     place.setenv("https_proxy", f"http://127.0.0.1:{unused_port}")
     found = look("DNS", "TCP")
     assert [one.state for one in found] == ["ok", "failed"]
-    assert f"the proxy 127.0.0.1:{unused_port}" in found[1].found
+    assert f"the proxy 127.0.0.1:{unused_port} of https_proxy" in found[1].found
+    assert "https_proxy" in found[1].mend
+
+
+ENVIRONMENT: list[tuple[Mapping[str, str], str, str]] = [
+    ({}, "ok", "directly: no proxy is set"),
+    ({"NO_PROXY": "10.0.0.0/8,fd00::/8,[::1]"}, "ok", "directly: NO_PROXY is set, but no proxy"),
+    ({"NO_PROXY": "host:abc"}, "warning", "NO_PROXY: 'host:abc' is none of its forms, so ignored"),
+    ({"ALL_PROXY": "socks5h://u:s3cret@p"}, "ok", "through the proxy socks5h://p of ALL_PROXY"),
+    ({"HTTPS_PROXY": "socks9://u:s3cret@p"}, "failed", "HTTPS_PROXY: socks9://p is of a kind"),
+    ({"SSL_CERT_FILE": "/none.pem"}, "failed", "SSL_CERT_FILE: /none.pem can't be read"),
+    ({"SSL_CERT_DIR": "/none"}, "failed", "SSL_CERT_DIR: /none can't be read"),
+    ({"SSLKEYLOGFILE": "/none/k"}, "failed", "SSLKEYLOGFILE: /none/k can't be written to"),
+]
+
+
+@pytest.mark.parametrize(("variables", "state", "words"), ENVIRONMENT)
+def test_doctor_says_of_the_environment_what_a_run_says(
+    variables: Mapping[str, str], state: str, words: str, place: pytest.MonkeyPatch, look: Look
+) -> None:
+    place.setenv("MKA1_BASE_URL", "https://gateway.example")
+    for name, value in variables.items():
+        place.setenv(name, value)
+    (found,) = look("network")
+    assert found.state == state
+    assert words in found.found
+    assert bool(found.mend) is (state != "ok")
+    assert "s3cret" not in told([found])
+    if state == "failed":
+        assert look("network", *STEPS)[1:] == [
+            *(Finding("skipped", name, f"not looked at: see {of} above") for name, of in SKIPPED),
+        ]
+    with pytest.raises(SettingsError) if state == "failed" else nullcontext() as refusal:
+        say_route(load_settings())
+    if refusal is not None:
+        assert str(refusal.value) == f"{found.found}: {found.mend}"
+
+
+SKIPPED = [
+    ("DNS", "network"),
+    ("TCP", "DNS"),
+    ("TLS", "TCP"),
+    ("clock", "TLS"),
+    ("keys", "TLS"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # httpcore, after SOCKS fails
+@pytest.mark.parametrize(("scheme", "made"), [("http", connect_proxy), ("socks5", socks_proxy)])
+def test_a_proxy_that_refuses_is_told_by_its_variable(
+    scheme: str,
+    made: Callable[..., AbstractContextManager[Proxy]],
+    place: pytest.MonkeyPatch,
+    look: Look,
+) -> None:
+    place.setenv("MKA1_BASE_URL", "https://gateway.example")
+    with made(password="right") as proxy:
+        place.setenv("ALL_PROXY", f"{scheme}://user:wrong@{proxy.address}")
+        found = look(*STEPS)
+        gc.collect()
+    assert [one.state for one in found][:5] == ["ok", "ok", "ok", "failed", "failed"]
+    assert "user name and password" in found[3].mend
+    assert "ALL_PROXY" in found[4].found
+    assert "wrong" not in told(found)
+
+
+def test_a_gateway_on_ipv6_is_looked_at_as_any(
+    place: pytest.MonkeyPatch, look: Look, unused_port: int
+) -> None:
+    with EmulatorServer(synthetic_world(days=1, users=3), host="::1") as server:
+        place.setenv("MKA1_BASE_URL", server.base_url)
+        place.setenv("MKA1_API_KEY", server.api_key)
+        found = look("network", *STEPS, now=time.time)
+        assert {one.state for one in found} == {"ok"}
+    place.setenv("MKA1_BASE_URL", f"https://[::1]:{unused_port}")
+    assert f"[::1]:{unused_port} can't be connected to" in look("DNS", "TCP")[1].found
 
 
 SKEWS = [

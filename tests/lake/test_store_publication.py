@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -210,6 +212,46 @@ def test_a_disk_error_while_publishing_leaves_the_day_as_it_was(
     assert stand(lake) == before
     assert leftovers(lake) == []
     assert publish(lake, operations=2) == NAMES
+
+
+def refuse_to_flush(monkeypatch: pytest.MonkeyPatch, kind: Callable[[int], bool], no: int) -> None:
+    """Let fsync fail with an errno for files of one kind, and do nothing for others."""
+
+    def fsync(handle: int) -> None:
+        if kind(os.fstat(handle).st_mode):
+            raise OSError(no, os.strerror(no))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+CANNOT = ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EBADF", "EISDIR", "EACCES", "EPERM"]
+
+
+@pytest.mark.parametrize("name", CANNOT)
+def test_a_file_system_that_cannot_flush_a_folder_publishes_all_the_same(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    refuse_to_flush(monkeypatch, stat.S_ISDIR, getattr(errno, name))
+    assert publish(lake) == NAMES
+    assert leftovers(lake) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *((stat.S_ISREG, name) for name in [*CANNOT, "EIO", "ENOSPC"]),
+        *((stat.S_ISDIR, name) for name in ("EIO", "ENOSPC", "EDQUOT", "EROFS")),
+    ],
+)
+def test_a_flush_that_fails_keeps_the_day_as_it_was(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, kind: Callable[[int], bool], name: str
+) -> None:
+    publish(lake, operations=1)
+    before = stand(lake)
+    refuse_to_flush(monkeypatch, kind, getattr(errno, name))
+    with pytest.raises(OSError, match=os.strerror(getattr(errno, name))):
+        publish(lake, operations=2)
+    assert stand(lake) == before
 
 
 def test_a_disk_without_hard_links_publishes_and_goes_back_all_the_same(

@@ -1,0 +1,26 @@
+"""What the environment says of the way to the API, said before a command goes there.
+
+Belongs here: one line, or an exit code where it can't be used. Does not belong here: what is read
+and how (`pipeline.api.route`).
+"""
+
+from __future__ import annotations
+
+from pipeline.settings import Settings, SettingsError
+from pipeline.terminal import say
+
+
+def say_route(settings: Settings) -> None:
+    """Say through which proxy and by which certificates, where the environment sets any.
+
+    SettingsError where it names some that can't be used.
+    """
+    from pipeline.api.errors import RouteError
+    from pipeline.api.route import route_to
+
+    try:
+        words = route_to(settings.base_url).words
+    except RouteError as error:
+        raise SettingsError(str(error)) from None
+    if words:
+        say(f"to {settings.base_url}: {words}")
