@@ -21,6 +21,7 @@ import duckdb
 from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
 from pipeline.assets.shown import Shown, conclude
+from pipeline.interrupts import only_the_first
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
 from pipeline.lake.catalog import build_catalog
@@ -76,22 +77,26 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         days = days_asked(context, workspace)
         shown = Shown(context, workspace, selected)
         done: list[DayPublished] = []
-        try:
-            if "raw_usage" in selected:
-                _load(context, workspace, days, done)
-            else:
-                _rebuild(workspace, days, done)
-        except BaseException:  # an interrupt too: these days are published, so Dagster is told
+        with only_the_first() as interruption:
+            try:
+                try:
+                    if "raw_usage" in selected:
+                        _load(context, workspace, days, done)
+                    else:
+                        _rebuild(workspace, days, done)
+                finally:
+                    interruption.hold()
+                    conclude(workspace)
+            except BaseException:  # an interrupt too: these days are published, so Dagster is told
+                for published in done:
+                    shown.at_once(published)
+                raise
             for published in done:
-                shown.at_once(published)
-            raise
-        finally:
-            conclude(workspace)
-        for published in done:
-            shown.with_results(published)
+                shown.with_results(published)
         for name in PUBLISHED:
             if name in selected:
                 yield dg.MaterializeResult(asset_key=name)
+        interruption.deliver()
 
     return load_usage
 
