@@ -23,7 +23,7 @@ from pipeline.refreshing import Refreshed
 from pipeline.resources import Workspace
 from pipeline.schedules import CONVERSATIONS_JOB, JOB
 from pipeline.settings import Settings
-from pipeline.terminal import showing, showing_listings, tell_synced
+from pipeline.terminal import say, showing, showing_listings, tell_synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def run_days(settings: Settings, first: date, last: date, console: Console) -> O
     KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
     """
     with showing(console, first, last) as listener:
-        workspace = Workspace(load=lambda: settings, on_progress=listener)
+        workspace = Workspace(load=lambda: settings, on_progress=listener, on_retry=say)
         return _run(JOB, workspace, range_tags(first, last))
 
 
@@ -54,7 +54,9 @@ def run_conversations(
     the next run, which observes it.
     """
     with showing_listings(console) as listener:
-        workspace = Workspace(load=lambda: settings, on_sync=listener, on_synced=tell_synced)
+        workspace = Workspace(
+            load=lambda: settings, on_sync=listener, on_synced=tell_synced, on_retry=say
+        )
         asked = {"ops": {STEP: {"config": {"full": full}}}}
         return _run(CONVERSATIONS_JOB, workspace, range_tags(first, last), asked)
 
@@ -67,7 +69,9 @@ def run_refresh(
     KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
     """
     with showing(console) as listener:
-        workspace = Workspace(load=lambda: settings, on_progress=listener, on_refreshed=on_found)
+        workspace = Workspace(
+            load=lambda: settings, on_progress=listener, on_refreshed=on_found, on_retry=say
+        )
         return _run(REFRESH_JOB, workspace, {})
 
 

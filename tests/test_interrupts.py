@@ -155,6 +155,20 @@ def test_a_terminal_that_is_closed_ends_a_run_though_nothing_can_be_written_any_
     assert told(tmp_path / "home") == (["FAILURE"], {"2024-01-01"})
 
 
+def test_a_closed_terminal_ends_a_refresh(
+    world: World, server: EmulatorServer, environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    published_home(tmp_path / "home", world, Window(START, START + DAY))
+    server.faults = Faults(quota=0, quota_retry_after=1)
+    with started(["refresh"], environment) as process:
+        said_until(process, "retrying: ")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        assert "interrupted" in process.stderr.read()
+    assert process.returncode == 129
+    assert told(tmp_path / "home")[0] == ["FAILURE"]
+
+
 def test_under_nohup_a_run_goes_on_though_nobody_reads_its_messages(
     server: EmulatorServer, environment: Mapping[str, str], tmp_path: Path
 ) -> None:

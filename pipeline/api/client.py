@@ -42,7 +42,7 @@ from pipeline.api.errors import (
 )
 from pipeline.api.pacing import Pace
 from pipeline.api.redaction import Bearer
-from pipeline.api.retrying import TryAgain, retry_after, retrying
+from pipeline.api.retrying import Retry, TryAgain, retry_after, retrying
 from pipeline.api.unpacking import unpacked
 
 T = TypeVar("T")
@@ -133,8 +133,9 @@ def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
 class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
-    `private`: every answer is, see `get`. `meter` counts what is asked. `transport` is the seam for
-    tests; `sleep` and `now` (Unix seconds) are the clock.
+    `private`: every answer is, see `get`. `meter` counts what is asked. `on_retry` is called before
+    each wait between two tries of a request. `transport` is the seam for tests; `sleep` and `now`
+    (Unix seconds) are the clock.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Client:
         *,
         private: bool = False,
         meter: Meter | None = None,
+        on_retry: Callable[[Retry], None] = lambda _: None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.time,
@@ -157,6 +159,7 @@ class Client:
         self.now = now
         self._private = private
         self._meter = meter
+        self._on_retry = on_retry
         self._sleep = sleep
         self._auth = Bearer(key)
         self._pace = Pace(self.limits.requests_per_second)
@@ -249,7 +252,11 @@ class Client:
     ) -> Answer[T]:
         asked = _Lazy(partial(self._asked, question))
         limits = self.limits
-        tries = retrying(limits.retry_seconds, limits.attempts, limits.longest_wait, self._sleep)
+        tries = retrying(
+            *(limits.retry_seconds, limits.attempts, limits.longest_wait),
+            self._sleep,
+            self._on_retry,
+        )
         query = str(httpx.QueryParams(list(question.params)))
         target = self._base_path + question.path.encode() + (f"?{query}".encode() if query else b"")
         try:
