@@ -7,6 +7,7 @@
     settings        the environment as one validated object
     pseudonyms      user ids that name nobody, by a keyed hash
     background      an event loop in a thread of its own
+    interrupts      Ctrl-C, kill and a closed terminal end work in the same way
     loading         load days of usage: where endpoint 1 meets the lake
     syncing         read conversations of those with usage: where endpoints 2, 3 and 5 meet it
     people          who is behind a pseudonym, for as long as a sync takes

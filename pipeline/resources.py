@@ -9,14 +9,17 @@ without an account.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Final
 
+import dagster as dg
 from pydantic import SecretStr
 
-from pipeline.api import Client, Clock, Limits, RouteError
+from pipeline.api import Client, Clock, Limits, Retry, RouteError
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress
 from pipeline.people import People
@@ -24,6 +27,9 @@ from pipeline.refreshing import Refreshed
 from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.syncing import Synced, SyncProgress
 from pipeline.tally import Meter
+
+_RETRIES_TOLD_EVERY: Final = 10.0
+"""Seconds: an API that is down is no flood in the log."""
 
 
 def _no_progress(_: object) -> None:
@@ -42,6 +48,10 @@ class Workspace:
     on_synced: Callable[[Synced], None] = field(default=_no_progress, repr=False)
     on_note: Callable[[str], None] = field(default=_no_progress, repr=False)
     """Is told what a person should know of a run that goes on all the same."""
+    on_retry: Callable[[str], None] = field(default=_no_progress, repr=False)
+    """Is told of requests that are tried again, at most every ten seconds, as Dagster's log is."""
+
+    _told_at: float = field(default=-math.inf, init=False, repr=False)
 
     @cached_property
     def settings(self) -> Settings:
@@ -97,7 +107,15 @@ class Workspace:
                 limits,
                 private=settings.pseudonym_key is not None,
                 meter=Meter(settings.tally, key_id, self.now),
+                on_retry=self._retries,
                 now=self.clock,
             )
         except RouteError as error:
             raise SettingsError(str(error)) from None
+
+    def _retries(self, retry: Retry) -> None:
+        moment = time.monotonic()
+        if moment - self._told_at >= _RETRIES_TOLD_EVERY:
+            self._told_at = moment
+            dg.get_dagster_logger().warning(str(retry))
+            self.on_retry(str(retry))

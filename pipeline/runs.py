@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from uuid import uuid4
 
 import dagster as dg
 from rich.console import Console
@@ -40,7 +41,9 @@ def run_days(settings: Settings, first: date, last: date, console: Console) -> O
     KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
     """
     with showing(console, first, last) as listener:
-        workspace = Workspace(load=lambda: settings, on_progress=listener, on_note=say)
+        workspace = Workspace(
+            load=lambda: settings, on_progress=listener, on_note=say, on_retry=say
+        )
         return _run(JOB, workspace, range_tags(first, last))
 
 
@@ -54,7 +57,11 @@ def run_conversations(
     """
     with showing_listings(console) as listener:
         workspace = Workspace(
-            load=lambda: settings, on_sync=listener, on_synced=tell_synced, on_note=say
+            load=lambda: settings,
+            on_sync=listener,
+            on_synced=tell_synced,
+            on_note=say,
+            on_retry=say,
         )
         asked = {"ops": {STEP: {"config": {"full": full}}}}
         return _run(CONVERSATIONS_JOB, workspace, range_tags(first, last), asked)
@@ -73,6 +80,7 @@ def run_refresh(
             on_progress=listener,
             on_refreshed=on_found,
             on_note=say,
+            on_retry=say,
         )
         return _run(REFRESH_JOB, workspace, {})
 
@@ -84,17 +92,25 @@ def _run(
     config: Mapping[str, object] | None = None,
 ) -> Outcome:
     instance.prepare(workspace.settings.dagster_home)
+    run_id = str(uuid4())
     with dg.DagsterInstance.get() as dagster:
         job = build_defs(workspace).resolve_job_def(name)
-        result = job.execute_in_process(
-            instance=dagster,
-            tags=dict(tags),
-            raise_on_error=False,
-            run_config={
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                **(config or {}),
-            },
-        )
+        try:
+            result = job.execute_in_process(
+                instance=dagster,
+                tags=dict(tags),
+                raise_on_error=False,
+                run_id=run_id,
+                run_config={
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                    **(config or {}),
+                },
+            )
+        except BaseException:  # an interrupt before Dagster handles them, or a fault of Dagster's
+            run = dagster.get_run_by_id(run_id)
+            if run is not None and not run.is_finished:
+                dagster.report_run_failed(run, "The process that this run was in has given it up.")
+            raise
     if _interrupted(result):
         raise KeyboardInterrupt
     evaluations = result.get_asset_check_evaluations()
@@ -110,13 +126,14 @@ def _run(
 
 
 def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Whether a step was ended by Ctrl-C, which Dagster records as a failure like any other."""
-    return any(
-        event.step_failure_data.error is not None
-        and event.step_failure_data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__
+    """Whether it was ended by a signal, which Dagster records as a failure like any other."""
+    errors = [
+        event.step_failure_data.error if event.is_step_failure else event.job_failure_data.error
         for event in result.all_events
-        if event.event_type_value == "STEP_FAILURE"
-    )
+        if event.is_step_failure or event.event_type_value == "PIPELINE_FAILURE"
+    ]
+    interrupted = dg.DagsterExecutionInterruptedError.__name__
+    return any(error is not None and error.cls_name == interrupted for error in errors)
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:

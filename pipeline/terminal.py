@@ -7,7 +7,10 @@ stdout from the commands themselves.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pipeline.interrupts import interrupts
 from pipeline.settings import SettingsError
 
 if TYPE_CHECKING:  # commands that load nothing need not wait for what loading needs
@@ -27,7 +31,7 @@ if TYPE_CHECKING:  # commands that load nothing need not wait for what loading n
 
 FAILED: Final = 1
 MISUSED: Final = 2
-INTERRUPTED: Final = 130
+INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 @contextmanager
@@ -45,6 +49,20 @@ def exit_codes() -> Iterator[None]:
         fail(in_words(error), FAILED)
 
 
+@contextmanager
+def interruptible(consequence: str) -> Iterator[Callable[[], int | None]]:
+    """Say what follows when a signal ends the work, and end with 128 + its number.
+
+    Yields a function: the number of the signal that came, None if none did.
+    """
+    with interrupts() as came:
+        try:
+            yield came
+        except KeyboardInterrupt:
+            say(f"interrupted: {consequence}")
+            raise typer.Exit(128 + (came() or signal.SIGINT)) from None
+
+
 def in_words(error: OSError) -> str:
     """The error without its number: `/data/lake: Permission denied`."""
     reason = error.strerror or str(error)
@@ -55,6 +73,41 @@ def fail(message: str, code: int) -> NoReturn:
     """Say what went wrong and end with that exit code."""
     say(f"error: {message}")
     raise typer.Exit(code)
+
+
+def tolerant(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same stream, for messages: a terminal or pipe that is closed ends no run.
+
+    What can't be written is lost.
+    """
+    return _Tolerant(
+        stream.buffer,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _Tolerant(io.TextIOWrapper):
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._lose(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        if error.errno in {errno.EIO, errno.EPIPE}:  # for good: nobody reads there any more
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
 
 
 def say(message: str) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from pipeline.lake.rollup import DayPublished
 from pipeline.loading import Progress
 from pipeline.settings import SettingsError
-from pipeline.terminal import exit_codes, in_words, short, showing
+from pipeline.terminal import exit_codes, in_words, say, short, showing
 from pipeline.timeline import day_window
 
 FIRST, LAST = date(2024, 1, 1), date(2024, 1, 2)
@@ -43,6 +43,17 @@ def test_a_terminal_shows_one_bar_that_fits_into_a_line(width: int) -> None:
     assert last.startswith("2024-01-01 to 2024-01-02")
     assert "2/2 days  24,690 rows" in last
     assert len(last) <= width
+
+
+def test_a_message_stands_above_the_bar_and_leaves_it_whole() -> None:
+    screen = StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    with showing(console, FIRST, LAST) as listener:
+        say("retrying: 503: down; next try in 4 s")
+        listener(published(FIRST))
+    shown = screen.getvalue()
+    assert "mka1-usage: retrying: 503: down; next try in 4 s\n" in shown
+    assert "1/2 days" in shown.rpartition("next try")[2]
 
 
 def test_elsewhere_each_published_day_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,7 @@ from pipeline.api.items import Item, ItemPage, ItemsQuery, create_items, get_ite
 from pipeline.api.listings import ConversationWalk, walk_items, walk_responses
 from pipeline.api.paging import PageSize, walk_usage
 from pipeline.api.responses import Response, ResponsePage, ResponsesQuery, get_responses
+from pipeline.api.retrying import Retry
 from pipeline.api.route import Route, route_to
 from pipeline.api.usage import Bucket, Result, UsagePage, UsageQuery, get_usage
 
@@ -78,6 +79,7 @@ __all__ = [
     "ResponsePage",
     "ResponsesQuery",
     "Result",
+    "Retry",
     "Route",
     "RouteError",
     "ShapeError",

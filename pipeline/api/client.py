@@ -43,7 +43,7 @@ from pipeline.api.errors import (
 )
 from pipeline.api.pacing import Pace
 from pipeline.api.redaction import Bearer
-from pipeline.api.retrying import TryAgain, retry_after, retrying
+from pipeline.api.retrying import Retry, TryAgain, retry_after, retrying
 from pipeline.api.route import route_to
 from pipeline.api.unpacking import unpacked
 
@@ -140,9 +140,10 @@ def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
 class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
-    `private`: every answer is, see `get`. `meter` counts what is asked. `transport` is the seam for
-    tests; `sleep` and `now` (Unix seconds) are the clock. RouteError where the environment names a
-    proxy or certificates that can't be used.
+    `private`: every answer is, see `get`. `meter` counts what is asked. `on_retry` is called before
+    each wait between two tries of a request. `transport` is the seam for tests; `sleep` and `now`
+    (Unix seconds) are the clock. RouteError where the environment names a proxy or certificates
+    that can't be used.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class Client:
         *,
         private: bool = False,
         meter: Meter | None = None,
+        on_retry: Callable[[Retry], None] = lambda _: None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.time,
@@ -166,6 +168,7 @@ class Client:
         """Unix seconds, held against the API's own."""
         self._private = private
         self._meter = meter
+        self._on_retry = on_retry
         self._sleep = sleep
         self._auth = Bearer(key)
         self._pace = Pace(self.limits.requests_per_second)
@@ -257,7 +260,11 @@ class Client:
     ) -> Answer[T]:
         asked = _Lazy(partial(self._asked, question))
         limits = self.limits
-        tries = retrying(limits.retry_seconds, limits.attempts, limits.longest_wait, self._sleep)
+        tries = retrying(
+            *(limits.retry_seconds, limits.attempts, limits.longest_wait),
+            self._sleep,
+            self._on_retry,
+        )
         query = str(httpx.QueryParams(list(question.params)))
         target = self._base_path + question.path.encode() + (f"?{query}".encode() if query else b"")
         try:

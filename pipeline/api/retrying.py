@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 from tenacity import (
     AsyncRetrying,
@@ -20,6 +22,9 @@ from tenacity import (
 )
 
 from pipeline.api.errors import QuotaExhausted, Unavailable
+
+_REASON: Final = 120
+"""Characters of a reason that a message quotes."""
 
 
 class TryAgain(Exception):
@@ -50,13 +55,29 @@ class TryAgain(Exception):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A try failed, and another one follows. As text it is a message for a log or a person."""
+
+    reason: str
+    seconds: float
+    """Until the next try."""
+
+    def __str__(self) -> str:
+        reason = self.reason if len(self.reason) <= _REASON else self.reason[:_REASON] + "…"
+        return f"retrying: {reason}; next try in {max(self.seconds, 1):.0f} s"
+
+
 def retrying(
     budget: float,
     attempts: int,
     longest_wait: float,
     sleep: Callable[[float], Awaitable[None]],
+    on_retry: Callable[[Retry], None],
 ) -> AsyncRetrying:
     """A loop over the tries of one request; its last TryAgain is raised. Times are seconds.
+
+    `on_retry` is called before each wait.
 
     Waits are jittered exponential backoff, or `Retry-After` where that is longer; none is longer
     than `longest_wait`, and none goes beyond the budget.
@@ -74,8 +95,17 @@ def retrying(
         over_budget = spent + max(state.upcoming_sleep, _asked_for(state)) > budget
         return over_budget or state.attempt_number >= attempts
 
+    def before_sleep(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        on_retry(Retry(str(error), state.upcoming_sleep))
+
     return AsyncRetrying(
-        retry=retry_if_exception_type(TryAgain), wait=wait, stop=stop, sleep=sleep, reraise=True
+        retry=retry_if_exception_type(TryAgain),
+        wait=wait,
+        stop=stop,
+        sleep=sleep,
+        before_sleep=before_sleep,
+        reraise=True,
     )
 
 

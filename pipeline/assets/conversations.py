@@ -19,6 +19,7 @@ from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
 from pipeline.assets.shown import conclude
 from pipeline.assets.usage import API_POOL
+from pipeline.interrupts import only_the_first
 from pipeline.lake import engine, reconcile
 from pipeline.lake.files import ContractError
 from pipeline.lake.identity import IdentityError
@@ -79,23 +80,27 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
         workspace: dg.ResourceParam[Workspace],
     ) -> Iterator[dg.MaterializeResult[None]]:
         days = days_asked(context, workspace)
-        try:
-            synced = _sync(context, workspace, days, config.full)
-        except SyncError as error:
-            # What was read is published, so Dagster is told; a step that fails reports nothing.
-            for name, day, metadata in _shown(workspace.lake, error.synced):
-                context.log_event(
-                    dg.AssetMaterialization(name, metadata=metadata, partition=day.isoformat())
-                )
-            raise dg.Failure(str(error)) from error
-        finally:
-            conclude(workspace)
+        with only_the_first() as interruption:
+            try:
+                synced = _sync(context, workspace, days, config.full)
+            except SyncError as error:
+                interruption.hold()
+                # What was read is published, so Dagster is told; a step that fails reports nothing.
+                for name, day, metadata in _shown(workspace.lake, error.synced):
+                    context.log_event(
+                        dg.AssetMaterialization(name, metadata=metadata, partition=day.isoformat())
+                    )
+                raise dg.Failure(str(error)) from error
+            finally:
+                interruption.hold()
+                conclude(workspace)
         for gap in synced.gaps:
             context.log.warning(gap)
         for name, day, metadata in _shown(workspace.lake, synced):
             context.add_asset_metadata(metadata, asset_key=name, partition_key=day.isoformat())
         for name in _DEPENDS_ON:
             yield dg.MaterializeResult(asset_key=name)
+        interruption.deliver()
 
     return sync_conversations
 

@@ -9,6 +9,7 @@ import dagster as dg
 from pipeline.api import ApiError
 from pipeline.assets.shown import Shown, conclude
 from pipeline.assets.usage import API_POOL, PUBLISHED
+from pipeline.interrupts import only_the_first
 from pipeline.lake.identity import IdentityError
 from pipeline.loading import LoadError, Progress
 from pipeline.refreshing import Refreshed, refresh_days
@@ -36,19 +37,22 @@ def refresh_usage(context: dg.OpExecutionContext, workspace: dg.ResourceParam[Wo
         )
         workspace.on_refreshed(refreshed)
 
-    try:
-        refresh_days(
-            workspace.connect,
-            workspace.lake,
-            pseudonyms=workspace.settings.pseudonyms,
-            on_found=found,
-            on_progress=tell,
-            now=workspace.clock,
-        )
-    except (ApiError, LoadError, IdentityError, SettingsError) as error:
-        raise dg.Failure(str(error)) from error
-    finally:
-        conclude(workspace)
+    with only_the_first() as interruption:
+        try:
+            refresh_days(
+                workspace.connect,
+                workspace.lake,
+                pseudonyms=workspace.settings.pseudonyms,
+                on_found=found,
+                on_progress=tell,
+                now=workspace.clock,
+            )
+        except (ApiError, LoadError, IdentityError, SettingsError) as error:
+            raise dg.Failure(str(error)) from error
+        finally:
+            interruption.hold()
+            conclude(workspace)
+    interruption.deliver()
 
 
 @dg.job(

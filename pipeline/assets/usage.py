@@ -21,6 +21,7 @@ import duckdb
 from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
 from pipeline.assets.shown import Shown, conclude
+from pipeline.interrupts import only_the_first
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
 from pipeline.lake.catalog import build_catalog
@@ -84,23 +85,27 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         days = days_asked(context, workspace)
         shown = Shown(context, workspace, selected)
         done: list[DayPublished] = []
-        try:
-            if "raw_usage" in selected:
-                _load(context, workspace, days, done)
-                _reload(context, workspace, shown, days)
-            else:
-                _rebuild(workspace, days, done)
-        except BaseException:  # an interrupt too: these days are published, so Dagster is told
+        with only_the_first() as interruption:
+            try:
+                try:
+                    if "raw_usage" in selected:
+                        _load(context, workspace, days, done)
+                        _reload(context, workspace, shown, days)
+                    else:
+                        _rebuild(workspace, days, done)
+                finally:
+                    interruption.hold()
+                    conclude(workspace)
+            except BaseException:  # an interrupt too: these days are published, so Dagster is told
+                for published in done:
+                    shown.at_once(published)
+                raise
             for published in done:
-                shown.at_once(published)
-            raise
-        finally:
-            conclude(workspace)
-        for published in done:
-            shown.with_results(published)
+                shown.with_results(published)
         for name in PUBLISHED:
             if name in selected:
                 yield dg.MaterializeResult(asset_key=name)
+        interruption.deliver()
 
     return load_usage
 
@@ -128,16 +133,15 @@ def _load(
                 f"{rows['usage_1m']:,} by minute, {rows['usage_1h']:,} by hour, "
                 f"{rows['usage_1d']:,} by day"
             )
+            if progress.published.disputed:
+                context.log.warning(f"{progress.day}: {DISPUTED}")
+                workspace.on_note(f"warning: {progress.day}: {DISPUTED}")
         workspace.on_progress(progress)
 
     try:
         _load_days(workspace, days, tell)
     except (IdentityError, LoadError, SettingsError) as error:
         raise dg.Failure(str(error)) from error
-    for published in done:
-        if published.disputed:
-            context.log.warning(f"{published.day}: {DISPUTED}")
-            workspace.on_note(f"warning: {published.day}: {DISPUTED}")
 
 
 def _load_days(

@@ -2,8 +2,9 @@
 
 Belongs here: the list of commands. A command reads arguments and settings and calls what does the
 work. Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed, 2 bad
-arguments or settings, 130 interrupted. Does not belong here: work, or how messages look
-(`pipeline.terminal`). Heavy modules are imported by the commands that need them.
+arguments or settings, 128 + the number of the signal that ended it (130: Ctrl-C). Does not belong
+here: work, or how messages look (`pipeline.terminal`). Heavy modules are imported by the commands
+that need them.
 
     network     the proxy and the certificates of the environment, said or refused
     options     how times, choices and tables are read
@@ -36,6 +37,7 @@ from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import doctor
 from pipeline.cli.reporting import report
 from pipeline.cli.serving import serve
+from pipeline.terminal import tolerant
 
 app: Final = typer.Typer(
     name="mka1-usage",
@@ -70,5 +72,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a character of some id gets it escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = tolerant(sys.stderr)
     os.umask(0o077)  # what is written is its owner's: Dagster's files too
     app()

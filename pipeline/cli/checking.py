@@ -15,7 +15,7 @@ import typer
 from pipeline.cli.network import say_route
 from pipeline.cli.options import OptionalTime, stdout
 from pipeline.settings import SettingsError, load_settings
-from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
+from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, interruptible, say, short
 from pipeline.timeline import day_of, spans
 
 
@@ -124,10 +124,8 @@ def probe(
         if not yes and not (sys.stdin.isatty() and typer.confirm("Go on?", err=True)):
             fail("nothing was added: answer yes, or give --yes where nobody can be asked", MISUSED)
         try:
-            result = run_probe(settings, asked, patience, say)
+            with interruptible(f"items marked {asked.mark} may have been added"):
+                result = run_probe(settings, asked, patience, say)
         except ApiError as error:
             fail(str(error), FAILED)
-        except KeyboardInterrupt:
-            say(f"interrupted: items marked {asked.mark} may have been added")
-            raise typer.Exit(INTERRUPTED) from None
         print(result.sentence)

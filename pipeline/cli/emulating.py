@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import as_time
+from pipeline.interrupts import interrupts
 from pipeline.terminal import MISUSED, fail, in_words, say
 from pipeline.timeline import day_of
 
@@ -48,7 +49,7 @@ def emulator(
         server = EmulatorServer(world, port=port)
         last = max((event.second for event in world.events()), default=first)
         example = f"--start {day_of(first)} --end {day_of(last) + timedelta(days=1)}"
-        with suppress(KeyboardInterrupt):  # which is how one is told to stop
+        with suppress(KeyboardInterrupt), interrupts():  # which is how one is told to stop
             server.run(lambda url: _announce(url, server.api_key, server.api_keys, example))
     except ValueError as error:
         fail(str(error), MISUSED)

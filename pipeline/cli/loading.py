@@ -18,7 +18,7 @@ from rich.console import Console
 from pipeline.cli.network import say_route
 from pipeline.cli.options import OptionalTime
 from pipeline.settings import Settings, load_settings
-from pipeline.terminal import FAILED, INTERRUPTED, exit_codes, say, short
+from pipeline.terminal import FAILED, exit_codes, interruptible, say, short
 from pipeline.timeline import (
     closed_through,
     day_of,
@@ -89,11 +89,12 @@ def run(
 
 
 def _interruptibly(work: Callable[[], Outcome]) -> Outcome:
-    try:
-        return work()
-    except KeyboardInterrupt:
-        say("interrupted: the days published so far are kept; run the same again to go on")
-        raise typer.Exit(INTERRUPTED) from None
+    kept = "the days published so far are kept; run the same again to go on"
+    with interruptible(kept) as interrupted:
+        outcome = work()
+        if interrupted():  # it came when the run had nothing left to do
+            raise KeyboardInterrupt
+        return outcome
 
 
 def _report(outcome: Outcome) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from pipeline.interrupts import interrupts
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import FAILED, exit_codes, fail, say, short
 from pipeline.timeline import day_window
@@ -51,7 +52,7 @@ def serve(
         server = Server(build_app(settings, partial=partial), host, port)
         _let_in_many()
         asked = f"?start_time={day_window(days[-1]).start}&bucket_width=1h"
-        with suppress(KeyboardInterrupt):  # which is how one is told to stop
+        with suppress(KeyboardInterrupt), interrupts():  # which is how one is told to stop
             server.run(lambda: _announce(settings, server.url, asked))
 
 

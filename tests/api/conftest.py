@@ -28,6 +28,7 @@ class Asked:
     error: ApiError | None = None
     waits: list[float] = field(default_factory=list[float])
     sent: list[httpx.Request] = field(default_factory=list[httpx.Request])
+    retries: list[str] = field(default_factory=list[str])
 
     @property
     def message(self) -> str:
@@ -68,6 +69,7 @@ def ask() -> Callable[..., Asked]:
                 Limits(**{"requests_per_second": 10_000.0, **limits}),
                 transport=httpx.MockTransport(serve),
                 sleep=note,
+                on_retry=lambda retry: asked.retries.append(str(retry)),
                 now=lambda: NOW,
             ) as client:
                 try:

@@ -54,6 +54,31 @@ def test_what_may_pass_is_tried_again(ask: Ask, reply: Reply) -> None:
     assert 0.5 <= asked.waits[0] <= 1.0
 
 
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (later(429, "7"), "retrying: 429: (no body); next try in 7 s"),
+        ({"status_code": 503, "content": b"down"}, "retrying: 503: down; next try in 1 s"),
+        (
+            httpx.ConnectError("All connection attempts failed"),
+            "retrying: no connection: ConnectError All connection attempts failed; next try in 1 s",
+        ),
+        (
+            {"status_code": 500, "content": b"x" * 9_999},
+            f"retrying: 500: {'x' * 115}…; next try in 1 s",
+        ),
+    ],
+)
+def test_it_is_told_why_and_when_it_is_tried_again(ask: Ask, reply: Reply, said: str) -> None:
+    assert ask(reply, GOOD).retries == [said]
+    assert ask(GOOD).retries == []
+
+
+def test_a_request_that_is_given_up_is_not_told_to_be_tried_again(ask: Ask) -> None:
+    asked = ask({"status_code": 503}, attempts=3)
+    assert (len(asked.sent), len(asked.retries)) == (3, 2)
+
+
 def test_a_body_that_is_no_gzip_is_tried_again(ask: Ask) -> None:
     class Garbled(httpx.AsyncByteStream):
         async def __aiter__(self) -> Any:

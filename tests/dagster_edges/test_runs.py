@@ -1,7 +1,9 @@
 """A run in this process, and how it tells what became of it."""
 
 import io
+import math
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,6 +73,24 @@ def test_a_spent_quota_is_one_failure_that_says_how_to_resume(
     assert "a quota of this key is spent" in failure
     assert "Resume with: mka1-usage run --start 2024-01-01 --end 2024-01-04" in failure
     assert outcome.checks == 0
+
+
+def test_what_is_tried_again_is_said_and_logged_but_not_each_time(
+    server: EmulatorServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    server.faults = Faults(rates={"server_error": 1}, max_consecutive=1)  # each request, once
+    monkeypatch.setattr(runs, "say", said.append)
+    monkeypatch.setattr("pipeline.resources._RETRIES_TOLD_EVERY", math.inf)
+    outcome = ran(settings.model_copy(update={"retry_seconds": 60}), last=0)
+    assert not outcome.failures
+    assert len([status for _, _, status in server.requests if status >= 500]) > 1
+    (message,) = said
+    assert re.fullmatch(r"retrying: 50\d: .*; next try in 1 s", message)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        (run,) = instance.get_runs()
+        logged = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    assert logged.count(message) == 1
 
 
 def test_what_the_checks_find_is_said_once_and_in_words(
