@@ -135,7 +135,7 @@ def check_against_api(
             passed=False, description=f"usage_1d can't be read as it was published: {error}"
         )
     differing = [comparison for comparison in compared if not comparison.agrees]
-    today = day_of(closed_through(workspace.now()))
+    today = day_of(closed_through(workspace.clock()))
     still_moving, _ = trailing_days(today, workspace.settings.lookback_days)
     settled = any(comparison.day < still_moving for comparison in differing)
     return dg.AssetCheckResult(

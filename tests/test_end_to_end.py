@@ -170,7 +170,7 @@ def test_a_spent_quota_keeps_the_days_that_were_finished_and_says_where_to_resum
     tmp_path: Path,
 ) -> None:
     lake = Lake(tmp_path)
-    with EmulatorServer(synthetic_world(days=7), Faults(quota=6, quota_retry_after=3_600)) as api:
+    with EmulatorServer(synthetic_world(days=7), Faults(quota=8, quota_retry_after=3_600)) as api:
         with pytest.raises(LoadError, match="a quota of this key is spent") as stopped:
             load(api, lake, WEEK)
         kept = [day.day for day in stopped.value.published]

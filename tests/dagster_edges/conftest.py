@@ -63,7 +63,7 @@ def loaded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("loaded") / "home"
     with EmulatorServer(small_world()) as server, dg.DagsterInstance.ephemeral() as instance:
         settings = load_settings(base_url=server.base_url, api_key=server.api_key, home=home)
-        workspace = Workspace(load=lambda: settings)
+        workspace = Workspace(load=lambda: settings, now=in_2024)
         assert Lab(server, settings, workspace, instance).run(DAYS[0], DAYS[-1]).success
     return home
 
