@@ -77,7 +77,7 @@ def _run(
     config: Mapping[str, object] | None = None,
 ) -> Outcome:
     instance.prepare(workspace.settings.dagster_home)
-    with dg.DagsterInstance.get() as dagster:
+    with instance.opened(workspace.settings.dagster_home) as dagster:
         job = build_defs(workspace).resolve_job_def(name)
         result = job.execute_in_process(
             instance=dagster,
