@@ -4,6 +4,7 @@
     lake/           the tables: contract, files, SQL, catalog     no HTTP, no Dagster
     timeline        UTC days, windows, bucket widths: all date arithmetic
     zones           time zones as offsets, from the IANA database
+    paths           which folders can be used, by the characters in their paths
     settings        the environment as one validated object
     pseudonyms      user ids that name nobody, by a keyed hash
     background      an event loop in a thread of its own

@@ -29,7 +29,7 @@ from typing import BinaryIO, Final, Literal, TypeVar
 import duckdb
 import duckdb_cli
 
-from pipeline.lake.engine import literal
+from pipeline.lake.engine import literal, openable
 
 T = TypeVar("T")
 Format = Literal["csv", "json", "parquet"]
@@ -67,8 +67,8 @@ def opened(
         "autoload_known_extensions": False,
         "temp_directory": str(scratch),
     }
-    with _complaints():
-        con = duckdb.connect(str(catalog), read_only=True, config=config)
+    with openable(catalog) as readable, _complaints():
+        con = duckdb.connect(str(readable), read_only=True, config=config)
     with con:
         # The catalog names the lake as a pattern, which DuckDB holds against the list as it is.
         reached = [str(folder.absolute()) for folder in (lake, *allowed)]
@@ -92,7 +92,8 @@ def shell(catalog: Path) -> None:
     # Ctrl-C is the shell's: it cancels a query there.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        subprocess.run([program, "-readonly", *options, catalog], check=False)
+        with openable(catalog) as readable:
+            subprocess.run([program, "-readonly", *options, readable], check=False)
     finally:
         signal.signal(signal.SIGINT, before)
 

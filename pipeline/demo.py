@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.emulator import EmulatorServer, synthetic_world
+from pipeline.lake.engine import openable
 from pipeline.runs import Outcome, run_days
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import short
@@ -57,7 +58,10 @@ def run_demo(progress: Console, out: Console) -> Outcome:
     if outcome.failures:
         return outcome
     out.print()
-    with closing(duckdb.connect(str(settings.catalog), read_only=True)) as con:
+    with (
+        openable(settings.catalog) as readable,
+        closing(duckdb.connect(str(readable), read_only=True)) as con,
+    ):
         con.execute("SET TimeZone = 'UTC'")
         _print(out, con, "Usage by day", _BY_DAY)
         _print(out, con, "Who uses most", _TOP_USERS)

@@ -6,10 +6,19 @@ Belongs here: DAGSTER_HOME and its first `dagster.yaml`. Does not belong here: d
 from __future__ import annotations
 
 import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+import dagster as dg
+
 from pipeline.lake.store import private_folder
+from pipeline.settings import SettingsError
+
+_MISREAD: Final = re.compile(r"[%?*\[\x00-\x1f\x7f\udc80-\udcff]")
 
 _DAGSTER_YAML: Final = """\
 # Written once by mka1-usage; yours to change. Reference: Dagster's "dagster.yaml" page.
@@ -51,3 +60,33 @@ def prepare(dagster_home: Path) -> None:
             str(dagster_home),
         ) from error
     os.environ["DAGSTER_HOME"] = str(dagster_home)
+
+
+@contextmanager
+def opened(dagster_home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance of a Dagster home that is there.
+
+    Where Dagster would misread the path, it is given another one to the same folder. SettingsError
+    where there is none.
+    """
+    with ExitStack() as stack:
+        home = dagster_home
+        if misread(dagster_home):
+            temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="mka1-usage-"))
+            home = Path(temporary) / "dagster"
+            home.symlink_to(dagster_home)
+            if sign := misread(home):
+                raise SettingsError(
+                    f"TMPDIR holds {sign!r}, as DAGSTER_HOME does, which Dagster can't use in a "
+                    "path: set one of the two to another folder"
+                )
+        yield stack.enter_context(dg.DagsterInstance.from_config(str(home)))
+
+
+def misread(dagster_home: Path) -> str | None:
+    """The character of a path that makes Dagster misread it; None where there is none.
+
+    It makes a URL of the path of its databases, and a pattern of that of `dagster.yaml`.
+    """
+    found = _MISREAD.search(str(dagster_home))
+    return found.group() if found else None

@@ -93,7 +93,7 @@ def _run(
 ) -> Outcome:
     instance.prepare(workspace.settings.dagster_home)
     run_id = str(uuid4())
-    with dg.DagsterInstance.get() as dagster:
+    with instance.opened(workspace.settings.dagster_home) as dagster:
         job = build_defs(workspace).resolve_job_def(name)
         try:
             result = job.execute_in_process(

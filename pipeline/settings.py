@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.alerts.thresholds import Thresholds
+from pipeline.paths import unusable
 from pipeline.pseudonyms import Pseudonyms
 
 GATEWAY: Final = "https://apigw.mka1.com"
@@ -79,6 +80,12 @@ def _checked_folder(path: Path) -> Path:
         return path.expanduser().absolute()
     except RuntimeError:
         raise ValueError("begins with ~ and the name of a user that has no home") from None
+
+
+def _for_tables(path: Path) -> Path:
+    if reason := unusable(path):
+        raise ValueError(f"{reason}: name another folder")
+    return path
 
 
 def _checked_secret(secret: SecretStr) -> SecretStr:
@@ -142,6 +149,7 @@ Url = Annotated[str, AfterValidator(_checked_url)]
 Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
 PseudonymKey = Annotated[Secret, AfterValidator(_long_enough)]
 Folder = Annotated[Path, AfterValidator(_checked_folder)]
+TablesFolder = Annotated[Folder, AfterValidator(_for_tables)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_secrets)]
 KeyRing = Annotated[dict[str, Secret], NoDecode, BeforeValidator(_split_keys)]
 
@@ -164,7 +172,9 @@ class Settings(BaseSettings):
     api_key_id: str | None = Field(None, validation_alias="MKA1_API_KEY_ID")
     api_keys: KeyRing = Field(default_factory=dict, validation_alias="MKA1_API_KEYS")
     """Secrets by key id, for what the API lists per key."""
-    home: Folder = Field(Path("data"), validate_default=True, validation_alias="MKA1_USAGE_HOME")
+    home: TablesFolder = Field(
+        Path("data"), validate_default=True, validation_alias="MKA1_USAGE_HOME"
+    )
     first_day: date = Field(
         date(2024, 1, 1), ge=date(1970, 1, 1), validation_alias="MKA1_USAGE_FIRST_DAY"
     )
@@ -223,7 +233,7 @@ class Settings(BaseSettings):
     )
     """How much of that quota is close to spent."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
-    set_export_dir: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
+    set_export_dir: TablesFolder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
     export_names: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_NAMES")
     """A CSV with names of users and API keys for exports."""
     export_readable_by: Literal["owner", "group", "all"] = Field(

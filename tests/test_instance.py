@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from pipeline import instance
+from pipeline.settings import SettingsError
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +40,29 @@ def test_a_dagster_yaml_that_is_there_is_left_alone(tmp_path: Path) -> None:
     instance.prepare(tmp_path)
     instance.prepare(tmp_path)
     assert (tmp_path / "dagster.yaml").read_text() == "telemetry:\n  enabled: false\n"
+
+
+@pytest.mark.parametrize("name", ["per%20cent", "qu?st", "st*r", "br[ack]et", "new\nline", "a#b"])
+def test_a_home_is_opened_by_its_own_configuration_whatever_it_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    home = tmp_path / name
+    instance.prepare(home)
+    with instance.opened(home) as dagster:
+        assert not dagster.telemetry_enabled
+        assert dagster.get_runs() == []
+    assert (home / "history" / "runs.db").is_file()
+    assert list(tmp_path.iterdir()) == [home]
+
+
+def test_a_temporary_folder_that_will_not_do_either_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "per%20cent"
+    instance.prepare(home)
+    monkeypatch.setattr(tempfile, "tempdir", str(home))
+    with pytest.raises(SettingsError, match="TMPDIR holds '%'"), instance.opened(home):
+        pass
 
 
 @pytest.mark.parametrize("below", [".", "runs"])

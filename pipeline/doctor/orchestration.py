@@ -18,6 +18,8 @@ import yaml
 
 from pipeline.assets.usage import API_POOL
 from pipeline.doctor.finding import Asked, Finding, State
+from pipeline.instance import misread
+from pipeline.instance import opened as open_instance
 from pipeline.schedules import conversations_schedule, refresh_schedule, usage_schedules
 from pipeline.timeline import iso
 
@@ -48,10 +50,18 @@ def instance(asked: Asked) -> Iterator[Finding]:
         yield Finding("ok", "dagster", f"{config}: no run was started yet")
         return
     try:
-        with _first_failure_ends_it(), dg.DagsterInstance.from_config(str(home)) as opened:
+        with _first_failure_ends_it(), open_instance(home) as opened:
             yield Finding("ok", "dagster", f"{config} opens ({type(opened.run_storage).__name__})")
             yield _pool(opened)
             yield from _schedules(opened, asked.now())
+        if sign := misread(home):
+            yield Finding(
+                "warning",
+                "dagster",
+                f"{home} holds {sign!r}: runs from the command line use it, Dagster's own programs "
+                "misread it",
+                "set DAGSTER_HOME to another folder before `dagster dev` or a daemon is started",
+            )
     except dg.DagsterInvalidConfigError as error:
         words = " ".join(error.errors[0].message.split())
         words = words.rpartition("PostProcessingError: ")[2].partition(" Expected: ")[0]

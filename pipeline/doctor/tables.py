@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.doctor.finding import Asked, Finding
 from pipeline.lake import identity
+from pipeline.lake.engine import no_glob, openable
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.status import states, what_to_run
@@ -170,9 +171,13 @@ def catalog(asked: Asked) -> Iterator[Finding]:
         yield Finding("failed", "catalog", f"{settings.catalog} is not there", again)
         return
     try:
-        with closing(duckdb.connect(str(settings.catalog), read_only=True)) as con:
+        with (
+            openable(settings.catalog) as readable,
+            closing(duckdb.connect(str(readable), read_only=True)) as con,
+        ):
             views = con.execute("SELECT sql FROM duckdb_views() WHERE NOT internal").fetchall()
-            if not any(str(settings.lake) in view for (view,) in views):
+            lake = no_glob(settings.lake).replace("'", "''")  # as the views spell it
+            if not any(lake in view for (view,) in views):
                 yield Finding(
                     "failed",
                     "catalog",

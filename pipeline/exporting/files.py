@@ -15,7 +15,6 @@ from __future__ import annotations
 import codecs
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -26,7 +25,7 @@ import pyarrow.parquet as pq
 
 from pipeline.adhoc import inert
 from pipeline.exporting.tables import Table
-from pipeline.lake.engine import literal, no_glob
+from pipeline.lake.engine import building, literal, no_glob
 from pipeline.lake.files import ROW_GROUP, regrouped
 
 Format = Literal["parquet", "csv", "duckdb"]
@@ -85,10 +84,8 @@ def write_database(
     """Write Parquet files as the tables of one DuckDB file that older clients read too, with what
     tables and columns mean as comments."""
     con.execute("SET threads = 1")  # several take no less time, and leave the file half empty
-    # DuckDB can't create a database under a folder that has a question mark in its name.
-    beside = None if "?" in str(path) else path.parent
-    with tempfile.TemporaryDirectory(prefix="mka1-usage-", dir=beside) as folder:
-        built = Path(folder) / "exported"
+    with building(path.parent) as folder:
+        built = folder / "exported"
         options = f"STORAGE_VERSION '{_STORAGE_VERSION}'"
         con.execute(f"ATTACH {literal(str(built))} AS exported ({options})")
         for name, (table, parquet) in tables.items():

@@ -32,6 +32,8 @@ from typing import Any, Final, Literal
 
 from filelock import FileLock, Timeout
 
+from pipeline.paths import unusable
+
 Readers = Literal["owner", "group", "all"]
 
 MANIFEST: Final = "export.json"
@@ -160,6 +162,8 @@ def opened(path: Path, readers: Readers = "owner") -> Iterator[Folder]:
     Raises FolderError where it holds anything but an export, or another one is under way; OSError
     where it can't be written.
     """
+    if reason := unusable(path):
+        raise FolderError(f"{path} {reason}: name another folder")
     if path.exists() and not path.is_dir():
         raise FolderError(f"{path} is a file: name a folder")
     path.mkdir(mode=_FOLDER_MODES["owner"], parents=True, exist_ok=True)

@@ -15,7 +15,6 @@ has moved.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -38,20 +37,16 @@ def build_catalog(lake: Lake, path: Path) -> Path:
     One build goes on at a time: the last one to look at the lake is the last one to be published.
     """
     aside = path.with_name(f".{path.name}.new")
-    with lake.lock("catalog"), lake.staging() as staging:
-        # DuckDB can't create a database under a folder that has a question mark in its name,
-        # though it can read one there.
-        beside = None if "?" in str(staging) else staging
-        with tempfile.TemporaryDirectory(prefix="mka1-usage-", dir=beside) as folder:
-            built = Path(folder) / "catalog.duckdb"
-            _build(lake, built)
-            private_folder(path.parent)
-            try:
-                shutil.copyfile(built, aside)  # over what a build that was killed left there
-                aside.chmod(0o600)
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
+    with lake.lock("catalog"), lake.staging() as staging, engine.building(staging) as folder:
+        built = folder / "catalog.duckdb"
+        _build(lake, built)
+        private_folder(path.parent)
+        try:
+            shutil.copyfile(built, aside)  # over what a build that was killed left there
+            aside.chmod(0o600)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     lake.clear_up()
     return path
 

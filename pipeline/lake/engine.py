@@ -9,9 +9,12 @@ Nothing is ever stored in a database here: connections are in memory, inputs are
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -43,17 +46,48 @@ def connect(
     scratch: Path | None = None, *, threads: int | None = None
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory connection in UTC; what outgrows its memory limit spills into `scratch`."""
+    alias = None
+    if scratch is not None and "\\" in str(scratch.absolute()):
+        alias = Path(tempfile.mkdtemp(prefix="mka1-usage-")) / "scratch"
+        alias.symlink_to(scratch.absolute())
     config: dict[str, Any] = {
         "threads": threads or os.cpu_count() or 1,
         "memory_limit": "1GB",
         "preserve_insertion_order": True,
-        "temp_directory": str(scratch) if scratch else "",
+        "temp_directory": str(alias or scratch or ""),
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
     con = duckdb.connect(":memory:", config=config)
+    if alias is not None:
+        weakref.finalize(con, shutil.rmtree, alias.parent, ignore_errors=True)
     con.execute("SET TimeZone = 'UTC'")
     return con
+
+
+@contextmanager
+def openable(database: Path) -> Iterator[Path]:
+    """A database file as DuckDB can open it to read: a copy of it where its own path won't do.
+
+    A backslash in a path is a character of a name to everybody else, and a separator to DuckDB.
+    """
+    if "\\" not in os.path.realpath(database):
+        yield database
+        return
+    with tempfile.TemporaryDirectory(prefix="mka1-usage-") as folder:
+        yield Path(shutil.copyfile(database, Path(folder) / database.name))
+
+
+@contextmanager
+def building(beside: Path) -> Iterator[Path]:
+    """A folder for a new database file, gone at the end; in `beside` where DuckDB can create one.
+
+    It can't where the path has a question mark or a backslash in it.
+    """
+    fits = not {"?", "\\"}.intersection(os.path.realpath(beside))
+    place = beside if fits else None
+    with tempfile.TemporaryDirectory(prefix="mka1-usage-", dir=place) as folder:
+        yield Path(folder)
 
 
 def at_once(work: Callable[[duckdb.DuckDBPyConnection, T], None], todo: Iterable[T]) -> None:

@@ -153,7 +153,10 @@ def _of_catalog(catalog: Path) -> Iterator[Problem]:
         yield Problem(catalog, None, f"removed: {hint}")
         return
     try:
-        with closing(duckdb.connect(str(catalog), read_only=True)) as con:
+        with (
+            engine.openable(catalog) as readable,
+            closing(duckdb.connect(str(readable), read_only=True)) as con,
+        ):
             for name in DATASETS:
                 con.sql(_ANY.format(name)).fetchall()
     except (duckdb.Error, pa.ArrowException) as error:
