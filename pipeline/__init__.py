@@ -3,11 +3,13 @@
     api/            the API: client, five endpoints, safe walks   no Dagster, no DuckDB, no files
     lake/           the tables: contract, files, SQL, catalog     no HTTP, no Dagster
     timeline        UTC days, windows, bucket widths: all date arithmetic
+    words           a number and what it counts: 1 day, 2 days
     zones           time zones as offsets, from the IANA database
     paths           which folders can be used, by the characters in their paths
     settings        the environment as one validated object
     pseudonyms      user ids that name nobody, by a keyed hash
     background      an event loop in a thread of its own
+    commands        our commands as messages name them
     interrupts      Ctrl-C, kill and a closed terminal end work in the same way
     loading         load days of usage: where endpoint 1 meets the lake
     syncing         read conversations of those with usage: where endpoints 2, 3 and 5 meet it

@@ -25,6 +25,7 @@ from pipeline.proof import Comparison, compare_days
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
 from pipeline.timeline import closed_through, day_of, in_words, trailing_days
+from pipeline.words import count
 
 _SHOWN: Final = 20
 
@@ -187,8 +188,8 @@ def check_reconciliation(
 
 def _unexplained(number: int, days: Sequence[date]) -> str:
     return (
-        f"{number:,} differences between what the API reports and what could be observed on "
-        f"{in_words(days)} have no explanation; `mka1-usage reconcile` lists them."
+        f"{count(number, 'difference')} between what the API reports and what could be observed on "
+        f"{in_words(days)}, without an explanation; `mka1-usage reconcile` lists them."
     )
 
 

@@ -23,6 +23,7 @@ from pipeline.lake.engine import openable
 from pipeline.runs import Outcome, run_days
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import short
+from pipeline.words import count
 
 FIRST: Final = date(2024, 1, 1)
 LAST: Final = date(2024, 1, 7)
@@ -66,8 +67,8 @@ def run_demo(progress: Console, out: Console) -> Outcome:
         _print(out, con, "Usage by day", _BY_DAY)
         _print(out, con, "Who uses most", _TOP_USERS)
     out.print(
-        f"{requests} requests, {outcome.checks} checks passed, among them that every day sums to "
-        "the API's own total.\n",
+        f"{count(requests, 'request')}, {count(outcome.checks, 'check')} passed, among them "
+        "that every day sums to the API's own total.\n",
         highlight=False,
     )
     out.print(_what_next(settings), markup=False, highlight=False, soft_wrap=True)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from itertools import accumulate, chain
 from pathlib import Path
@@ -49,6 +49,7 @@ from pipeline.lake.store import Lake
 from pipeline.proof import TotalsOfApi, staged_totals
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import SECONDS, Window, closed_through, day_window
+from pipeline.words import count
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class Progress:
 class LoadError(Exception):
     """Some days could not be loaded; `published` has those that were, `missing` the others.
 
-    The message says what went wrong first, what is kept, and how to resume.
+    The message says what went wrong first, and what is kept.
     """
 
     def __init__(
@@ -84,11 +85,7 @@ class LoadError(Exception):
         self.published = tuple(published)
         self.missing = tuple(missing)
         days = len(published) + len(missing)
-        after_last = max(missing) + timedelta(days=1)
-        super().__init__(
-            f"{why}\n{len(published)} of {days} days are loaded and kept. "
-            f"Resume with: mka1-usage run --start {min(missing)} --end {after_last}"
-        )
+        super().__init__(f"{why}\nLoaded and kept: {len(published)} of {count(days, 'day')}.")
 
 
 def load_days(

@@ -53,6 +53,7 @@ from pipeline.api import (
     walk_usage,
 )
 from pipeline.timeline import DAY, SECONDS, Window, floor_to
+from pipeline.words import count
 
 MAX_ITEMS: Final = 1_000
 """Most items of one probe: it writes into somebody's conversation."""
@@ -201,7 +202,7 @@ class ProbeResult:
             )
         return (
             f"Usage counted all {_items(self.added)}, exactly, {_seconds(late)} after the last "
-            f"POST at most: a lookback of {days:,} day{'s' if days > 1 else ''} covers that, "
+            f"POST at most: a lookback of {count(days, 'day')} covers that, "
             "also right after midnight UTC."
         )
 
@@ -519,8 +520,8 @@ def _waits(patience: float) -> Iterator[float]:
         wait = min(wait * _GROWTH, _LONGEST_WAIT)
 
 
-def _items(count: int) -> str:
-    return f"{count:,} item{'' if count == 1 else 's'}"
+def _items(number: int) -> str:
+    return count(number, "item")
 
 
 def _seconds(seconds: float) -> str:

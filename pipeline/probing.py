@@ -19,6 +19,7 @@ from pipeline.api import Client, Limits
 from pipeline.background import run_async
 from pipeline.probe import ProbeEvent, ProbePlan, ProbeResult, plan, probe
 from pipeline.settings import Settings
+from pipeline.words import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,9 @@ def _said(event: ProbeEvent) -> str:
     at = f"{datetime.fromtimestamp(time(), UTC):%H:%M:%S}"
     match event.kind:
         case "baseline":
-            return f"{at} usage counts {event.count:,} items in this minute before the probe"
+            return f"{at} usage counts {count(event.count, 'item')} in this minute before the probe"
         case "added":
-            return f"{at} {event.count:,} of {event.of:,} items are in the conversation"
+            return f"{at} added to the conversation: {event.count:,} of {count(event.of, 'item')}"
         case "polled":
             return f"{at} usage counts {event.count:,} of {event.of:,}"
         case "fate_unknown":

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from pipeline.lake import engine, reconcile
 from pipeline.lake.store import Lake
+from pipeline.words import count
 
 _NUMBERS: Final = {"comparisons", "reported", "observed", "difference"}
 
@@ -51,7 +52,7 @@ def print_reconciliation(
     whole = f"{days[0]} to {days[-1]}" if len(days) > 1 else f"{days[0]}"
     _print(out, f"Reported and observed, {whole}", counted)
     if worst.num_rows:
-        _print(out, f"The worst {worst.num_rows:,} differences", worst)
+        _print(out, f"The worst: {count(worst.num_rows, 'difference')}", worst)
     else:
         out.print("Everything that can be derived is as reported.", highlight=False)
 

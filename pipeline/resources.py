@@ -48,8 +48,8 @@ class Workspace:
     on_synced: Callable[[Synced], None] = field(default=_no_progress, repr=False)
     on_note: Callable[[str], None] = field(default=_no_progress, repr=False)
     """Is told what a person should know of a run that goes on all the same."""
-    on_retry: Callable[[str], None] = field(default=_no_progress, repr=False)
-    """Is told of requests that are tried again, at most every ten seconds, as Dagster's log is."""
+    flags: tuple[str, ...] = ()
+    """Of the command that started the run: whoever resumes it gives them again."""
 
     _told_at: float = field(default=-math.inf, init=False, repr=False)
 
@@ -118,4 +118,4 @@ class Workspace:
         if moment - self._told_at >= _RETRIES_TOLD_EVERY:
             self._told_at = moment
             dg.get_dagster_logger().warning(str(retry))
-            self.on_retry(str(retry))
+            self.on_note(str(retry))

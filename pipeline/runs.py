@@ -35,15 +35,18 @@ class Outcome:
     checks: int
 
 
-def run_days(settings: Settings, first: date, last: date, console: Console) -> Outcome:
+def run_days(
+    settings: Settings, first: date, last: date, console: Console, flags: tuple[str, ...] = ()
+) -> Outcome:
     """Load, publish and check the days from `first` through `last` as one Dagster run.
+
+    `flags` are those that whoever resumes it should give too.
 
     KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
     """
     with showing(console, first, last) as listener:
-        workspace = Workspace(
-            load=lambda: settings, on_progress=listener, on_note=say, on_retry=say
-        )
+        workspace = Workspace(load=lambda: settings, on_progress=listener, on_note=say)
+        workspace.flags = flags
         return _run(JOB, workspace, range_tags(first, last))
 
 
@@ -57,12 +60,9 @@ def run_conversations(
     """
     with showing_listings(console) as listener:
         workspace = Workspace(
-            load=lambda: settings,
-            on_sync=listener,
-            on_synced=tell_synced,
-            on_note=say,
-            on_retry=say,
+            load=lambda: settings, on_sync=listener, on_synced=tell_synced, on_note=say
         )
+        workspace.flags = ("--full",) if full else ()
         asked = {"ops": {STEP: {"config": {"full": full}}}}
         return _run(CONVERSATIONS_JOB, workspace, range_tags(first, last), asked)
 
@@ -80,7 +80,6 @@ def run_refresh(
             on_progress=listener,
             on_refreshed=on_found,
             on_note=say,
-            on_retry=say,
         )
         return _run(REFRESH_JOB, workspace, {})
 

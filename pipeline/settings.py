@@ -9,13 +9,17 @@ without an account and tests pass their own `Settings`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
 from datetime import date
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import httpx
+from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -25,13 +29,21 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from pipeline.alerts.thresholds import Thresholds
 from pipeline.paths import unusable
 from pipeline.pseudonyms import Pseudonyms
 
 GATEWAY: Final = "https://apigw.mka1.com"
+ENV_FILE: Final = ".env"
+"""In the current folder."""
 _SHORTEST_PSEUDONYM_KEY: Final = 16
 _SHORTEST_SERVE_KEY: Final = 16
 
@@ -154,17 +166,63 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_secr
 KeyRing = Annotated[dict[str, Secret], NoDecode, BeforeValidator(_split_keys)]
 
 
+class _EnvFile(PydanticBaseSettingsSource):
+    """`.env`, without a change to secrets, which may hold a `$`.
+
+    Elsewhere `${NAME}` is what the environment, or another line, says of it. In folders `$NAME`
+    is too, as in a shell: no folder is called `$HOME`.
+    """
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # the whole file is read at once
+
+    def __call__(self) -> dict[str, Any]:
+        plain = {name.upper(): value for name, value in read_env_file(interpolate=False).items()}
+        read = {name.upper(): value for name, value in read_env_file().items()}
+        found: dict[str, Any] = {}
+        for field in self.settings_cls.model_fields.values():
+            name = str(field.validation_alias)
+            if not read.get(name):
+                continue
+            if _holds(field.annotation, SecretStr):
+                found[name] = plain[name]
+            elif _holds(field.annotation, Path):
+                found[name] = os.path.expandvars(read[name])
+            else:
+                found[name] = read[name]
+        return found
+
+
+def read_env_file(path: Path = Path(ENV_FILE), *, interpolate: bool = True) -> dict[str, str]:
+    """What `.env` sets, by name; nothing where there is none. OSError, UnicodeDecodeError."""
+    values = dotenv_values(path, interpolate=interpolate, encoding="utf-8")
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _holds(annotation: Any, kind: type) -> bool:
+    return annotation is kind or any(_holds(part, kind) for part in get_args(annotation))
+
+
 class Settings(BaseSettings):
     """All settings. Build it with `load_settings()`."""
 
     model_config = SettingsConfigDict(
         frozen=True,
-        env_file=".env",
-        env_file_encoding="utf-8",
         extra="ignore",
         env_ignore_empty=True,
         hide_input_in_errors=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _EnvFile(settings_cls)
 
     base_url: Url = Field(GATEWAY, validation_alias="MKA1_BASE_URL")
     api_key: Secret | None = Field(None, validation_alias="MKA1_API_KEY")
@@ -341,3 +399,33 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(".env is not UTF-8 text") from None
     except OSError as error:
         raise SettingsError(f".env cannot be read: {error.strerror}") from None
+
+
+_OURS: Final = "MKA1_USAGE_"
+_LIKE: Final = 0.6
+_SURE: Final = 0.9
+"""How like a setting a name is that is meant for it, where others may have names of their own."""
+
+
+def misspelt(names: Iterable[str]) -> dict[str, str | None]:
+    """Names of variables that look like a setting and are none, each with the nearest setting.
+
+    All that begin with MKA1_USAGE_ are; of others, those that differ from a setting in a letter
+    or so. MKA1_API_KEY_2 does not: a number tells a name of somebody's own.
+    """
+    settings = set(_ALIASES.values())
+    found: dict[str, str | None] = {}
+    for name in sorted(names):
+        upper = name.upper()
+        if upper in settings:
+            continue
+        if upper.startswith(_OURS):  # what follows is compared: the beginning is alike in all
+            found[name] = None
+            ours = [one.removeprefix(_OURS) for one in settings if one.startswith(_OURS)]
+            for near in difflib.get_close_matches(upper.removeprefix(_OURS), ours, 1, _LIKE):
+                found[name] = _OURS + near
+        elif re.sub(r"_?\d+$", "", upper) not in settings:
+            theirs = [one for one in settings if one.startswith("MKA1_")]
+            for near in difflib.get_close_matches(upper, theirs, 1, _SURE):
+                found[name] = near
+    return found

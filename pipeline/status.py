@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import date
 from itertools import groupby
 from typing import Final, Literal, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
+from pipeline import commands
 from pipeline.lake import engine
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.store import Lake
@@ -28,6 +29,7 @@ from pipeline.timeline import (
     iso,
     spans,
 )
+from pipeline.words import count
 
 State = Literal["final", "provisional", "stale", "missing"]
 
@@ -119,10 +121,7 @@ def what_to_run(days: Mapping[date, State]) -> Sequence[str]:
     """The commands that make every day final or provisional; none where every day is."""
     to_load = [day for day, state in days.items() if state in {"stale", "missing"}]
     runs = spans(to_load)
-    lines = [
-        f"  mka1-usage run --start {first} --end {last + timedelta(days=1)}"
-        for first, last in runs[:_MOST_COMMANDS]
-    ]
+    lines = [f"  {commands.run(first, last)}" for first, last in runs[:_MOST_COMMANDS]]
     if len(runs) > _MOST_COMMANDS:
-        lines.append(f"  ... and {len(runs) - _MOST_COMMANDS:,} more stretches of days")
+        lines.append(f"  ... and {count(len(runs) - _MOST_COMMANDS, 'more stretch')} of days")
     return ["To load what is stale or missing:", *lines] if lines else []

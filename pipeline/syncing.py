@@ -51,6 +51,7 @@ from pipeline.lake.sync_state import ListingState, TailState
 from pipeline.listing import Expected, Found, Known, Listing, at_once, read_listing
 from pipeline.people import People
 from pipeline.timeline import Window, closed_through, day_of, day_window, spans, trailing_days
+from pipeline.words import count
 
 _BATCH: Final = 200_000
 """Rows seen after which they are landed, while further listings are read."""
@@ -91,10 +92,7 @@ class SyncError(Exception):
     def __init__(self, synced: Synced, failures: Mapping[str, Exception]) -> None:
         self.synced = synced
         parts = "\n".join(f"{part}: {error}" for part, error in sorted(failures.items()))
-        super().__init__(
-            f"{parts}\nThe other parts were read and are kept. Resume with: mka1-usage run "
-            f"--start {min(synced.days)} --end {max(synced.days) + timedelta(days=1)}"
-        )
+        super().__init__(f"{parts}\nThe other parts were read and are kept.")
 
 
 def sync_days(
@@ -265,7 +263,7 @@ class _Sync:
             whose = "usage without a key" if key is None else f"usage of key {key}"
             why = "" if key is None else ": it has no secret in MKA1_API_KEYS"
             self._gaps.append(
-                f"{whose} ({pairs:,} pairs of user and key) can't be looked into{why}"
+                f"{whose} ({count(pairs, 'pair')} of user and key) can't be looked into{why}"
             )
         return wanted
 

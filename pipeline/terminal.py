@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.interrupts import interrupts
 from pipeline.settings import SettingsError
+from pipeline.words import count, noun
 
 if TYPE_CHECKING:  # commands that load nothing need not wait for what loading needs
     from pipeline.loading import Progress as Loading
@@ -130,14 +131,14 @@ def showing(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("days  {task.fields[rows]:,} rows"),
+        TextColumn("{task.fields[brought]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
         known = first is not None and last is not None
         title = f"{first} to {last}" if known else "days"
         days = (last - first).days + 1 if first is not None and last is not None else None
-        task = progress.add_task(title, total=days, rows=0)
+        task = progress.add_task(title, total=days, brought=_brought("day", days, "row", 0))
         rows: dict[date, int] = {}
 
         def listener(loading: Loading) -> None:
@@ -145,9 +146,15 @@ def showing(
                 progress.console.print(_waiting(loading), highlight=False)
             rows[loading.day] = loading.rows
             done = 1 if loading.published else 0
-            progress.update(task, advance=done, rows=sum(rows.values()))
+            brought = _brought("day", days, "row", sum(rows.values()))
+            progress.update(task, advance=done, brought=brought)
 
         yield listener
+
+
+def _brought(part: str, parts: int | None, row: str, rows: int) -> str:
+    """What follows the number of parts that are done, as in `1/2 days  3 rows`."""
+    return f"{noun(0 if parts is None else parts, part)}  {count(rows, row)}"
 
 
 @contextmanager
@@ -160,14 +167,16 @@ def showing_listings(console: Console) -> Iterator[Callable[[SyncProgress], None
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("listings  {task.fields[items]:,} items"),
+        TextColumn("{task.fields[brought]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("conversations", total=None, items=0)
+        brought = _brought("listing", None, "item", 0)
+        task = progress.add_task("conversations", total=None, brought=brought)
 
         def listener(sync: SyncProgress) -> None:
-            progress.update(task, total=sync.listings, completed=sync.read, items=sync.items)
+            brought = _brought("listing", sync.listings, "item", sync.items)
+            progress.update(task, total=sync.listings, completed=sync.read, brought=brought)
 
         yield listener
 
@@ -177,9 +186,9 @@ def tell_synced(synced: Synced) -> None:
     for gap in synced.gaps:
         say(f"not seen: {gap}")
     say(
-        f"{synced.listings:,} listings read and {synced.unchanged:,} unchanged, in "
-        f"{synced.requests:,} requests: {synced.conversations:,} conversations, "
-        f"{synced.items:,} new items, {synced.responses:,} responses"
+        f"{count(synced.listings, 'listing')} read and {synced.unchanged:,} unchanged, in "
+        f"{count(synced.requests, 'request')}: {count(synced.conversations, 'conversation')}, "
+        f"{count(synced.items, 'new item')}, {count(synced.responses, 'response')}"
     )
 
 
@@ -194,7 +203,7 @@ def _line(loading: Loading) -> None:
         rows = loading.published.rows
         became = "published" if loading.published.changed else "unchanged"
         print(
-            f"{loading.day} {became}: {rows['raw_usage']:,} rows served, "
+            f"{loading.day} {became}: {count(rows['raw_usage'], 'row')} served, "
             f"{rows['usage_1m']:,} by minute, {rows['usage_1h']:,} by hour, "
             f"{rows['usage_1d']:,} by day",
             file=sys.stderr,

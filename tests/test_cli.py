@@ -253,3 +253,26 @@ def test_settings_come_from_a_env_file_too(tmp_path: Path, monkeypatch: pytest.M
     assert settings.home == tmp_path / "elsewhere"
     assert settings.key().get_secret_value() == SECRET
     assert SECRET not in repr(settings) + str(settings)
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_a_misspelt_setting_is_warned_of_once_and_its_value_not_shown(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slips = {"MKA1_APIKEY": SECRET, "MKA1_USAGE_HOMES": SECRET, "MKA1_USAGE_QQQQQQ": SECRET}
+    if place == ".env":
+        lines = "".join(f"{name}={value}\n" for name, value in slips.items())
+        (tmp_path / ".env").write_text(lines)
+    else:
+        for name, value in slips.items():
+            monkeypatch.setenv(name, value)
+    ended = command(["buckets", "--start", "2024-01-01"])
+    assert ended.code == 0
+    assert ended.err.splitlines()[:3] == [
+        "mka1-usage: warning: MKA1_APIKEY is no setting, so it is ignored: MKA1_API_KEY?",
+        "mka1-usage: warning: MKA1_USAGE_HOMES is no setting, so it is ignored: MKA1_USAGE_HOME?",
+        "mka1-usage: warning: MKA1_USAGE_QQQQQQ is no setting, so it is ignored",
+    ]
+    assert ended.err.count("warning") == 3
+    assert SECRET not in ended.err + ended.text
+    assert "mka1-usage: warning" not in command(["doctor"]).err, "it has findings"

@@ -81,7 +81,7 @@ def test_settings_stand_in_for_what_is_not_given(
     monkeypatch.setenv("MKA1_USAGE_EXPORT_NAMES", "names.csv")
     monkeypatch.setenv("MKA1_USAGE_EXPORT_READABLE_BY", "group")
     ended = command(["export"])
-    assert "note: 1 of the names are of users or API keys that have no usage" in ended.err
+    assert "note: 1 name without usage by that user or API key" in ended.err
     users = pq.read_table(tmp_path / "set" / "dim_user.parquet").column("user_name").to_pylist()
     assert "Ada" in users
     assert (tmp_path / "set" / "dim_user.parquet").stat().st_mode & 0o777 == 0o640

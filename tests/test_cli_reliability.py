@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.emulator import EmulatorServer, World, synthetic_world
+from pipeline.emulator import EmulatorServer, Faults, World, synthetic_world
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, Window, day_window, parse_time
 from tests import fixtures_local
@@ -77,11 +77,15 @@ def test_status_shows_a_calendar_and_what_to_run() -> None:
     assert "mka1-usage run --start 2024-01-04 --end 2024-01-06" in ended.text
 
 
-def test_status_of_nothing_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("asked", ["status", "verify"])
+def test_of_an_empty_home_it_is_said_that_nothing_is_loaded_and_what_to_do(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": str(tmp_path / "empty")})
-    ended = command("status")
+    ended = command(asked)
     assert ended.code == 1
-    assert "nothing is loaded" in ended.err
+    assert ended.text == ""
+    assert ended.err.startswith("mka1-usage: error: nothing is loaded in empty/lake: load days ")
     assert "mka1-usage run" in ended.err
     assert not (tmp_path / "empty" / "usage.duckdb").exists()
 
@@ -107,14 +111,28 @@ def test_refresh_loads_again_what_was_restated_and_nothing_else(home: Path, worl
     world.restate(minute, "somebody new", "key_web", operations=4)
     ended = command("refresh")
     assert ended.code == 0, ended.err
-    assert "3 days compared in 1 requests; restated or loaded in part: 2024-01-02" in ended.err
-    assert "done: 1 days were loaded again" in ended.err
+    assert "3 days compared in 1 request; restated or loaded in part: 2024-01-02" in ended.err
+    assert "done: 1 day loaded again" in ended.err
     lake = Lake(home / "lake")
     assert published(lake, "1m", DAYS) == reported(world, "1m", DAYS)
     assert [lake.version(day) == before[day] for day in DAYS] == [True, False, True]
     asked = command('sql --format csv "select user_id, old_value, new_value from revisions"')
     assert "somebody new,,4" in asked.text
     assert "restated or loaded in part: none" in command("refresh").err
+
+
+def test_a_refresh_that_stops_is_resumed_by_a_refresh(
+    home: Path, server: EmulatorServer, world: World
+) -> None:
+    world.restate(day_window(DAYS[1]).start + 600, "somebody new", "key_web", operations=4)
+    server.faults = Faults(quota=1, quota_retry_after=3_600)
+    ended = command("refresh")
+    assert ended.code == 1
+    resume = re.search(r"Resume with: mka1-usage (.*)\n", ended.err)
+    assert resume
+    server.faults = Faults()
+    assert command(resume[1]).code == 0
+    assert published(Lake(home / "lake"), "1m", DAYS) == reported(world, "1m", DAYS)
 
 
 def test_refresh_that_cannot_ask_fails_in_one_line(home: Path, server: EmulatorServer) -> None:

@@ -109,7 +109,7 @@ def test_a_run_that_fails_says_why_and_how_to_resume(
     assert re.search(why, error)
     assert ended.err.count("2024-01-01:") == 1
     assert (
-        "0 of 2 days are loaded and kept. "
+        "Loaded and kept: 0 of 2 days. "
         "Resume with: mka1-usage run --start 2024-01-01 --end 2024-01-03\n"
     ) in ended.err
     assert "Traceback" not in ended.err
@@ -117,14 +117,16 @@ def test_a_run_that_fails_says_why_and_how_to_resume(
     assert_no_secret(ended, tmp_path)
 
 
-def test_what_a_failed_run_says_to_type_finishes_it(
-    account: EmulatorServer, tmp_path: Path
+@pytest.mark.parametrize("flags", [[], ["--usage-only"], ["--full"]], ids=" ".join)
+def test_what_a_failed_run_says_to_type_finishes_it_with_the_same_flags(
+    flags: list[str], account: EmulatorServer, tmp_path: Path
 ) -> None:
     account.faults = Faults(quota=1, quota_retry_after=3_600)
-    ended = run()
+    ended = command(["run", *flags, "--start", "2024-01-01", "--end", "2024-01-03"])
     assert ended.code == 1
-    resume = re.search(r"Resume with: mka1-usage (run --start \S+ --end \S+)", ended.err)
+    resume = re.search(r"Resume with: mka1-usage (run .*)\n", ended.err)
     assert resume
+    assert resume[1] == " ".join(["run", *flags, "--start 2024-01-01 --end 2024-01-03"])
     account.faults = Faults()
     assert command(resume[1].split()).code == 0
     lake = Lake(tmp_path / "home" / "lake")

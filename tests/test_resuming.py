@@ -46,7 +46,7 @@ def test_a_day_that_stopped_by_quota_goes_on_from_there(tmp_path: Path) -> None:
     with EmulatorServer(world(1)) as server:
         said = stop_after(server, lake, asked, 18)
         assert "quota" in said
-        assert "Resume with: mka1-usage run --start 2024-01-01" in said
+        assert "Loaded and kept: 0 of 1 day." in said
         assert lake.days("usage_1d") == []
         load(server, lake, asked)
         assert exact(lake, server.world, asked)

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from pipeline.alerts.thresholds import Thresholds
 from pipeline.api import Client
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, SettingsError, load_settings, misspelt
 
 SECRET = "mka1-planted-Secret_0123456789"
 KEY_CHARS = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
@@ -359,3 +359,96 @@ def test_the_home_folder_is_absolute_and_may_begin_with_a_tilde(
     monkeypatch.setenv("HOME", str(nowhere / "me"))
     assert load_settings(home="~/usage").home == nowhere / "me" / "usage"
     assert load_settings(home="usage").home == nowhere / "usage"
+
+
+# `.env`
+
+
+@pytest.mark.parametrize("text", ["~/usage", "$HOME/usage", "${HOME}/usage", '"$HOME/usage"'])
+@pytest.mark.parametrize(
+    "name", ["MKA1_USAGE_HOME", "MKA1_USAGE_EXPORT_DIR", "MKA1_USAGE_EXPORT_NAMES", "DAGSTER_HOME"]
+)
+def test_in_a_folder_of_the_file_home_is_the_home_folder(
+    name: str,
+    text: str,
+    env_file: Callable[[bytes], None],
+    nowhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(nowhere / "me"))
+    env_file(f"{name}={text}\n".encode())
+    fields = {str(field.validation_alias): name for name, field in Settings.model_fields.items()}
+    assert getattr(load_settings(), fields[name]) == nowhere / "me" / "usage"
+
+
+@pytest.mark.parametrize("path", ["/srv/a$b", "/srv/$", "/srv/100%"])
+def test_other_folders_are_taken_as_they_are(path: str, env_file: Callable[[bytes], None]) -> None:
+    env_file(f"MKA1_USAGE_HOME={path}\n".encode())
+    assert load_settings().home == Path(path)
+
+
+def test_a_folder_of_the_environment_is_taken_as_the_shell_has_left_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MKA1_USAGE_HOME", "/srv/$HOME")
+    assert load_settings().home == Path("/srv/$HOME")
+
+
+@pytest.mark.parametrize("part", ["$HOME", "${HOME}", "${HOME:-x}", "$$", "a$b", "~"])
+def test_a_secret_of_the_file_is_taken_as_it_is(
+    part: str, env_file: Callable[[bytes], None]
+) -> None:
+    secret = f"{SECRET}{part}{SECRET}"
+    lines = {
+        "MKA1_API_KEY": secret,
+        "MKA1_API_KEYS": f"key_web={secret}",
+        "MKA1_USAGE_PSEUDONYM_KEY": secret,
+        "MKA1_USAGE_SERVE_KEYS": secret,
+    }
+    env_file("".join(f"{name}={value}\n" for name, value in lines.items()).encode())
+    loaded = load_settings()
+    assert loaded.key().get_secret_value() == secret
+    assert loaded.api_keys["key_web"].get_secret_value() == secret
+    assert loaded.pseudonyms == Pseudonyms(SecretStr(secret))
+    assert [key.get_secret_value() for key in loaded.serve_keys] == [secret]
+
+
+def test_other_settings_of_the_file_may_name_variables(
+    env_file: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGION", "eu")
+    env_file(b"mka1_base_url=https://${REGION}.example\nMKA1_USAGE_CONCURRENCY=\n")
+    assert load_settings().base_url == "https://eu.example"
+    monkeypatch.setenv("MKA1_BASE_URL", "https://us.example")
+    assert load_settings().base_url == "https://us.example", "the environment wins"
+
+
+# Names that are none
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("MKA1_USAGE_HOMES", "MKA1_USAGE_HOME"),
+        ("MKA1_USAGE_LOOKBACK", "MKA1_USAGE_LOOKBACK_DAYS"),
+        ("mka1_usage_concurency", "MKA1_USAGE_CONCURRENCY"),
+        ("MKA1_USAGE_QQQQQQ", None),
+        ("MKA1_APIKEY", "MKA1_API_KEY"),
+        ("MKA1_BASE_ULR", "MKA1_BASE_URL"),
+        ("MKA_API_KEY", "MKA1_API_KEY"),
+    ],
+)
+def test_a_slip_has_a_nearest_setting(name: str, near: str | None) -> None:
+    assert misspelt(["PATH", name]) == {name: near}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(str(field.validation_alias) for field in Settings.model_fields.values()),
+        *("mka1_api_key", "MKA1_API_KEY_2", "MKA1_API_KEY_PROD", "MKA1_TENANT", "MKA1_USAGE"),
+        *("DAGSTER_HOMES", "API_KEY", "SDK_API_KEY", "_MKA1_USAGE_COMPLETE"),
+    ],
+)
+def test_a_setting_and_what_others_call_theirs_is_no_slip(name: str) -> None:
+    assert misspelt([name]) == {}

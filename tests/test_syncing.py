@@ -150,7 +150,7 @@ def test_usage_of_keys_without_a_secret_is_a_gap_and_not_derivable(
     talk(world, "u", "key_unknown")
     reader = make(world)
     synced = reader.sync()
-    assert "key key_unknown (1 pairs of user and key)" in synced.gaps[0]
+    assert "key key_unknown (1 pair of user and key)" in synced.gaps[0]
     assert reader.classes() == {"not derivable"}
 
 
@@ -280,7 +280,7 @@ def test_a_key_that_is_refused_stops_its_own_part_and_the_error_names_it(
     reader = make(world)
     keys = reader.connect()
     keys[MOBILE] = lambda: Client(reader.server.base_url, SecretStr("not-it"), reader.limits)
-    with pytest.raises(SyncError, match=f"(?s)^key {MOBILE}: .*401.*Resume with") as failed:
+    with pytest.raises(SyncError, match=f"(?s)^key {MOBILE}: .*401.*are kept") as failed:
         sync_days(keys, reader.lake, reader.days, lookback_days=3, now=world.clock)
     assert "not-it" not in str(failed.value)
     assert [row["api_key_id"] for row in reader.rows("conversations")] == [WEB]

@@ -13,6 +13,7 @@ from pipeline.alerts.finding import Finding, Looked, Severity, lasting, moment
 from pipeline.alerts.thresholds import Thresholds
 from pipeline.status import Days, State
 from pipeline.timeline import closed_through, day_of, day_window, in_words, iso
+from pipeline.words import be, count
 
 NOTHING: Final = "nothing is loaded"
 
@@ -62,7 +63,7 @@ def _behind(complete_through: int, behind: int, allowed: int) -> Finding:
 
 
 def _days(subject: State, days: list[date], severity: Severity, why: str) -> Finding:
-    number = f"{len(days):,} day{'s are' if len(days) > 1 else ' is'}"
+    number = f"{count(len(days), 'day')} {be(len(days))}"
     since = day_window(days[0]).start
     return Finding(
         alert="late",

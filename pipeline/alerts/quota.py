@@ -21,6 +21,7 @@ from pipeline.alerts.thresholds import Thresholds
 from pipeline.lake.engine import literal, no_glob
 from pipeline.tally import Tallied, tally_file
 from pipeline.timeline import DAY, day_of, iso
+from pipeline.words import count
 
 _LEAST_REFUSED: Final = 10
 _ONE_IN: Final = 20
@@ -55,7 +56,7 @@ def spending(
                     since=midnight,
                     how_much=float(requests[key]),
                     what=(
-                        f"{shown(key, 'key')}: {requests[key]:,} requests of ours since "
+                        f"{shown(key, 'key')}: {count(requests[key], 'request')} of ours since "
                         f"{iso(midnight)}, {100 * requests[key] // quota:,} % of the {quota:,} a "
                         "day that it has"
                     ),
@@ -72,8 +73,9 @@ def spending(
                     since=first_refused[key],
                     how_much=float(refused[key]),
                     what=(
-                        f"{shown(key, 'key')}: {refused[key]:,} of our {requests[key]:,} requests "
-                        f"of today were answered 429, since {iso(first_refused[key])}"
+                        f"{shown(key, 'key')}: {refused[key]:,} of our "
+                        f"{count(requests[key], 'request')} of today were answered 429, "
+                        f"since {iso(first_refused[key])}"
                     ),
                     query=query,
                     folder=folder.absolute(),

@@ -14,6 +14,7 @@ from pipeline.alerts.finding import Finding, Looked, moment
 from pipeline.alerts.thresholds import LEAST_DAYS, Thresholds
 from pipeline.lake import engine
 from pipeline.timeline import DAY, SECONDS, iso
+from pipeline.words import count
 
 _WORDS: Final = {
     "num_conversations_created": "conversations created",
@@ -44,7 +45,7 @@ def _finding(
     same = (
         "the same hour usually has"
         if num_hours == 1
-        else f"the same {num_hours} hours usually have"
+        else f"the same {count(num_hours, 'hour')} usually have"
     )
     return Finding(
         alert="zero",
@@ -55,7 +56,7 @@ def _finding(
         what=(
             f"no {_WORDS[measure]} since {iso(since)}, in {(through - since) // SECONDS['1h']:,} h "
             f"that are loaded; {same} at least {usual:,} "
-            f"({num_days} days compared)"
+            f"({count(num_days, 'day')} compared)"
         ),
         query=(
             f"select start_time, sum({measure}) as {measure} from usage_1h "

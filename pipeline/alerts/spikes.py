@@ -15,6 +15,7 @@ from pipeline.alerts.finding import Finding, Looked, equals, moment, shown
 from pipeline.alerts.thresholds import LEAST_DAYS, MOST, Thresholds
 from pipeline.lake import engine
 from pipeline.timeline import DAY, SECONDS, Width, iso
+from pipeline.words import count
 
 _COLUMN: Final = {"user": "user_id", "key": "api_key_id"}
 
@@ -62,13 +63,13 @@ def _finding(spike: Spike, width: Width, start: int, thresholds: Thresholds) -> 
     if spike.has_usual:
         compared = (
             f"{spike.operations / spike.usual:,.1f} times its usual {bucket} of {spike.usual:,} "
-            f"(9 of 10 of {spike.num_spans} days)"
+            f"(9 of 10 of {count(spike.num_spans, 'day')})"
         )
     else:
         seen = f"on {spike.seen_on} of" if spike.seen_on else "on none of"
         compared = (
-            f"and it was seen {seen} the {spike.num_spans} days before; no other {spike.kind}'s "
-            f"usual {bucket} is above {spike.usual:,}"
+            f"and it was seen {seen} the {count(spike.num_spans, 'day')} before; no other "
+            f"{spike.kind}'s usual {bucket} is above {spike.usual:,}"
         )
     return Finding(
         alert="spike",
@@ -76,7 +77,7 @@ def _finding(spike: Spike, width: Width, start: int, thresholds: Thresholds) -> 
         subject=f"{width} {spike.kind} {spike.id!r}",
         since=start,
         how_much=float(spike.operations),
-        what=f"{who}: {spike.operations:,} operations {when}, {compared}",
+        what=f"{who}: {count(spike.operations, 'operation')} {when}, {compared}",
         query=_query(spike, start, start + SECONDS[width]),
     )
 

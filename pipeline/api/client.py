@@ -46,6 +46,7 @@ from pipeline.api.redaction import Bearer
 from pipeline.api.retrying import Retry, TryAgain, retry_after, retrying
 from pipeline.api.route import route_to
 from pipeline.api.unpacking import unpacked
+from pipeline.words import count
 
 T = TypeVar("T")
 Params = Sequence[tuple[str, str]]
@@ -330,7 +331,7 @@ class Client:
         try:
             return Answer(decode(body), len(body), seconds)
         except (MalformedBody, ShapeError) as error:
-            came = f"{status} with {error} ({len(body):,} bytes)"
+            came = f"{status} with {error} ({count(len(body), 'byte')})"
             if request.method == "POST":
                 raise _fate_unknown(asked, came) from None
             if isinstance(error, MalformedBody):
@@ -403,7 +404,7 @@ class Client:
 
     def _excerpt(self, body: bytes, private: bool) -> str:
         if private:
-            return f"(a body of {len(body):,} bytes, which may hold what people wrote)"
+            return f"(a body of {count(len(body), 'byte')}, which may hold what people wrote)"
         text = self._auth.redact(body[:_LONGEST_ERROR_BODY].decode("utf-8", "replace"))
         if len(body) > _LONGEST_ERROR_BODY:
             text = text[:_EXCERPT]  # not the end, where a key may have been cut in two

@@ -30,6 +30,7 @@ from pipeline.api.fields import (
     in_path,
     refuse,
 )
+from pipeline.words import count
 
 MAX_LIMIT: Final = 100
 """Most items a page may be asked for."""
@@ -155,7 +156,7 @@ async def create_items(
     Raises InvalidQuery before a request, FateUnknown where they may or may not have been added.
     """
     if not 1 <= len(items) <= MAX_ADDED:
-        refuse("items", f"{len(items)} items", f"1 to {MAX_ADDED} items")
+        refuse("items", count(len(items), "item"), f"1 to {MAX_ADDED} items")
     try:
         sent = {"items": [dict(item) for item in items], **_told(include)}
         # Unlike msgspec's, this encoder makes no null of NaN and no array of a set.

@@ -22,6 +22,7 @@ from tenacity import (
 )
 
 from pipeline.api.errors import QuotaExhausted, Unavailable
+from pipeline.words import count
 
 _REASON: Final = 120
 """Characters of a reason that a message quotes."""
@@ -39,7 +40,7 @@ class TryAgain(Exception):
 
     def giving_up(self, asked: str, tries: int) -> QuotaExhausted | Unavailable:
         """The error to end with, after `tries` tries of `asked`."""
-        times = f"{tries} tries" if tries > 1 else "1 try"
+        times = count(tries, "try")
         if self.rate_limited:
             when = (
                 "later" if self.retry_after is None else f"in {self.retry_after:,.0f} s, as it says"

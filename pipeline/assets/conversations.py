@@ -14,6 +14,7 @@ from typing import Final
 
 import dagster as dg
 
+from pipeline import commands
 from pipeline.api import ApiError
 from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
@@ -28,6 +29,7 @@ from pipeline.lake.store import Lake
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
 from pipeline.syncing import Synced, SyncError, sync_days
+from pipeline.words import count
 
 GROUP: Final = "conversations"
 STEP: Final = "sync_conversations"
@@ -90,7 +92,8 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
                     context.log_event(
                         dg.AssetMaterialization(name, metadata=metadata, partition=day.isoformat())
                     )
-                raise dg.Failure(str(error)) from error
+                resume = commands.resume(error.synced.days, *workspace.flags)
+                raise dg.Failure(f"{error} {resume}") from error
             finally:
                 interruption.hold()
                 conclude(workspace)
@@ -128,9 +131,9 @@ def _sync(
         raise
     workspace.on_synced(synced)
     context.log.info(
-        f"{synced.listings:,} listings read and {synced.unchanged:,} unchanged, in "
-        f"{synced.requests:,} requests: {synced.conversations:,} conversations, "
-        f"{synced.items:,} new items, {synced.responses:,} responses"
+        f"{count(synced.listings, 'listing')} read and {synced.unchanged:,} unchanged, in "
+        f"{count(synced.requests, 'request')}: {count(synced.conversations, 'conversation')}, "
+        f"{count(synced.items, 'new item')}, {count(synced.responses, 'response')}"
     )
     return synced
 

@@ -6,6 +6,7 @@ Belongs here: what Dagster runs, is told and shows. Does not belong here: compar
 
 import dagster as dg
 
+from pipeline import commands
 from pipeline.api import ApiError
 from pipeline.assets.shown import Shown, conclude
 from pipeline.assets.usage import API_POOL, PUBLISHED
@@ -16,6 +17,7 @@ from pipeline.refreshing import Refreshed, refresh_days
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
 from pipeline.timeline import in_words
+from pipeline.words import count
 
 JOB = "refresh_job"
 
@@ -32,8 +34,9 @@ def refresh_usage(context: dg.OpExecutionContext, workspace: dg.ResourceParam[Wo
 
     def found(refreshed: Refreshed) -> None:
         context.log.info(
-            f"{len(refreshed.compared):,} days compared in {refreshed.requests:,} requests; to be "
-            f"loaded again: {in_words(refreshed.changed)}"
+            f"{count(len(refreshed.compared), 'day')} compared in "
+            f"{count(refreshed.requests, 'request')}; to be loaded again: "
+            f"{in_words(refreshed.changed)}"
         )
         workspace.on_refreshed(refreshed)
 
@@ -47,7 +50,9 @@ def refresh_usage(context: dg.OpExecutionContext, workspace: dg.ResourceParam[Wo
                 on_progress=tell,
                 now=workspace.clock,
             )
-        except (ApiError, LoadError, IdentityError, SettingsError) as error:
+        except LoadError as error:  # days that were not loaded still differ
+            raise dg.Failure(f"{error} Resume with: {commands.REFRESH}") from error
+        except (ApiError, IdentityError, SettingsError) as error:
             raise dg.Failure(str(error)) from error
         finally:
             interruption.hold()

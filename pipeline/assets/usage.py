@@ -18,6 +18,7 @@ from typing import Final
 import dagster as dg
 import duckdb
 
+from pipeline import commands
 from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
 from pipeline.assets.shown import Shown, conclude
@@ -34,6 +35,7 @@ from pipeline.loading import LoadError, Progress, load_days
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
 from pipeline.timeline import day_window, in_words
+from pipeline.words import count
 
 GROUP: Final = "usage"
 API_POOL: Final = "mka1_usage_api"
@@ -129,7 +131,7 @@ def _load(
                 shown_at = time.monotonic()
             rows = progress.published.rows
             context.log.info(
-                f"{progress.day} is published: {rows['raw_usage']:,} rows as served, "
+                f"{progress.day} is published: {count(rows['raw_usage'], 'row')} as served, "
                 f"{rows['usage_1m']:,} by minute, {rows['usage_1h']:,} by hour, "
                 f"{rows['usage_1d']:,} by day"
             )
@@ -140,7 +142,10 @@ def _load(
 
     try:
         _load_days(workspace, days, tell)
-    except (IdentityError, LoadError, SettingsError) as error:
+    except LoadError as error:
+        resume = commands.resume(error.missing, *workspace.flags)
+        raise dg.Failure(f"{error} {resume}") from error
+    except (IdentityError, SettingsError) as error:
         raise dg.Failure(str(error)) from error
 
 
@@ -202,5 +207,5 @@ def _rebuild(workspace: Workspace, days: list[date], done: list[DayPublished]) -
         engine.at_once(rebuild, days)
     except (AuditError, ContractError, OSError) as error:
         raise dg.Failure(
-            f"{error}\n{len(done)} of {len(days)} days are rolled up again and kept."
+            f"{error}\nRolled up again and kept: {len(done)} of {count(len(days), 'day')}."
         ) from error

@@ -24,6 +24,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 
 import typer
@@ -37,7 +38,8 @@ from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import doctor
 from pipeline.cli.reporting import report
 from pipeline.cli.serving import serve
-from pipeline.terminal import tolerant
+from pipeline.settings import misspelt, read_env_file
+from pipeline.terminal import say, tolerant
 
 app: Final = typer.Typer(
     name="mka1-usage",
@@ -65,6 +67,18 @@ for command, in_short in (
     (doctor, "Check the place where it runs, and say how to mend it."),
 ):
     app.command(short_help=in_short)(command)
+
+
+@app.callback()
+def _warn_of_slips(context: typer.Context) -> None:
+    if context.invoked_subcommand == doctor.__name__:  # which has a finding for each
+        return
+    names = {*os.environ}
+    with suppress(OSError, UnicodeDecodeError):  # which reading the settings complains of
+        names |= read_env_file().keys()
+    for name, near in misspelt(names).items():
+        shown = name if name.isprintable() else ascii(name)
+        say(f"warning: {shown} is no setting, so it is ignored" + (f": {near}?" if near else ""))
 
 
 def main() -> None:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import timedelta
 from typing import Annotated
 
 import typer
 
+from pipeline import commands
 from pipeline.cli.network import say_route
 from pipeline.cli.options import OptionalTime, stdout
-from pipeline.settings import SettingsError, load_settings
+from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, interruptible, say, short
 from pipeline.timeline import day_of, spans
+from pipeline.words import be, count
 
 
 def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
@@ -34,7 +35,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
         last = None if end is None else day_of(end - 1)
         days = states(lake, first, last, time.time())
         if days.complete_through is None:
-            fail(f"nothing is loaded in {short(settings.lake)}: `mka1-usage run` loads", FAILED)
+            fail(_nothing_loaded(settings), FAILED)
         print_status(days, stdout())
 
 
@@ -42,7 +43,7 @@ def verify() -> None:
     """Hold every file of the lake against what was recorded when it was published.
 
     Names each file that was changed, cut short, removed or put there by somebody else, and each day
-    whose tables contradict each other. Exit code 1 if there is any.
+    whose tables contradict each other. Exit code 1 if there is any, and if nothing is loaded.
     """
     from pipeline.lake.store import Lake
     from pipeline.lake.verification import verify as verify_lake
@@ -50,14 +51,27 @@ def verify() -> None:
     with exit_codes():
         settings = load_settings()
         verified = verify_lake(Lake(settings.lake), settings.catalog)
+        if not verified.days:
+            fail(_nothing_loaded(settings), FAILED)
         for problem in verified.problems:
             print(problem)
         to_load = {problem.day for problem in verified.problems if problem.day is not None}
         for first, last in spans(to_load):
-            say(f"to mend it: mka1-usage run --start {first} --end {last + timedelta(days=1)}")
+            say(f"to mend it: {commands.run(first, last)}")
         if verified.problems:
-            fail(f"{len(verified.problems):,} things are not as they were published", FAILED)
-        say(f"{verified.days:,} days, {verified.files:,} files: all are as they were published")
+            number = len(verified.problems)
+            fail(f"not as published {be(number)} {count(number, 'thing')}", FAILED)
+        say(
+            f"{count(verified.days, 'day')}, {count(verified.files, 'file')}: "
+            "all are as they were published"
+        )
+
+
+def _nothing_loaded(settings: Settings) -> str:
+    return (
+        f"nothing is loaded in {short(settings.lake)}: load days with `mka1-usage run`, or set "
+        "MKA1_USAGE_HOME to the folder that has them"
+    )
 
 
 def reconcile(

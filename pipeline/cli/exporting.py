@@ -18,6 +18,7 @@ from pipeline.cli.options import OptionalTime, one_of, stdout
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
 from pipeline.timeline import day_of, in_words, iso
+from pipeline.words import count
 
 _Format = Literal["parquet", "csv", "duckdb"]
 _Readers = Literal["owner", "group", "all"]
@@ -117,7 +118,7 @@ def export(
         for name, rows in exported.rows.items():
             if form == "csv" and rows > MOST_CSV_ROWS:
                 say(
-                    f"note: {name} has {rows:,} rows, and a sheet of a spreadsheet ends at "
+                    f"note: {name} has {count(rows, 'row')}, and a sheet of a spreadsheet ends at "
                     f"{MOST_CSV_ROWS:,}: export fewer days (--start, --end) or wider buckets"
                 )
         if exported.missing:
@@ -125,7 +126,7 @@ def export(
         replaced = exported.replaced
         say(
             f"{exported.days[0]} to {exported.days[-1]} is in {short(exported.folder)}: "
-            f"{len(exported.sizes):,} files, {sum(exported.sizes.values()) / 1e6:,.1f} MB; "
+            f"{count(len(exported.sizes), 'file')}, {sum(exported.sizes.values()) / 1e6:,.1f} MB; "
             f"{replaced.written:,} written, {replaced.unchanged:,} unchanged, "
             f"{replaced.removed:,} removed"
         )

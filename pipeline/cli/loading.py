@@ -28,6 +28,7 @@ from pipeline.timeline import (
     spans,
     trailing_days,
 )
+from pipeline.words import count
 
 if TYPE_CHECKING:
     from pipeline.runs import Outcome
@@ -72,7 +73,8 @@ def run(
         from pipeline.runs import run_conversations, run_days
 
         console = Console(stderr=True)
-        outcome = _interruptibly(lambda: run_days(settings, first, last, console))
+        flags = ("--usage-only",) * usage_only + ("--full",) * full
+        outcome = _interruptibly(lambda: run_days(settings, first, last, console, flags))
         _report(outcome)
         checks, warnings = outcome.checks, len(outcome.warnings)
         if settings.keys() and not usage_only:
@@ -83,7 +85,7 @@ def run(
             _report(outcome)
             checks, warnings = checks + outcome.checks, warnings + len(outcome.warnings)
         say(
-            f"done: {checks} checks ran, {warnings} warned; the tables are in "
+            f"done: {count(checks, 'check')} ran, {warnings} warned; the tables are in "
             f"{short(settings.catalog)}, for `mka1-usage sql` or any DuckDB client"
         )
 
@@ -155,8 +157,9 @@ def refresh() -> None:
 
         def found(refreshed: Refreshed) -> None:
             say(
-                f"{len(refreshed.compared):,} days compared in {refreshed.requests:,} requests; "
-                f"restated or loaded in part: {in_words(refreshed.changed)}"
+                f"{count(len(refreshed.compared), 'day')} compared in "
+                f"{count(refreshed.requests, 'request')}; restated or loaded in part: "
+                f"{in_words(refreshed.changed)}"
             )
             changed.extend(refreshed.changed)
 
@@ -166,4 +169,4 @@ def refresh() -> None:
         for first, last in spans(reconciled) if settings.keys() else ():
             outcome = _interruptibly(partial(run_conversations, settings, first, last, console))
             _report(outcome)
-        say(f"done: {len(changed):,} days were loaded again")
+        say(f"done: {count(len(changed), 'day')} loaded again")

@@ -15,6 +15,7 @@ import typer
 from pipeline.cli.options import LOCAL_TIME, Zone, as_time
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, say, short
+from pipeline.words import count
 from pipeline.zones import zone
 
 
@@ -76,6 +77,7 @@ def report(
         writing.write(files)
         days = found.period
         where = [] if str(output) == "-" else [short(output.absolute())]
-        where += [f"{len(files) - len(where)} pictures in {short(png.absolute())}"] if png else []
+        if png is not None:
+            where += [f"{count(len(files) - len(where), 'picture')} in {short(png.absolute())}"]
         if where:
             say(f"{days.first} to {days.last} ({tz}): {' and '.join(where)}")

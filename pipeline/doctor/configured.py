@@ -6,7 +6,6 @@ setting must be (`pipeline.settings`).
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 import stat
@@ -18,12 +17,10 @@ from typing import Final
 from dotenv.parser import parse_stream
 
 from pipeline.doctor.finding import Asked, Finding
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import ENV_FILE, Settings, SettingsError, load_settings, misspelt
 
 _FIELDS: Final = {str(of.validation_alias): name for name, of in Settings.model_fields.items()}
 """The name of each setting's field, by its variable."""
-ENV_FILE: Final = ".env"
-_OURS: Final = re.compile(r"MKA1?_", re.IGNORECASE)
 _SECRETIVE: Final = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY$|PSEUDONYM_KEY$")
 _SHORTEST_SECRET: Final = 6
 """Characters. Shorter ones would be found in words that are none."""
@@ -105,9 +102,13 @@ def settings(asked: Asked) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", "settings", told)
-    for name in sorted({*in_file, *outside}):
-        if name.upper() not in _FIELDS:
-            yield from _unknown(name)
+    for name, near in misspelt({*in_file, *outside}).items():
+        yield Finding(
+            "warning",
+            "settings",
+            f"{name} is no setting, so it is ignored",
+            f"is it {near} that is meant?" if near else "unset it, or look it up in the README",
+        )
     for name in sorted(_FIELDS):
         if in_file.get(name) and outside.get(name) and in_file[name] != outside[name]:
             yield Finding(
@@ -117,18 +118,6 @@ def settings(asked: Asked) -> Iterator[Finding]:
                 f"unset {name}, or take it out of .env",
             )
     yield from _env_file(asked.env_file)
-
-
-def _unknown(name: str) -> Iterator[Finding]:
-    ours = _OURS.match(name)
-    near = difflib.get_close_matches(name.upper(), _FIELDS, n=1, cutoff=0.6 if ours else 0.85)
-    if ours or near:
-        yield Finding(
-            "warning",
-            "settings",
-            f"{name} is no setting, so it is ignored",
-            f"is it {near[0]} that is meant?" if near else "unset it, or look it up in the README",
-        )
 
 
 def _env_file(path: Path) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from pipeline.doctor.finding import Asked, Finding
 from pipeline.lake.ledger import record_of
 from pipeline.lake.store import Lake, flush_folder
+from pipeline.words import count
 
 _MB: Final = 1_000_000
 _FAIL_BELOW: Final = 256 * _MB
@@ -57,7 +58,7 @@ def room(asked: Asked) -> Iterator[Finding]:
     left = os.statvfs(standing)
     if left.f_files and left.f_favail < _FEW_FILES:
         yield Finding(
-            "warning", "home", f"only {left.f_favail:,} more files fit (inodes)", room_for
+            "warning", "home", f"room for {count(left.f_favail, 'more file')} (inodes)", room_for
         )
 
 
@@ -85,7 +86,7 @@ def _size(size: float) -> str:
 
 
 def _days(days: int) -> str:
-    return f"{days:,} days" if days < 3_650 else "more than ten years"
+    return count(days, "day") if days < 3_650 else "more than ten years"
 
 
 def trial(asked: Asked) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.status import states, what_to_run
 from pipeline.timeline import iso
+from pipeline.words import count
 
 _SAMPLE: Final = 8
 """Days that are read again unless all are to be."""
@@ -75,7 +76,7 @@ def lake(asked: Asked) -> Iterator[Finding]:
     yield Finding(
         "ok",
         "lake",
-        f"{whose}; {all_or_some} {len(days):,} days read again, as they were published{hint}",
+        f"{whose}; {all_or_some} {count(len(days), 'day')} read again, as published{hint}",
     )
 
 
@@ -116,7 +117,7 @@ def runs(asked: Asked) -> Iterator[Finding]:
     }
     left = len(list((asked.settings.lake / ".partial").glob("????-??-??")))
     if not held:
-        resumed = f"; {left:,} days were begun, the next run goes on with them" if left else ""
+        resumed = f"; begun: {count(left, 'day')}, which the next run goes on with" if left else ""
         yield Finding("ok", "runs", f"nobody is loading{resumed}")
     for lock, (process, seconds) in held.items():
         day = lock.removeprefix("day-")
@@ -125,7 +126,8 @@ def runs(asked: Asked) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 "runs",
-                f"{day} is being loaded by {by}, which began {seconds / 3_600:,.0f} hours ago",
+                f"{day} is being loaded by {by}, which began "
+                f"{count(round(seconds / 3_600), 'hour')} ago",
                 f"if it hangs, end it (kill {process}): nothing is lost, and the lock is free",
             )
         else:
@@ -194,7 +196,7 @@ def catalog(asked: Asked) -> Iterator[Finding]:
             again,
         )
         return
-    yield Finding("ok", "catalog", f"{settings.catalog} opens: {rows:,} rows in usage_1d")
+    yield Finding("ok", "catalog", f"{settings.catalog} opens: {count(rows, 'row')} in usage_1d")
 
 
 def command_line(asked: Asked) -> Iterator[Finding]:

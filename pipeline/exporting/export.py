@@ -26,6 +26,7 @@ from pipeline.exporting.tables import DEFAULT, AskedError, Table, chosen
 from pipeline.lake import engine, identity
 from pipeline.lake.store import Lake
 from pipeline.timeline import in_words
+from pipeline.words import count
 
 DATABASE: Final = "mka1_usage.duckdb"
 """The one file with all tables of an export as DuckDB."""
@@ -156,7 +157,7 @@ def _unmatched(names: Names, rows: Rows) -> list[str]:
     unknown = len(names.users.keys() - rows.users) + len(names.api_keys.keys() - rows.api_keys)
     if not unknown:
         return []
-    return [f"{unknown:,} of the names are of users or API keys that have no usage"]
+    return [f"{count(unknown, 'name')} without usage by that user or API key"]
 
 
 def _parquet(

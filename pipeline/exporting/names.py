@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from pipeline.words import count
+
 _HEADER: Final = ["kind", "id", "name"]
 
 
@@ -65,8 +67,8 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
                 place = f"{path}, line {reader.line_num}"
                 if len(cells) not in {0, len(_HEADER)}:
                     raise NamesError(
-                        f"{place}: it has {len(cells)} columns, and must have kind, id and name "
-                        "(quote a text that holds a comma)"
+                        f"{place}: it has {count(len(cells), 'column')}, and must have kind, id "
+                        "and name (quote a text that holds a comma)"
                     )
                 if cells:
                     yield place, cells

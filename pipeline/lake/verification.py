@@ -22,6 +22,7 @@ from pipeline.lake.ledger import FileRecord, describe, digest, read_record
 from pipeline.lake.publication import target
 from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
 from pipeline.lake.store import RECORD, Lake
+from pipeline.words import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,11 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
 def _difference(name: str, path: Path, recorded: FileRecord) -> str | None:
     """How a file differs from what was recorded of it; None where it does not."""
     if not path.is_file():
-        return f"removed: {recorded.rows:,} rows are missing"
+        return f"removed, with {count(recorded.rows, 'row')}"
     try:
         size = path.stat().st_size
         if size < recorded.bytes:
-            return f"cut short: {size:,} of {recorded.bytes:,} bytes"
+            return f"cut short: {size:,} of {count(recorded.bytes, 'byte')}"
         if digest(path) != recorded.sha256:
             return "changed: its bytes are not those that were published"
         found = describe(DATASETS[name], path)
@@ -123,7 +124,7 @@ def _difference(name: str, path: Path, recorded: FileRecord) -> str | None:
 
 def _facts(record: FileRecord) -> str:
     sums = ", ".join(f"{name} {total:,}" for name, total in record.sums.items())
-    return f"{record.rows:,} rows of schema {record.schema}" + (f" ({sums})" if sums else "")
+    return f"{count(record.rows, 'row')} of schema {record.schema}" + (f" ({sums})" if sums else "")
 
 
 def _leads_to(link: Path, expected: Path) -> bool:

@@ -25,7 +25,6 @@ from pipeline.reporting.words import (
     WEEKDAYS,
     Change,
     change,
-    count,
     moment,
     name_of,
     number,
@@ -34,6 +33,7 @@ from pipeline.reporting.words import (
     span,
     stretches,
 )
+from pipeline.words import be, count, noun
 
 _LONGEST_NAME: Final = 40
 """Characters of an id in a sentence."""
@@ -127,9 +127,11 @@ def told(figures: Figures) -> Told:
 
 def _measures(counts: Counts) -> str:
     said: list[str] = []
-    for name, (noun, verb) in _NOUNS.items():
+    for name, (counted, verb) in _NOUNS.items():
         value = counts.of(name)
-        much = f"an unknown number of {noun}s" if value is None else count(value, noun)
+        much = (
+            f"an unknown number of {noun(0, counted)}" if value is None else count(value, counted)
+        )
         said.append(f"{much}{verb}")
     return f"{said[0]}, {said[1]} and {said[2]}"
 
@@ -148,14 +150,10 @@ def _warnings(figures: Figures) -> list[str]:
         days = figures.known(known)
         if days:
             said.append(
-                f"{count(len(days), 'day')} {_be(len(days))} {IN_SHORT[known]}, "
+                f"{count(len(days), 'day')} {be(len(days))} {IN_SHORT[known]}, "
                 f"{stretches(days)}: {meaning}."
             )
     return said
-
-
-def _be(number_of_them: int) -> str:
-    return "is" if number_of_them == 1 else "are"
 
 
 def _compared(figures: Figures) -> str:
@@ -165,7 +163,7 @@ def _compared(figures: Figures) -> str:
         loaded = sum(figures.days[day] in {"final", "provisional"} for day in before.days)
         return (
             f"Not compared with {when}: of {count(len(before.days), 'day')}, "
-            f"{loaded or 'none'} {_be(max(loaded, 1))} loaded whole."
+            f"{loaded or 'none'} {be(max(loaded, 1))} loaded whole."
         )
     if found.days == len(figures.period.days):
         return f"Compared with {when}."
@@ -204,7 +202,9 @@ def _moved(figures: Figures, measure: Measure) -> str:
 def _over_time(figures: Figures) -> Section:
     unit = figures.period.unit
     operations = figures.totals.counts.operations
-    finding = f"{number(operations)} operations{_moved(figures, 'operations')}."
+    finding = (
+        f"{number(operations)} {noun(operations or 0, 'operation')}{_moved(figures, 'operations')}."
+    )
     there = [
         (value, bar)
         for bar in figures.bars
@@ -287,13 +287,14 @@ def _week(figures: Figures) -> Section:
     top, cell = max(there, key=lambda one: (one[0], -one[1].weekday, -one[1].hour))
     finding = (
         f"Busiest on {WEEKDAYS[cell.weekday - 1]}s from {cell.hour:02}:00 to "
-        f"{(cell.hour + 1) % 24:02}:00, with {rounded(top)} operations an hour on average."
+        f"{(cell.hour + 1) % 24:02}:00, with {rounded(top)} {noun(top, 'operation')} an hour on "
+        "average."
         if top
         else "There is no usage in this period."
     )
     unknown = sum(cell.asked > 0 for cell in figures.week) - len(there)
     if unknown:
-        finding += f" {count(unknown, 'hour')} of the week {_be(unknown)} not known."
+        finding += f" {count(unknown, 'hour')} of the week {be(unknown)} not known."
     return Section(
         "week",
         "When in the week",
@@ -301,7 +302,7 @@ def _week(figures: Figures) -> Section:
         [tables.week(figures)],
         partial(charts.week, figures),
         [
-            Key("ramp", f"0 to {rounded(top)} operations an hour"),
+            Key("ramp", f"0 to {rounded(top)} {noun(top, 'operation')} an hour"),
             *([Key("cross", "not known")] if unknown else []),
         ],
         note=f"Hours of the day in {figures.period.zone.key}; the average of the hours loaded.",
@@ -315,7 +316,7 @@ def _active(figures: Figures) -> Section:
     if figures.history:
         new = people.counts["new"]
         finding += (
-            f" {number(new)} of them {_be(new)} new: without usage on the "
+            f" {number(new)} of them {be(new)} new: without usage on the "
             f"{count(figures.history, 'day')} loaded before."
             if new
             else f" None of them is new, as far as the {count(figures.history, 'day')} loaded "
@@ -360,8 +361,8 @@ def _coverage(figures: Figures) -> Section:
         finding = (
             "The day is final: it was read after the API's time to restate it."
             if len(days) == 1
-            else f"All {len(days)} days are final: they were read after the API's time to restate "
-            "them."
+            else f"All {count(len(days), 'day')} are final: they were read after the API's time "
+            "to restate them."
         )
     present = set(figures.days.values())
     keys = [

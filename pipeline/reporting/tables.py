@@ -19,7 +19,6 @@ from pipeline.reporting.words import (
     UNKNOWN,
     WEEKDAYS,
     change,
-    count,
     day,
     full,
     name_of,
@@ -28,6 +27,7 @@ from pipeline.reporting.words import (
     share,
     span,
 )
+from pipeline.words import count
 
 LONGEST_NAME: Final = 100
 """Characters of an id in a table."""

@@ -94,11 +94,6 @@ def change(now: int | None, before: int | None) -> Change | None:
     return Change(f"{sign} {moved}", f"{moved} {way}")
 
 
-def count(value: int, name: str) -> str:
-    """`1 day`, `2 days`."""
-    return f"{value:,} {name}" if value == 1 else f"{value:,} {name}s"
-
-
 def day(value: date) -> str:
     """`Tue 9 Jan`."""
     return f"{WEEKDAYS[value.weekday()][:3]} {value.day} {MONTHS[value.month - 1][:3]}"

@@ -222,7 +222,7 @@ def test_a_rebuild_without_raw_days_keeps_and_records_those_it_could_do(
     ran = loaded_lab.run(FIRST, THIRD, assets=["usage_1m", "usage_1h", "usage_1d"])
     assert not ran.success
     assert "raw_usage has no day 2024-01-02" in ran.failures[0]
-    assert "2 of 3 days are rolled up again and kept" in ran.failures[0]
+    assert "Rolled up again and kept: 2 of 3 days." in ran.failures[0]
     assert loaded_lab.partitions("usage_1d") == {str(FIRST), str(THIRD)}
 
 

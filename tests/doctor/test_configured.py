@@ -59,7 +59,7 @@ SLIPS = [
     ("MKA1_USAGE_HOMES", "MKA1_USAGE_HOME"),
     ("mka1_usage_concurency", "MKA1_USAGE_CONCURRENCY"),
     ("MKA_BASE_URL", "MKA1_BASE_URL"),
-    ("MKA1_ZZZZZZ", None),
+    ("MKA1_USAGE_ZZZZZZ", None),
 ]
 
 
@@ -83,7 +83,10 @@ def test_a_name_that_looks_like_a_setting_is_asked_about(
     assert (f"is it {meant} that is meant?" == warnings[0].mend) is (meant is not None)
 
 
-OTHERS = ["HOME", "PATH", "API_KEY", "AWS_API_KEY", "DAGSTER_POSTGRES_HOST", "mka1_api_key"]
+OTHERS = [
+    *("HOME", "PATH", "API_KEY", "AWS_API_KEY", "DAGSTER_POSTGRES_HOST", "DAGSTER_HOMES"),
+    *("mka1_api_key", "MKA1_API_KEY_2", "MKA1_API_KEY_PROD", "MKA1_TENANT", "MKA1_USAGE"),
+]
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -26,7 +26,7 @@ def test_a_lake_that_is_well_is_found_to_be(
     found = look(*ALL)
     assert [one.state for one in found] == ["ok"] * 5
     words = told(found)
-    assert "all 3 days read again, as they were published" in words
+    assert "all 3 days read again, as published" in words
     assert "3 final; complete through 2024-01-04T00:00:00Z" in words
     assert "nobody is loading" in words
     assert "(v" in found[-1].found
@@ -102,7 +102,7 @@ def test_who_is_loading_is_told_and_who_may_hang(
 
 def test_days_that_were_begun_are_said_to_be_resumed(look: Look, home: Path) -> None:
     (home / "lake" / ".partial" / str(SECOND)).mkdir(parents=True)
-    assert "1 days were begun" in told(look("runs"))
+    assert "begun: 1 day, which" in told(look("runs"))
 
 
 def test_a_catalog_that_was_moved_shows_another_lake(

@@ -200,7 +200,7 @@ def test_names_are_told_in_place_of_ids(odd: Lake, tmp_path: Path) -> None:
     }
     keys = {row["api_key_id"]: row["api_key_name"] for row in rows(tmp_path, "dim_api_key")}
     assert keys == {None: "(no API key)", "key": "Web shop", "key ": "key "}
-    assert exported.notes == ["1 of the names are of users or API keys that have no usage"]
+    assert exported.notes == ["1 name without usage by that user or API key"]
 
 
 # The plain tables

@@ -36,7 +36,7 @@ DENSE: Final = 2 * MB
 """The limit on bodies for those that grow."""
 LIMIT: Final = Limits().max_bytes
 GIVEN_UP: Final = "is answered with more than"
-KEPT_OUT: Final = "0 of 1 days are loaded"
+KEPT_OUT: Final = "Loaded and kept: 0 of 1 day"
 NO_PAGE: Final = "is not a page of usage buckets"
 
 
