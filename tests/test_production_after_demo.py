@@ -30,9 +30,8 @@ from tests.fixtures_local import clean_environment, command
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN: Final = Path(sys.executable).parent
-NO_ACCOUNT, COMMANDS = blocks(
-    README.partition("## In production\n")[2].partition("\n## ")[0], "bash"
-)
+SECTION: Final = README.partition("## In production\n")[2].partition("\n## ")[0]
+NO_ACCOUNT, COMMANDS = blocks(SECTION, "bash")
 BOUND: Final = 180.0
 """Seconds that a process may take to get ready; a machine that runs tests may be slow."""
 
