@@ -171,7 +171,14 @@ class _EnvFile(PydanticBaseSettingsSource):
 
     Elsewhere `${NAME}` is what the environment, or another line, says of it. In folders `$NAME`
     is too, as in a shell: no folder is called `$HOME`.
+
+    `handed_on`: only what the environment has from this file, since Dagster copies its lines there
+    by rules of its own, which change a secret that holds `${` and know no `$HOME`.
     """
+
+    def __init__(self, settings_cls: type[BaseSettings], *, handed_on: bool = False) -> None:
+        super().__init__(settings_cls)
+        self._handed_on = handed_on
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError  # the whole file is read at once
@@ -183,6 +190,8 @@ class _EnvFile(PydanticBaseSettingsSource):
         for field in self.settings_cls.model_fields.values():
             name = str(field.validation_alias)
             if not read.get(name):
+                continue
+            if self._handed_on and os.environ.get(name) not in {read[name], plain[name]}:
                 continue
             if _holds(field.annotation, SecretStr):
                 found[name] = plain[name]
@@ -222,7 +231,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _EnvFile(settings_cls)
+        handed_on = _EnvFile(settings_cls, handed_on=True)
+        return init_settings, handed_on, env_settings, _EnvFile(settings_cls)
 
     base_url: Url = Field(GATEWAY, validation_alias="MKA1_BASE_URL")
     api_key: Secret | None = Field(None, validation_alias="MKA1_API_KEY")

@@ -20,7 +20,7 @@ from pipeline.timeline import DAY, Window, parse_time
 from tests.fixtures_local import Ended, clean_environment, command, published_home
 
 START = parse_time("2024-01-01")
-COMMANDS = [str(it.callback.__name__) for it in app.registered_commands if it.callback]
+COMMANDS = [it.callback.__name__.replace("_", "-") for it in app.registered_commands if it.callback]
 SECRET = "planted-" + "5ec2e7" * 4
 NOW = parse_time("2024-03-10T12:34:56Z")
 NEEDS_KEY = {"MKA1_API_KEY": SECRET}

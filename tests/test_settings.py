@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from dagster._core.secrets.env_file import get_env_var_dict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -411,6 +412,18 @@ def test_a_secret_of_the_file_is_taken_as_it_is(
     assert loaded.api_keys["key_web"].get_secret_value() == secret
     assert loaded.pseudonyms == Pseudonyms(SecretStr(secret))
     assert [key.get_secret_value() for key in loaded.serve_keys] == [secret]
+
+
+def test_what_dagster_copies_from_the_file_into_the_environment_means_the_same(
+    env_file: Callable[[bytes], None], nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = f"{SECRET}${{HOME}}"
+    env_file(f"MKA1_API_KEY={secret}\nMKA1_USAGE_HOME=$HOME/usage\n".encode())
+    monkeypatch.setenv("HOME", str(nowhere / "me"))
+    for name, value in get_env_var_dict(str(nowhere)).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().home == nowhere / "me" / "usage"
+    assert load_settings().key().get_secret_value() == secret
 
 
 def test_other_settings_of_the_file_may_name_variables(

@@ -16,7 +16,7 @@ that need them.
     reporting   report
     alerting    alerts
     emulating   emulator
-    operating   doctor
+    operating   doctor, dagster-home
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pipeline.cli.checking import probe, reconcile, status, verify
 from pipeline.cli.emulating import emulator
 from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
-from pipeline.cli.operating import doctor
+from pipeline.cli.operating import dagster_home, doctor
 from pipeline.cli.reporting import report
 from pipeline.cli.serving import serve
 from pipeline.settings import misspelt, read_env_file
@@ -65,6 +65,7 @@ for command, in_short in (
     (report, "Write a page to look at and to send around."),
     (emulator, "Serve a stand-in for the MKA1 API."),
     (doctor, "Check the place where it runs, and say how to mend it."),
+    (dagster_home, "Make Dagster's folder ready, and print it."),
 ):
     app.command(short_help=in_short)(command)
 

@@ -1,4 +1,4 @@
-"""doctor: the command that looks at the place where the others run.
+"""doctor, dagster-home: the commands about the place where the others run.
 
 Belongs here: arguments, and how findings are printed. Does not belong here: the checks
 (`pipeline.doctor`).
@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.options import one_of, stdout
+from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, exit_codes, say
 
 if TYPE_CHECKING:  # each command imports what it needs
@@ -81,3 +82,17 @@ def show(finding: Finding, out: Console) -> None:
         told.append(f"\n-> {finding.mend}", style="bold" if finding.state == "failed" else "")
     row.add_row(Text(finding.state, style=_COLOURS[finding.state]), Text(finding.subject), told)
     out.print(row)
+
+
+def dagster_home() -> None:
+    """Print the folder in which Dagster keeps its runs, made ready where it is not.
+
+    It gets a dagster.yaml where it has none: no telemetry, no sign-up dialog, and runs that read
+    the API take turns. For Dagster's own commands: export DAGSTER_HOME=$(mka1-usage dagster-home)
+    """
+    from pipeline.instance import prepare
+
+    with exit_codes():
+        home = load_settings().dagster_home
+        prepare(home)
+        print(home)

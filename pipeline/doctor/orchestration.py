@@ -34,7 +34,9 @@ def instance(asked: Asked) -> Iterator[Finding]:
     config = home / "dagster.yaml"
     if not config.is_file():
         yield Finding(
-            "skipped", "dagster", f"{config} is not there: `mka1-usage run` writes one, once"
+            "skipped",
+            "dagster",
+            f"{config} is not there: `mka1-usage dagster-home` writes one",
         )
         return
     try:
