@@ -6,6 +6,8 @@ arguments (`pipeline.cli`), progress (`pipeline.terminal`), or what a run does.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -76,18 +78,23 @@ def _run(
     tags: Mapping[str, str],
     config: Mapping[str, object] | None = None,
 ) -> Outcome:
-    instance.prepare(workspace.settings.dagster_home)
-    with instance.opened(workspace.settings.dagster_home) as dagster:
-        job = build_defs(workspace).resolve_job_def(name)
-        result = job.execute_in_process(
-            instance=dagster,
-            tags=dict(tags),
-            raise_on_error=False,
-            run_config={
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                **(config or {}),
-            },
-        )
+    home, dagster_home = workspace.settings.home, workspace.settings.dagster_home
+    instance.prepare(dagster_home)
+    instance.require_writable(home, "MKA1_USAGE_HOME")
+    try:
+        with instance.opened(dagster_home) as dagster, instance.quietly():
+            job = build_defs(workspace).resolve_job_def(name)
+            result = job.execute_in_process(
+                instance=dagster,
+                tags=dict(tags),
+                raise_on_error=False,
+                run_config={
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                    **(config or {}),
+                },
+            )
+    except instance.STORAGE_ERRORS as error:
+        return Outcome((": ".join(instance.storage_failure(error, dagster_home)),), (), 0)
     if _interrupted(result):
         raise KeyboardInterrupt
     evaluations = result.get_asset_check_evaluations()
@@ -124,7 +131,9 @@ def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
                 yield data.user_failure_data.description
             elif data.error and data.error.cls_name != blocked:
                 error = data.error.cause or data.error
-                yield error.message.strip()
+                full = ": make room on that disk, then run the same again"
+                reason = " ".join(error.message.split())
+                yield reason + (full if os.strerror(errno.ENOSPC) in reason else "")
 
 
 def _words(check: dg.AssetCheckEvaluation) -> str:
