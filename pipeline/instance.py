@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TextIO, cast
 
 import dagster as dg
+from sqlalchemy.exc import DBAPIError
 
-from pipeline.lake.store import private_folder
+from pipeline.lake.store import writable_folder
 from pipeline.settings import SettingsError
 
 _MISREAD: Final = re.compile(r"[%?*\[\x00-\x1f\x7f\udc80-\udcff]")
@@ -48,18 +51,22 @@ def prepare(dagster_home: Path) -> None:
     Raises OSError, with what to set, where the folder can't be made or written.
     """
     config = dagster_home / "dagster.yaml"
+    require_writable(dagster_home, "MKA1_USAGE_HOME (or DAGSTER_HOME)")
+    if not config.exists():
+        config.write_text(_DAGSTER_YAML, encoding="utf-8")
+    os.environ["DAGSTER_HOME"] = str(dagster_home)
+
+
+def require_writable(folder: Path, setting: str) -> None:
+    """Make the folder where there is none. OSError, with what to set, where it can't be written."""
     try:
-        private_folder(dagster_home)
-        if not config.exists():
-            config.write_text(_DAGSTER_YAML, encoding="utf-8")
+        writable_folder(folder)
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{error.strerror}: set MKA1_USAGE_HOME (or DAGSTER_HOME) to a folder that can be "
-            "written to",
-            str(dagster_home),
+            f"{error.strerror}: set {setting} to a folder that can be written to",
+            str(folder),
         ) from error
-    os.environ["DAGSTER_HOME"] = str(dagster_home)
 
 
 @contextmanager
@@ -81,6 +88,54 @@ def opened(dagster_home: Path) -> Iterator[dg.DagsterInstance]:
                     "path: set one of the two to another folder"
                 )
         yield stack.enter_context(dg.DagsterInstance.from_config(str(home)))
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what Dagster writes to stderr of each event that it could not keep: the whole event.
+
+    It raises too, and that is told once, or goes on where it can.
+    """
+    with redirect_stderr(cast("TextIO", _WithoutEvents(sys.stderr))):
+        yield
+
+
+class _WithoutEvents:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        noise = text.startswith("Exception while writing logger call to event log")
+        return len(text) if noise else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+STORAGE_ERRORS: Final = (DBAPIError, sqlite3.Error)
+"""What Dagster raises where its database fails: any of it, at any moment of a run."""
+
+
+def storage_failure(error: Exception, dagster_home: Path) -> tuple[str, str]:
+    """What is wrong with Dagster's database, and what to do, each without a line end."""
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    todo = next(
+        (todo for words, todo in _STORAGE_TODO.items() if words in reason),
+        "mend it, or set DAGSTER_HOME to another folder",
+    )
+    return f"Dagster can't keep its runs in {dagster_home} ({reason})", todo
+
+
+_STORAGE_TODO: Final = {
+    "full": "make room on that disk, then run the same again",
+    "locked": "see that no other process holds it, then run the same again",
+    "disk I/O": "see that the disk is neither full nor broken, then run the same again",
+    "unable to open": "mend the owner and mode of its files, or set DAGSTER_HOME to another folder",
+    "readonly": "mend the owner and mode of its files, or set DAGSTER_HOME to another folder",
+    "malformed": "move its `history` away, which holds runs and no usage",
+    "not a database": "move its `history` away, which holds runs and no usage",
+}
+"""By words of SQLite's own messages."""
 
 
 def misread(dagster_home: Path) -> str | None:

@@ -6,6 +6,8 @@ arguments (`pipeline.cli`), progress (`pipeline.terminal`), or what a run does.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -90,26 +92,14 @@ def _run(
     tags: Mapping[str, str],
     config: Mapping[str, object] | None = None,
 ) -> Outcome:
-    instance.prepare(workspace.settings.dagster_home)
-    run_id = str(uuid4())
-    with instance.opened(workspace.settings.dagster_home) as dagster:
-        job = build_defs(workspace).resolve_job_def(name)
-        try:
-            result = job.execute_in_process(
-                instance=dagster,
-                tags=dict(tags),
-                raise_on_error=False,
-                run_id=run_id,
-                run_config={
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                    **(config or {}),
-                },
-            )
-        except BaseException:  # an interrupt before Dagster handles them, or a fault of Dagster's
-            run = dagster.get_run_by_id(run_id)
-            if run is not None and not run.is_finished:
-                dagster.report_run_failed(run, "The process that this run was in has given it up.")
-            raise
+    home, dagster_home = workspace.settings.home, workspace.settings.dagster_home
+    instance.prepare(dagster_home)
+    instance.require_writable(home, "MKA1_USAGE_HOME")
+    try:
+        with instance.opened(dagster_home) as dagster, instance.quietly():
+            result = _executed(dagster, build_defs(workspace).resolve_job_def(name), tags, config)
+    except instance.STORAGE_ERRORS as error:
+        return Outcome((": ".join(instance.storage_failure(error, dagster_home)),), (), 0)
     if _interrupted(result):
         raise KeyboardInterrupt
     evaluations = result.get_asset_check_evaluations()
@@ -122,6 +112,34 @@ def _run(
         warnings=tuple(_words(one) for one in failed if one.severity == dg.AssetCheckSeverity.WARN),
         checks=len(evaluations),
     )
+
+
+def _executed(
+    dagster: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    tags: Mapping[str, str],
+    config: Mapping[str, object] | None,
+) -> dg.ExecuteInProcessResult:
+    """Run the job here; however that ends, the run is not left as one that goes on."""
+    run_id = str(uuid4())
+    try:
+        return job.execute_in_process(
+            instance=dagster,
+            tags=dict(tags),
+            raise_on_error=False,
+            run_id=run_id,
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                **(config or {}),
+            },
+        )
+    except instance.STORAGE_ERRORS:  # there is nowhere to write how the run has ended
+        raise
+    except BaseException:  # an interrupt before Dagster handles them, or a fault of Dagster's
+        run = dagster.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            dagster.report_run_failed(run, "The process that this run was in has given it up.")
+        raise
 
 
 def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
@@ -147,7 +165,9 @@ def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
                 yield data.user_failure_data.description
             elif data.error and data.error.cls_name != blocked:
                 error = data.error.cause or data.error
-                yield error.message.strip()
+                full = ": make room on that disk, then run the same again"
+                reason = " ".join(error.message.split())
+                yield reason + (full if os.strerror(errno.ENOSPC) in reason else "")
 
 
 def _words(check: dg.AssetCheckEvaluation) -> str:

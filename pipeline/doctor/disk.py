@@ -41,7 +41,7 @@ def room(asked: Asked) -> Iterator[Finding]:
         yield Finding("failed", "home", f"{standing} is no folder", mend)
         return
     if not os.access(standing, os.W_OK | os.X_OK):
-        yield Finding("failed", "home", f"{standing} can't be written to", mend)
+        yield Finding("failed", "home", f"{standing} can't be written to, so no run can load", mend)
         return
     free = shutil.disk_usage(standing).free
     growth = _growth(Lake(asked.settings.lake))

@@ -18,7 +18,7 @@ import yaml
 
 from pipeline.assets.usage import API_POOL
 from pipeline.doctor.finding import Asked, Finding, State
-from pipeline.instance import misread
+from pipeline.instance import STORAGE_ERRORS, misread, storage_failure
 from pipeline.instance import opened as open_instance
 from pipeline.schedules import conversations_schedule, refresh_schedule, usage_schedules
 from pipeline.timeline import iso
@@ -68,6 +68,8 @@ def instance(asked: Asked) -> Iterator[Finding]:
         words = " ".join(error.errors[0].message.split())
         words = words.rpartition("PostProcessingError: ")[2].partition(" Expected: ")[0]
         yield Finding("failed", "dagster", f"{config}: {words}", "mend what it names")
+    except STORAGE_ERRORS as error:
+        yield Finding("failed", "dagster", *storage_failure(error, home))
     except ModuleNotFoundError as error:
         yield Finding(
             "failed",

@@ -138,8 +138,10 @@ def _is_held(path: Path) -> bool:
     lock = FileLock(path, is_singleton=False)
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:  # it can only be read from here
+        return _holder(path, 0.0)[0] is not None
     lock.release()
     return False
 

@@ -24,7 +24,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -42,6 +42,7 @@ RECORD: Final = "record.json"
 """
 
 _OWNER_ONLY: Final = 0o700
+_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _CANNOT_FLUSH: Final = frozenset(
     {
         *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY),
@@ -132,6 +133,22 @@ class Lake:
         """
         return FileLock(self._private(".locks") / f"{name}.lock", thread_local=False)
 
+    @contextmanager
+    def reading(self, name: str) -> Iterator[bool]:
+        """Hold a lock to look at what it guards, or go without where this process can't write.
+
+        Yields whether it is held: without it, what is looked at may change meanwhile.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.lock(name))
+                held = True
+            except OSError as error:
+                if error.errno not in _READ_ONLY:
+                    raise
+                held = False
+            yield held
+
     def day_lock(self, day: date) -> FileLock:
         """Held from a day's first page to its publication. Days are locked in their order, so that
         two runs never wait for each other."""
@@ -185,6 +202,16 @@ def private_folder(folder: Path) -> None:
         return
     private_folder(folder.parent)
     folder.mkdir(mode=_OWNER_ONLY, exist_ok=True)
+
+
+def writable_folder(folder: Path) -> None:
+    """Make a folder as `private_folder` does; OSError where it can't be written to."""
+    private_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def flush_folder(folder: Path) -> bool:
