@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -40,6 +41,7 @@ class Workspace:
     on_sync: Callable[[SyncProgress], None] = field(default=_no_progress, repr=False)
     on_refreshed: Callable[[Refreshed], None] = field(default=_no_progress, repr=False)
     on_synced: Callable[[Synced], None] = field(default=_no_progress, repr=False)
+    on_set_aside: Callable[[Path], None] = field(default=_no_progress, repr=False)
 
     @cached_property
     def settings(self) -> Settings:

@@ -130,6 +130,14 @@ def tell_synced(synced: Synced) -> None:
     )
 
 
+def tell_set_aside(folder: Path) -> None:
+    """Say where a catalog is that a client had changed."""
+    say(
+        f"another program had changed the catalog: it was replaced, and what was put into it is "
+        f"kept in {short(folder)}"
+    )
+
+
 def _waiting(loading: Loading) -> str:
     return f"{loading.day} is being loaded by another run: waiting until that is done"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import dagster as dg
 
@@ -24,7 +25,20 @@ def conclude(workspace: Workspace) -> None:
     """Let readers see what is published now, and clear up."""
     with closing(engine.connect(threads=1)) as con:
         cover_gaps(con, workspace.lake)
-    build_catalog(workspace.lake, workspace.settings.catalog)
+    build(workspace)
+
+
+def build(workspace: Workspace) -> None:
+    """Build the catalog, and say where what a client had put into the one before is kept."""
+
+    def tell(folder: Path) -> None:
+        catalog = workspace.settings.catalog
+        dg.get_dagster_logger().warning(
+            f"{catalog.name} had been changed by another program: that file is kept in {folder}"
+        )
+        workspace.on_set_aside(folder)
+
+    build_catalog(workspace.lake, workspace.settings.catalog, tell)
 
 
 class Shown:

@@ -130,16 +130,26 @@ def sql(
             )
         if query is None and sys.stdin.isatty():
             say("show tables; from usage_1d; from top_users(5); Tab completes, .quit leaves")
-            return adhoc.shell(settings.catalog)
-        if query is None:
+        elif query is None:
             query = sys.stdin.buffer.read().decode(errors="surrogateescape")
+        lake = settings.lake
         try:
-            if form == "table":
-                width = Console().width if sys.stdout.isatty() else NO_TERMINAL
-                adhoc.show(settings.catalog, settings.lake, query, width, allow or ())
-            else:
-                adhoc.export(
-                    settings.catalog, settings.lake, query, form, sys.stdout.buffer, allow or ()
-                )
+            with adhoc.as_published(settings.catalog, lake, _changed) as catalog:
+                if query is None:
+                    adhoc.shell(catalog, lake)
+                elif form == "table":
+                    width = Console().width if sys.stdout.isatty() else NO_TERMINAL
+                    adhoc.show(catalog, lake, query, width, allow or ())
+                else:
+                    adhoc.export(catalog, lake, query, form, sys.stdout.buffer, allow or ())
         except adhoc.QueryError as error:
             fail(str(error), MISUSED)
+        except adhoc.CatalogError as error:
+            fail(str(error), FAILED)
+
+
+def _changed(how: str) -> None:
+    say(
+        f"note: usage.duckdb is not as it was published: {how}. This answers from the lake itself; "
+        "any run keeps what was put into the catalog in a folder of its own, and builds it anew"
+    )

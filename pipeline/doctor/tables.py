@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.doctor.finding import Asked, Finding
 from pipeline.lake import identity
+from pipeline.lake.catalog import difference, shows_another_lake
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.status import states, what_to_run
@@ -169,10 +170,18 @@ def catalog(asked: Asked) -> Iterator[Finding]:
     if not settings.catalog.is_file():
         yield Finding("failed", "catalog", f"{settings.catalog} is not there", again)
         return
+    changed = difference(Lake(settings.lake), settings.catalog)
+    if changed is not None:
+        yield Finding(
+            "failed",
+            "catalog",
+            f"{settings.catalog} is not as it was published: {changed}",
+            f"{again}; what was put into it is kept in a folder beside it",
+        )
+        return
     try:
         with closing(duckdb.connect(str(settings.catalog), read_only=True)) as con:
-            views = con.execute("SELECT sql FROM duckdb_views() WHERE NOT internal").fetchall()
-            if not any(str(settings.lake) in view for (view,) in views):
+            if shows_another_lake(con, Lake(settings.lake)):
                 yield Finding(
                     "failed",
                     "catalog",
