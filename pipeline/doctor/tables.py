@@ -156,7 +156,8 @@ def _holder(path: Path, now: float) -> tuple[int | None, float]:
     return int(found[1]), now - began
 
 
-_OPENS: Final = "SELECT count(*), min(start_time), max(start_time) FROM usage_1d"
+OPENS: Final = "SELECT count(*), min(start_time), max(start_time) FROM usage_1d"
+"""What is asked of the catalog to see that it opens."""
 
 
 def catalog(asked: Asked) -> Iterator[Finding]:
@@ -189,7 +190,7 @@ def catalog(asked: Asked) -> Iterator[Finding]:
                     again,
                 )
                 return
-            rows = (con.execute(_OPENS).fetchone() or (0,))[0]
+            rows = (con.execute(OPENS).fetchone() or (0,))[0]
     except duckdb.Error as error:
         yield Finding(
             "failed",
@@ -227,7 +228,7 @@ async def _run(patience: float, command: str, catalog: str) -> tuple[int | None,
     """Exit code of a command that asks the catalog, and what it said; its process is gone then."""
     asks = ("-init", os.devnull, "-readonly", "-csv", "-noheader", catalog)
     process = await asyncio.create_subprocess_exec(
-        *(command, *asks, "-c", f"SELECT version(); {_OPENS}"),
+        *(command, *asks, "-c", f"SELECT version(); {OPENS}"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -63,8 +63,8 @@ def build_catalog(
             finished.chmod(0o600)
         files = CatalogFiles(lake, path, objects())
         files.publish(finished)
-        for folder in files.set_aside():
-            on_set_aside(folder)
+        for kept in files.set_aside():
+            on_set_aside(kept)
     lake.clear_up()
     return path
 

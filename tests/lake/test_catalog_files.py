@@ -249,8 +249,8 @@ def test_a_build_that_is_killed_anywhere_is_made_good_by_the_next(
             (Path, "symlink_to"),
             (Path, "write_text"),
             (os, "link"),
-            (catalog_files.shutil, "move"),
-            (catalog_files.shutil, "copy2"),
+            (shutil, "move"),
+            (shutil, "copy2"),
             (catalog_files, "private_folder"),
         ):
             patch.setattr(module, name, counted(getattr(module, name)))
