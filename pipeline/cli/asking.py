@@ -17,7 +17,7 @@ from rich.console import Console
 from pipeline.cli.options import LOCAL_TIME, NO_TERMINAL, Zone, as_time, one_of
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, say, short
-from pipeline.timeline import ANY_WIDTHS, AnyWidth, iso
+from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
 
 _Format = Literal["table", "csv", "json", "parquet"]
 
@@ -84,7 +84,12 @@ def buckets(
         except ValueError as error:
             fail(str(error), MISUSED)
         if answered.complete_through is not None:
-            say(f"note: complete through {iso(answered.complete_through)} only")
+            why = (
+                f": the totals of {in_words(answered.disputed)} differ from the API's own"
+                if answered.disputed
+                else ""
+            )
+            say(f"note: complete through {iso(answered.complete_through)} only{why}")
         indent = 2 if sys.stdout.isatty() else None
         text = json.dumps(answered.page, ensure_ascii=False, indent=indent)
         sys.stdout.buffer.write(f"{text}\n".encode())  # JSON is UTF-8, whatever the locale is

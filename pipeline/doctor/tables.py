@@ -32,7 +32,7 @@ _SAMPLE: Final = 8
 """Days that are read again unless all are to be."""
 _LONG: Final = 6 * 3_600.0
 """Seconds. A run that holds a lock longer may hang."""
-_STATES: Final = ("final", "provisional", "stale", "missing")
+_STATES: Final = ("final", "provisional", "stale", "disputed", "missing")
 
 
 def _nothing(asked: Asked, subject: str) -> Finding | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +20,7 @@ from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import ANY_WIDTHS, DAY, Window, day_window
+from tests.disputed import dispute
 from tests.fixtures_local import published_home
 
 FIRST = date(2024, 3, 4)
@@ -229,6 +231,18 @@ def test_a_gap_is_unknown_not_zero(tmp_path: Path) -> None:
         assert [row["is_complete"] for row in rows] == [True, False, True, True, True]
         active = ask(con, "from active_users('1d')")
         assert [row["active_users"] for row in active] == [1, None, 1, 1, 1]
+
+
+def test_a_disputed_day_is_not_complete(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "lake", tmp_path / "lake", symlinks=True)
+    lake = Lake(tmp_path / "lake")
+    dispute(lake, FIRST + timedelta(days=3))
+    path = build_catalog(lake, tmp_path / "usage.duckdb")
+    with closing(duckdb.connect(str(path), read_only=True)) as con:
+        complete = [row["is_complete"] for row in ask(con, "from buckets_by('1d')")]
+        weeks = [row["is_complete"] for row in ask(con, "from buckets_by('1w')")]
+    assert complete == [number != 3 for number in range(DAYS)]
+    assert weeks == [False, True]
 
 
 @pytest.mark.parametrize(
