@@ -29,7 +29,9 @@ from typing import BinaryIO, Final, Literal, TypeVar
 import duckdb
 import duckdb_cli
 
+from pipeline.lake.catalog import build, difference, shows_another_lake
 from pipeline.lake.engine import literal, openable
+from pipeline.lake.store import Lake
 
 T = TypeVar("T")
 Format = Literal["csv", "json", "parquet"]
@@ -57,11 +59,38 @@ class QueryError(Exception):
     """The query is not one that can be run; the message is for the person who wrote it."""
 
 
+class CatalogError(Exception):
+    """The catalog can't be asked. One line, with what to do."""
+
+
+@contextmanager
+def as_published(
+    catalog: Path, lake: Path, on_changed: Callable[[str], None] = lambda _: None
+) -> Iterator[Path]:
+    """The catalog, or one like it in a temporary folder where a client has changed it.
+
+    `on_changed` is told how it differs from what was published. A query is to be answered from what
+    was published, and asking must not change what the next run sets aside.
+    """
+    changed = difference(Lake(lake), catalog)
+    if changed is None:
+        yield catalog
+        return
+    on_changed(changed)
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / catalog.name
+        build(Lake(lake), other)
+        yield other
+
+
 @contextmanager
 def opened(
     catalog: Path, lake: Path, scratch: Path, allowed: Sequence[Path] = ()
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the catalog that reaches the lake, `scratch` and `allowed`, no other file."""
+    """A connection to the catalog that reaches the lake, `scratch` and `allowed`, no other file.
+
+    CatalogError where its views are of another lake, whose files it would not reach.
+    """
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -77,15 +106,22 @@ def opened(
         con.execute(f"SET allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
+        if shows_another_lake(con, Lake(lake)):
+            raise CatalogError(
+                f"{catalog} shows another lake than {lake}: was it moved? Any run builds it anew: "
+                "`mka1-usage run`"
+            )
         yield con
 
 
-def shell(catalog: Path) -> None:
+def shell(catalog: Path, lake: Path) -> None:
     """DuckDB's own shell on the catalog, read-only, until whoever types leaves it.
 
     It has history and completion. What is typed there is confined to nothing: it may read and write
-    files as whoever types may.
+    files as whoever types may. CatalogError as for `opened`.
     """
+    with tempfile.TemporaryDirectory() as folder, opened(catalog, lake, Path(folder)):
+        pass
     program = Path(duckdb_cli.__file__).with_name("duckdb")
     settings = ["SET TimeZone = 'UTC'", ".prompt 'usage> ' '    -> '"]
     options = [word for setting in settings for word in ("-cmd", setting)]

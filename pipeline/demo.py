@@ -42,6 +42,10 @@ _TOP_USERS: Final = """
 """
 
 
+QUERIES: Final = (_BY_DAY, _TOP_USERS)
+"""What it shows: the same in any client, as all queries of the catalog are."""
+
+
 def run_demo(progress: Console, out: Console) -> Outcome:
     """Load the week and, if all went well, print what came of it to `out`."""
     home = load_settings().home / "demo"
@@ -63,7 +67,6 @@ def run_demo(progress: Console, out: Console) -> Outcome:
         openable(settings.catalog) as readable,
         closing(duckdb.connect(str(readable), read_only=True)) as con,
     ):
-        con.execute("SET TimeZone = 'UTC'")
         _print(out, con, "Usage by day", _BY_DAY)
         _print(out, con, "Who uses most", _TOP_USERS)
     out.print(
@@ -95,7 +98,7 @@ What to try next:
   export MKA1_USAGE_HOME={home}
   {here}mka1-usage sql "select * from usage_1h order by num_operations desc limit 10"
   {here}mka1-usage buckets --start {FIRST} --end {LAST} --group-by api_key_id
-  {here}duckdb {catalog}
+  {here}duckdb -readonly {catalog}
   DAGSTER_HOME={quote(str(settings.dagster_home))} {here}dagster dev -m pipeline.definitions
 
 With an account of your own:

@@ -33,6 +33,7 @@ from pipeline.lake.buckets import (
     finest,
     is_native,
 )
+from pipeline.lake.completeness import disputed_days
 from pipeline.lake.schemas import USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso, spans
@@ -136,6 +137,8 @@ class Answered:
 
     page: dict[str, Any]
     complete_through: int | None
+    disputed: Sequence[date] = ()
+    """Its days whose totals differ from the API's own."""
 
 
 def answer(lake: Lake, query: PageQuery, *, partial: bool = False) -> Answered:
@@ -171,7 +174,10 @@ def answer_on(
     within = Window(start, min(start + longest, window.end))
     asked = buckets(con, within, query.bucket_width, query.tz)[: query.limit]
     part = Window(asked[0].start, asked[-1].end)
-    complete_through = _complete_through(lake, part, partial=partial, ahead=now is not None)
+    disputed = disputed_days(lake, part.days)
+    complete_through = _complete_through(
+        lake, part, disputed, partial=partial, ahead=now is not None
+    )
     results = _results(con, lake, query, asked)
     has_more = part.end < window.end
     page = {
@@ -188,7 +194,7 @@ def answer_on(
         "has_more": has_more,
         "next_page": Cursor(_digest(query), part.end, window.end).encode() if has_more else None,
     }
-    return Answered(page, complete_through)
+    return Answered(page, complete_through, disputed)
 
 
 def _window(
@@ -212,8 +218,11 @@ def _window(
     return Window(first.start, last.end)
 
 
-def _complete_through(lake: Lake, window: Window, *, partial: bool, ahead: bool) -> int | None:
-    """Where the first open or missing day leaves the window incomplete; None where none does.
+def _complete_through(
+    lake: Lake, window: Window, disputed: Sequence[date], *, partial: bool, ahead: bool
+) -> int | None:
+    """Where the first open, missing or disputed day leaves the window incomplete; None where none
+    does.
 
     `ahead`: days after the last one that is loaded may be missing.
     """
@@ -228,7 +237,7 @@ def _complete_through(lake: Lake, window: Window, *, partial: bool, ahead: bool)
     last = max(lake.days("usage_1d"), default=date.max) if missing and ahead else date.max
     if not partial and (gaps := [day for day in missing if day <= last]):
         raise NotLoadedError(_missing(gaps))
-    starts = [day_window(day).start for day in missing]
+    starts = [day_window(day).start for day in (*missing, *disputed)]
     return min([*starts, *([] if through is None else [through])], default=None)
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from pipeline import commands
 from pipeline.lake import engine
+from pipeline.lake.completeness import of_coverage
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import (
@@ -31,12 +32,13 @@ from pipeline.timeline import (
 )
 from pipeline.words import count
 
-State = Literal["final", "provisional", "stale", "missing"]
+State = Literal["final", "provisional", "stale", "disputed", "missing"]
 
 _SHOWN: Final[Mapping[State, tuple[str, str, str]]] = {
     "final": ("#", "green", "final: read after the API's time to restate it"),
     "provisional": ("+", "cyan", "provisional: the API may still restate it"),
     "stale": ("!", "yellow", "stale: to be read again"),
+    "disputed": ("x", "magenta", "disputed: its totals differ from the API's own"),
     "missing": (".", "red", "missing: not loaded"),
 }
 _GRACE: Final = float(DAY)
@@ -48,10 +50,15 @@ _MOST_EMPTY: Final = 2
 
 
 class Days(NamedTuple):
-    """The state of each day, and up to when the last one is complete (Unix seconds)."""
+    """The state of each day, and how far usage is complete (Unix seconds, None for nothing)."""
 
     states: dict[date, State]
     complete_through: int | None
+    """Before this, nothing from the first day that is loaded on is missing or disputed."""
+    loaded_through: int | None = None
+    """Usage is loaded up to this, whatever is missing before."""
+    in_part: frozenset[date] = frozenset()
+    """Days with hours that are not loaded, though later ones are."""
 
 
 def states(lake: Lake, first: date | None, last: date | None, now: float) -> Days:
@@ -59,16 +66,23 @@ def states(lake: Lake, first: date | None, last: date | None, now: float) -> Day
     with closing(engine.connect()) as con:
         engine.bind(con, {"coverage": (COVERAGE, lake.files(COVERAGE.name))})
         rows = con.sql(engine.sql("status_days"), params={"dataset": USAGE["1d"].name}).fetchall()
+        known = of_coverage(con)
     found: dict[date, State] = {}
-    complete_through: int | None = None
-    for start, final, provisional, through, _ in rows:
-        found[day_of(start)] = _state(start, final, provisional, lake.lookback_days, now)
-        complete_through = through if through is not None else complete_through
+    for start, final, provisional, disputed, _ in rows:
+        found[day_of(start)] = (
+            "disputed" if disputed else _state(start, final, provisional, lake.lookback_days, now)
+        )
     loaded = [day for day, state in found.items() if state != "missing"]
     today = day_of(closed_through(now) - 1)
     begin = first if first is not None else min(loaded, default=today)
     days = day_range(begin, today if last is None else last)
-    return Days({day: found.get(day, "missing") for day in days}, complete_through)
+    holes = {day for hole in known.holes for day in hole.days}
+    return Days(
+        {day: found.get(day, "missing") for day in days},
+        known.through,
+        known.loaded_through,
+        frozenset(day for day in holes if found.get(day) in {"final", "provisional", "stale"}),
+    )
 
 
 def _state(start: int, final: int, provisional: int, lookback_days: int, now: float) -> State:
@@ -104,11 +118,14 @@ def print_status(days: Days, out: Console) -> None:
     out.print()
     for state, (glyph, colour, meaning) in _SHOWN.items():
         if counted[state]:
-            line = Text("  ")
-            line.append(glyph, style=colour)
-            out.print(line.append(f"  {counted[state]:,} {meaning}"))
+            row = Text("  ")
+            row.append(glyph, style=colour)
+            out.print(row.append(f"  {counted[state]:,} {meaning}"))
     if days.complete_through is not None:
-        out.print(f"\nComplete through {iso(days.complete_through)}", highlight=False)
+        said = f"\nComplete through {iso(days.complete_through)}"
+        if days.loaded_through is not None and days.loaded_through > days.complete_through:
+            said += f", where the first hole is; loaded through {iso(days.loaded_through)}"
+        out.print(said, highlight=False, soft_wrap=True)
     for words in what_to_run(days.states):
         out.print(words, highlight=False, soft_wrap=True)
 
@@ -119,9 +136,10 @@ def _is_empty(month: tuple[date, Mapping[int, State]]) -> bool:
 
 def what_to_run(days: Mapping[date, State]) -> Sequence[str]:
     """The commands that make every day final or provisional; none where every day is."""
-    to_load = [day for day, state in days.items() if state in {"stale", "missing"}]
+    to_load = [day for day, state in days.items() if state in {"stale", "missing", "disputed"}]
     runs = spans(to_load)
     lines = [f"  {commands.run(first, last)}" for first, last in runs[:_MOST_COMMANDS]]
     if len(runs) > _MOST_COMMANDS:
         lines.append(f"  ... and {count(len(runs) - _MOST_COMMANDS, 'more stretch')} of days")
-    return ["To load what is stale or missing:", *lines] if lines else []
+    what = "stale, missing or disputed" if "disputed" in days.values() else "stale or missing"
+    return [f"To load what is {what}:", *lines] if lines else []

@@ -63,7 +63,7 @@ beginnings AS (
 ),
 
 days AS (
-  SELECT shown, moment, step, to_timestamp(shown) AS shown_as_utc
+  SELECT shown, moment, step
   FROM beginnings
   CROSS JOIN asked
 ),
@@ -73,7 +73,7 @@ firsts AS (
   FROM days
   WHERE $width NOT IN ('1w', '1mo')
     OR ($width = '1w' AND (shown // 86400 + 3) % 7 = 0)
-    OR ($width = '1mo' AND DAY(shown_as_utc AT TIME ZONE 'UTC') = 1)
+    OR ($width = '1mo' AND DAY(DATE '1970-01-01' + CAST(shown // 86400 AS INTEGER)) = 1)
   GROUP BY shown, CASE WHEN step <= 3600 THEN moment END
 ),
 

@@ -1,7 +1,8 @@
 -- buckets: the buckets of a width and a time zone, and whether each is loaded whole.
 -- grain: bucket
 -- inputs: edges (start_time, end_time; what bucket_edges gives), coverage
--- A bucket is complete if the hours that are loaded cover each of its seconds.
+-- A bucket is complete if the hours that are loaded cover each of its seconds. Hours of a disputed day
+-- are loaded, but their numbers are not those of the API: they cover nothing.
 SELECT
   edges.start_time,
   edges.end_time,
@@ -21,7 +22,7 @@ FROM edges
 LEFT JOIN (
   SELECT start_time, complete_through
   FROM coverage
-  WHERE dataset = 'usage_1m' AND status <> 'missing'
+  WHERE dataset = 'usage_1m' AND status IN ('final', 'provisional')
 ) AS known
   ON edges.start_time < known.complete_through AND edges.end_time > known.start_time
 GROUP BY edges.start_time, edges.end_time

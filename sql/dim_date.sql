@@ -1,6 +1,6 @@
 -- dim_date: what a calendar says of each day.
 -- grain: UTC day
--- inputs: days (day_number since 1970, is_loaded)
+-- inputs: days (day_number since 1970, is_loaded, is_complete)
 -- A week is an ISO week: it begins on Monday, and belongs to the year of its Thursday. 1970 began on
 -- a Thursday, so weekdays are counted from the number of the day.
 SELECT
@@ -36,13 +36,15 @@ SELECT
     ELSE 'Sunday'
   END AS weekday_name,
   weekday >= 6 AS is_weekend,
-  is_loaded
+  is_loaded,
+  is_complete
 FROM (
   SELECT
     day_number,
     day_number - (day_number + 3) % 7 + 3 AS thursday,
     (day_number + 3) % 7 + 1 AS weekday,
-    is_loaded
+    is_loaded,
+    is_complete
   FROM days
 ) AS numbered
 ORDER BY day_number

@@ -6,7 +6,7 @@ SELECT
   CAST(FLOOR(epoch(start_time)) AS BIGINT) // 86400 * 86400 AS day_start,
   COUNT(CASE WHEN status = 'final' THEN 1 END) AS final_hours,
   COUNT(CASE WHEN status = 'provisional' THEN 1 END) AS provisional_hours,
-  CAST(epoch(MAX(complete_through)) AS BIGINT) AS complete_through,
+  COUNT(CASE WHEN status = 'disputed' THEN 1 END) AS disputed_hours,
   CAST(SUM("rows") AS BIGINT) AS num_rows
 FROM coverage
 WHERE dataset = $dataset

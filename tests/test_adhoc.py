@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -141,9 +141,8 @@ def test_every_format_says_the_same_of_a_sum_a_time_a_text_and_a_null(home: Path
     assert [as_json["who"], as_csv["who"], as_parquet["who"]] == [who] * 3
     assert [as_json["nothing"], as_csv["nothing"], as_parquet["nothing"]] == [None, "", None]
     for text in (as_json["first"], as_csv["first"]):
-        assert datetime.fromisoformat(text).isoformat() == "2024-01-01T00:00:00+00:00"
-        assert text.endswith("+00")
-    assert as_parquet["first"] == datetime(2024, 1, 1, tzinfo=UTC)
+        assert text == "2024-01-01 00:00:00"
+    assert as_parquet["first"] == datetime(2024, 1, 1)  # noqa: DTZ001 (UTC, as the views have it)
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -51,8 +51,8 @@ def test_a_warning_is_a_line_on_stdout_and_no_failure(tmp_path: Path) -> None:
         "warning: key k: 900 operations in the hour from 2024-01-30T00:00:00Z, 9.0 times its usual "
         "busiest hour of a day of 100 (9 of 10 of 28 days); look further: mka1-usage sql "
         "\"select user_id, sum(num_operations) as operations from usage_1h where api_key_id = 'k' "
-        "and start_time >= timestamptz '2024-01-30T00:00:00Z' "
-        "and start_time < timestamptz '2024-01-30T01:00:00Z' "
+        "and start_time >= timestamp '2024-01-30T00:00:00' "
+        "and start_time < timestamp '2024-01-30T01:00:00' "
         'group by user_id order by operations desc, user_id limit 20"'
     )
 

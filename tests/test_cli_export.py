@@ -58,6 +58,30 @@ def test_everything_is_exported_and_told_in_a_few_lines() -> None:
     assert command(["export", "bi"]).err.endswith("; 0 written, 8 unchanged, 0 removed\n")
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "missing"),
+    [
+        ("2023-12-30", "2024-01-02", "2023-12-30 to 2023-12-31"),
+        ("2024-01-02", "2024-01-06", "2024-01-02, 2024-01-04 to 2024-01-05"),
+        ("2024-01-03", "2024-01-04", None),
+    ],
+)
+def test_what_is_not_loaded_of_the_window_is_said(
+    start: str, end: str, missing: str | None
+) -> None:
+    ended = command(["export", "bi", "--start", start, "--end", end])
+    assert ended.code == 0, ended.err
+    notes = [line for line in ended.err.splitlines() if "note: not loaded" in line]
+    assert notes == ([f"mka1-usage: note: not loaded: {missing}"] if missing else [])
+
+
+def test_a_window_of_which_nothing_is_loaded_is_refused_in_words() -> None:
+    ended = command(["export", "bi", "--start", "2024-02-01", "--end", "2024-02-03"])
+    assert ended.code == 1
+    assert "usage is loaded of 2024-01-01, 2024-01-03" in ended.err
+    assert not Path("bi").exists()
+
+
 def test_what_is_exported_can_be_chosen() -> None:
     options = ["--table", "usage_1d", "--table", "dim_user", "--partition-by", "day"]
     ended = command(["export", "bi", *options, "--start", "2024-01-03T05:00"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from pipeline.timeline import (
     day_window,
     iso,
 )
+from tests.disputed import dispute
 from tests.truth import load
 
 START = day_window(date(2024, 1, 1)).start
@@ -310,6 +312,17 @@ def test_an_open_day_is_complete_only_as_far_as_it_was_loaded(
     answered = answer(open_day.lake, PageQuery(start, end, "1h"))
     assert answered.complete_through == complete_through
     assert len(answered.page["data"]) == (end - start) // SECONDS["1h"]
+
+
+def test_a_page_is_complete_up_to_its_first_disputed_day(week: Loaded, tmp_path: Path) -> None:
+    shutil.copytree(week.lake.root, tmp_path / "lake", symlinks=True)
+    lake, day = Lake(tmp_path / "lake"), day_of(START + DAY)
+    dispute(lake, day)
+    answered = answer(lake, PageQuery(START, END))
+    assert answered.page == answer(week.lake, PageQuery(START, END)).page
+    assert (answered.complete_through, answered.disputed) == (START + DAY, [day])
+    for start, end in ((START, START + DAY), (START + 2 * DAY, END)):
+        assert answer(lake, PageQuery(start, end)).complete_through is None
 
 
 def test_a_group_that_the_lake_does_not_have_is_refused() -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from pipeline.lake.store import Lake
 from pipeline.status import Days, State, print_status, states, what_to_run
 from pipeline.timeline import DAY, Window, day_window
+from tests.disputed import dispute
 from tests.lake.served import plant
 
 FIRST = date(2024, 2, 27)
@@ -73,9 +74,10 @@ def test_nothing_is_told_to_be_run_where_all_is_well() -> None:
     assert what_to_run({FIRST: "final", FIRST + timedelta(days=1): "provisional"}) == []
 
 
-def shown(days: dict[date, State]) -> list[str]:
+def shown(days: dict[date, State] | Days) -> list[str]:
     out = io.StringIO()
-    print_status(Days(days, None), Console(file=out, width=100))
+    known = days if isinstance(days, Days) else Days(days, None)
+    print_status(known, Console(file=out, width=100))
     return out.getvalue().splitlines()
 
 
@@ -96,3 +98,41 @@ def test_months_without_any_day_are_folded() -> None:
     lines = shown(days)
     assert "2024-03   nothing, through 2025-04" in lines
     assert not any(line.startswith("2024-07") for line in lines)
+
+
+def test_complete_through_stops_at_the_first_hole_after_the_first_day(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    for number in (0, 1, 3):
+        loaded(lake, FIRST + timedelta(days=number), day_window(FIRST).end + 30.0 * DAY)
+    found = states(lake, None, None, day_window(FIRST).end + 40.0 * DAY)
+    assert found.complete_through == day_window(FIRST + timedelta(days=1)).end
+    assert found.loaded_through == day_window(FIRST + timedelta(days=3)).end
+    assert found.in_part == frozenset()
+
+
+def test_a_day_that_is_loaded_in_part_is_a_hole_once_later_ones_are_loaded(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    later = FIRST + timedelta(days=1)
+    loaded(lake, FIRST, day_window(FIRST).end + 30.0 * DAY, minutes=605)
+    assert states(lake, None, None, day_window(later).end + 0.0).in_part == frozenset()
+    loaded(lake, later, day_window(FIRST).end + 30.0 * DAY)
+    found = states(lake, None, None, day_window(later).end + 0.0)
+    assert found.complete_through == day_window(FIRST).start + 605 * 60
+    assert found.loaded_through == day_window(later).end
+    assert found.in_part == {FIRST}
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_complete_through_stops_before_a_disputed_day(tmp_path: Path, number: int) -> None:
+    lake = Lake(tmp_path)
+    days = [FIRST + timedelta(days=it) for it in range(3)]
+    for day in days:
+        loaded(lake, day, day_window(day).end + 30.0 * DAY)
+    dispute(lake, days[number])
+    found = states(lake, None, None, day_window(days[2]).end + 40.0 * DAY)
+    assert found.states[days[number]] == "disputed"
+    assert found.complete_through == day_window(days[number]).start
+    lines = shown(found)
+    assert "  x  1 disputed: its totals differ from the API's own" in lines
+    assert "To load what is stale, missing or disputed:" in lines
+    assert any(f"--start {days[number]} " in line for line in lines)

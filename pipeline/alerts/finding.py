@@ -110,8 +110,8 @@ def equals(column: str, value: str | None) -> str:
 
 
 def moment(seconds: int) -> str:
-    """A SQL timestamp."""
-    return f"timestamptz '{iso(seconds)}'"
+    """A SQL timestamp of the type that times have in the catalog: UTC, without a zone."""
+    return f"timestamp '{iso(seconds).removesuffix('Z')}'"
 
 
 def lasting(seconds: int) -> str:

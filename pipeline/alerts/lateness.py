@@ -7,7 +7,7 @@ Belongs here: what is late, and the sentences. Does not belong here: what is kno
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from pipeline.alerts.finding import Finding, Looked, Severity, lasting, moment
 from pipeline.alerts.thresholds import Thresholds
@@ -23,46 +23,70 @@ def late(days: Days, now: float, thresholds: Thresholds) -> Looked:
     if days.complete_through is None:
         return Looked(unjudged=NOTHING)
     findings: list[Finding] = []
-    behind = closed_through(now) - days.complete_through
+    # What a hole is, is said below: it does not make newer data late.
+    newest = max(days.complete_through, days.loaded_through or 0)
+    behind = closed_through(now) - newest
     if behind > 60 * thresholds.late_minutes:
-        findings.append(_behind(days.complete_through, behind, thresholds.late_minutes))
+        findings.append(_behind(days.complete_through, newest, behind, thresholds.late_minutes))
     today = day_of(closed_through(now) - 1)
     watched = {
         day: state
         for day, state in sorted(days.states.items())
         if today - timedelta(days=thresholds.watched_days) <= day < today
     }
-    last = day_of(days.complete_through - 1)
+    last = day_of(newest - 1)
     missing = [day for day, state in watched.items() if state == "missing" and day < last]
     if missing:
         findings.append(_days("missing", missing, "error", "not loaded, though later ones are"))
-    stale = [day for day, state in watched.items() if state == "stale" and day < last]
+    in_part = [day for day in watched if day in days.in_part]
+    if in_part:
+        why = "loaded in part, though later ones are loaded"
+        findings.append(_days("in part", in_part, "error", why))
+    disputed = [
+        day
+        for day, state in sorted(days.states.items())
+        if state == "disputed" and day >= today - timedelta(days=thresholds.watched_days)
+    ]
+    if disputed:
+        why = "disputed: the totals differ from the API's own, and runs load them again until not"
+        findings.append(_days("disputed", disputed, "error", why))
+    stale = [
+        day
+        for day, state in watched.items()
+        if state == "stale" and day < last and day not in days.in_part
+    ]
     if stale:
         why = "stale: the API may have restated them after they were read"
         findings.append(_days("stale", stale, "warning", why))
     return Looked(findings)
 
 
-def _behind(complete_through: int, behind: int, allowed: int) -> Finding:
+def _behind(complete_through: int, newest: int, behind: int, allowed: int) -> Finding:
+    how = "complete"
+    hole = ""
+    if complete_through < newest:
+        how, hole = "loaded", f", and complete through {iso(complete_through)} only"
     return Finding(
         alert="late",
         severity="error",
         subject="behind",
-        since=complete_through,
+        since=newest,
         how_much=float(behind),
         what=(
-            f"usage is complete through {iso(complete_through)} only, {lasting(behind)} ago "
-            f"({lasting(60 * allowed)} are allowed)"
+            f"usage is {how} through {iso(newest)} only, {lasting(behind)} ago "
+            f"({lasting(60 * allowed)} are allowed){hole}"
         ),
         query=(
             "select start_time, status, complete_through, fetched_at from coverage "
-            f"where dataset = 'usage_1h' and end_time >= {moment(complete_through)} "
+            f"where dataset = 'usage_1h' and end_time >= {moment(newest)} "
             "order by start_time limit 24"
         ),
     )
 
 
-def _days(subject: State, days: list[date], severity: Severity, why: str) -> Finding:
+def _days(
+    subject: State | Literal["in part"], days: list[date], severity: Severity, why: str
+) -> Finding:
     number = f"{count(len(days), 'day')} {be(len(days))}"
     since = day_window(days[0]).start
     return Finding(

@@ -52,9 +52,9 @@ def _look(alert: Alert, lake: Lake, tally: Path, thresholds: Thresholds, now: fl
         known = states(lake, None, None, now)
         if alert == "late":
             return late(known, now, thresholds)
-        if known.complete_through is None:
+        if known.loaded_through is None:
             return Looked(unjudged=NOTHING)
-        through = floor_to(min(known.complete_through, int(now)), "1h")
+        through = floor_to(min(known.loaded_through, int(now)), "1h")
         if alert == "spike":
             return _hour_and_day(lake, through, thresholds)
         with _baseline(lake, "1h", through, thresholds) as con:

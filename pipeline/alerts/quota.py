@@ -86,4 +86,6 @@ def spending(
 
 def _query(folder: Path, midnight: int, key: str) -> str:
     path = literal(no_glob(tally_file(folder, day_of(midnight))))
-    return f"from read_json({path}) where {equals('key', key)} order by all"
+    # Left to itself, DuckDB reads `at` in the time zone that a client is set to.
+    columns = "{'at': 'TIMESTAMP', 'key': 'VARCHAR', requests: 'BIGINT', refused: 'BIGINT'}"
+    return f"from read_json({path}, columns = {columns}) where {equals('key', key)} order by all"

@@ -73,6 +73,8 @@ def _metadata(exported: Exported) -> dict[str, dg.MetadataValue]:
         "files_written": dg.MetadataValue.int(exported.replaced.written),
         "first_day": dg.MetadataValue.text(f"{exported.days[0]}"),
         "last_day": dg.MetadataValue.text(f"{exported.days[-1]}"),
-        "not_loaded": dg.MetadataValue.text(in_words(exported.missing)),
+        "not_loaded": dg.MetadataValue.text(in_words(exported.lacking.missing)),
+        "loaded_in_part": dg.MetadataValue.text(in_words(exported.lacking.in_part)),
+        "disputed": dg.MetadataValue.text(in_words(exported.lacking.disputed)),
         "folder": dg.MetadataValue.path(exported.folder),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import dagster as dg
 
@@ -33,7 +34,21 @@ def conclude(workspace: Workspace) -> None:
         )
     with closing(engine.connect(threads=1)) as con:
         cover_gaps(con, workspace.lake)
-    build_catalog(workspace.lake, workspace.settings.catalog)
+    build(workspace)
+
+
+def build(workspace: Workspace) -> None:
+    """Build the catalog, and say where what a client had put into the one before is kept."""
+
+    def tell(folder: Path) -> None:
+        message = (
+            "another program had changed the catalog: it was replaced, and what was put into it is "
+            f"kept in {folder}"
+        )
+        dg.get_dagster_logger().warning(message)
+        workspace.on_note(message)
+
+    build_catalog(workspace.lake, workspace.settings.catalog, tell)
 
 
 class Shown:

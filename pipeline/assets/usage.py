@@ -21,11 +21,10 @@ import duckdb
 from pipeline import commands
 from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
-from pipeline.assets.shown import Shown, conclude
+from pipeline.assets.shown import Shown, build, conclude
 from pipeline.interrupts import only_the_first
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
-from pipeline.lake.catalog import build_catalog
 from pipeline.lake.files import ContractError
 from pipeline.lake.identity import IdentityError
 from pipeline.lake.ledger import days_to_reload
@@ -127,7 +126,7 @@ def _load(
         if progress.published:
             done.append(progress.published)
             if time.monotonic() - shown_at > _SHOWN_EVERY:
-                build_catalog(workspace.lake, workspace.settings.catalog)
+                build(workspace)
                 shown_at = time.monotonic()
             rows = progress.published.rows
             context.log.info(

@@ -17,7 +17,7 @@ from rich.console import Console
 from pipeline.cli.options import LOCAL_TIME, NO_TERMINAL, Zone, as_time, one_of
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, say, short
-from pipeline.timeline import ANY_WIDTHS, AnyWidth, iso
+from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
 
 _Format = Literal["table", "csv", "json", "parquet"]
 
@@ -84,7 +84,12 @@ def buckets(
         except ValueError as error:
             fail(str(error), MISUSED)
         if answered.complete_through is not None:
-            say(f"note: complete through {iso(answered.complete_through)} only")
+            why = (
+                f": the totals of {in_words(answered.disputed)} differ from the API's own"
+                if answered.disputed
+                else ""
+            )
+            say(f"note: complete through {iso(answered.complete_through)} only{why}")
         indent = 2 if sys.stdout.isatty() else None
         text = json.dumps(answered.page, ensure_ascii=False, indent=indent)
         sys.stdout.buffer.write(f"{text}\n".encode())  # JSON is UTF-8, whatever the locale is
@@ -130,16 +135,26 @@ def sql(
             )
         if query is None and sys.stdin.isatty():
             say("show tables; from usage_1d; from top_users(5); Tab completes, .quit leaves")
-            return adhoc.shell(settings.catalog)
-        if query is None:
+        elif query is None:
             query = sys.stdin.buffer.read().decode(errors="surrogateescape")
+        lake = settings.lake
         try:
-            if form == "table":
-                width = Console().width if sys.stdout.isatty() else NO_TERMINAL
-                adhoc.show(settings.catalog, settings.lake, query, width, allow or ())
-            else:
-                adhoc.export(
-                    settings.catalog, settings.lake, query, form, sys.stdout.buffer, allow or ()
-                )
+            with adhoc.as_published(settings.catalog, lake, _changed) as catalog:
+                if query is None:
+                    adhoc.shell(catalog, lake)
+                elif form == "table":
+                    width = Console().width if sys.stdout.isatty() else NO_TERMINAL
+                    adhoc.show(catalog, lake, query, width, allow or ())
+                else:
+                    adhoc.export(catalog, lake, query, form, sys.stdout.buffer, allow or ())
         except adhoc.QueryError as error:
             fail(str(error), MISUSED)
+        except adhoc.CatalogError as error:
+            fail(str(error), FAILED)
+
+
+def _changed(how: str) -> None:
+    say(
+        f"note: usage.duckdb is not as it was published: {how}. This answers from the lake itself; "
+        "any run keeps what was put into the catalog in a folder of its own, and builds it anew"
+    )

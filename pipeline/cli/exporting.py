@@ -17,7 +17,7 @@ from rich.table import Table
 from pipeline.cli.options import OptionalTime, one_of, stdout
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
-from pipeline.timeline import day_of, in_words, iso
+from pipeline.timeline import day_of, iso
 from pipeline.words import count
 
 _Format = Literal["parquet", "csv", "duckdb"]
@@ -121,8 +121,8 @@ def export(
                     f"note: {name} has {count(rows, 'row')}, and a sheet of a spreadsheet ends at "
                     f"{MOST_CSV_ROWS:,}: export fewer days (--start, --end) or wider buckets"
                 )
-        if exported.missing:
-            say(f"note: not loaded: {in_words(exported.missing)}")
+        for what, days in exported.lacking.words.items():
+            say(f"note: {what}: {days}")
         replaced = exported.replaced
         say(
             f"{exported.days[0]} to {exported.days[-1]} is in {short(exported.folder)}: "

@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 
 from pipeline.doctor.finding import Asked, Finding
 from pipeline.lake import identity
-from pipeline.lake.engine import no_glob, openable
+from pipeline.lake.catalog import difference, shows_another_lake
+from pipeline.lake.engine import openable
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.status import states, what_to_run
@@ -33,7 +34,7 @@ _SAMPLE: Final = 8
 """Days that are read again unless all are to be."""
 _LONG: Final = 6 * 3_600.0
 """Seconds. A run that holds a lock longer may hang."""
-_STATES: Final = ("final", "provisional", "stale", "missing")
+_STATES: Final = ("final", "provisional", "stale", "disputed", "missing")
 
 
 def _nothing(asked: Asked, subject: str) -> Finding | None:
@@ -160,7 +161,8 @@ def _holder(path: Path, now: float) -> tuple[int | None, float]:
     return int(found[1]), now - began
 
 
-_OPENS: Final = "SELECT count(*), min(start_time), max(start_time) FROM usage_1d"
+OPENS: Final = "SELECT count(*), min(start_time), max(start_time) FROM usage_1d"
+"""What is asked of the catalog to see that it opens."""
 
 
 def catalog(asked: Asked) -> Iterator[Finding]:
@@ -174,14 +176,21 @@ def catalog(asked: Asked) -> Iterator[Finding]:
     if not settings.catalog.is_file():
         yield Finding("failed", "catalog", f"{settings.catalog} is not there", again)
         return
+    changed = difference(Lake(settings.lake), settings.catalog)
+    if changed is not None:
+        yield Finding(
+            "failed",
+            "catalog",
+            f"{settings.catalog} is not as it was published: {changed}",
+            f"{again}; what was put into it is kept in a folder beside it",
+        )
+        return
     try:
         with (
             openable(settings.catalog) as readable,
             closing(duckdb.connect(str(readable), read_only=True)) as con,
         ):
-            views = con.execute("SELECT sql FROM duckdb_views() WHERE NOT internal").fetchall()
-            lake = no_glob(settings.lake).replace("'", "''")  # as the views spell it
-            if not any(lake in view for (view,) in views):
+            if shows_another_lake(con, Lake(settings.lake)):
                 yield Finding(
                     "failed",
                     "catalog",
@@ -189,7 +198,7 @@ def catalog(asked: Asked) -> Iterator[Finding]:
                     again,
                 )
                 return
-            rows = (con.execute(_OPENS).fetchone() or (0,))[0]
+            rows = (con.execute(OPENS).fetchone() or (0,))[0]
     except duckdb.Error as error:
         yield Finding(
             "failed",
@@ -227,7 +236,7 @@ async def _run(patience: float, command: str, catalog: str) -> tuple[int | None,
     """Exit code of a command that asks the catalog, and what it said; its process is gone then."""
     asks = ("-init", os.devnull, "-readonly", "-csv", "-noheader", catalog)
     process = await asyncio.create_subprocess_exec(
-        *(command, *asks, "-c", f"SELECT version(); {_OPENS}"),
+        *(command, *asks, "-c", f"SELECT version(); {OPENS}"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -12,8 +12,8 @@ from typing import Final
 
 import pyarrow as pa
 
+from pipeline.exporting.rows import Lacking
 from pipeline.exporting.tables import Table
-from pipeline.timeline import in_words
 
 NAME: Final = "DATA_DICTIONARY.md"
 
@@ -28,7 +28,7 @@ _TYPES: Final = {
 _ABOUT: Final = """\
 # Data dictionary
 
-Usage from {first} through {last}, written by `mka1-usage export`. Not loaded: {missing}.
+Usage from {first} through {last}, written by `mka1-usage export`. {lacking}
 
 Days, hours and timestamps are UTC; timestamps have no zone. Counts are NULL only where no number is
 known. `user_id` and `api_key_id` are NULL for calls without a user or without an API key;
@@ -38,16 +38,18 @@ of one moment: `fact_usage`, `usage_1m`, `usage_1h` and `usage_1d` have the same
 
 
 def dictionary(
-    tables: Mapping[str, Table], places: Mapping[str, str], days: Sequence[date], missing: set[date]
+    tables: Mapping[str, Table], places: Mapping[str, str], days: Sequence[date], lacking: Lacking
 ) -> str:
     """The page in Markdown. `places`: where each table is; `days`: every day of the export."""
-    return "\n".join(_parts(tables, places, days, missing))
+    return "\n".join(_parts(tables, places, days, lacking))
 
 
 def _parts(
-    tables: Mapping[str, Table], places: Mapping[str, str], days: Sequence[date], missing: set[date]
+    tables: Mapping[str, Table], places: Mapping[str, str], days: Sequence[date], lacking: Lacking
 ) -> Iterator[str]:
-    yield _ABOUT.format(first=days[0], last=days[-1], missing=in_words(missing))
+    words = {"not loaded": "none"} | lacking.words
+    said = " ".join(f"{name[0].upper()}{name[1:]}: {of}." for name, of in words.items())
+    yield _ABOUT.format(first=days[0], last=days[-1], lacking=said)
     for name, table in tables.items():
         yield f"## {name}\n\n{table.description}\n"
         yield f"One row per {table.grain}; in `{places[name]}`.\n"

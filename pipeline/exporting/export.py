@@ -21,11 +21,11 @@ from pipeline.exporting import dictionary
 from pipeline.exporting.files import Format, digest, write_csv, write_database, write_parquet
 from pipeline.exporting.folder import Folder, FolderError, Readers, Replaced, opened
 from pipeline.exporting.names import Names
-from pipeline.exporting.rows import Rows, Snapshot
+from pipeline.exporting.rows import Lacking, Rows, Snapshot
 from pipeline.exporting.tables import DEFAULT, AskedError, Table, chosen
 from pipeline.lake import engine, identity
 from pipeline.lake.store import Lake
-from pipeline.timeline import in_words
+from pipeline.timeline import in_words, iso
 from pipeline.words import count
 
 DATABASE: Final = "mka1_usage.duckdb"
@@ -42,9 +42,9 @@ class Exported:
 
     folder: Path
     days: list[date]
-    """Every day from the first to the last."""
-    missing: set[date]
-    """Those of them that are not loaded."""
+    """Every day that was asked for, loaded or not."""
+    lacking: Lacking
+    """Those of them of which usage is not all there."""
     rows: dict[str, int]
     """Of each table."""
     sizes: dict[str, int]
@@ -87,10 +87,10 @@ def export(
     _check(lake, snapshot, wanted)
     names, notes = _names(lake, names or Names())
     calendar = snapshot.span(wanted.values())
-    missing = set(calendar) - set(snapshot.loaded)
     try:
+        lacking = snapshot.lacking(calendar)
         with opened(path, readers) as folder, closing(engine.connect(folder.staging)) as con:
-            rows = Rows(con, snapshot, names, calendar)
+            rows = Rows(con, snapshot, names, calendar, lacking)
             notes += _unmatched(names, rows)
             parts: dict[str, dict[str, Path]] = {}
             counted: dict[str, int] = {}
@@ -101,7 +101,7 @@ def export(
             source = digest(path for files in parts.values() for path in files.values())
             staged, places = _staged(con, wanted, parts, form, folder, source)
             page = staged[dictionary.NAME] = folder.staging / dictionary.NAME
-            said = dictionary.dictionary(wanted, places, calendar, missing)
+            said = dictionary.dictionary(wanted, places, calendar, lacking)
             page.write_text(said, encoding="utf-8")
             sizes = {name: file.stat().st_size for name, file in staged.items()}
             facts = {
@@ -109,7 +109,11 @@ def export(
                 "source": source,
                 "first": f"{calendar[0]}",
                 "last": f"{calendar[-1]}",
-                "not_loaded": in_words(missing),
+                "not_loaded": in_words(lacking.missing),
+                "loaded_in_part": {
+                    f"{day}": iso(through) for day, through in lacking.in_part.items()
+                },
+                "disputed": in_words(lacking.disputed),
                 "rows": counted,
             }
             replaced = folder.replace(staged, facts)
@@ -118,7 +122,7 @@ def export(
             f"the export failed: {' '.join(str(error).split())} (`mka1-usage verify` tells whether "
             "the lake is as it was published)"
         ) from None
-    return Exported(path, calendar, missing, counted, sizes, replaced, notes)
+    return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
 
 
 def _check(lake: Lake, snapshot: Snapshot, wanted: Mapping[str, Table]) -> None:

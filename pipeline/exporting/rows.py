@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -22,10 +22,11 @@ from pipeline.exporting.keys import members
 from pipeline.exporting.names import Names
 from pipeline.exporting.tables import FACT_USAGE, Table
 from pipeline.lake import engine
-from pipeline.lake.files import ROW_GROUP
+from pipeline.lake.completeness import is_disputed
+from pipeline.lake.files import ROW_GROUP, covered
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, day_range, day_window
+from pipeline.timeline import DAY, day_range, day_window, in_words, iso
 
 NO_USER: Final = "(no user)"
 NO_API_KEY: Final = "(no API key)"
@@ -35,12 +36,38 @@ _READ: Final = {FACT_USAGE.name: _HOURS.name}
 """Tables that are made of another one of the lake, day by day."""
 
 
+class Lacking(NamedTuple):
+    """Days of an export of which usage is not all there."""
+
+    missing: set[date]
+    """Not loaded: no row does not mean no usage."""
+    in_part: dict[date, int]
+    """Loaded up to a moment of the day, in Unix seconds."""
+    disputed: list[date]
+    """Loaded, but with totals that differ from the API's own."""
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Each by its name, in words; what there is none of is left out."""
+        said = {
+            "not loaded": in_words(self.missing) if self.missing else "",
+            "loaded in part": ", ".join(
+                f"{day} (through {iso(through)})" for day, through in self.in_part.items()
+            ),
+            "disputed, since the totals differ from the API's own": in_words(self.disputed)
+            if self.disputed
+            else "",
+        }
+        return {name: days for name, days in said.items() if days}
+
+
 class Snapshot:
     """The lake as it stood when this was made, and which of its days are exported."""
 
     def __init__(self, lake: Lake, first: date | None = None, last: date | None = None) -> None:
         found = ((day, lake.version(day)) for day in lake.all_days())
         self._versions = {day: version for day, version in found if version is not None}
+        self._first, self._last = first, last
         self._asked = [day for day in self._versions if (first or day) <= day <= (last or day)]
 
     @property
@@ -54,9 +81,27 @@ class Snapshot:
         return [day for day in self._asked if self.of_day(source, day)]
 
     def span(self, tables: Iterable[Table]) -> list[date]:
-        """Every day from the first that any of the tables has to the last; none if none has any."""
+        """Every day that is asked for: where no end is given, from the first that any of the tables
+        has, or to the last. To be called where there is such a day."""
         days = sorted({day for table in tables for day in self.days_of(table)})
-        return list(day_range(days[0], days[-1])) if days else []
+        return list(day_range(self._first or days[0], self._last or days[-1]))
+
+    def lacking(self, days: Iterable[date]) -> Lacking:
+        """What is not known of usage on `days`."""
+        missing: set[date] = set()
+        in_part: dict[date, int] = {}
+        disputed: list[date] = []
+        for day in days:
+            path = next(iter(self.of_day(_HOURS.name, day)), None)
+            if path is None:
+                missing.add(day)
+                continue
+            loaded = covered(path)
+            if not loaded.complete(day):
+                in_part[day] = loaded.window.end
+            if any(map(is_disputed, self.of_day(COVERAGE.name, day))):
+                disputed.append(day)
+        return Lacking(missing, in_part, disputed)
 
     def files(self, dataset: str) -> list[Path]:
         """The files of all days of a dataset of the lake, those that are not exported too."""
@@ -64,14 +109,15 @@ class Snapshot:
 
     def of_day(self, dataset: str, day: date) -> list[Path]:
         """The file of a day of a dataset, if there is one."""
-        path = self._versions[day] / f"{dataset}.parquet"
-        return [path] if path.is_file() else []
+        version = self._versions.get(day)
+        path = None if version is None else version / f"{dataset}.parquet"
+        return [path] if path is not None and path.is_file() else []
 
 
 class Rows:
     """The rows of every table, over a snapshot and a connection that is this one's alone.
 
-    `calendar`: the days of dim_date.
+    `calendar`: the days of dim_date, of which `lacking` are not all there.
     """
 
     def __init__(
@@ -80,6 +126,7 @@ class Rows:
         snapshot: Snapshot,
         names: Names,
         calendar: Sequence[date],
+        lacking: Lacking,
     ) -> None:
         self._con = con
         self._snapshot = snapshot
@@ -89,10 +136,12 @@ class Rows:
         self.api_keys = {key for _, key in known if key is not None}
         con.register("users", members("user", self.users, names.users, NO_USER))
         con.register("api_keys", members("api_key", self.api_keys, names.api_keys, NO_API_KEY))
-        loaded = set(snapshot.loaded)
         numbers = [day_window(day).start // DAY for day in calendar]
-        marks = [day in loaded for day in calendar]
-        days = pa.table([pa.array(numbers, pa.int64()), marks], ["day_number", "is_loaded"])
+        loaded = [day not in lacking.missing for day in calendar]
+        partial = {*lacking.missing, *lacking.in_part, *lacking.disputed}
+        complete = [day not in partial for day in calendar]
+        columns = ["day_number", "is_loaded", "is_complete"]
+        days = pa.table([pa.array(numbers, pa.int64()), loaded, complete], columns)
         con.register("days", days)
 
     def of_day(self, table: Table, day: date) -> Iterator[pa.RecordBatch]:

@@ -105,7 +105,7 @@ DIM_API_KEY: Final = _dimension("api_key", "API key")
 DIM_DATE: Final = Table(
     name="dim_date",
     grain="UTC day",
-    description="Every UTC day from the first that is exported to the last, loaded or not.",
+    description="Every UTC day that was asked for, or from the first to the last, loaded or not.",
     columns=(
         Column("date", pa.date32(), "The day; joins every other table's date."),
         Column("year", pa.int64(), "Calendar year."),
@@ -119,6 +119,11 @@ DIM_DATE: Final = Table(
         Column("weekday_name", pa.string(), "Monday to Sunday."),
         Column("is_weekend", pa.bool_(), "Whether it is Saturday or Sunday."),
         Column("is_loaded", pa.bool_(), "Whether usage is loaded; if not, no row is no zero."),
+        Column(
+            "is_complete",
+            pa.bool_(),
+            "Whether all of the day is loaded, with totals that are the API's own.",
+        ),
     ),
     by_day=False,
 )

@@ -1,57 +1,72 @@
 """`usage.duckdb`: views over the lake, so that any DuckDB client can query it by name.
 
-Belongs here: the catalog file. Does not belong here: data, of which it holds none but the offsets
-of time zones; what it has besides a view of each table (`pipeline.lake.macros`).
+Belongs here: what the catalog file holds: no data but the offsets of time zones; what it has
+besides a view of each table stands in `pipeline.lake.macros`. Does not belong here: how one file
+takes the place of another, or what a client changed in one (`pipeline.lake.catalog_files`).
 
-The file is built aside and renamed into place, so whoever has the old one open neither blocks a
-run nor is blocked by one. Its views name the versions of the days that counted when it was built,
-which never change: whoever has it open sees all tables as they stood together, until it is opened
-anew, and for as long as versions are kept (`pipeline.lake.store.KEPT_SECONDS`). It is written in
-the storage format of DuckDB 1.0, which clients older than the one used here read too. Paths in it
-are absolute: it works from any folder, and is to be built again (any run does) when the home folder
-has moved.
+Its views name the versions of the days that counted when it was built, which never change: whoever
+has it open sees all tables as they stood together, until it is opened anew, and for as long as
+versions are kept (`pipeline.lake.store.KEPT_SECONDS`). It is written in the storage format of
+DuckDB 1.0, which clients older than the one used here read too. Paths in it are absolute: it works
+from any folder, and is to be built again (any run does) when the home folder has moved.
+
+Times in it are UTC, of a type without a zone, where the Parquet files say that they are UTC: a
+query over TIMESTAMPTZ counts by the time zone of the client that runs it. Rows with a time have a
+`day` beside it.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 
 from pipeline.lake import engine
-from pipeline.lake.engine import literal, scan
-from pipeline.lake.macros import MACROS, TIME_ZONES, VIEWS, time_zones
-from pipeline.lake.schemas import DATASETS
+from pipeline.lake.catalog_files import CatalogFiles
+from pipeline.lake.engine import literal, no_glob, scan
+from pipeline.lake.macros import MACROS, NOW, TIME_ZONES, VIEWS, plain, time_zones
+from pipeline.lake.schemas import DATASETS, Dataset
 from pipeline.lake.store import Lake, private_folder
 from pipeline.timeline import Window, day_window
 
 _STORAGE_VERSION: Final = "v1.0.0"
+_DAY: Final = "day"
+_DAY_OF: Final = ("start_time", "created_at", "added_at")
+"""The columns whose UTC day a row is of, where a table has one of them."""
 
 
-def build_catalog(lake: Lake, path: Path) -> Path:
+def build_catalog(
+    lake: Lake, path: Path, on_set_aside: Callable[[Path], None] = lambda _: None
+) -> Path:
     """Replace the catalog at `path` with views over what the lake holds now; returns `path`.
 
     One build goes on at a time: the last one to look at the lake is the last one to be published.
+    What a client had put into the catalog is kept in a folder beside it, of which `on_set_aside` is
+    told.
     """
-    aside = path.with_name(f".{path.name}.new")
-    with lake.lock("catalog"), lake.staging() as staging, engine.building(staging) as folder:
-        built = folder / "catalog.duckdb"
-        _build(lake, built)
-        private_folder(path.parent)
-        try:
-            shutil.copyfile(built, aside)  # over what a build that was killed left there
-            aside.chmod(0o600)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    with lake.lock("catalog"), lake.staging() as staging:
+        with engine.building(staging) as folder:
+            built = folder / "catalog.duckdb"
+            build(lake, built)
+            private_folder(path.parent)
+            finished = staging / path.name
+            shutil.copyfile(built, finished)
+            finished.chmod(0o600)
+        files = CatalogFiles(lake, path, objects())
+        files.publish(finished)
+        for kept in files.set_aside():
+            on_set_aside(kept)
     lake.clear_up()
     return path
 
 
-def _build(lake: Lake, path: Path) -> None:
+def build(lake: Lake, path: Path) -> None:
+    """Write a catalog of what the lake holds now to a new file."""
     with duckdb.connect(":memory:") as con:
         con.execute(
             f"ATTACH {literal(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')"
@@ -59,7 +74,7 @@ def _build(lake: Lake, path: Path) -> None:
         versions = [version for day in lake.all_days() if (version := lake.version(day))]
         for dataset in DATASETS.values():
             files = [version / f"{dataset.name}.parquet" for version in versions]
-            select = scan(dataset, [path for path in files if path.is_file()])
+            select = _select(dataset, [path for path in files if path.is_file()])
             con.execute(f"CREATE VIEW catalog.{dataset.name} AS {select}")
             con.execute(
                 f"COMMENT ON VIEW catalog.{dataset.name} IS "
@@ -70,6 +85,10 @@ def _build(lake: Lake, path: Path) -> None:
         con.register("zones", zones)
         con.execute(f"CREATE TABLE catalog.{TIME_ZONES} AS SELECT * FROM zones")
         con.execute("USE catalog")
+        con.execute(f"CREATE MACRO {NOW}() AS {plain('now()')}")
+        con.execute(
+            f"COMMENT ON MACRO {NOW} IS 'Now, in UTC, to compare with times of the tables.'"
+        )
         for name, description in VIEWS.items():
             con.execute(f"CREATE VIEW {name} AS {engine.sql(name)}")
             con.execute(f"COMMENT ON VIEW {name} IS {literal(description)}")
@@ -80,3 +99,40 @@ def _build(lake: Lake, path: Path) -> None:
             )
         con.execute("USE memory")
         con.execute("DETACH catalog")
+
+
+def _select(dataset: Dataset, files: Sequence[Path]) -> str:
+    """A SELECT over a dataset's files with plain times, and the day of each row."""
+    columns: list[str] = []
+    for column in dataset.columns:
+        moment = plain(column.name)
+        if not pa.types.is_timestamp(column.type):
+            columns.append(column.name)
+        elif column.name == _DAY:
+            columns.append(f"CAST({moment} AS DATE) AS {_DAY}")
+        else:
+            columns.append(f"{moment} AS {column.name}")
+    names = dataset.schema.names
+    columns += [f"CAST({plain(name)} AS DATE) AS {_DAY}" for name in _DAY_OF if name in names][:1]
+    return f"SELECT {', '.join(columns)} FROM ({scan(dataset, files)})"
+
+
+def difference(lake: Lake, path: Path) -> str | None:
+    """How the catalog differs from what the last run published, in words; None where it does not.
+
+    Nothing is said of one that is not there.
+    """
+    return CatalogFiles(lake, path, objects()).difference()
+
+
+def objects() -> frozenset[str]:
+    """The names of all that a catalog holds."""
+    return frozenset({*DATASETS, *VIEWS, *(macro.name for macro in MACROS), NOW, TIME_ZONES})
+
+
+def shows_another_lake(con: duckdb.DuckDBPyConnection, lake: Lake) -> bool:
+    """Whether the views of an open catalog read files that are not of this lake."""
+    views = con.execute("SELECT sql FROM duckdb_views() WHERE NOT internal").fetchall()
+    reading = [view for (view,) in views if "read_parquet" in view]
+    root = literal(no_glob(lake.root))[1:-1]
+    return bool(reading) and not any(root in view for view in reading)

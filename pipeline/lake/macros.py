@@ -6,7 +6,8 @@ are answered (`sql/`, a file each), or the file that they are put into (`pipelin
 They are put together from text: a macro is a query whose parameters are the macro's own, over
 tables that are themselves macros or views. So they run in any DuckDB client, without this package.
 Time zones are not taken from the client's DuckDB, whose rules may be out of date, but from the
-table `time_zones` that is written beside them.
+table `time_zones` that is written beside them. Times are UTC, of a type without a zone (`plain`),
+so the time zone that the client is set to changes no result.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Macro:
     """What the query's `$parameters` are in SQL, where it is not the parameter of that name."""
     inputs: Mapping[str, str] = field(default_factory=dict[str, str])
     """What tables of the query are in SQL, where they are no tables of the catalog."""
+    rows: str = "SELECT * FROM {query}"
+    """What becomes of the query's rows."""
 
     def definition(self, catalog: str) -> str:
         """The statement that creates it there."""
@@ -51,9 +54,10 @@ class Macro:
         parameters = ", ".join(
             f"{name} := {default}" if default else name for name, default in self.parameters.items()
         )
+        rows = self.rows.format(query=f"({text}\n)")
         return (
             f"CREATE MACRO {catalog}.{self.name}({parameters}) AS TABLE "
-            f"{f'WITH {inputs} ' if inputs else ''}SELECT * FROM ({text}\n)"
+            f"{f'WITH {inputs} ' if inputs else ''}{rows}"
         )
 
 
@@ -73,6 +77,33 @@ _USAGE: Final = "SELECT * FROM usage_by(width, tz := tz)"
 _BUCKETS: Final = "SELECT * FROM buckets_by(width, tz := tz)"
 _TOP: Final = {"n": "10", "days": "7"}
 
+
+def plain(moment: str) -> str:
+    """A SQL timestamp as UTC without a zone: the same whatever zone a client is set to.
+
+    Clients need no ICU extension for it, and DuckDB 2.0 still leaves out the row groups that a
+    condition on it rules out.
+    """
+    return f"make_timestamp(epoch_us({moment}))"
+
+
+_EDGES: Final = (
+    f"SELECT {plain('it.start_time')} AS start_time, {plain('it.end_time')} AS end_time, "
+    "make_timestamp(epoch_us(it.start_time) + 1000000 * zone.clock_offset) AS local_start "
+    "FROM {query} AS it JOIN zone ON epoch_us(it.start_time) >= 1000000 * zone.zone_start "
+    "AND epoch_us(it.start_time) < 1000000 * zone.zone_end ORDER BY it.start_time"
+)
+
+
+def _local(order: str) -> str:
+    """Rows by bucket, in that order, with what a clock of the zone shows as the bucket begins."""
+    return (
+        "SELECT it.*, marks.local_start FROM {query} AS it "
+        "JOIN (SELECT start_time, local_start FROM bucket_edges(width, tz := tz)) AS marks "
+        f"ON it.start_time = marks.start_time ORDER BY it.start_time{order}"
+    )
+
+
 MACROS: Final = (
     Macro(
         "bucket_edges",
@@ -81,6 +112,7 @@ MACROS: Final = (
         _BY_TIME,
         {"width": _WIDTH},
         {"span": _SPAN, "zone": _ZONE},
+        _EDGES,
     ),
     Macro(
         "buckets_by",
@@ -88,6 +120,7 @@ MACROS: Final = (
         "buckets",
         _BY_TIME,
         inputs={"edges": "SELECT * FROM bucket_edges(width, tz := tz)"},
+        rows=_local(""),
     ),
     Macro(
         "usage_by",
@@ -98,6 +131,7 @@ MACROS: Final = (
             "usage_rows": "SELECT * FROM usage_1m",
             "edges": "SELECT * FROM bucket_edges(width, tz := tz)",
         },
+        rows=_local(", it.user_id NULLS FIRST, it.api_key_id NULLS FIRST"),
     ),
     Macro(
         "active_users",
@@ -105,6 +139,7 @@ MACROS: Final = (
         "active_users",
         _BY_TIME,
         inputs={"usage": _USAGE, "buckets": _BUCKETS},
+        rows=_local(""),
     ),
     Macro(
         "period_over_period",
@@ -112,6 +147,7 @@ MACROS: Final = (
         "period_over_period",
         _BY_TIME,
         inputs={"usage": _USAGE, "buckets": _BUCKETS},
+        rows=_local(", it.measure"),
     ),
     *(
         Macro(
@@ -121,6 +157,7 @@ MACROS: Final = (
             _BY_TIME,
             {"by": f"'{column}'"},
             {"usage": _USAGE},
+            _local(", it.num_operations DESC NULLS LAST, it.id NULLS FIRST"),
         )
         for ids, column in (("user", "user_id"), ("key", "api_key_id"))
     ),
@@ -146,6 +183,10 @@ VIEWS: Final = {
     "api_keys": "Every key that something was used with, when and how much.",
 }
 """Views beside those of the datasets, by the name of their query."""
+
+NOW: Final = "utc_now"
+"""A macro beside: now, of the same type as all times. The client's own `now()` has a zone, and a
+comparison of the two would count by the client's zone."""
 
 
 def time_zones(window: Window) -> pa.Table:

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.lake import audit, engine
+from pipeline.lake.catalog import difference
 from pipeline.lake.ledger import FileRecord, describe, digest, read_record
 from pipeline.lake.publication import target
 from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
@@ -63,7 +64,7 @@ def verify(lake: Lake, catalog: Path, days: Sequence[date] | None = None) -> Ver
             problems += found
             version = lake.version(day)
             files += len(list(version.glob("*.parquet"))) if version else 0
-    problems += _of_catalog(catalog)
+    problems += _of_catalog(lake, catalog)
     return Verified(len(days), files, tuple(problems))
 
 
@@ -149,11 +150,20 @@ def _contradictions(con: duckdb.DuckDBPyConnection, version: Path, day: date) ->
 _ANY: Final = "SELECT count(*) FROM {}"
 
 
-def _of_catalog(catalog: Path) -> Iterator[Problem]:
-    """The catalog opens, and its views find their files."""
+def _of_catalog(lake: Lake, catalog: Path) -> Iterator[Problem]:
+    """The catalog is what was published, it opens, and its views find their files."""
     hint = "any run builds it anew"
     if not catalog.is_file():
         yield Problem(catalog, None, f"removed: {hint}")
+        return
+    changed = difference(lake, catalog)
+    if changed is not None:
+        yield Problem(
+            catalog,
+            None,
+            f"not as it was published: {changed}; {hint}, and keeps what was put into it in a "
+            "folder beside it",
+        )
         return
     try:
         with (

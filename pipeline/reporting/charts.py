@@ -36,6 +36,7 @@ KNOWLEDGE_KEYS: Final[Mapping[Knowledge, str]] = {
     "final": "final",
     "provisional": "soft",
     "in part": "half",
+    "disputed": "unequal",
     "missing": "cross",
 }
 """How the calendar draws a day, by the class of its key in the stylesheet."""
@@ -360,6 +361,9 @@ def coverage(figures: Figures, frame: Frame) -> alt.LayerChart:
         ).transform_filter("datum.known == 'provisional'"),
         cells.mark_text(text="◐", fill=colour, fontSize=step - 6).transform_filter(
             "datum.known == 'in part'"
+        ),
+        cells.mark_text(text="≠", fill=colour, fontSize=step - 6).transform_filter(
+            "datum.known == 'disputed'"
         ),
         cells.mark_text(text="×", fill=MUTED, fontSize=12).transform_filter(
             "datum.known == 'missing'"

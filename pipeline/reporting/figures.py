@@ -23,13 +23,14 @@ import pyarrow as pa
 
 from pipeline.lake import engine, reconcile
 from pipeline.lake.buckets import buckets, edges, finest
+from pipeline.lake.completeness import DISPUTED, of_files
 from pipeline.lake.reconcile import CLASSES
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.store import Lake
 from pipeline.reporting.period import LONGEST, Period, local_day, starts_at
 from pipeline.timeline import DAY, SECONDS, Window, day_window
 
-Knowledge = Literal["final", "provisional", "in part", "missing"]
+Knowledge = Literal["final", "provisional", "in part", "disputed", "missing"]
 Measure = Literal["operations", "items", "conversations"]
 MEASURES: Final[tuple[Measure, ...]] = ("operations", "items", "conversations")
 
@@ -151,7 +152,7 @@ class Figures:
     days: Mapping[date, Knowledge]
     """What is known of each day, of the period before too."""
     through: int
-    """Usage is loaded through this moment, in Unix seconds."""
+    """Usage is complete through this moment, in Unix seconds: up to the first hole."""
     users: Ranking
     keys: Ranking
     week: list[Cell]
@@ -200,10 +201,11 @@ class _Source:
 
 
 class _Hours(NamedTuple):
-    """What is known of UTC hours: through when each is loaded, and which are final."""
+    """What is known of UTC hours: through when each is loaded, and which are final or disputed."""
 
     through: dict[int, int]
     final: set[int]
+    disputed: set[int]
 
     def loaded(self, span: Window) -> int:
         """Seconds of `span` that are loaded."""
@@ -217,6 +219,8 @@ class _Hours(NamedTuple):
         loaded = self.loaded(span)
         if not loaded:
             return "missing"
+        if not self.disputed.isdisjoint(_hours_of(span)):
+            return "disputed"
         if loaded < span.end - span.start:
             return "in part"
         return "final" if all(hour in self.final for hour in _hours_of(span)) else "provisional"
@@ -230,9 +234,12 @@ def _hours_of(span: Window) -> range:
 def _known(con: duckdb.DuckDBPyConnection, source: _Source, days: Iterable[date]) -> _Hours:
     engine.bind(con, {"coverage": (COVERAGE, source.files(COVERAGE.name, days))})
     found = con.sql(engine.sql("report_coverage"), params={"dataset": USAGE["1h"].name}).fetchall()
+    disputed = {start for start, status, _ in found if status == DISPUTED}
+    through = {start: through for start, _, through in found if through is not None}
     return _Hours(
-        {start: through for start, _, through in found if through is not None},
+        through | {start: start + SECONDS["1h"] for start in disputed},
         {start for start, status, _ in found if status == "final"},
+        disputed,
     )
 
 
@@ -307,7 +314,7 @@ def _read(con: duckdb.DuckDBPyConnection, lake: Lake, source: _Source, period: P
         bars=_bars(con, period, hours, known, paired, history=bool(history)),
         compared=compared,
         days=days,
-        through=max(_through(con, source)),
+        through=_through(source),
         users=_ranking(con, by_user=True, compared=bool(paired)),
         keys=_ranking(con, by_user=False, compared=bool(paired)),
         week=_week(con, hours, known),
@@ -318,10 +325,9 @@ def _read(con: duckdb.DuckDBPyConnection, lake: Lake, source: _Source, period: P
     )
 
 
-def _through(con: duckdb.DuckDBPyConnection, source: _Source) -> list[int]:
-    newest = max(source.versions)
-    known = _known(con, source, [newest])
-    return [*known.through.values(), day_window(newest).start]
+def _through(source: _Source) -> int:
+    through = of_files(source.files(COVERAGE.name, source.versions)).through
+    return day_window(min(source.versions)).start if through is None else through
 
 
 def _paired(period: Period, days: Mapping[date, Knowledge]) -> set[date]:
@@ -472,6 +478,8 @@ def _worst(known: Sequence[Knowledge]) -> Knowledge:
     found = set(known)
     if found == {"missing"}:
         return "missing"
+    if "disputed" in found:
+        return "disputed"
     if found & {"missing", "in part"}:
         return "in part"
     return "provisional" if "provisional" in found else "final"

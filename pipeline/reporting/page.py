@@ -83,6 +83,7 @@ _SIGNS: Final = {
     "final": "full",
     "soft": "dashed",
     "half": "half",
+    "unequal": "≠",
     "cross": "×",
     "ramp": "from light to full",
 }

@@ -53,6 +53,7 @@ _CLASSES: Final[dict[Class, str]] = {
 _MEANINGS: Final[dict[Knowledge, str]] = {
     "provisional": "the API may still restate what it has reported",
     "in part": "only what is loaded counts",
+    "disputed": "the totals differ from the API's own; it is loaded again until they do not",
     "missing": "unknown, not zero, and in no total",
 }
 """What has to be known of days that are not final."""
@@ -106,7 +107,7 @@ def told(figures: Figures) -> Told:
     return Told(
         title=span(period.first, period.last),
         about=(
-            f"{count(period.length, 'day')} in {period.zone.key}, loaded through "
+            f"{count(period.length, 'day')} in {period.zone.key}, complete through "
             f"{moment(figures.through, period.zone)}"
         ),
         lead=_lead(figures),
@@ -210,7 +211,7 @@ def _over_time(figures: Figures) -> Section:
         for bar in figures.bars
         if bar.counts is not None
         and (value := bar.counts.operations) is not None
-        and bar.known != "in part"
+        and bar.known not in {"in part", "disputed"}
         and _is_whole(bar, unit)
     ]
     if len(there) > 1:
@@ -247,7 +248,7 @@ def _is_whole(bar: Bar, unit: Unit) -> bool:
 def _bar_keys(figures: Figures) -> list[Key]:
     known = {bar.known for bar in figures.bars}
     keys: list[Key] = []
-    if known & {"provisional", "in part"}:
+    if known & {"provisional", "in part", "disputed"}:
         both = [words for name, words in IN_SHORT.items() if name in known - {"final", "missing"}]
         keys.append(Key("loose", " or ".join(both)))
     if "missing" in known:

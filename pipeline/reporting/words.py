@@ -30,6 +30,7 @@ IN_SHORT: Final[dict[Knowledge, str]] = {
     "final": "final",
     "provisional": "provisional",
     "in part": "loaded in part",
+    "disputed": "disputed",
     "missing": "not loaded",
 }
 

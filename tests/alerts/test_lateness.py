@@ -85,3 +85,35 @@ def test_a_gap_of_long_ago_is_no_news() -> None:
 def test_an_empty_lake_is_not_judged() -> None:
     empty = late(Days({}, None), NOON, thresholds())
     assert (empty.findings, empty.unjudged) == ((), "nothing is loaded")
+
+
+def test_a_day_that_is_loaded_in_part_before_others_is_an_error() -> None:
+    days: dict[date, State] = {ago(number): "final" for number in range(10)}
+    days[ago(4)] = "stale"
+    hole = day_window(ago(4)).start + 3_600
+    (finding,) = late(Days(days, hole, NOON, frozenset({ago(4)})), NOON, thresholds()).findings
+    assert finding.severity == "error"
+    assert finding.what == "1 day is loaded in part, though later ones are loaded: 2024-02-25"
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_a_disputed_day_is_an_error(number: int) -> None:
+    days: dict[date, State] = {ago(it): "final" for it in range(10)}
+    days[ago(number)] = "disputed"
+    through = day_window(ago(number)).start
+    (finding,) = late(Days(days, through, NOON), NOON, thresholds()).findings
+    assert (finding.severity, finding.since) == ("error", through)
+    assert "1 day is disputed: the totals differ from the API's own" in finding.what
+    assert f"{ago(number)}" in finding.what
+
+
+def test_late_data_with_a_hole_before_it_names_both() -> None:
+    days: dict[date, State] = {ago(number): "final" for number in range(2, 10)}
+    days |= {ago(5): "missing", ago(1): "missing", ago(0): "missing"}
+    hole, end = day_window(ago(5)).start, day_window(ago(2)).end
+    behind, missing = late(Days(days, hole, end), NOON, thresholds()).findings
+    assert behind.what == (
+        "usage is loaded through 2024-02-28T00:00:00Z only, 1 day 12 h ago (2 h 30 min are "
+        "allowed), and complete through 2024-02-24T00:00:00Z only"
+    )
+    assert missing.what == "1 day is not loaded, though later ones are: 2024-02-24"

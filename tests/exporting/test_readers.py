@@ -106,10 +106,9 @@ def test_spark_makes_the_same_star_from_the_lake(lake: Lake, star: Path, tmp_pat
         session.read.parquet(str(star / f"dim_{kind}.parquet")).select(
             *columns
         ).createOrReplaceTempView(name)
-    days = [(day_window(day).start // DAY, True) for day in DAYS]
-    session.createDataFrame(days, "day_number BIGINT, is_loaded BOOLEAN").createOrReplaceTempView(
-        "days"
-    )
+    days = [(day_window(day).start // DAY, True, True) for day in DAYS]
+    columns_of_days = "day_number BIGINT, is_loaded BOOLEAN, is_complete BOOLEAN"
+    session.createDataFrame(days, columns_of_days).createOrReplaceTempView("days")
     for table in STAR:
         (query,) = sqlglot.transpile(engine.sql(table.name), read="duckdb", write="spark")
         found = [row.asDict() for row in session.sql(query).collect()]

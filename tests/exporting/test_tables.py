@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,8 @@ from pipeline.exporting.names import Names
 from pipeline.exporting.tables import DEFAULT, META, TABLES
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, parse_time
+from pipeline.timeline import DAY, day_range, in_words, parse_time
+from tests.disputed import dispute
 from tests.exporting.exported import DAYS, rows
 from tests.truth import load, reported
 
@@ -167,6 +169,7 @@ def test_every_day_from_first_to_last_is_in_the_calendar(exported: Path) -> None
         date(2024, 2, 29) + timedelta(days=number) for number in range(6)
     ]
     assert [row["is_loaded"] for row in days] == [True, True, True, False, False, True]
+    assert [row["is_complete"] for row in days] == [True, True, True, False, False, False]
 
 
 def test_the_calendar_is_right_for_ninety_years() -> None:
@@ -175,13 +178,20 @@ def test_the_calendar_is_right_for_ninety_years() -> None:
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'Pacific/Apia'")
         con.register(
-            "days", pa.table({"day_number": range(len(days)), "is_loaded": [True] * len(days)})
+            "days",
+            pa.table(
+                {
+                    "day_number": range(len(days)),
+                    "is_loaded": [True] * len(days),
+                    "is_complete": [False] * len(days),
+                }
+            ),
         )
         found = con.sql((Path(__file__).parents[2] / "sql" / "dim_date.sql").read_text()).fetchall()
     assert found == [
         (
             *(day, day.year, (day.month + 2) // 3, day.month, f"{day:%B}", day.day),
-            *(*day.isocalendar(), f"{day:%A}", day.isoweekday() > 5, True),
+            *(*day.isocalendar(), f"{day:%A}", day.isoweekday() > 5, True, False),
         )
         for day in days
     ]
@@ -265,3 +275,52 @@ def test_the_dictionary_says_which_days_are_not_loaded(exported: Path) -> None:
     page = (exported / "DATA_DICTIONARY.md").read_text(encoding="utf-8")
     assert "from 2024-02-29 through 2024-03-05" in page
     assert "Not loaded: 2024-03-03 to 2024-03-04." in page
+    assert "Loaded in part: 2024-03-05 (through 2024-03-05T12:00:00Z)." in page
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "missing"),
+    [
+        (date(2024, 2, 20), date(2024, 3, 1), "2024-02-20 to 2024-02-28"),
+        (date(2024, 3, 2), date(2024, 3, 4), "2024-03-03 to 2024-03-04"),
+        (date(2024, 2, 28), None, "2024-02-28, 2024-03-03 to 2024-03-04"),
+        (None, date(2024, 3, 8), "2024-03-03 to 2024-03-04, 2024-03-06 to 2024-03-08"),
+        (date(2024, 2, 29), date(2024, 3, 2), "none"),
+    ],
+)
+def test_what_is_not_loaded_of_the_window_asked_for_is_said(
+    odd: Lake, tmp_path: Path, first: date | None, last: date | None, missing: str
+) -> None:
+    exported = export(odd, tmp_path, first=first, last=last)
+    begin, end = first or date(2024, 2, 29), last or date(2024, 3, 5)
+    assert in_words(exported.lacking.missing) == missing
+    calendar = [row["date"] for row in rows(tmp_path, "dim_date")]
+    assert calendar == list(day_range(begin, end))
+    assert json.loads((tmp_path / "export.json").read_text())["not_loaded"] == missing
+    page = (tmp_path / "DATA_DICTIONARY.md").read_text(encoding="utf-8")
+    assert f"from {begin} through {end}" in page
+    assert f"Not loaded: {missing}." in page
+
+
+def test_a_day_that_is_open_or_disputed_is_said(odd: Lake, tmp_path: Path) -> None:
+    shutil.copytree(odd.root, tmp_path / "lake", symlinks=True)
+    lake, folder = Lake(tmp_path / "lake"), tmp_path / "out"
+    dispute(lake, date(2024, 3, 1))
+    exported = export(lake, folder)
+    words = {
+        "not loaded": "2024-03-03 to 2024-03-04",
+        "loaded in part": "2024-03-05 (through 2024-03-05T12:00:00Z)",
+        "disputed, since the totals differ from the API's own": "2024-03-01",
+    }
+    assert exported.lacking.words == words
+    facts = json.loads((folder / "export.json").read_text())
+    assert facts["loaded_in_part"] == {"2024-03-05": "2024-03-05T12:00:00Z"}
+    assert facts["disputed"] == "2024-03-01"
+    page = (folder / "DATA_DICTIONARY.md").read_text(encoding="utf-8")
+    for what, days in words.items():
+        assert f"{what[0].upper()}{what[1:]}: {days}." in page
+    complete = [row["is_complete"] for row in rows(folder, "dim_date")]
+    assert complete == [True, False, True, False, False, False]
+    assert not any(
+        row["is_final"] for row in rows(folder, "fact_usage") if row["date"] == date(2024, 3, 1)
+    )

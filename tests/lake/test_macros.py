@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,9 +16,11 @@ import pytest
 
 from pipeline.emulator import Event, World
 from pipeline.lake.catalog import build_catalog
-from pipeline.lake.macros import MACROS
+from pipeline.lake.macros import MACROS, VIEWS
+from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import ANY_WIDTHS, DAY, Window, day_window
+from tests.disputed import dispute
 from tests.fixtures_local import published_home
 
 FIRST = date(2024, 3, 4)
@@ -55,10 +58,13 @@ def con(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def ask(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
-    """Rows as dicts, times in UTC."""
+    """Rows as dicts, times in UTC but for `local_start`."""
     rows: list[dict[str, Any]] = con.sql(query).to_arrow_table().to_pylist()
     return [
-        {key: it.astimezone(UTC) if isinstance(it, datetime) else it for key, it in row.items()}
+        {
+            key: it.replace(tzinfo=UTC) if isinstance(it, datetime) and key != "local_start" else it
+            for key, it in row.items()
+        }
         for row in rows
     ]
 
@@ -227,6 +233,18 @@ def test_a_gap_is_unknown_not_zero(tmp_path: Path) -> None:
         assert [row["active_users"] for row in active] == [1, None, 1, 1, 1]
 
 
+def test_a_disputed_day_is_not_complete(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "lake", tmp_path / "lake", symlinks=True)
+    lake = Lake(tmp_path / "lake")
+    dispute(lake, FIRST + timedelta(days=3))
+    path = build_catalog(lake, tmp_path / "usage.duckdb")
+    with closing(duckdb.connect(str(path), read_only=True)) as con:
+        complete = [row["is_complete"] for row in ask(con, "from buckets_by('1d')")]
+        weeks = [row["is_complete"] for row in ask(con, "from buckets_by('1w')")]
+    assert complete == [number != 3 for number in range(DAYS)]
+    assert weeks == [False, True]
+
+
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
@@ -262,7 +280,49 @@ def test_the_rules_of_a_zone_are_the_catalogs_not_those_of_the_client(home: Path
         query = f"select sql from duckdb_views() union select macro_definition from {FUNCTIONS}"
         definitions = " ".join(str(row) for row in con.sql(query).fetchall())
     assert "New_York" not in definitions
-    assert "AT TIME ZONE tz" not in definitions
+    assert "AT TIME ZONE" not in definitions
+
+
+@pytest.mark.parametrize("tz", ["UTC", "America/New_York", "Asia/Kathmandu", "Africa/Cairo"])
+@pytest.mark.parametrize(
+    "macro",
+    [
+        "bucket_edges",
+        "buckets_by",
+        "usage_by",
+        "active_users",
+        "period_over_period",
+        "share_by_key",
+    ],
+)
+@pytest.mark.parametrize("width", ["1h", "1d"])
+def test_local_start_is_what_a_clock_of_the_zone_shows(
+    con: duckdb.DuckDBPyConnection, macro: str, tz: str, width: str
+) -> None:
+    rows = ask(con, f"from {macro}('{width}', tz := '{tz}')")
+    assert rows
+    for row in rows:
+        local = row["start_time"].astimezone(ZoneInfo(tz)).replace(tzinfo=None)
+        assert row["local_start"] == local
+
+
+def test_no_time_of_the_catalog_depends_on_the_zone_of_the_client(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    zoned = [f"{it.name}('1d')" for it in MACROS if "width" in it.parameters]
+    others = [f"{it.name}()" for it in MACROS if "width" not in it.parameters]
+    for source in [*DATASETS, *VIEWS, *zoned, *others]:
+        assert "TIMESTAMP WITH TIME ZONE" not in [str(it) for it in con.sql(f"FROM {source}").types]
+    assert [str(it) for it in con.sql("SELECT utc_now()").types] == ["TIMESTAMP"]
+
+
+def test_now_is_now_in_utc_whatever_zone_the_client_is_set_to(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    for zone in ("America/New_York", "Asia/Kathmandu"):
+        con.execute(f"SET TimeZone = '{zone}'")
+        [(now,)] = con.sql("SELECT utc_now()").fetchall()
+        assert abs(datetime.now(UTC) - now.replace(tzinfo=UTC)) < timedelta(minutes=5)
 
 
 FUNCTIONS = "duckdb_functions() where not internal"

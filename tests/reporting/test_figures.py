@@ -18,7 +18,9 @@ from pipeline.reporting.figures import (
     PeriodError,
     read,
 )
+from pipeline.reporting.sections import told
 from pipeline.timeline import DAY
+from tests.disputed import dispute
 from tests.reporting.scenes import FIRST, LATER, START, loaded, on, one_a_day
 
 UTC = ZoneInfo("UTC")
@@ -269,3 +271,24 @@ def test_what_cannot_be_reported_is_said(
 def test_an_empty_lake_says_how_to_fill_it(tmp_path: Path) -> None:
     with pytest.raises(NothingToReportError, match=r"nothing is loaded in .* `mka1-usage run`"):
         read(Lake(tmp_path / "lake"), None, None, UTC)
+
+
+def test_a_disputed_day_is_said_and_not_compared(tmp_path: Path) -> None:
+    lake = loaded(tmp_path, one_a_day(["a"], range(14)), (LATER, range(14)))
+    dispute(lake, on(9))
+    figures = read(lake, on(7), on(13), UTC)
+    assert figures.days[on(9)] == "disputed"
+    assert figures.known("final") == [on(7), on(8), *(on(number) for number in range(10, 14))]
+    assert figures.through == START + 9 * DAY
+    assert figures.totals.counts.operations == sum(number + 1 for number in range(7, 14))
+    assert figures.compared is not None
+    assert figures.compared.days == 6
+    [warning] = told(figures).warnings
+    assert warning.startswith("1 day is disputed, 10 January 2024: the totals differ")
+    assert "complete through" in told(figures).about
+
+
+def test_a_report_is_complete_through_the_first_hole(tmp_path: Path) -> None:
+    numbers = [*range(3), *range(5, 14)]
+    lake = loaded(tmp_path, one_a_day(["a"], range(14)), (LATER, numbers))
+    assert read(lake, on(7), on(13), UTC).through == START + 3 * DAY

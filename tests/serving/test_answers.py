@@ -20,6 +20,7 @@ from pipeline.pages import Answered, NotLoadedError, PageQuery, answer_on
 from pipeline.serving import answers as module
 from pipeline.serving.answers import Answers
 from pipeline.timeline import DAY, day_of
+from tests.disputed import dispute
 from tests.serving.asking import START, ask, client, serving
 from tests.truth import load
 
@@ -278,3 +279,27 @@ def test_what_is_asked_for_again_and_again_stays(tmp_path: Path, watch: Watch) -
 
     running(lake, work, kept_bytes=32_000)
     assert [query.limit for query in watch.made] == MANY
+
+
+def test_a_disputed_day_is_not_complete_until_a_run_has_loaded_it_again(tmp_path: Path) -> None:
+    world = one_user()
+    lake = publish(world, tmp_path, 0)
+    found: list[int] = []
+
+    async def asked() -> None:
+        answers = Answers(lake)
+        try:
+            for change in (
+                lambda: None,
+                lambda: dispute(lake, day_of(START)),
+                lambda: publish(world, tmp_path, 0),
+            ):
+                change()
+                # A version never changes by itself: only in this test.
+                (lake.version(day_of(START)) or lake.root).touch()
+                found.append((await answers.page(DAY_ONE)).complete_through)
+        finally:
+            answers.close()
+
+    asyncio.run(asked())
+    assert found[:2] == [START + DAY, START]

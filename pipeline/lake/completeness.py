@@ -1,0 +1,96 @@
+"""Up to when is usage complete, and which days are disputed? One answer for all who say so.
+
+Belongs here: what coverage says of whole stretches of time. Does not belong here: what is known of
+an hour (`sql/coverage.sql`), or what is done about it.
+
+Usage is complete through the first hole after the first day that is loaded: an hour that is not
+loaded, or loaded in part, or of a disputed day, whose totals differ from the API's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.lake import engine
+from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.lake.store import Lake
+from pipeline.timeline import Window
+
+DISPUTED: Final = "disputed"
+"""The status of hours that are loaded, but of a day whose totals differ from the API's own."""
+_DATASET: Final = USAGE["1d"].name
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """The stretches of time of which everything is loaded, in order."""
+
+    spans: tuple[Window, ...]
+
+    @property
+    def through(self) -> int | None:
+        """Before this (Unix seconds), and from the first day that is loaded, nothing is missing.
+
+        None where nothing is loaded.
+        """
+        return self.spans[0].end if self.spans else None
+
+    @property
+    def loaded_through(self) -> int | None:
+        """The end of the last stretch, whatever is missing before it; None where there is none."""
+        return self.spans[-1].end if self.spans else None
+
+    @property
+    def holes(self) -> list[Window]:
+        """What is missing between the stretches."""
+        return [Window(before.end, after.start) for before, after in pairwise(self.spans)]
+
+
+def completeness(lake: Lake) -> Completeness:
+    """How far usage is loaded."""
+    return of_files(lake.files(COVERAGE.name))
+
+
+def of_files(coverage: Iterable[Path]) -> Completeness:
+    """The same, by files of coverage."""
+    with closing(engine.connect()) as con:
+        engine.bind(con, {COVERAGE.name: (COVERAGE, coverage)})
+        return of_coverage(con)
+
+
+def of_coverage(con: duckdb.DuckDBPyConnection) -> Completeness:
+    """The same, by a connection that has the view `coverage`."""
+    rows = con.execute(engine.sql("loaded_spans"), {"dataset": _DATASET}).fetchall()
+    spans = [Window(start, end) for start, end in rows]
+    return Completeness((*spans[:1], *(span for span in spans[1:] if span.start < span.end)))
+
+
+def disputed_days(lake: Lake, days: Iterable[date]) -> list[date]:
+    """Those of `days` whose totals differ from the API's own."""
+    found = [(day, lake.file(COVERAGE.name, day)) for day in days]
+    return [day for day, path in found if path is not None and is_disputed(path)]
+
+
+def is_disputed(coverage: Path) -> bool:
+    """Whether the day of a coverage file is disputed; each file is read once."""
+    found = coverage.stat()
+    return _is_disputed(coverage, found.st_ino, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=8_192)
+def _is_disputed(coverage: Path, _inode: int, _changed: int) -> bool:
+    """A file of a version never changes; a lake that was begun anew has others by their names."""
+    table = pq.ParquetFile(coverage).read(columns=["dataset", "status"])
+    of_usage = pc.equal(table.column("dataset"), _DATASET)
+    return DISPUTED in table.column("status").filter(of_usage).unique().to_pylist()
