@@ -6,8 +6,9 @@ hour (`sql/coverage.sql`).
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from itertools import groupby
@@ -22,6 +23,7 @@ from pipeline.lake.completeness import of_coverage
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import (
+    CLOCKS_DIFFER,
     DAY,
     SECONDS,
     closed_through,
@@ -61,17 +63,33 @@ class Days(NamedTuple):
     """Days with hours that are not loaded, though later ones are."""
 
 
-def states(lake: Lake, first: date | None, last: date | None, now: float) -> Days:
-    """The state of usage on each day: from the first that is loaded through today, by default."""
+def states(
+    lake: Lake,
+    first: date | None,
+    last: date | None,
+    now: float,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> Days:
+    """The state of usage on each day: from the first that is loaded through today, by default.
+
+    `now` (Unix seconds) may lie in the past, to look as if it were then. What says that it was read
+    after `clock`, or is about times after it, is not believed: a clock was ahead when it was read.
+    """
+    latest = clock() + CLOCKS_DIFFER
     with closing(engine.connect()) as con:
         engine.bind(con, {"coverage": (COVERAGE, lake.files(COVERAGE.name))})
         rows = con.sql(engine.sql("status_days"), params={"dataset": USAGE["1d"].name}).fetchall()
         known = of_coverage(con)
     found: dict[date, State] = {}
-    for start, final, provisional, disputed, _ in rows:
-        found[day_of(start)] = (
-            "disputed" if disputed else _state(start, final, provisional, lake.lookback_days, now)
-        )
+    for start, final, provisional, disputed, _, fetched_at in rows:
+        if disputed:
+            state: State = "disputed"
+        elif (fetched_at or 0) > latest:
+            state = "stale"
+        else:
+            state = _state(start, final, provisional, lake.lookback_days, now)
+        found[day_of(start)] = state
     loaded = [day for day, state in found.items() if state != "missing"]
     today = day_of(closed_through(now) - 1)
     begin = first if first is not None else min(loaded, default=today)
@@ -79,10 +97,15 @@ def states(lake: Lake, first: date | None, last: date | None, now: float) -> Day
     holes = {day for hole in known.holes for day in hole.days}
     return Days(
         {day: found.get(day, "missing") for day in days},
-        known.through,
-        known.loaded_through,
+        _begun(known.through, latest),
+        _begun(known.loaded_through, latest),
         frozenset(day for day in holes if found.get(day) in {"final", "provisional", "stale"}),
     )
+
+
+def _begun(moment: int | None, latest: float) -> int | None:
+    """The moment, but no later than can be: of what is to come nothing is known."""
+    return None if moment is None else min(moment, closed_through(latest))
 
 
 def _state(start: int, final: int, provisional: int, lookback_days: int, now: float) -> State:

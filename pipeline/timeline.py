@@ -25,6 +25,9 @@ ANY_WIDTHS: Final[tuple[AnyWidth, ...]] = get_args(AnyWidth)
 SECONDS: Final[dict[Width, int]] = {"1m": 60, "1h": 3_600, "1d": 86_400}
 DAY: Final = SECONDS["1d"]
 
+CLOCKS_DIFFER: Final = 60.0
+"""Seconds after now that a moment may lie: machines that share a lake have clocks of their own."""
+
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _LAST_SECOND: Final = 253_402_300_800  # 10000-01-01T00:00:00Z: no ISO date lies beyond it
 

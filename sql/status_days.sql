@@ -7,7 +7,8 @@ SELECT
   COUNT(CASE WHEN status = 'final' THEN 1 END) AS final_hours,
   COUNT(CASE WHEN status = 'provisional' THEN 1 END) AS provisional_hours,
   COUNT(CASE WHEN status = 'disputed' THEN 1 END) AS disputed_hours,
-  CAST(SUM("rows") AS BIGINT) AS num_rows
+  CAST(SUM("rows") AS BIGINT) AS num_rows,
+  CAST(FLOOR(epoch(MAX(fetched_at))) AS BIGINT) AS fetched_at
 FROM coverage
 WHERE dataset = $dataset
 GROUP BY 1

@@ -136,3 +136,15 @@ def test_complete_through_stops_before_a_disputed_day(tmp_path: Path, number: in
     assert "  x  1 disputed: its totals differ from the API's own" in lines
     assert "To load what is stale, missing or disputed:" in lines
     assert any(f"--start {days[number]} " in line for line in lines)
+
+
+def test_what_was_read_in_the_future_is_read_again_and_complete_for_nobody(tmp_path: Path) -> None:
+    """A clock that was ahead has loaded days that have not begun, and called a day final."""
+    lake = Lake(tmp_path)
+    now = day_window(FIRST).end + 3_600.0
+    for number in range(3):
+        loaded(lake, FIRST + timedelta(days=number), now + 40 * DAY)
+    shown = states(lake, None, None, now, clock=lambda: now)
+    assert shown.states == {FIRST: "stale", FIRST + timedelta(days=1): "stale"}
+    assert shown.complete_through == now + 60
+    assert states(lake, None, None, now + 41 * DAY).states[FIRST] == "final"

@@ -34,14 +34,12 @@ from pipeline.lake.schemas import (
     Dataset,
 )
 from pipeline.lake.store import RECORD, Lake
-from pipeline.timeline import SECONDS, day_window
+from pipeline.timeline import CLOCKS_DIFFER, SECONDS, day_window
 
 Source = Literal["usage", "conversations"]
 """What is read from the API in one go: the usage endpoint, or the listings."""
 
 _MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
-_CLOCKS_DIFFER: Final = 60.0
-"""Seconds after now that a moment may lie: machines that share a lake have clocks of their own."""
 _UNCOVERED: Final = {"item_contents", "reconciliation", *LEDGER_DATASETS}
 """Tables whose rows have no hour."""
 
@@ -100,7 +98,7 @@ def days_to_reload(lake: Lake, now: float) -> list[date]:
     found: list[tuple[float, date]] = []
     for day in lake.all_days():
         record = record_of(lake.version(day))
-        if record.disputed or any(at > now + _CLOCKS_DIFFER for at in record.read_at.values()):
+        if record.disputed or any(at > now + CLOCKS_DIFFER for at in record.read_at.values()):
             found.append((record.read_at.get("usage", 0.0), day))
     return [day for _, day in sorted(found)]
 
