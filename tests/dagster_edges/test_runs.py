@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from pipeline import runs
+from pipeline.assets.shown import conclude
 from pipeline.definitions import build_defs
 from pipeline.emulator import EmulatorServer, Faults
 from pipeline.lake.catalog import build_catalog
@@ -164,3 +165,41 @@ def test_an_interrupt_ends_the_run_as_an_interrupt_and_keeps_the_days_that_were_
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         recorded = instance.get_materialized_partitions(dg.AssetKey("usage_1d"))
     assert recorded == {str(day) for day in published}
+
+
+def test_what_interrupts_a_run_that_has_published_all_does_not_keep_dagster_from_being_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(workspace: Workspace) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        conclude(workspace)
+
+    monkeypatch.setattr("pipeline.assets.usage.conclude", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ran(settings)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        recorded = instance.get_materialized_partitions(dg.AssetKey("usage_1d"))
+        (run,) = instance.get_runs()
+    assert recorded == {str(day) for day in day_range(DAYS[0], DAYS[-1])}
+    assert run.status is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_dagster_has_given_up_is_not_left_as_started(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = dg.JobDefinition.execute_in_process
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(
+            "dagster._core.execution.execute_in_process.ExecuteRunWithPlanIterable", stopped
+        )
+        return begun(*args, **options)
+
+    def stopped(**_: object) -> Iterator[object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dg.JobDefinition, "execute_in_process", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ran(settings)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
