@@ -15,6 +15,7 @@ those who write the queries can make links is none to allow.
 from __future__ import annotations
 
 import glob
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,8 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeVar
 
@@ -32,6 +34,7 @@ import duckdb_cli
 from pipeline.lake.catalog import build, difference, shows_another_lake
 from pipeline.lake.engine import literal, openable
 from pipeline.lake.store import Lake
+from pipeline.terminal import printable
 
 T = TypeVar("T")
 Format = Literal["csv", "json", "parquet"]
@@ -44,9 +47,12 @@ _OPTIONS: Final[dict[Format, str]] = {
 # PIVOT without a list of values is several statements to DuckDB, and still a query.
 _QUERIES: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)
 _WIDE: Final = {"HUGEINT", "UHUGEINT"}
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""With one of these a cell begins that a spreadsheet computes instead of showing it (OWASP, "CSV
-Injection")."""
+_BLANKS: Final = "".join(
+    char for char in map(chr, range(1, 0x10000)) if char.isspace() or char in "\u180e\u200b\ufeff"
+)
+_FORMULA: Final = f"^([\t\r\n]|[{_BLANKS}]*[=+@＝＋－＠-])"
+"""What a text begins with that a spreadsheet computes instead of showing it (OWASP, "CSV
+Injection"): also behind blanks, which some take away, and as wide as Chinese characters."""
 _NO_TEXT: Final = {
     *("tinyint", "smallint", "integer", "bigint", "hugeint", "bignum"),
     *("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"),
@@ -141,8 +147,10 @@ def show(catalog: Path, lake: Path, query: str, width: int, allowed: Sequence[Pa
         opened(catalog, lake, Path(folder), allowed) as con,
     ):
         asked = _subquery(con, query)
-        with _complaints():
+        shown = StringIO()
+        with _complaints(), redirect_stdout(shown):
             _interruptibly(con, lambda: con.sql(asked).show(max_width=width))
+        print(printable(shown.getvalue()), end="")
 
 
 def export(
@@ -215,12 +223,12 @@ def inert(relation: duckdb.DuckDBPyRelation, asked: str) -> str:
     formula."""
     columns: list[str] = []
     for column, kind in zip(relation.columns, relation.types, strict=True):
-        cell, header = _name(column), f"'{column}" if column.startswith(_FORMULA) else column
+        cell, header = _name(column), f"'{column}" if re.match(_FORMULA, column) else column
         if kind.id not in _NO_TEXT and not kind.id.startswith("time"):
             # Whatever else is text in the end: an enum, a union, bytes.
-            begins = ", ".join(f"chr({ord(sign)})" for sign in _FORMULA)
             text = f"CAST({cell} AS VARCHAR)"
-            cell = f"CASE WHEN left({text}, 1) IN ({begins}) THEN '''' || {text} ELSE {text} END"
+            begins = f"regexp_matches({text}, {literal(_FORMULA)})"
+            cell = f"CASE WHEN {begins} THEN '''' || {text} ELSE {text} END"
         columns.append(f"{cell} AS {_name(header)}")
     return f"SELECT {', '.join(columns)} {asked}"
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from pipeline.lake import engine, reconcile
 from pipeline.lake.store import Lake
+from pipeline.terminal import printable
 from pipeline.words import count
 
 _NUMBERS: Final = {"comparisons", "reported", "observed", "difference"}
@@ -73,4 +74,4 @@ def _cell(value: object) -> Text:
         return Text("-", style="dim")
     if isinstance(value, int):
         return Text(f"{value:,}")
-    return Text(f"{value:%Y-%m-%d}" if isinstance(value, date) else str(value))
+    return Text(f"{value:%Y-%m-%d}" if isinstance(value, date) else printable(str(value)))

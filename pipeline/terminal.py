@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,10 @@ if TYPE_CHECKING:  # commands that load nothing need not wait for what loading n
 FAILED: Final = 1
 MISUSED: Final = 2
 INTERRUPTED: Final = 128 + signal.SIGINT
+
+_OBEYED: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 
 
 @contextmanager
@@ -113,7 +118,16 @@ class _Tolerant(io.TextIOWrapper):
 
 def say(message: str) -> None:
     """Write a message to stderr, under the command's name."""
-    print(f"mka1-usage: {message}", file=sys.stderr, flush=True)
+    print(f"mka1-usage: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal obeys instead of showing it, which ids may hold: control
+    characters (C0, DEL, C1) but line ends and tabs, and marks that turn the direction of writing.
+
+    Each is written as JSON escapes it, so that JSON stays the same JSON.
+    """
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 @contextmanager

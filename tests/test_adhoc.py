@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from io import BytesIO, StringIO
@@ -21,7 +22,7 @@ from tests.fixtures_local import published_home
 
 START = parse_time("2024-01-01")
 FORMATS: list[adhoc.Format] = ["csv", "json", "parquet"]
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 ODD = ['"', "a,b", "a\nb", "\\n", "'", "🦆", "ユーザー七", "\u202e", " ", "", "null", "\x01"]
 
 
@@ -202,9 +203,11 @@ def test_ids_of_any_text_come_out_as_they_went_in(tmp_path: Path) -> None:
 
 ATTACKS = [
     *("=1+1", "=cmd|' /C calc'!A0", '=HYPERLINK("http://x","y")', "+1+1", "-1+1", "@SUM(1)"),
-    *("\t=1+1", "\r=1+1", "=", "-", '="a,b"\n'),
+    *("\t=1+1", "\r=1+1", "=", "-", '="a,b"\n', "\n=1+1", "\nx", "\r\nx"),
+    *("＝1+1", "＋1", "－1", "＠SUM(1)", " =1+1", "  \t@x", "\u3000＝1", "\xa0-1", "\u2003+1"),
+    *("\u2028=1", "\x0b=1", "\x85=1", "\ufeff=1", "\u200b=1", " \n ＠x"),
 ]
-HARMLESS = ["a=1", "'=1", " =1", "1-1", "", "x\t=1", "a@b.example"]
+HARMLESS = ["a=1", "'=1", " a=1", "1-1", "", "x\t=1", "a@b.example"]
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +236,7 @@ def test_no_column_of_a_csv_is_called_like_a_formula(attacked: Path) -> None:
     header, row = cells(export(attacked, query, "csv"))
     assert {f"'{attack}" for attack in ATTACKS} <= {*header}
     assert len(header) == 1 + len(ATTACKS) + len(HARMLESS)
-    assert not [name for name in header if name.startswith(FORMULA)]
+    assert not [name for name in header if name.lstrip().startswith(FORMULA)]
     assert {*row[1:]} == {"1"}, "numbers are numbers, whatever their column is called"
 
 
@@ -477,3 +480,12 @@ def test_a_result_that_fails_half_way_is_not_written_in_part(home: Path) -> None
     with pytest.raises(adhoc.QueryError, match="half way"):
         adhoc.export(home / "usage.duckdb", home / "lake", query, "csv", out)
     assert out.getvalue() == b""
+
+
+def test_a_table_shows_what_a_terminal_would_obey(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = "select chr(27) || '[31m' || chr(155) || chr(127) || chr(8238) || 'x' || chr(8) as a"
+    text = shown(home, query, capsys)
+    assert {char for char in text if unicodedata.category(char) in {"Cc", "Cf"}} == {"\n"}
+    assert "\\u009b\\u007f\\u202ex" in text

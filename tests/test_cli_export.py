@@ -90,8 +90,10 @@ def test_what_is_exported_can_be_chosen() -> None:
     assert names(Path("bi/usage_1d")) == {"day=2024-01-03"}
     ended = command(["export", "bi", "--format", "csv", "--end", "2024-01-01T00:00:01"])
     assert "2024-01-01 to 2024-01-01 is in bi" in ended.err
+    assert "stay as an export in another format wrote them" in ended.err
     assert names(Path("bi")) == {
         *(f"{name}.csv" for name in STAR | USAGE),
+        *("usage_1d", "dim_user.parquet"),
         "DATA_DICTIONARY.md",
         MANIFEST,
     }

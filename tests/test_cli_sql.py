@@ -1,7 +1,8 @@
-"""`mka1-usage sql` answers from what was published, or says why it can't."""
+"""What `mka1-usage sql` and `buckets` print: what was published, and nothing that a terminal obeys."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -85,3 +86,17 @@ def test_a_catalog_that_was_copied_beside_its_lake_answers(
     ended = command(["sql", "select * from usage_1d"])
     assert ended.code == 1
     assert "shows another lake" in ended.err
+
+
+def test_buckets_write_no_character_that_a_terminal_obeys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = "a\x1b[31m\x9b2J\x7f\u202eb\x85"
+    world = World.from_events([Event(START, user, "k", 0, 0, 1)])
+    folder = published_home(tmp_path / "odd", world, Window(START, START + DAY))
+    clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": str(folder)})
+    arguments = ["--start", "2024-01-01", "--end", "2024-01-02", "--group-by", "user_id"]
+    text = command(["buckets", *arguments]).text
+    assert {char for char in text if not char.isprintable()} == {"\n"}
+    [bucket] = json.loads(text)["data"]
+    assert [result["user_id"] for result in bucket["results"]] == [user]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import unicodedata
 from datetime import date
 from io import StringIO
 from pathlib import Path
@@ -14,7 +16,7 @@ from rich.console import Console
 from pipeline.lake.rollup import DayPublished
 from pipeline.loading import Progress
 from pipeline.settings import SettingsError
-from pipeline.terminal import exit_codes, in_words, say, short, showing
+from pipeline.terminal import exit_codes, in_words, printable, say, short, showing
 from pipeline.timeline import day_window
 
 FIRST, LAST = date(2024, 1, 1), date(2024, 1, 2)
@@ -104,3 +106,26 @@ def test_a_path_is_shown_as_one_would_type_it(
     monkeypatch.chdir(tmp_path)
     assert short(tmp_path / "data" / "x") == str(Path("data") / "x")
     assert short(tmp_path.parent) == str(tmp_path.parent)
+
+
+def test_what_a_terminal_would_obey_is_shown_as_json_escapes_it() -> None:
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x10000)]))
+    text = printable(every)
+    left = {char for char in text if unicodedata.category(char) == "Cc"}
+    assert left == {"\t", "\n"}
+    assert not {char for char in text if unicodedata.bidirectional(char) in _TURNS}
+    assert printable("plain, ユーザー七 and 👩‍💻") == "plain, ユーザー七 and 👩‍💻"
+
+
+def test_json_stays_the_same_json() -> None:
+    every = "".join(map(chr, [*range(0x3000), *range(0xFE00, 0x10000)]))
+    text = printable(json.dumps({"user_id": every}, ensure_ascii=False))
+    assert json.loads(text) == {"user_id": every}
+
+
+def test_a_message_does_not_obey_what_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    say("no such user: a\x1b[31m\x9b\u202e")
+    assert capsys.readouterr().err == ("mka1-usage: no such user: a\\u001b[31m\\u009b\\u202e\n")
+
+
+_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}

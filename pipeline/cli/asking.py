@@ -16,7 +16,7 @@ from rich.console import Console
 
 from pipeline.cli.options import LOCAL_TIME, NO_TERMINAL, Zone, as_time, one_of
 from pipeline.settings import load_settings
-from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, say, short
+from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, printable, say, short
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
 
 _Format = Literal["table", "csv", "json", "parquet"]
@@ -91,7 +91,7 @@ def buckets(
             )
             say(f"note: complete through {iso(answered.complete_through)} only{why}")
         indent = 2 if sys.stdout.isatty() else None
-        text = json.dumps(answered.page, ensure_ascii=False, indent=indent)
+        text = printable(json.dumps(answered.page, ensure_ascii=False, indent=indent))
         sys.stdout.buffer.write(f"{text}\n".encode())  # JSON is UTF-8, whatever the locale is
 
 

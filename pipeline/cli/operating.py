@@ -21,7 +21,7 @@ from rich.text import Text
 
 from pipeline.cli.options import one_of, stdout
 from pipeline.settings import load_settings
-from pipeline.terminal import FAILED, exit_codes, say
+from pipeline.terminal import FAILED, exit_codes, printable, say
 
 if TYPE_CHECKING:  # each command imports what it needs
     from pipeline.doctor import Finding, State
@@ -77,7 +77,7 @@ def show(finding: Finding, out: Console) -> None:
     row.add_column(width=7)
     row.add_column(width=11)
     row.add_column(overflow="fold")
-    told = Text(finding.found)
+    told = Text(printable(finding.found))
     if finding.mend:
         told.append(f"\n-> {finding.mend}", style="bold" if finding.state == "failed" else "")
     row.add_row(Text(finding.state, style=_COLOURS[finding.state]), Text(finding.subject), told)

@@ -117,6 +117,7 @@ def export(
                 "rows": counted,
             }
             replaced = folder.replace(staged, facts)
+            notes += _kept(replaced.kept)
     except (duckdb.Error, pa.ArrowException) as error:
         raise ExportError(
             f"the export failed: {' '.join(str(error).split())} (`mka1-usage verify` tells whether "
@@ -154,6 +155,17 @@ def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
             )
             return replace(names, users={}), [left_out]
     return names, []
+
+
+def _kept(names: Sequence[str]) -> list[str]:
+    """What is to be said of files that are not of this export."""
+    if not names:
+        return []
+    more = f" and {len(names) - 1:,} more" if names[1:] else ""
+    return [
+        f"{names[0]}{more} stay as an export in another format wrote them: export that format "
+        "again to replace them"
+    ]
 
 
 def _unmatched(names: Names, rows: Rows) -> list[str]:

@@ -13,8 +13,9 @@ not touched. Tables take their place one after the other, in the order given; fo
 manifest says `"complete": false`. A folder that is mounted into a container or shared stays the
 same folder, which it would not if a link were moved from one version to the next.
 
-Removed are files that the manifest names, and no others. Whoever was killed leaves a manifest that
-names what was and what was to be, so the next export goes on from there.
+Removed are files that the manifest names, in the formats that are written now, and no others: what
+an export in another format wrote is listed as kept, and stays as it is. Whoever was killed leaves a
+manifest that names what was and what was to be, so the next export goes on from there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ class Replaced:
     written: int
     unchanged: int
     removed: int
+    kept: Sequence[str] = ()
+    """Files that an export in another format wrote."""
 
 
 class Folder:
@@ -90,22 +93,27 @@ class Folder:
         wrote.
         """
         before = _manifest(self.path)
-        owned = set(before.get("files", ()))
+        known = _files(before)
+        owned = set(known)
         if foreign := [name for name in staged if self._is_there(name) and name not in owned]:
             raise FolderError(
                 f"{self.path / foreign[0]} was not written by an export: move it away, or export "
                 "to another folder"
             )
         changed = [name for name in staged if not self._is_same(name, staged[name])]
-        stale = sorted(owned - set(staged))
+        formats = {Path(name).suffix for name in staged}
+        left = sorted(owned - set(staged))
+        stale = [name for name in left if Path(name).suffix in formats]
+        kept = {name: known[name] for name in left if name not in stale and self._is_there(name)}
         after: dict[str, Any] = {
             _NAME: _VERSION,
             "complete": True,
             **facts,
             "files": {name: {"bytes": path.stat().st_size} for name, path in staged.items()},
+            "kept": kept,
         }
         if changed or stale or before != after:
-            both = {name: after["files"].get(name, {}) for name in sorted(owned | set(staged))}
+            both = {name: _files(after).get(name, {}) for name in sorted(owned | set(staged))}
             self._write_manifest({_NAME: _VERSION, "complete": False, "files": both})
             for name in changed:
                 self._place(staged[name], self.path / name)
@@ -114,7 +122,7 @@ class Folder:
             self._write_manifest(after)
         for name in (*staged, MANIFEST):
             self._let_read(self.path / name)
-        return Replaced(len(changed), len(staged) - len(changed), len(stale))
+        return Replaced(len(changed), len(staged) - len(changed), len(stale), tuple(kept))
 
     def _is_there(self, name: str) -> bool:
         return os.path.lexists(self.path / name)
@@ -194,11 +202,17 @@ def _manifest(path: Path) -> dict[str, Any]:
     """What the manifest says; nothing where there is none, or it is not an export's."""
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
-        if manifest[_NAME] == _VERSION and all(map(_OURS.fullmatch, manifest["files"])):
+        ours = "files" in manifest and all(map(_OURS.fullmatch, _files(manifest)))
+        if manifest[_NAME] == _VERSION and ours:
             return manifest
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return {}
+
+
+def _files(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The files that exports wrote, by name, also those of another format than the last."""
+    return {**manifest.get("kept", {}), **manifest.get("files", {})}
 
 
 def _flush(path: Path) -> None:

@@ -9,6 +9,7 @@ Every answer that is no page is `{"error": "one line"}`, as the API's are.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -39,6 +40,7 @@ COMPLETE_THROUGH: Final = "X-Usage-Complete-Through"
 LONGEST_QUERY: Final = 1 << 15
 """Bytes of a query string: some 2,000 user ids."""
 _UNREADABLE: Final = "the lake cannot be read: `mka1-usage verify` names the files to blame"
+_TAG: Final = re.compile(r'"[^"]*"')
 _LONGEST_ERROR: Final = 500
 """Characters of an error, which may quote what was asked."""
 
@@ -88,7 +90,7 @@ def build_app(
             "ETag": body.etag,
             "Cache-Control": "private, no-cache",
         }
-        if body.etag in request.headers.get("if-none-match", ""):
+        if _is_known(body.etag, ", ".join(request.headers.getlist("if-none-match"))):
             return Response(status_code=304, headers=headers)
         return Response(body.content, headers=headers, media_type="application/json")
 
@@ -108,6 +110,14 @@ def build_app(
     )
     app.router.redirect_slashes = False  # the API's paths are the API's, to the letter
     return app
+
+
+def _is_known(etag: str, if_none_match: str) -> bool:
+    """Whether a page is one that the client has, as `If-None-Match` names them (RFC 9110, 13.1.2).
+
+    `*` is any page, and a weak tag is as good as a strong one.
+    """
+    return if_none_match.strip() == "*" or etag in _TAG.findall(if_none_match)
 
 
 class _ThisMachineOnly:

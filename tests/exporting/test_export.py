@@ -35,7 +35,7 @@ from tests.truth import MEASURES, load
 
 START = parse_time("2024-01-01")
 FORMATS: list[Format] = ["parquet", "csv", "duckdb"]
-FORMULAS = ["=1+1", "+49", "-1", "@SUM(A1)", "\tx", "\rx"]
+FORMULAS = ["=1+1", "+49", "-1", "@SUM(A1)", "\tx", "\rx", "\nx", "＝1+1", "　－1", " \n +1"]
 CSV_READERS: dict[str, Callable[[Path], list[str]]] = {
     "duckdb": lambda path: duckdb.read_csv(str(path)).columns,
     "polars": lambda path: pl.read_csv(path).columns,
@@ -103,8 +103,8 @@ def test_a_database_of_the_same_tables_is_not_made_again(
 
 def test_what_is_not_asked_for_any_more_is_gone(lake: Lake, tmp_path: Path) -> None:
     export(lake, tmp_path, by_day=True)
-    export(lake, tmp_path, ["usage_1d"], form="csv")
-    assert set(digests(tmp_path)) == {"usage_1d.csv", "DATA_DICTIONARY.md", MANIFEST}
+    export(lake, tmp_path, ["usage_1d"])
+    assert set(digests(tmp_path)) == {"usage_1d.parquet", "DATA_DICTIONARY.md", MANIFEST}
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 

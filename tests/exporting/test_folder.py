@@ -48,6 +48,31 @@ def test_an_export_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     assert list(manifest(path)["files"]) == [A, PAGE]
 
 
+def test_what_an_export_in_another_format_wrote_stays(tmp_path: Path) -> None:
+    put(tmp_path, {A: b"1", B: b"1", PAGE: b"parquet"})
+    other = put(tmp_path, {"a.csv": b"2", "b.csv": b"2", PAGE: b"csv"})
+    assert (other.removed, sorted(other.kept)) == (0, [A, B])
+    assert there(tmp_path) == {A: b"1", B: b"1", "a.csv": b"2", "b.csv": b"2", PAGE: b"csv"}
+    assert list(manifest(tmp_path)["files"]) == ["a.csv", "b.csv", PAGE]
+    third = put(tmp_path, {"all.duckdb": b"3"})
+    assert sorted(third.kept) == [PAGE, "a.csv", A, "b.csv", B]
+    again = put(tmp_path, {A: b"4", PAGE: b"parquet"})
+    assert (again.removed, sorted(again.kept)) == (1, ["a.csv", "all.duckdb", "b.csv"])
+    assert there(tmp_path) == {
+        **{A: b"4", PAGE: b"parquet", "all.duckdb": b"3"},
+        **dict.fromkeys(("a.csv", "b.csv"), b"2"),
+    }
+
+
+def test_what_stays_of_another_format_is_written_over_by_its_next_export(tmp_path: Path) -> None:
+    put(tmp_path, {A: b"1"})
+    put(tmp_path, {"a.csv": b"2"})
+    (tmp_path / A).unlink()
+    assert put(tmp_path, {"a.csv": b"3"}).kept == ()
+    put(tmp_path, {A: b"4"})
+    assert there(tmp_path) == {A: b"4", "a.csv": b"3"}
+
+
 def test_the_same_export_again_touches_no_file(tmp_path: Path) -> None:
     put(tmp_path, {A: b"1", B: b"1"}, first="2024-01-01")
 
@@ -64,9 +89,9 @@ def test_what_others_put_there_stays(tmp_path: Path) -> None:
     put(tmp_path, {A: b"1", B: b"1"})
     for name in ("report.pbix", "b/notes.txt", "b/day=2024-01-01/mine.parquet", ".hidden"):
         (tmp_path / name).write_bytes(b"mine")
-    put(tmp_path, {PAGE: b"2"})
+    put(tmp_path, {"c.parquet": b"2"})
     mine = ("report.pbix", "b/notes.txt", "b/day=2024-01-01/mine.parquet")
-    assert there(tmp_path) == {PAGE: b"2", **dict.fromkeys(mine, b"mine")}
+    assert there(tmp_path) == {"c.parquet": b"2", **dict.fromkeys(mine, b"mine")}
     assert (tmp_path / ".hidden").exists()
 
 
@@ -108,7 +133,7 @@ def test_whoever_is_killed_leaves_whole_files_and_the_next_export_goes_on(
     tmp_path: Path, dies_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At each of the renames and removals in turn; then an export of something else."""
-    old = {A: b"old", B: b"old", "c.csv": b"old"}
+    old = {A: b"old", B: b"old", "c.parquet": b"old"}
     put(tmp_path, old)
     steps = 0
 
@@ -133,10 +158,10 @@ def test_whoever_is_killed_leaves_whole_files_and_the_next_export_goes_on(
             put(tmp_path, new)
     found = there(tmp_path)
     assert set(found.values()) <= {b"old", b"new"}
-    assert set(found) <= {A, B, PAGE, "c.csv"}
+    assert set(found) <= {A, B, PAGE, "c.parquet"}
     assert found == old or not manifest(tmp_path)["complete"]
-    put(tmp_path, {"d.csv": b"other"})
-    assert there(tmp_path) == {"d.csv": b"other"}
+    put(tmp_path, {"d.parquet": b"other", PAGE: b"other"})
+    assert there(tmp_path) == {"d.parquet": b"other", PAGE: b"other"}
 
 
 def test_whoever_is_killed_in_the_first_export_leaves_a_folder_to_export_to(tmp_path: Path) -> None:

@@ -357,6 +357,37 @@ def test_a_page_that_is_still_the_same_need_not_be_sent_again(http: httpx.Client
     assert other.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("named", "code"),
+    [
+        ("*", 304),
+        ("{0}", 304),
+        ("W/{0}", 304),
+        ('"other", {0}', 304),
+        ('"other",W/{0} , "more"', 304),
+        ('"other"', 200),
+        ('"*"', 200),
+        ('W/"other", "more"', 200),
+        ("", 200),
+        ("{1}", 200),
+        ('"x{1}"', 200),
+    ],
+)
+def test_a_page_that_the_client_has_by_any_of_its_tags_is_a_304(
+    http: httpx.Client, named: str, code: int
+) -> None:
+    """`{1}` is the tag without its quotes, which is none."""
+    etag = ask(http, WINDOW).headers["etag"]
+    headers = {"If-None-Match": named.format(etag, etag.strip('"'))}
+    assert http.get(f"{PATH}?{WINDOW}", headers=headers).status_code == code
+
+
+def test_tags_may_stand_in_several_lines(http: httpx.Client) -> None:
+    etag = ask(http, WINDOW).headers["etag"]
+    headers = [("If-None-Match", '"other"'), ("If-None-Match", etag)]
+    assert http.get(f"{PATH}?{WINDOW}", headers=headers).status_code == 304
+
+
 def test_a_page_of_the_same_numbers_of_which_more_is_complete_is_another_page(
     tmp_path: Path,
 ) -> None:
