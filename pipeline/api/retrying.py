@@ -7,10 +7,10 @@ leave altogether (`pipeline.api.pacing`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 from tenacity import (
     AsyncRetrying,
@@ -20,6 +20,9 @@ from tenacity import (
 )
 
 from pipeline.api.errors import QuotaExhausted, Unavailable
+
+_LONGEST_MEANT: Final = 25 * 3_600.0
+"""Seconds. Quotas last a day at most (API.md), and a day in local time can have 25 hours."""
 
 
 class TryAgain(Exception):
@@ -88,6 +91,8 @@ def retry_after(value: str | None, now: float) -> float | None:
     """Seconds from a `Retry-After` of seconds or of an HTTP date; None where it is neither.
 
     `now` is Unix seconds. An HTTP date is UTC (RFC 9110), also where its zone is missing or -0000.
+    None too for what cannot be meant: less than nothing, or more than a day. So servers send the
+    moment itself as Unix time, a time in milliseconds, or a date that this clock has passed.
     """
     if value is None:
         return None
@@ -99,4 +104,4 @@ def retry_after(value: str | None, now: float) -> float | None:
             seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
         except (ValueError, TypeError, OverflowError, IndexError):
             return None
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
+    return seconds if 0 <= seconds <= _LONGEST_MEANT else None
