@@ -16,7 +16,7 @@ from functools import cached_property, partial
 
 from pydantic import SecretStr
 
-from pipeline.api import Client, Limits
+from pipeline.api import Client, Limits, OddText
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress
 from pipeline.people import People
@@ -40,6 +40,9 @@ class Workspace:
     on_sync: Callable[[SyncProgress], None] = field(default=_no_progress, repr=False)
     on_refreshed: Callable[[Refreshed], None] = field(default=_no_progress, repr=False)
     on_synced: Callable[[Synced], None] = field(default=_no_progress, repr=False)
+    on_odd_text: Callable[[str], None] = field(default=_no_progress, repr=False)
+    odd_text: OddText = field(default_factory=OddText, repr=False)
+    """What was not Unicode in the answers of the run so far."""
 
     @cached_property
     def settings(self) -> Settings:
@@ -79,6 +82,7 @@ class Workspace:
             requests_per_second=settings.requests_per_second,
             retry_seconds=settings.retry_seconds,
             request_timeout=settings.request_timeout,
+            max_bytes=settings.max_answer_mb * 1024 * 1024,
         )
         return Client(
             settings.base_url,
@@ -86,5 +90,6 @@ class Workspace:
             limits,
             private=settings.pseudonym_key is not None,
             meter=Meter(settings.tally, key_id, self.now),
+            odd_text=self.odd_text,
             now=self.now,
         )

@@ -22,7 +22,7 @@ from pipeline.refreshing import Refreshed
 from pipeline.resources import Workspace
 from pipeline.schedules import CONVERSATIONS_JOB, JOB
 from pipeline.settings import Settings
-from pipeline.terminal import showing, showing_listings, tell_synced
+from pipeline.terminal import showing, showing_listings, tell_odd_text, tell_synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ def run_days(settings: Settings, first: date, last: date, console: Console) -> O
     KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
     """
     with showing(console, first, last) as listener:
-        workspace = Workspace(load=lambda: settings, on_progress=listener)
+        workspace = Workspace(
+            load=lambda: settings, on_progress=listener, on_odd_text=tell_odd_text
+        )
         return _run(JOB, workspace, range_tags(first, last))
 
 
@@ -53,7 +55,12 @@ def run_conversations(
     the next run, which observes it.
     """
     with showing_listings(console) as listener:
-        workspace = Workspace(load=lambda: settings, on_sync=listener, on_synced=tell_synced)
+        workspace = Workspace(
+            load=lambda: settings,
+            on_sync=listener,
+            on_synced=tell_synced,
+            on_odd_text=tell_odd_text,
+        )
         asked = {"ops": {STEP: {"config": {"full": full}}}}
         return _run(CONVERSATIONS_JOB, workspace, range_tags(first, last), asked)
 
@@ -66,7 +73,12 @@ def run_refresh(
     KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
     """
     with showing(console) as listener:
-        workspace = Workspace(load=lambda: settings, on_progress=listener, on_refreshed=on_found)
+        workspace = Workspace(
+            load=lambda: settings,
+            on_progress=listener,
+            on_refreshed=on_found,
+            on_odd_text=tell_odd_text,
+        )
         return _run(REFRESH_JOB, workspace, {})
 
 

@@ -130,6 +130,11 @@ def tell_synced(synced: Synced) -> None:
     )
 
 
+def tell_odd_text(sentence: str) -> None:
+    """Say where answers held text that is not Unicode."""
+    say(f"warning: {sentence}")
+
+
 def _waiting(loading: Loading) -> str:
     return f"{loading.day} is being loaded by another run: waiting until that is done"
 

@@ -17,7 +17,7 @@ import dagster as dg
 from pipeline.api import ApiError
 from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
-from pipeline.assets.shown import conclude
+from pipeline.assets.shown import conclude, tell_odd_text
 from pipeline.assets.usage import API_POOL
 from pipeline.lake import engine, reconcile
 from pipeline.lake.files import ContractError
@@ -89,6 +89,7 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
                 )
             raise dg.Failure(str(error)) from error
         finally:
+            tell_odd_text(context, workspace)
             conclude(workspace)
         for gap in synced.gaps:
             context.log.warning(gap)

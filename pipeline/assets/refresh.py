@@ -7,7 +7,7 @@ Belongs here: what Dagster runs, is told and shows. Does not belong here: compar
 import dagster as dg
 
 from pipeline.api import ApiError
-from pipeline.assets.shown import Shown, conclude
+from pipeline.assets.shown import Shown, conclude, tell_odd_text
 from pipeline.assets.usage import API_POOL, PUBLISHED
 from pipeline.lake.identity import IdentityError
 from pipeline.loading import LoadError, Progress
@@ -48,6 +48,7 @@ def refresh_usage(context: dg.OpExecutionContext, workspace: dg.ResourceParam[Wo
     except (ApiError, LoadError, IdentityError, SettingsError) as error:
         raise dg.Failure(str(error)) from error
     finally:
+        tell_odd_text(context, workspace)
         conclude(workspace)
 
 

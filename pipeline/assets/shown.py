@@ -27,6 +27,15 @@ def conclude(workspace: Workspace) -> None:
     build_catalog(workspace.lake, workspace.settings.catalog)
 
 
+def tell_odd_text(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, workspace: Workspace
+) -> None:
+    """Say once where answers held text that is not Unicode."""
+    for sentence in workspace.odd_text.told():
+        context.log.warning(sentence)
+        workspace.on_odd_text(sentence)
+
+
 class Shown:
     """Tells Dagster what became of a day, dataset by dataset, with the day's own metadata.
 

@@ -20,7 +20,7 @@ import duckdb
 
 from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
-from pipeline.assets.shown import Shown, conclude
+from pipeline.assets.shown import Shown, conclude, tell_odd_text
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
 from pipeline.lake.catalog import build_catalog
@@ -86,6 +86,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
                 shown.at_once(published)
             raise
         finally:
+            tell_odd_text(context, workspace)
             conclude(workspace)
         for published in done:
             shown.with_results(published)
