@@ -259,7 +259,7 @@ def test_who_is_behind_pseudonyms_is_found_where_a_day_is_too_large_for_an_answe
     make: Make,
 ) -> None:
     reader = make()
-    reader.limits = replace(FAST, max_bytes=500)
+    reader.limits = replace(FAST, max_bytes=400)
     assert reader.people is not None
     found = reader.people.real_ids(reader.days)
     assert found == {PSEUDONYMS.of(user): user for user in USERS}

@@ -127,6 +127,7 @@ LARGE = bytes(50_000_000)
         (zlib.compress(LARGE)[2:-4], "deflate"),
         (zlib.compress(bytes(1 << 20))[2:-4], "deflate"),
     ],
+    ids=["gzip", "two members", "zlib", "raw", "raw, to the brim"],
 )
 def test_a_small_body_never_becomes_a_large_one_at_a_stroke(content: bytes, packing: str) -> None:
     found = pieces(content, packing, size=1_000_000)
