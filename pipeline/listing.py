@@ -25,6 +25,7 @@ from pipeline.api import (
     Conversation,
     ConversationsQuery,
     ConversationWalk,
+    InvalidQuery,
     Item,
     ItemsQuery,
     Refused,
@@ -33,6 +34,7 @@ from pipeline.api import (
     get_conversations,
     get_items,
     get_responses,
+    is_sendable,
     walk_items,
     walk_responses,
 )
@@ -148,7 +150,7 @@ class _Reading:
             for response in page:
                 found.responses[response.id] = response
                 settled = settled and (response.is_final or self._is_old(response))
-                if settled:
+                if settled and is_sendable(response.id):
                     found.response_cursor = response.id
         found.settled = settled
 
@@ -187,20 +189,23 @@ class _Reading:
 
     async def _read_items(self, conversation_id: str) -> None:
         found, tail = self.found, self._tail_of(conversation_id)
-        query = ItemsQuery(conversation_id, after=tail.last_item_id, on_behalf_of=self._user)
         new: list[Item] = []
         try:
+            query = ItemsQuery(conversation_id, after=tail.last_item_id, on_behalf_of=self._user)
             async for page in walk_items(self._fetch_items, query):
                 new += page
-        except Refused as refusal:
-            if refusal.status != _GONE:
+        except (InvalidQuery, Refused) as refusal:
+            if isinstance(refusal, Refused) and refusal.status != _GONE:
                 raise
-            found.gaps.append(f"conversation {conversation_id}: its items are gone (404)")
+            why = "are gone (404)" if isinstance(refusal, Refused) else "can't be asked for"
+            found.gaps.append(f"conversation {conversation_id}: its items {why}")
             found.tails[conversation_id] = tail._replace(unreadable=True)
             return
+        found.items += ((conversation_id, item) for item in new)
+        while new and not is_sendable(new[-1].id):  # it comes again next time, and is known then
+            new.pop()
         last = new[-1].id if new else tail.last_item_id
         found.tails[conversation_id] = TailState(conversation_id, last, tail.items + len(new))
-        found.items += ((conversation_id, item) for item in new)
 
     async def _each(self, work: Callable[[str], Awaitable[None]], todo: Iterable[str]) -> None:
         await at_once(work, todo, self._client.limits.concurrency)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 
-from pipeline.api import Client, PageSize, UsageQuery, get_usage, walk_usage
+from pipeline.api import Client, PageSize, UsageQuery, get_usage, walk_narrowing
 from pipeline.background import run_async
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import day_window, spans
@@ -33,6 +33,7 @@ class People:
 
     async def _ask(self, days: Sequence[date]) -> dict[str, str]:
         found: dict[str, str] = {}
+        size = PageSize(buckets=1440)
         async with self.connect() as client:
             for first, last in spans(days):
                 query = UsageQuery(
@@ -41,12 +42,9 @@ class People:
                     "1d",
                     group_by=("user_id", "api_key_id"),
                 )
-                async for page in walk_usage(
-                    partial(get_usage, client), query, PageSize(buckets=1440)
-                ):
-                    for bucket in page.buckets:
-                        for result in bucket.results:
-                            pseudonym = self.pseudonyms.of(result.user_id)
-                            if pseudonym is not None and result.user_id is not None:
-                                found[pseudonym] = result.user_id
+                async for bucket in walk_narrowing(partial(get_usage, client), query, size):
+                    for result in bucket.results:
+                        pseudonym = self.pseudonyms.of(result.user_id)
+                        if pseudonym is not None and result.user_id is not None:
+                            found[pseudonym] = result.user_id
         return found

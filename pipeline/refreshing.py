@@ -3,7 +3,8 @@
 Belongs here: the comparison day by day, user by user and key by key, and what follows from it. Does
 not belong here: loading (`pipeline.loading`), what changed (`revisions`, which every load keeps).
 
-One 1d question covers 1,440 days a page, so the whole history costs a request or a few. A day that
+One 1d question covers 1,440 days a page, so the whole history costs a request or a few; a day too
+large for an answer is summed from its hours or minutes. A day that
 is as it was is confirmed: what was provisional because it was read early becomes final. What the
 API moves within a day, from one minute to another of the same user and key, does not show in 1d
 buckets; the trailing windows are there for that.
@@ -22,7 +23,7 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from pipeline.api import Client, PageSize, UsageQuery, get_usage, walk_usage
+from pipeline.api import Client, PageSize, UsageQuery, get_usage, walk_narrowing
 from pipeline.api.usage import Bucket
 from pipeline.background import run_async
 from pipeline.lake import engine, identity
@@ -34,7 +35,7 @@ from pipeline.lake.schemas import MEASURES, USAGE
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress, load_days
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.timeline import Window, closed_through, day_of, day_window, spans
+from pipeline.timeline import DAY, Window, closed_through, day_of, day_window, spans
 
 Counts = dict[tuple[str | None, str | None], tuple[int, ...]]
 """By user and key, the three measures; who has none is left out."""
@@ -113,22 +114,32 @@ class _Comparison:
 
     async def run(self, connect: Callable[[], Client]) -> int:
         """Ask; returns the number of requests."""
+        size = PageSize(buckets=1440)
         async with connect() as client:
             for first, last in spans(self._versions):
                 window = Window(day_window(first).start, day_window(last).end)
                 query = UsageQuery(
                     window.start, window.end, "1d", group_by=("user_id", "api_key_id")
                 )
-                pages = walk_usage(partial(get_usage, client), query, PageSize(buckets=1440))
-                async for page in pages:
-                    for bucket in page.buckets:
-                        self._compare(day_of(bucket.start_time), self._counted(bucket))
+                parts: Counts = {}  # of a day that comes in narrower buckets
+                summed: date | None = None
+                async for bucket in walk_narrowing(partial(get_usage, client), query, size):
+                    day = day_of(bucket.start_time)
+                    if summed is not None and summed != day:
+                        self._compare(summed, parts)
+                        parts, summed = {}, None
+                    if bucket.end_time - bucket.start_time == DAY:
+                        self._compare(day, self._counted(bucket, {}))
+                    else:
+                        parts, summed = self._counted(bucket, parts), day
+                if summed is not None:
+                    self._compare(summed, parts)
         for day in set(self._versions) - self._served:  # an empty bucket may be left out
             self._compare(day, {})
         return client.requests
 
-    def _counted(self, bucket: Bucket) -> Counts:
-        counts: Counts = {}
+    def _counted(self, bucket: Bucket, counts: Counts) -> Counts:
+        """The counts with those of a bucket added."""
         for result in bucket.results:
             user = self._pseudonyms.of(result.user_id) if self._pseudonyms else result.user_id
             _add(counts, user, result.api_key_id, [getattr(result, name) for name in MEASURES])

@@ -19,7 +19,7 @@ from typing import Final
 import dagster as dg
 from pydantic import SecretStr
 
-from pipeline.api import Client, Clock, Limits, Retry, RouteError
+from pipeline.api import Client, Clock, Limits, OddText, Retry, RouteError
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress
 from pipeline.people import People
@@ -50,6 +50,8 @@ class Workspace:
     """Is told what a person should know of a run that goes on all the same."""
     flags: tuple[str, ...] = ()
     """Of the command that started the run: whoever resumes it gives them again."""
+    odd_text: OddText = field(default_factory=OddText, repr=False)
+    """What was not Unicode in the answers of the run so far."""
 
     _told_at: float = field(default=-math.inf, init=False, repr=False)
 
@@ -99,6 +101,7 @@ class Workspace:
             requests_per_second=settings.requests_per_second,
             retry_seconds=settings.retry_seconds,
             request_timeout=settings.request_timeout,
+            max_bytes=settings.max_answer_mb * 1024 * 1024,
         )
         try:
             return Client(
@@ -107,6 +110,7 @@ class Workspace:
                 limits,
                 private=settings.pseudonym_key is not None,
                 meter=Meter(settings.tally, key_id, self.now),
+                odd_text=self.odd_text,
                 on_retry=self._retries,
                 now=self.clock,
             )

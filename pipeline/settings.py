@@ -266,6 +266,8 @@ class Settings(BaseSettings):
         60.0, gt=0, allow_inf_nan=False, validation_alias="MKA1_USAGE_REQUEST_TIMEOUT"
     )
     """Seconds that one answer may take before a smaller one is asked for."""
+    max_answer_mb: int = Field(32, ge=1, le=4_096, validation_alias="MKA1_USAGE_MAX_ANSWER_MB")
+    """The largest answer that is taken in, in MiB; a larger one is asked for in parts."""
     store_content: bool = Field(False, validation_alias="MKA1_USAGE_STORE_CONTENT")
     """Whether what items say is landed too, in a dataset of its own; else only its length is."""
     pseudonym_key: PseudonymKey | None = Field(None, validation_alias="MKA1_USAGE_PSEUDONYM_KEY")

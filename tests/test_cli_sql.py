@@ -1,4 +1,4 @@
-"""What `mka1-usage sql` and `buckets` print: what was published, and nothing that a terminal obeys."""
+"""What `sql` and `buckets` print: what was published, and nothing that a terminal obeys."""
 
 from __future__ import annotations
 

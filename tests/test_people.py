@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pipeline.people import People
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.syncing import SyncError, SyncProgress, sync_days
 from pipeline.timeline import day_window
-from tests.synced import Reader
+from tests.synced import FAST, Reader
 from tests.truth import load
 
 FIRST = date(2024, 1, 1)
@@ -252,6 +253,18 @@ def test_who_is_behind_pseudonyms_is_asked_in_one_request_and_not_kept(make: Mak
     assert "bucket_width=1d" in target
     assert not reader.lake.root.exists()
     assert "planted" not in repr(people)
+
+
+def test_who_is_behind_pseudonyms_is_found_where_a_day_is_too_large_for_an_answer(
+    make: Make,
+) -> None:
+    reader = make()
+    reader.limits = replace(FAST, max_bytes=400)
+    assert reader.people is not None
+    found = reader.people.real_ids(reader.days)
+    assert found == {PSEUDONYMS.of(user): user for user in USERS}
+    asked = [target for _, target, _ in reader.server.requests]
+    assert any("bucket_width=1h" in target for target in asked)
 
 
 def test_a_sync_that_cannot_ask_who_they_are_says_why_and_writes_nothing(make: Make) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from pipeline.api import Client
+from pipeline.api import Client, Limits
 from pipeline.emulator import EmulatorServer, Faults, ManualClock
 from pipeline.lake.store import Lake
 from pipeline.loading import load_days
@@ -36,9 +37,14 @@ def lake(tmp_path: Path, server: EmulatorServer) -> Lake:
     return lake
 
 
-def refresh(server: EmulatorServer, lake: Lake, pseudonyms: Pseudonyms | None = None) -> Refreshed:
+def refresh(
+    server: EmulatorServer,
+    lake: Lake,
+    pseudonyms: Pseudonyms | None = None,
+    limits: Limits = FAST,
+) -> Refreshed:
     return refresh_days(
-        lambda: Client(server.base_url, SecretStr(server.api_key), FAST),
+        lambda: Client(server.base_url, SecretStr(server.api_key), limits),
         lake,
         pseudonyms=pseudonyms,
         now=server.world.clock,
@@ -95,6 +101,28 @@ def test_only_what_changed_is_found_however_the_api_serves_it(
     assert refresh(server, lake).changed == ()
     server.world.restate(day_window(ASKED[3]).start, None, None, items_added=1)
     assert refresh(server, lake).changed == (ASKED[3],)
+
+
+@pytest.mark.parametrize(("apart", "asked"), [(1_800, {"1d", "1h"}), (60, {"1d", "1h", "1m"})])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_day_too_large_for_an_answer_is_compared_by_its_hours_or_minutes(
+    server: EmulatorServer, lake: Lake, tmp_path: Path, apart: int, asked: set[str], hidden: bool
+) -> None:
+    users = [f"user {number:03}" for number in range(40)]
+    for number, user in enumerate(users):
+        minute = day_window(ASKED[2]).start + apart * number
+        server.world.restate(minute, user, "key_a", operations=1)
+    limits = replace(FAST, max_bytes=5_000)
+    pseudonyms = Pseudonyms(SecretStr("k" * 32)) if hidden else None
+    lake = Lake(tmp_path / "again")
+    load(server, lake, ASKED, pseudonyms=pseudonyms)
+    server.requests.clear()
+    assert refresh(server, lake, pseudonyms, limits).changed == ()
+    widths = {target.partition("bucket_width=")[2][:2] for _, target, _ in server.requests}
+    assert widths == asked
+    server.world.restate(day_window(ASKED[2]).start, users[0], "key_a", operations=3)
+    server.world.restate(day_window(ASKED[4]).start, "ada", "key_a", operations=3)
+    assert refresh(server, lake, pseudonyms, limits).changed == (ASKED[2], ASKED[4])
 
 
 def test_a_day_that_was_loaded_in_part_is_loaded_whole_once_it_is_over(

@@ -1,6 +1,6 @@
 """The MKA1 API: what can be asked, how it is asked, and when an answer can be believed.
 
-client         one authenticated GET or POST, its limits, and which answers are worth another try
+client         one authenticated GET or POST, its limits, and what becomes of the answer
 clock          the machine's clock, held against the API's
 conversations  endpoint 2: its parameters and its page
 errors         what can go wrong, a class for each thing a caller can do about it
@@ -13,8 +13,10 @@ redaction      the key: added to requests, taken out of what servers send
 responses      endpoint 5: its parameters and its page
 retrying       backoff, `Retry-After`, and the budget of one request
 route          the proxy and the certificates that the environment names
+unicode        text that is not Unicode: written so that nothing is lost or merged
 unpacking      bodies as they come off the wire, unpacked within bounds
 usage          endpoint 1: its parameters and its page
+verdicts       which answers are worth another try: a table
 
 No Dagster, no DuckDB, no files. From a REPL:
 
@@ -34,6 +36,7 @@ from pipeline.api.conversations import (
 from pipeline.api.errors import (
     AnswerTooBig,
     ApiError,
+    BucketTooBig,
     FateUnknown,
     InvalidQuery,
     MalformedBody,
@@ -44,13 +47,15 @@ from pipeline.api.errors import (
     ShapeError,
     Unauthorized,
     Unavailable,
+    UnknownCoding,
 )
 from pipeline.api.items import Item, ItemPage, ItemsQuery, create_items, get_items
 from pipeline.api.listings import ConversationWalk, walk_items, walk_responses
-from pipeline.api.paging import PageSize, walk_usage
+from pipeline.api.paging import PageSize, walk_narrowing, walk_usage
 from pipeline.api.responses import Response, ResponsePage, ResponsesQuery, get_responses
 from pipeline.api.retrying import Retry
 from pipeline.api.route import Route, route_to
+from pipeline.api.unicode import OddText, is_sendable
 from pipeline.api.usage import Bucket, Result, UsagePage, UsageQuery, get_usage
 
 __all__ = [
@@ -58,6 +63,7 @@ __all__ = [
     "AnswerTooBig",
     "ApiError",
     "Bucket",
+    "BucketTooBig",
     "Client",
     "Clock",
     "Conversation",
@@ -71,6 +77,7 @@ __all__ = [
     "ItemsQuery",
     "Limits",
     "MalformedBody",
+    "OddText",
     "PageSize",
     "PagingError",
     "QuotaExhausted",
@@ -85,6 +92,7 @@ __all__ = [
     "ShapeError",
     "Unauthorized",
     "Unavailable",
+    "UnknownCoding",
     "UsagePage",
     "UsageQuery",
     "create_items",
@@ -92,8 +100,10 @@ __all__ = [
     "get_items",
     "get_responses",
     "get_usage",
+    "is_sendable",
     "route_to",
     "walk_items",
+    "walk_narrowing",
     "walk_responses",
     "walk_usage",
 ]

@@ -1,12 +1,12 @@
 """One authenticated GET or POST that either brings a decoded body or says clearly why not.
 
-Belongs here: transport, timeouts, size limits, and which answers are worth another try. Does not
-belong here: waits and budgets (`pipeline.api.retrying`), the key (`pipeline.api.redaction`), what
+Belongs here: transport, timeouts, size limits, and what becomes of an answer. Does not belong here:
+which answers are worth another try (`pipeline.api.verdicts`), waits and budgets
+(`pipeline.api.retrying`), the key (`pipeline.api.redaction`), what
 an endpoint's parameters and bodies mean (`pipeline.api.usage`), or how pages make a whole
 (`pipeline.api.paging`).
 
-The rules (API.md, "Errors and limits"): 429, 5xx, connection errors, connections cut in mid-body
-and bodies that are cut or not JSON are tried again, with jittered exponential backoff; a
+What is tried again is in one table (`pipeline.api.verdicts`): with jittered exponential backoff; a
 `Retry-After` in seconds or as a date is the least that is waited, each wait capped; no try begins
 once the budget of its request is spent. Redirects are never followed: a key goes to one host only.
 
@@ -40,12 +40,15 @@ from pipeline.api.errors import (
     Refused,
     ShapeError,
     Unauthorized,
+    UnknownCoding,
 )
 from pipeline.api.pacing import Pace
 from pipeline.api.redaction import Bearer
 from pipeline.api.retrying import Retry, TryAgain, retry_after, retrying
 from pipeline.api.route import route_to
+from pipeline.api.unicode import OddText
 from pipeline.api.unpacking import unpacked
+from pipeline.api.verdicts import WRONG_SERVER, worth_another_try
 from pipeline.words import count
 
 T = TypeVar("T")
@@ -131,6 +134,22 @@ def _is_done(request: httpx.Request, status: int) -> bool:
     return status == HTTPStatus.OK or (request.method == "POST" and 200 <= status < 300)
 
 
+async def _why(response: httpx.Response) -> bytes:
+    """The body of a refusal, as far as a message needs it."""
+    if response.status_code == WRONG_SERVER:
+        # What is not read to its end is closed: another try takes another connection.
+        return b"(a body that was not read)"
+    body = b""
+    try:
+        async for chunk in unpacked(response):
+            body += chunk
+            if len(body) > _LONGEST_ERROR_BODY:
+                return b"(a long body)"
+    except (UnknownCoding, httpx.DecodingError):
+        return b"(a body that can't be unpacked)"
+    return body
+
+
 def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
     return FateUnknown(
         f"{asked} was sent and brought {came_back}. It may or may not have been done: look before "
@@ -141,10 +160,10 @@ def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
 class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
-    `private`: every answer is, see `get`. `meter` counts what is asked. `on_retry` is called before
-    each wait between two tries of a request. `transport` is the seam for tests; `sleep` and `now`
-    (Unix seconds) are the clock. RouteError where the environment names a proxy or certificates
-    that can't be used.
+    `private`: every answer is, see `get`. `meter` counts what is asked, `odd_text` which texts were
+    not Unicode. `on_retry` is called before each wait between two tries of a request. `transport`
+    is the seam for tests; `sleep` and `now` (Unix seconds) are the clock. RouteError where the
+    environment names a proxy or certificates that can't be used.
     """
 
     def __init__(
@@ -156,6 +175,7 @@ class Client:
         private: bool = False,
         meter: Meter | None = None,
         on_retry: Callable[[Retry], None] = lambda _: None,
+        odd_text: OddText | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.time,
@@ -165,6 +185,8 @@ class Client:
         self.limits = limits or Limits()
         self.requests = 0
         """Requests sent so far, retries included."""
+        self.odd_text = odd_text or OddText()
+        """What was not Unicode in the answers so far."""
         self.clock = now if isinstance(now, Clock) else Clock(now)
         """Unix seconds, held against the API's own."""
         self._private = private
@@ -309,9 +331,9 @@ class Client:
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
             raise TryAgain(f"429: {self._excerpt(body, private)}", wait, rate_limited=True)
         self._pace.went_well()
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            if request.method == "POST":
-                raise _fate_unknown(asked, f"{status}: {self._excerpt(body, private)}")
+        if request.method == "POST" and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _fate_unknown(asked, f"{status}: {self._excerpt(body, private)}")
+        if request.method == "GET" and worth_another_try(status):
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
             raise TryAgain(f"{status}: {self._excerpt(body, private)}", wait)
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -335,7 +357,7 @@ class Client:
             if request.method == "POST":
                 raise _fate_unknown(asked, came) from None
             if isinstance(error, MalformedBody):
-                raise TryAgain(came) from None
+                raise TryAgain(f"{came}: {self._excerpt(body, private)}") from None
             raise ShapeError(
                 f"{asked} was answered with {error}: {self._excerpt(body, private)}. "
                 "The API may have changed; compare with its current reference."
@@ -353,30 +375,30 @@ class Client:
                 asyncio.timeout(self.limits.request_timeout),
                 aclosing(await lane.send(request, stream=True)) as response,
             ):
-                refused = not _is_done(request, response.status_code)
+                status, headers = response.status_code, response.headers
+                if not _is_done(request, status):
+                    return status, headers, await _why(response)
                 async for chunk in unpacked(response):
                     size += len(chunk)
-                    if refused and size > _LONGEST_ERROR_BODY:
-                        chunks = [b"(a long body)"]
-                        break
                     if size > self.limits.max_bytes:
                         if posted:
                             raise _fate_unknown(asked, f"more than {self.limits.max_bytes:,} bytes")
                         raise AnswerTooBig(
-                            f"{asked} is answered with more than {self.limits.max_bytes:,} bytes"
+                            f"{asked} is answered with more than {self.limits.max_bytes:,} bytes, "
+                            "which MKA1_USAGE_MAX_ANSWER_MB allows",
+                            slow=False,
                         )
                     chunks.append(chunk)
-                return response.status_code, response.headers, b"".join(chunks)
+                return status, headers, b"".join(chunks)
+        except UnknownCoding as error:
+            if posted:
+                raise _fate_unknown(asked, str(error)) from None
+            raise UnknownCoding(
+                f"{asked} was answered with {error}. Let whoever runs the gateway, or a proxy on "
+                "the way, send it plain or in gzip, as was asked for."
+            ) from None
         except _NO_CONNECTION as error:
-            if refusal := self._route.refusal(error):
-                raise refusal from None
-            distrust = self._route.distrust(error)
-            hint = distrust or self._route.words
-            reason = self._cut(f"{type(error).__name__} {error}".strip())
-            again = TryAgain(f"no connection: {reason}" + (f" ({hint})" if hint else ""))
-            if distrust:  # it would be the same certificate
-                raise again.giving_up(str(asked), 1) from None
-            raise again from None
+            raise self._no_connection(error, asked) from None
         except (TimeoutError, httpx.ReadTimeout):
             if posted:
                 raise _fate_unknown(asked, "no answer in time") from None
@@ -392,6 +414,17 @@ class Client:
             if posted:
                 raise _fate_unknown(asked, f"no whole answer: {reason}") from None
             raise TryAgain(f"no whole answer: {reason}") from None
+
+    def _no_connection(self, error: httpx.TransportError, asked: _Lazy) -> Exception:
+        """What to raise where no connection came about."""
+        if refusal := self._route.refusal(error):
+            return refusal
+        distrust = self._route.distrust(error)
+        hint = distrust or self._route.words
+        reason = self._cut(f"{type(error).__name__} {error}".strip())
+        again = TryAgain(f"no connection: {reason}" + (f" ({hint})" if hint else ""))
+        # Of a certificate that is not trusted another try would bring the same.
+        return again.giving_up(str(asked), 1) if distrust else again
 
     def _asked(self, question: _Question) -> str:
         hidden: frozenset[str] = _PERSONAL if question.private else frozenset()

@@ -9,22 +9,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from pipeline.api.client import Answer, Client
 from pipeline.api.fields import (
+    Envelope,
     Id,
     Moment,
     Order,
     acting_for,
+    check_id,
     check_limit,
     check_order,
     check_text,
     decoded,
     refuse,
+    require_page,
 )
+from pipeline.api.unicode import Note, as_sent, unnoted
 
 PATH: Final = "/api/v1/llm/conversations"
 MAX_LIMIT: Final = 50
@@ -50,7 +55,7 @@ class ConversationsQuery:
     def __post_init__(self) -> None:
         check_limit(self.limit, MAX_LIMIT)
         check_order(self.order)
-        check_text("after", self.after)
+        check_id("after", self.after)
         check_text("search", self.search)
         acting_for(self.on_behalf_of)
         _check_metadata(self.metadata)
@@ -59,7 +64,7 @@ class ConversationsQuery:
         """The query string's pairs."""
         pairs = [("limit", str(self.limit)), ("order", self.order)]
         if self.after is not None:
-            pairs.append(("after", self.after))
+            pairs.append(("after", as_sent(self.after)))
         if self.metadata is not None:
             pairs.append(("metadata", json.dumps(dict(self.metadata), ensure_ascii=False)))
         if self.search is not None:
@@ -79,10 +84,10 @@ class Conversation(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class ConversationPage:
-    """One page as served."""
+    """One page as served; `has_more` is None where it was not said."""
 
     conversations: list[Conversation]
-    has_more: bool
+    has_more: bool | None
     last_id: str | None = None
 
 
@@ -94,9 +99,8 @@ class _Conversation(msgspec.Struct, gc=False):
     metadata: dict[str, Any] | None = None
 
 
-class _Page(msgspec.Struct):
-    data: list[_Conversation]
-    has_more: bool
+class _Page(Envelope):
+    data: list[_Conversation] | None = None
     last_id: str | None = None
 
 
@@ -118,12 +122,18 @@ _encoder: Final = msgspec.json.Encoder(order="sorted")
 async def get_conversations(client: Client, query: ConversationsQuery) -> Answer[ConversationPage]:
     """One page of endpoint 2. Raises what `Client.get` raises."""
     headers = acting_for(query.on_behalf_of)
-    return await client.get(PATH, query.params(), decode_conversations, headers, private=True)
+    decode = partial(decode_conversations, note=partial(client.odd_text.add, f"GET {PATH}"))
+    return await client.get(PATH, query.params(), decode, headers, private=True)
 
 
-def decode_conversations(body: bytes) -> ConversationPage:
+def decode_conversations(body: bytes, note: Note = unnoted) -> ConversationPage:
     """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no page."""
-    page = decoded(_decoder, body, "a page of conversations")
+    return decoded(_decode, body, "a page of conversations", 2, note)
+
+
+def _decode(body: bytes) -> ConversationPage:
+    page = _decoder.decode(body)
+    require_page(page, page.data, body)
     rows = [
         Conversation(
             row.id,
@@ -132,6 +142,6 @@ def decode_conversations(body: bytes) -> ConversationPage:
             row.identity,
             None if row.metadata is None else _encoder.encode(row.metadata).decode(),
         )
-        for row in page.data
+        for row in page.data or ()
     ]
     return ConversationPage(rows, page.has_more, page.last_id or None)

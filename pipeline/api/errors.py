@@ -37,7 +37,7 @@ class Unauthorized(ApiError):
 
 
 class Refused(ApiError):
-    """Another 4xx or a redirect: asking again would bring the same."""
+    """Another status that says so (`pipeline.api.verdicts`): asking again would bring the same."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -64,11 +64,31 @@ class QuotaExhausted(ApiError):
 
 
 class AnswerTooBig(ApiError):
-    """The answer is larger or slower than one request may be: ask for less at once."""
+    """The answer is larger or slower than one request may be: ask for less at once.
+
+    `slow`: only its time was too long, so the same question may be answered another time.
+    """
+
+    def __init__(self, message: str, *, slow: bool = True) -> None:
+        super().__init__(message)
+        self.slow = slow
+
+
+class BucketTooBig(AnswerTooBig):
+    """A single bucket, `[start, end)` in Unix seconds, is too big: ask for narrower ones."""
+
+    def __init__(self, message: str, start: int, end: int) -> None:
+        super().__init__(message, slow=False)
+        self.start = start
+        self.end = end
+
+
+class UnknownCoding(ApiError):
+    """The body is packed in a way that was not asked for: asking again would bring the same."""
 
 
 class MalformedBody(ApiError):
-    """200, but the body is cut off or is not JSON. Worth another try."""
+    """200, but the body is cut off, is not JSON, or is an error. Worth another try."""
 
 
 class ShapeError(ApiError):

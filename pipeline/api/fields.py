@@ -1,18 +1,29 @@
 """What the endpoints' questions and answers have in common: how values are checked and sent.
 
-Belongs here: text that can be sent, the user that is acted for, times as the API gives them, pages
-from JSON. Does not belong here: any one endpoint.
+Belongs here: text that can be sent, the user that is acted for, times and whole numbers as the API
+gives them, pages from JSON. Does not belong here: any one endpoint.
+
+Ids and cursors go out as they came in: what is not Unicode was written otherwise
+(`pipeline.api.unicode`), and can't be sent.
+
+An empty list may be null or left out. So may `has_more`, which then says nothing (None). But a body
+without data, without `has_more` and without the name of a page is no empty page: it is whatever a
+gateway says in the place of one.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal, NoReturn, TypeVar
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from pipeline.api import unicode
 from pipeline.api.errors import InvalidQuery, MalformedBody, ShapeError
+from pipeline.api.unicode import Note, as_sent, is_unicode
 
 T = TypeVar("T")
 
@@ -20,8 +31,14 @@ Order = Literal["asc", "desc"]
 Id = Annotated[str, msgspec.Meta(min_length=1)]
 Moment = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]
 """Unix seconds from 1970 to 9999; the API gives whole and broken ones. JSON has no NaN."""
-Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+LARGEST: Final = 2**63 - 1
+"""Counts are from 0 to this."""
 
+_DECIMAL: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?")
+_TOO_LONG: Final = 20
+_PAGES: Final = ("page", "list")
+_SAYS_WHY: Final = frozenset({"error", "errors", "fault", "message", "detail"})
+"""What an object that is no page has where a gateway says what went wrong."""
 _UNSENDABLE: Final = re.compile(r"[\x00-\x1f\x7f]|^\s|\s\Z")
 
 
@@ -54,13 +71,9 @@ def check_text(name: str, value: object, *, empty: bool = False) -> None:
         refuse(name, value, "text that UTF-8 can hold")
 
 
-def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold it: half of a surrogate pair is no character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def check_id(name: str, value: object) -> None:
+    """`check_text` of an id or a cursor, as the API knows it."""
+    check_text(name, as_sent(value) if isinstance(value, str) else value)
 
 
 def acting_for(user_id: str | None) -> dict[bytes, bytes]:
@@ -72,6 +85,8 @@ def acting_for(user_id: str | None) -> dict[bytes, bytes]:
     """
     if user_id is None:
         return {}
+    if isinstance(user_id, str):
+        user_id = as_sent(user_id)
     try:
         check_text("on_behalf_of", user_id)
     except InvalidQuery:
@@ -83,10 +98,10 @@ def acting_for(user_id: str | None) -> dict[bytes, bytes]:
 
 def in_path(name: str, value: str) -> str:
     """An id as one segment of a path."""
-    check_text(name, value)
+    check_id(name, value)
     if value in {None, ".", ".."}:
         refuse(name, value, "an id that a path can hold")
-    return quote(value, safe="")
+    return quote(as_sent(value), safe="")
 
 
 def require_json(body: bytes) -> None:
@@ -99,17 +114,73 @@ def require_json(body: bytes) -> None:
         raise MalformedBody(f"a body that is not whole JSON: {error}") from None
 
 
-def decoded(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
+class Envelope(msgspec.Struct, kw_only=True):
+    """What the pages of all endpoints have around their rows."""
+
+    has_more: bool | None = None
+    object: Any = None
+    error: Any = None
+    errors: Any = None
+
+
+def decoded(decode: Callable[[bytes], T], body: bytes, what: str, rows_at: int, note: Note) -> T:
     """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no such page.
 
-    Neither error quotes the body.
+    `decode` is msgspec's own, with its errors. `rows_at` and `note`: see `unicode.read`. No error
+    quotes the body.
     """
+
+    def in_our_errors(body: bytes) -> T:
+        try:
+            return decode(body)
+        except msgspec.ValidationError as error:
+            require_json(body)
+            raise ShapeError(f"JSON that is not {what} ({error})") from None
+        except RecursionError:
+            raise ShapeError(f"JSON that is nested too deeply for {what}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise MalformedBody(f"a body that is not whole JSON: {error}") from None
+
+    return unicode.read(body, in_our_errors, rows_at, note)
+
+
+def require_page(page: Envelope, data: object, body: bytes) -> None:
+    """MalformedBody for an error in the place of a page, ValidationError for any other object.
+
+    `data` is what the page holds, None where it has none.
+    """
+    if page.error or page.errors or page.object == "error":
+        raise MalformedBody("an error in the place of a page")
+    if data is None and page.has_more is None and page.object not in _PAGES:
+        names = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).keys()
+        if names & _SAYS_WHY:
+            raise MalformedBody("an error in the place of a page")
+        raise msgspec.ValidationError("it has neither `data` nor `has_more`")
+
+
+def plain_integer(number: msgspec.Raw) -> msgspec.Raw:
+    """A whole number written as `5.0` or `5e0` the way that integers are; all else as it is.
+
+    It is read as it is written, digit by digit, so nothing is rounded at any size.
+    """
+    text = bytes(number).strip(b" \t\r\n")
+    if text.lstrip(b"-").isdigit() or not _DECIMAL.fullmatch(text):
+        return number
+    value = Decimal(text.decode("ascii"))
+    if not value:
+        return msgspec.Raw(b"0")
+    if value.adjusted() > _TOO_LONG or value != value.to_integral_value():
+        return number
+    return msgspec.Raw(b"%d" % int(value))
+
+
+def count(number: msgspec.Raw, name: str) -> int | None:
+    """A whole number from 0 to 2^63-1, None for null. msgspec.ValidationError for all else."""
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        require_json(body)
-        raise ShapeError(f"JSON that is not {what} ({error})") from None
-    except RecursionError:
-        raise ShapeError(f"JSON that is nested too deeply for {what}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"a body that is not whole JSON: {error}") from None
+        value: int | None = _count.decode(plain_integer(number))
+    except msgspec.DecodeError as error:
+        raise msgspec.ValidationError(f"{error} - at `{name}`") from None
+    return value
+
+
+_count: Final = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, le=LARGEST)] | None)

@@ -18,20 +18,24 @@ from typing import Final
 import msgspec
 
 from pipeline.api.client import Answer, Client
-from pipeline.api.errors import MalformedBody
 from pipeline.api.fields import (
+    Envelope,
     Id,
     Order,
     acting_for,
+    check_id,
     check_limit,
     check_order,
     check_text,
     decoded,
     in_path,
     refuse,
+    require_page,
 )
+from pipeline.api.unicode import Note, as_sent, unnoted
 from pipeline.words import count
 
+PATH: Final = "/api/v1/llm/conversations/{id}/items"
 MAX_LIMIT: Final = 100
 """Most items a page may be asked for."""
 MAX_ADDED: Final = 20
@@ -40,7 +44,7 @@ MAX_ADDED: Final = 20
 
 def path(conversation_id: str) -> str:
     """The path of a conversation's items. InvalidQuery for an id that no path can hold."""
-    return f"/api/v1/llm/conversations/{in_path('conversation_id', conversation_id)}/items"
+    return PATH.replace("{id}", in_path("conversation_id", conversation_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class ItemsQuery:
         path(self.conversation_id)
         check_limit(self.limit, MAX_LIMIT)
         check_order(self.order)
-        check_text("after", self.after)
+        check_id("after", self.after)
         acting_for(self.on_behalf_of)
         _included(self.include)
 
@@ -69,15 +73,16 @@ class ItemsQuery:
         """The query string's pairs; an array is its key repeated."""
         pairs = [("limit", str(self.limit)), ("order", self.order)]
         if self.after is not None:
-            pairs.append(("after", self.after))
+            pairs.append(("after", as_sent(self.after)))
         return pairs + _included(self.include)
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
     """An item as listed, of any type. It has no time of its own.
 
-    `content_chars` is the length of its content in characters, over all text parts; None where it
-    has no content. `body` is its whole JSON, None unless it was asked for.
+    `content_chars` is the length of its content in characters, over all text parts; half of a
+    surrogate pair is one. It is None where it has no content. `body` is its whole JSON, None unless
+    it was asked for.
     """
 
     id: str
@@ -93,10 +98,10 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """One page as served."""
+    """One page as served; `has_more` is None where it was not said."""
 
     items: list[Item]
-    has_more: bool
+    has_more: bool | None
     last_id: str | None = None
 
 
@@ -114,14 +119,13 @@ class _Part(msgspec.Struct, gc=False):
     refusal: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Page(msgspec.Struct):
-    data: list[_Item]
-    has_more: bool
+class _Page(Envelope):
+    data: list[_Item] | None = None
     last_id: str | None = None
 
 
 class _Bodies(msgspec.Struct):
-    data: list[msgspec.Raw]
+    data: list[msgspec.Raw] | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Page)
@@ -137,7 +141,7 @@ async def get_items(
     return await client.get(
         path(query.conversation_id),
         query.params(),
-        partial(decode_items, keep_bodies=keep_bodies),
+        partial(decode_items, keep_bodies=keep_bodies, note=_noted(client, "GET")),
         acting_for(query.on_behalf_of),
         private=True,
     )
@@ -164,22 +168,34 @@ async def create_items(
     except (TypeError, ValueError, RecursionError):
         refuse("items", "what it is", "JSON objects")
     return await client.post(
-        path(conversation_id), (), body, decode_items, acting_for(on_behalf_of)
+        path(conversation_id),
+        (),
+        body,
+        partial(decode_items, note=_noted(client, "POST")),
+        acting_for(on_behalf_of),
     )
 
 
-def decode_items(body: bytes, *, keep_bodies: bool = False) -> ItemPage:
+def _noted(client: Client, method: str) -> Note:
+    return partial(client.odd_text.add, f"{method} {PATH}")
+
+
+def decode_items(body: bytes, *, keep_bodies: bool = False, note: Note = unnoted) -> ItemPage:
     """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no page."""
-    page = decoded(_decoder, body, "a page of items")
-    bodies: Sequence[msgspec.Raw | None] = (
-        decoded(_bodies, body, "a page of items").data if keep_bodies else [None] * len(page.data)
-    )
+    return decoded(partial(_decode, keep_bodies=keep_bodies), body, "a page of items", 2, note)
+
+
+def _decode(body: bytes, *, keep_bodies: bool) -> ItemPage:
+    page = _decoder.decode(body)
+    require_page(page, page.data, body)
+    rows = page.data or []
+    bodies = (_bodies.decode(body).data or []) if keep_bodies else [None] * len(rows)
     try:
-        items = [_item(row, whole) for row, whole in zip(page.data, bodies, strict=True)]
+        items = [_item(row, whole) for row, whole in zip(rows, bodies, strict=True)]
     except (msgspec.DecodeError, UnicodeDecodeError):
         items = None
     if items is None:  # raised here, it does not carry along an error that holds what was said
-        raise MalformedBody("a body that is not whole JSON: text that is not UTF-8")
+        raise msgspec.DecodeError("text that is not UTF-8")
     return ItemPage(items, page.has_more, page.last_id or None)
 
 
@@ -199,7 +215,7 @@ def _length(content: msgspec.Raw) -> int | None:
     raw = bytes(content).lstrip()
     try:
         if raw[:1] == b'"':
-            return len(_text.decode(raw))
+            return len(as_sent(_text.decode(raw)))
         if raw[:1] == b"[":
             return sum(_part(part) for part in _parts.decode(raw))
     except msgspec.ValidationError:  # parts of a shape that is not known
@@ -210,8 +226,12 @@ def _length(content: msgspec.Raw) -> int | None:
 def _part(part: _Part | str | None) -> int:
     if isinstance(part, _Part):
         told = (part.text, part.transcript, part.refusal)
-        return sum(len(_text.decode(one)) for one in told if bytes(one).lstrip()[:1] == b'"')
-    return len(part or "")
+        return sum(map(_chars, told))
+    return len(as_sent(part or ""))
+
+
+def _chars(text: msgspec.Raw) -> int:
+    return len(as_sent(_text.decode(text))) if bytes(text).lstrip()[:1] == b'"' else 0
 
 
 def _told(include: Sequence[str]) -> dict[str, list[str]]:

@@ -44,14 +44,20 @@ asks for the items (`pipeline.listing`).
 
 **Items** are only ever added at the end, and **responses** stay where their creation put them: each
 is a plain walk in ascending order, that takes no row twice.
+
+In all three, a page without rows that promises more is followed by its `last_id`, a few times: rows
+may have been taken out of it after it was cut. A page that does not say whether there is more is
+followed until one is empty. An id that is not Unicode can't be sent (`pipeline.api.unicode`): the
+row before it is the cursor, and the rows behind that one are expected to come again.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from itertools import takewhile
+from typing import Any, Final, TypeVar
 
 from pipeline.api.client import Answer
 from pipeline.api.conversations import (
@@ -63,13 +69,19 @@ from pipeline.api.conversations import (
 from pipeline.api.errors import PagingError, Refused
 from pipeline.api.items import Item, ItemPage, ItemsQuery
 from pipeline.api.responses import Response, ResponsePage, ResponsesQuery
+from pipeline.api.unicode import is_sendable
+
+Q = TypeVar("Q", ConversationsQuery, ItemsQuery, ResponsesQuery)
+P = TypeVar("P", ConversationPage, ItemPage, ResponsePage)
 
 TOUCHES: Final = 5
 """How many conversations of one listing may be touched between two requests of its walk."""
 
-_CURSOR_REFUSED: Final = frozenset({400, 404, 410})
+_CURSOR_REFUSED: Final = frozenset({400, 404, 410, 422})
 _IN_A_ROW: Final = 10
 """So many rows in the known order show that the rest of the list is as it was known."""
+_MAX_EMPTY: Final = 10
+"""How many pages in a row may hold nothing, and promise more."""
 _MAX_BEGINNINGS: Final = 3
 """How often a walk over responses may ask for the beginning of the list."""
 _MAX_PASSES: Final = 50
@@ -171,11 +183,17 @@ class ConversationWalk:
             place = self._place[read[kept]]
         self.moved = read[:kept]
 
-    async def _page(self, cursor: str | None) -> ConversationPage | None:
-        """The page behind `cursor`; None where the API does not know that one any more."""
+    async def _counted(self, query: ConversationsQuery) -> Answer[ConversationPage]:
         self.requests += 1
+        return await self._fetch(query)
+
+    async def _page(self, cursor: str | None, again: Collection[str]) -> ConversationPage | None:
+        """The page behind `cursor`, on which `again` may come again.
+
+        None where the API does not know that cursor any more.
+        """
         try:
-            page = (await self._fetch(replace(self._query, after=cursor))).value
+            page = await _filled(self._counted, replace(self._query, after=cursor))
         except Refused as refusal:
             if cursor is not None and refusal.status in _CURSOR_REFUSED:
                 return None
@@ -185,7 +203,7 @@ class ConversationWalk:
             raise self._lie("serves a conversation twice on one page")
         if cursor in names:
             raise self._lie(f"serves the conversation {cursor!r} on the page that follows it")
-        if page.has_more and not names:
+        if page.has_more and names.issubset(again):
             raise self._lie("promises more (has_more) with a page that holds nothing")
         self._largest_page = max(self._largest_page, len(names))
         return page
@@ -203,7 +221,7 @@ class _Pass:
 
     def __init__(
         self,
-        page: Callable[[str | None], Awaitable[ConversationPage | None]],
+        page: Callable[[str | None, Collection[str]], Awaitable[ConversationPage | None]],
         enough: Callable[[Sequence[str]], bool],
     ) -> None:
         self.rows: list[str] = []
@@ -220,10 +238,11 @@ class _Pass:
         """Every page that is read, those behind cursors that had been touched too."""
         cursors: list[str | None] = [None]  # the next one to try is the last
         while cursors:
-            page = await self._page(cursors.pop())
+            again, in_place = set(_unsendable_end(self.rows)), set(self.rows)
+            page = await self._page(cursors.pop(), again)
             if page is None:
                 continue
-            names, in_place = [row.id for row in page.conversations], set(self.rows)
+            names = [row.id for row in page.conversations if row.id not in again]
             # Strays tell nothing: the last one may be the next row of the pass, read too early.
             moved = not in_place.isdisjoint(names)
             if moved:
@@ -232,12 +251,14 @@ class _Pass:
                 self.rows += names
             yield page.conversations
             # Behind any returned row, wherever it is now, is all that was not touched.
-            self.reached_end = not page.has_more
+            self.reached_end = not _goes_on(page.has_more, names)
+            if page.has_more is None and not any(map(is_sendable, self.rows)):
+                self.reached_end = True  # nothing says that there is more, and nothing leads there
             self.done = self.reached_end or (not moved and self._enough(self.rows))
             if self.done:
                 return
             if not moved:
-                cursors = list(self.rows)
+                cursors = [name for name in self.rows if is_sendable(name)]
 
 
 async def walk_items(
@@ -250,14 +271,18 @@ async def walk_items(
     """
     query = replace(query, order="asc")
     seen: set[str] = set()
+    cursors, again = [query.after], list[str]()
     while True:
-        page = (await fetch(query)).value
-        names = [item.id for item in page.items]
+        page = await _filled(fetch, query)
+        rows = [row for row in page.items if row.id not in again]
+        names = [item.id for item in rows]
         _check_page(names, seen, page.has_more, query.after, f"items of {query.conversation_id!r}")
-        yield page.items
-        if not page.has_more:
+        yield rows
+        if not _goes_on(page.has_more, names):
             return
-        query = replace(query, after=names[-1])
+        again = _unsendable_end([*again, *names])
+        cursors += [name for name in names if is_sendable(name)]
+        query = replace(query, after=cursors[-1])
 
 
 async def walk_responses(
@@ -270,12 +295,13 @@ async def walk_responses(
     """
     cursors: list[str | None] = [None, query.after] if query.after is not None else [None]
     seen: set[str] = set()
+    again: list[str] = []
     beginnings = 0
     while True:
         asked = replace(query, order="asc", before=None, after=cursors[-1])
         beginnings += asked.after is None
         try:
-            page = (await fetch(asked)).value
+            page = await _filled(fetch, asked)
         except Refused as refusal:
             if asked.after is None or refusal.status not in _CURSOR_REFUSED:
                 raise
@@ -285,17 +311,56 @@ async def walk_responses(
             if len(cursors) == 1:
                 seen.clear()
             continue
-        rows = [row for row in page.responses if len(cursors) > 1 or row.id not in seen]
+        known = seen if len(cursors) == 1 else again
+        rows = [row for row in page.responses if row.id not in known]
         names = [row.id for row in rows]
         _check_page(names, seen, page.has_more, asked.after, "responses")
         yield rows
-        if not page.has_more:
+        if not _goes_on(page.has_more, names):
             return
-        cursors += names
+        again = _unsendable_end([*again, *names])
+        cursors += [name for name in names if is_sendable(name)]
+
+
+async def _filled(fetch: Callable[[Q], Awaitable[Answer[P]]], query: Q) -> P:
+    """A page; where it holds nothing and promises more, the one that its last_id leads to."""
+    page = (await fetch(query)).value
+    followed = {query.after}
+    while not _rows(page) and page.has_more and len(followed) <= _MAX_EMPTY:
+        if page.last_id is None or page.last_id in followed or not is_sendable(page.last_id):
+            break
+        followed.add(page.last_id)
+        try:
+            page = (await fetch(replace(query, after=page.last_id))).value
+        except Refused as refusal:
+            if refusal.status not in _CURSOR_REFUSED:
+                raise
+            break
+    return page
+
+
+def _rows(page: ConversationPage | ItemPage | ResponsePage) -> Sequence[Any]:
+    match page:
+        case ConversationPage():
+            return page.conversations
+        case ItemPage():
+            return page.items
+        case ResponsePage():
+            return page.responses
+
+
+def _goes_on(has_more: bool | None, names: Sequence[str]) -> bool:
+    """Whether there may be more: a page that does not say so is the last if it is empty."""
+    return bool(names) if has_more is None else has_more
+
+
+def _unsendable_end(names: Sequence[str]) -> list[str]:
+    """The last ids that can't be sent: they come again behind the cursor before them."""
+    return list(takewhile(lambda name: not is_sendable(name), reversed(names)))
 
 
 def _check_page(
-    names: Sequence[str], seen: set[str], has_more: bool, after: str | None, what: str
+    names: Sequence[str], seen: set[str], has_more: bool | None, after: str | None, what: str
 ) -> None:
     """Note a page's ids as seen; PagingError where one repeats, or where there is none but more."""
     fresh = set(names) - seen - {after}

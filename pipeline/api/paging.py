@@ -8,15 +8,26 @@ What a server may do, and what the walk makes of it (API.md, "What the API does 
 
 | the server | the walk |
 | --- | --- |
-| repeats a cursor; promises more without a cursor, or with an empty page | PagingError |
+| repeats a cursor while it promises more; promises more without a cursor | PagingError |
 | promises more without end, with no bucket that it has not served before | PagingError |
 | serves a bucket outside the window, or of another width | PagingError |
-| refuses a cursor in mid-walk (400, 404, 410) | goes on from the last complete bucket, anew |
+| promises more with an empty page and a new cursor | follows it: as often as there are buckets |
+| gives a new cursor, and says that there is no more, or nothing of it | follows it, until it \
+brings nothing new: buckets of another window are nothing too |
+| refuses that cursor | goes on from the last complete bucket, anew, while any may be missing |
+| does not say whether there is more, nor gives a cursor | asks for what follows, anew |
+| refuses a cursor in mid-walk (400, 404, 410, 422) | goes on from the last complete bucket, anew |
+| refuses a first page (400, 422) | asks for fewer buckets, for others limit them by width: 168, \
+31, 7, 1. What is taken is kept to at that width; if none is, the first refusal is raised |
 | gives fewer buckets than asked for | follows its cursors |
 | leaves empty buckets out | nothing: a bucket that is not there is an empty one |
 | serves a bucket twice | both are passed on in order; the later one counts, whole |
 | answers too large or too slowly | asks for fewer buckets, then for more again |
 | keeps throwing the walk back | asks for ever less, in the end for one bucket alone |
+| answers too large with one bucket | BucketTooBig; `walk_narrowing` asks for narrower ones |
+
+A server that says there is no more while there is, and gives no cursor, cannot be told from one
+that has no more. The sums of what it said show it (`pipeline.proof`).
 
 Pages are passed on as they come, so whoever takes them must keep them aside until the walk ends
 without an error. Memory is one page.
@@ -24,22 +35,33 @@ without an error. Memory is one page.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pipeline.api.client import Answer
-from pipeline.api.errors import AnswerTooBig, PagingError, Refused
-from pipeline.api.usage import MAX_LIMIT, UsagePage, UsageQuery
-from pipeline.timeline import SECONDS, Window, floor_to, iso
+from pipeline.api.errors import (
+    AnswerTooBig,
+    BucketTooBig,
+    InvalidQuery,
+    PagingError,
+    Refused,
+)
+from pipeline.api.usage import MAX_LIMIT, Bucket, UsagePage, UsageQuery
+from pipeline.timeline import SECONDS, Width, Window, floor_to, iso
 
 Fetch = Callable[[UsageQuery], Awaitable[Answer[UsagePage]]]
 
-_CURSOR_REFUSED: Final = frozenset({400, 404, 410})
+_CURSOR_REFUSED: Final = frozenset({400, 404, 410, 422})
+_LIMIT_REFUSED: Final = frozenset({400, 422})
+_SMALLER_LIMITS: Final = (168, 31, 7, 1)
+"""What is tried after a refusal: a week of hours and a month of days, as similar APIs allow."""
+_NARROWER: Final[Mapping[Width, Width]] = {"1d": "1h", "1h": "1m"}
 _MAX_STALLS: Final = 3
-"""How often in a row the answer for a single bucket may be too much."""
+"""How often in a row the answer for a single bucket may be too slow."""
 _MAX_BARREN: Final = 10
-"""How many pages in a row may bring only buckets that were served before."""
+"""How many pages in a row may bring only buckets that were served before. Empty pages may be as
+many as the buckets that were asked for: a server may page over time, whatever happened in it."""
 
 
 @dataclass(slots=True)
@@ -47,13 +69,23 @@ class PageSize:
     """How many buckets to ask for at once, so that an answer stays near `target_bytes`.
 
     One object may serve many walks at once: what one learns, the others use. It starts small: the
-    first answers tell how dense the account is.
+    first answers tell how dense the account is. It also keeps the limits that the server has by
+    width, below the documented one.
     """
 
     target_bytes: int = 4 * 1024 * 1024
     target_seconds: float = 10.0
     buckets: int = 60
     _cap: int = field(default=MAX_LIMIT, repr=False)
+    _allowed: dict[Width, int] = field(default_factory=dict[Width, int], repr=False)
+
+    def allowed(self, width: Width) -> int:
+        """Most buckets of a width that the server is known to take as a limit."""
+        return self._allowed.get(width, MAX_LIMIT)
+
+    def allow(self, width: Width, limit: int) -> None:
+        """The server takes `limit` at a width where it has refused more."""
+        self._allowed[width] = min(limit, self.allowed(width))
 
     def learn(self, buckets: int, size: int, seconds: float) -> None:
         """An answer of `buckets` buckets took `size` bytes and `seconds`."""
@@ -78,19 +110,17 @@ async def walk_usage(
 
     The window must have an end and lie on edges of the bucket width: otherwise what the server
     counts into its first and last bucket is not known (ValueError). Raises PagingError, and what
-    `fetch` raises: AnswerTooBig only when a single bucket keeps being too much, and Refused never
-    for an expired cursor, not even when every cursor is refused.
+    `fetch` raises: BucketTooBig when a single bucket is too much, and Refused never for an expired
+    cursor, not even when every cursor is refused.
     """
-    if query.end_time is None or query.page is not None:
-        raise ValueError("a walk needs a window with an end, and no cursor of its own")
-    window = Window(query.start_time, query.end_time)
-    if window.widened(query.bucket_width) != window:
-        raise ValueError(f"a walk starts and ends on edges of {query.bucket_width}: {window}")
-    size = size or PageSize()
+    window, size = _window(query), size or PageSize()
     width = SECONDS[query.bucket_width]
     position, stalls, most = window.start, 0, MAX_LIMIT
+    refusal: Refused | None = None
     while position < window.end:
-        limit = min(size.buckets, most, (window.end - position) // width)
+        limit = min(
+            size.buckets, size.allowed(query.bucket_width), most, (window.end - position) // width
+        )
         part = Window(position, position + limit * width)
         asked = replace(query, start_time=part.start, end_time=part.end, limit=limit)
         drain = _Drain(fetch, asked, part, size)
@@ -98,6 +128,12 @@ async def walk_usage(
             async for page in drain.pages():
                 yield page
             position, stalls, most = part.end, 0, min(most * 2, MAX_LIMIT)
+        except Refused as refused:  # of a first page: of a cursor it is _CursorLost
+            refusal = refusal or refused
+            if limit == 1 or refused.status not in _LIMIT_REFUSED:
+                raise refusal from None
+            most = next(smaller for smaller in _SMALLER_LIMITS if smaller < limit)
+            continue
         except (_CursorLost, AnswerTooBig) as error:
             if isinstance(error, AnswerTooBig):
                 size.too_big(limit)
@@ -107,10 +143,61 @@ async def walk_usage(
                 # What a single page holds needs no cursor, and its order does not matter.
                 most = max(1, limit // 4)
             else:
-                # Only AnswerTooBig gets here: a page that gives a cursor has brought the bucket.
                 stalls += 1
+                if isinstance(error, AnswerTooBig) and (stalls == _MAX_STALLS or not error.slow):
+                    raise BucketTooBig(str(error), part.start, part.end) from None
                 if stalls == _MAX_STALLS:
-                    raise
+                    raise drain.lie("promises a bucket, and refuses its own cursor to it") from None
+        if refusal is not None:  # this limit was taken
+            size.allow(query.bucket_width, limit)
+            refusal = None
+
+
+def _window(query: UsageQuery) -> Window:
+    if query.end_time is None or query.page is not None:
+        raise ValueError("a walk needs a window with an end, and no cursor of its own")
+    window = Window(query.start_time, query.end_time)
+    if window.widened(query.bucket_width) != window:
+        raise ValueError(f"a walk starts and ends on edges of {query.bucket_width}: {window}")
+    return window
+
+
+async def walk_narrowing(
+    fetch: Fetch, query: UsageQuery, size: PageSize | None = None
+) -> AsyncIterator[Bucket]:
+    """The buckets of a window, in narrower ones where one is too big for an answer: for sums.
+
+    A bucket as wide as asked for may come twice, and the later one counts, whole. A narrower one
+    comes once, behind all others of the same wider bucket. Raises what `walk_usage` does;
+    BucketTooBig for a minute alone. Memory is one page.
+    """
+    position, end = query.start_time, query.end_time or 0
+    while True:
+        try:
+            async for page in walk_usage(fetch, replace(query, start_time=position), size):
+                for bucket in page.buckets:
+                    yield bucket
+        except BucketTooBig as too_big:
+            if query.bucket_width not in _NARROWER:
+                raise
+            start, position = too_big.start, too_big.end
+        else:
+            return
+        narrower = replace(query, bucket_width=_NARROWER[query.bucket_width])
+        width = SECONDS[narrower.bucket_width]
+        for begin in range(start, position, width):
+            latest: Bucket | None = None
+            one = replace(narrower, start_time=begin, end_time=begin + width)
+            async for bucket in walk_narrowing(fetch, one, size):
+                if bucket.end_time - bucket.start_time == width:
+                    latest = bucket
+                else:
+                    latest = None
+                    yield bucket
+            if latest is not None:
+                yield latest
+        if position == end:
+            return
 
 
 class _CursorLost(Exception):
@@ -136,34 +223,66 @@ class _Drain:
     async def pages(self) -> AsyncIterator[UsagePage]:
         cursor: str | None = None
         followed: set[str] = set()
-        last_end, barren = self.window.start, 0
+        last_end, barren, empty = self.window.start, 0, 0
+        promised = True  # whether more was promised with the cursor
         while True:
-            answer = await self._page(cursor)
+            answer = await self._page(cursor, promised)
+            if answer is None:
+                break
             page, before = answer.value, len(self._served)
+            if not promised and page.buckets and not any(map(self._is_inside, page.buckets)):
+                break  # the cursor led on, behind the window
             for bucket in page.buckets:
                 self._check(bucket.start_time, bucket.end_time)
                 self._ascending = self._ascending and bucket.end_time >= last_end
                 last_end = max(last_end, bucket.end_time)
                 self._served.add(bucket.start_time)
-            barren = barren + 1 if len(self._served) == before else 0
-            reached = last_end if page.has_more else self.window.end
+            fresh = len(self._served) > before
+            barren = 0 if fresh else barren + bool(page.buckets)
+            empty = 0 if page.buckets else empty + 1
+            new_cursor = page.next_page if page.next_page not in {None, "", *followed} else None
+            believed = page.has_more is False and not promised and not fresh  # said twice by now
+            goes_on = page.has_more or (
+                not believed and not self._all_served and self._may_go_on(page, new_cursor)
+            )
+            reached = last_end if goes_on else self.window.end
             covered = (reached - self.complete_through) // SECONDS[self.query.bucket_width]
             self.size.learn(covered, answer.size, answer.seconds)
             yield page
-            if not page.has_more:
-                self.complete_through = self.window.end
-                return
-            if not page.next_page:
-                raise self._lie("promises more (has_more) but gives no next_page")
-            if not page.buckets:
-                raise self._lie("promises more (has_more) with a page that holds no bucket")
-            if page.next_page in followed:
-                raise self._lie("gives a next_page that it gave before: the walk would never end")
-            if barren == _MAX_BARREN:
-                raise self._lie(f"has brought no new bucket in {barren} pages and promises more")
+            if not goes_on:
+                break
             self.complete_through = last_end if self._in_order() else self.window.start
-            followed.add(page.next_page)
-            cursor = page.next_page
+            if new_cursor is None:
+                self._complain(page)
+                raise _CursorLost  # whether there is more was not said: what follows is asked for
+            if barren == _MAX_BARREN or empty > max(_MAX_BARREN, self._buckets):
+                raise self.lie(
+                    f"has brought no new bucket in {max(barren, empty)} pages and promises more"
+                )
+            followed.add(new_cursor)
+            cursor, promised = new_cursor, bool(page.has_more)
+        self.complete_through = self.window.end
+
+    def _may_go_on(self, page: UsagePage, new_cursor: str | None) -> bool:
+        """Whether buckets may follow a page that does not promise any."""
+        if new_cursor is not None:
+            return True
+        return page.has_more is None and bool(page.buckets) and self._buckets > 1
+
+    def _complain(self, page: UsagePage) -> None:
+        """PagingError for a page that promises more, and gives no way to it."""
+        if page.has_more and not page.next_page:
+            raise self.lie("promises more (has_more) but gives no next_page")
+        if page.has_more:
+            raise self.lie("gives a next_page that it gave before: the walk would never end")
+
+    @property
+    def _buckets(self) -> int:
+        return (self.window.end - self.window.start) // SECONDS[self.query.bucket_width]
+
+    @property
+    def _all_served(self) -> bool:
+        return len(self._served) == self._buckets
 
     def _in_order(self) -> bool:
         """Whether the last bucket served is the last complete one, as far as can be known.
@@ -172,24 +291,33 @@ class _Drain:
         """
         return self._ascending and (len(self._served) > 1 or self.window.start in self._served)
 
-    async def _page(self, cursor: str | None) -> Answer[UsagePage]:
+    async def _page(self, cursor: str | None, promised: bool) -> Answer[UsagePage] | None:
+        """The page behind a cursor; None for one that is refused, where nothing is missing."""
         try:
             return await self.fetch(replace(self.query, page=cursor))
-        except Refused as refusal:
-            if cursor is not None and refusal.status in _CURSOR_REFUSED:
-                raise _CursorLost from None
-            raise
+        except (Refused, InvalidQuery) as refusal:
+            status = refusal.status if isinstance(refusal, Refused) else 400
+            if cursor is None or status not in _CURSOR_REFUSED:
+                raise
+        # Without a bucket, the server has said twice that there is none.
+        if not promised and (not self._served or self._buckets == 1):
+            return None
+        raise _CursorLost
+
+    def _is_inside(self, bucket: Bucket) -> bool:
+        return self.window.start <= bucket.start_time < self.window.end
 
     def _check(self, start: int, end: int) -> None:
         width = self.query.bucket_width
         if not self.window.start <= start < self.window.end:
-            raise self._lie(f"serves the bucket that starts at {iso(start)}, outside the window")
+            raise self.lie(f"serves the bucket that starts at {iso(start)}, outside the window")
         if end - start != SECONDS[width] or floor_to(start, width) != start:
-            raise self._lie(
+            raise self.lie(
                 f"serves the bucket {iso(start)} to {iso(end)}, which is no {width} bucket"
             )
 
-    def _lie(self, what: str) -> PagingError:
+    def lie(self, what: str) -> PagingError:
+        """The error of a walk that cannot be right."""
         return PagingError(
             f"asked for {self.query.bucket_width} buckets of {self.window} with limit "
             f"{self.query.limit}, the API {what}. Nothing of this window was kept; if it happens "

@@ -7,22 +7,26 @@ follow each other (`pipeline.api.listings`). What a response says is not decoded
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from pipeline.api.client import Answer, Client
 from pipeline.api.fields import (
+    Envelope,
     Id,
     Moment,
     Order,
-    Tokens,
     acting_for,
+    check_id,
     check_limit,
     check_order,
-    check_text,
+    count,
     decoded,
+    require_page,
 )
+from pipeline.api.unicode import Note, as_sent, unnoted
 
 PATH: Final = "/api/v1/llm/responses"
 MAX_LIMIT: Final = 100
@@ -48,15 +52,15 @@ class ResponsesQuery:
     def __post_init__(self) -> None:
         check_limit(self.limit, MAX_LIMIT)
         check_order(self.order)
-        check_text("after", self.after)
-        check_text("before", self.before)
+        check_id("after", self.after)
+        check_id("before", self.before)
         acting_for(self.on_behalf_of)
 
     def params(self) -> list[tuple[str, str]]:
         """The query string's pairs."""
         pairs = [("limit", str(self.limit)), ("order", self.order)]
         pairs += [
-            (name, value)
+            (name, as_sent(value))
             for name, value in (("after", self.after), ("before", self.before))
             if value is not None
         ]
@@ -85,28 +89,31 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class ResponsePage:
-    """One page as served."""
+    """One page as served; `has_more` is None where it was not said."""
 
     responses: list[Response]
-    has_more: bool
+    has_more: bool | None
     first_id: str | None = None
     last_id: str | None = None
 
 
+_NULL: Final = msgspec.Raw(b"null")
+
+
 class _InputDetails(msgspec.Struct, gc=False):
-    cached_tokens: Tokens | None = None
+    cached_tokens: msgspec.Raw = _NULL
 
 
 class _OutputDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: Tokens | None = None
+    reasoning_tokens: msgspec.Raw = _NULL
 
 
 class _Usage(msgspec.Struct, gc=False):
-    input_tokens: Tokens | None = None
+    input_tokens: msgspec.Raw = _NULL
     input_tokens_details: _InputDetails | None = None
-    output_tokens: Tokens | None = None
+    output_tokens: msgspec.Raw = _NULL
     output_tokens_details: _OutputDetails | None = None
-    total_tokens: Tokens | None = None
+    total_tokens: msgspec.Raw = _NULL
 
 
 class _Named(msgspec.Struct, gc=False):
@@ -122,9 +129,8 @@ class _Response(msgspec.Struct, gc=False):
     usage: _Usage | None = None
 
 
-class _Page(msgspec.Struct):
-    data: list[_Response]
-    has_more: bool
+class _Page(Envelope):
+    data: list[_Response] | None = None
     first_id: str | None = None
     last_id: str | None = None
 
@@ -138,14 +144,20 @@ _NO_OUTPUT: Final = _OutputDetails()
 async def get_responses(client: Client, query: ResponsesQuery) -> Answer[ResponsePage]:
     """One page of endpoint 5. Raises what `Client.get` raises."""
     headers = acting_for(query.on_behalf_of)
-    return await client.get(PATH, query.params(), decode_responses, headers, private=True)
+    decode = partial(decode_responses, note=partial(client.odd_text.add, f"GET {PATH}"))
+    return await client.get(PATH, query.params(), decode, headers, private=True)
 
 
-def decode_responses(body: bytes) -> ResponsePage:
+def decode_responses(body: bytes, note: Note = unnoted) -> ResponsePage:
     """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no page."""
-    page = decoded(_decoder, body, "a page of responses")
+    return decoded(_decode, body, "a page of responses", 2, note)
+
+
+def _decode(body: bytes) -> ResponsePage:
+    page = _decoder.decode(body)
+    require_page(page, page.data, body)
     return ResponsePage(
-        [_response(row) for row in page.data],
+        [_response(row) for row in page.data or ()],
         page.has_more,
         page.first_id or None,
         page.last_id or None,
@@ -154,15 +166,18 @@ def decode_responses(body: bytes) -> ResponsePage:
 
 def _response(row: _Response) -> Response:
     usage, named = row.usage or _NO_USAGE, row.conversation
+    tokens = {
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": (usage.input_tokens_details or _NO_INPUT).cached_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": (usage.output_tokens_details or _NO_OUTPUT).reasoning_tokens,
+        "total_tokens": usage.total_tokens,
+    }
     return Response(
         row.id,
         row.created_at,
         row.status,
         row.model,
         (named.id if isinstance(named, _Named) else named) or None,
-        usage.input_tokens,
-        (usage.input_tokens_details or _NO_INPUT).cached_tokens,
-        usage.output_tokens,
-        (usage.output_tokens_details or _NO_OUTPUT).reasoning_tokens,
-        usage.total_tokens,
+        **{name: count(number, name) for name, number in tokens.items()},
     )

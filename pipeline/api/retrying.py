@@ -7,7 +7,6 @@ leave altogether (`pipeline.api.pacing`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC
@@ -26,6 +25,9 @@ from pipeline.words import count
 
 _REASON: Final = 120
 """Characters of a reason that a message quotes."""
+
+_LONGEST_MEANT: Final = 25 * 3_600.0
+"""Seconds. Quotas last a day at most (API.md), and a day in local time can have 25 hours."""
 
 
 class TryAgain(Exception):
@@ -119,6 +121,8 @@ def retry_after(value: str | None, now: float) -> float | None:
     """Seconds from a `Retry-After` of seconds or of an HTTP date; None where it is neither.
 
     `now` is Unix seconds. An HTTP date is UTC (RFC 9110), also where its zone is missing or -0000.
+    None too for what cannot be meant: less than nothing, or more than a day. So servers send the
+    moment itself as Unix time, a time in milliseconds, or a date that this clock has passed.
     """
     if value is None:
         return None
@@ -130,4 +134,4 @@ def retry_after(value: str | None, now: float) -> float | None:
             seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
         except (ValueError, TypeError, OverflowError, IndexError):
             return None
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
+    return seconds if 0 <= seconds <= _LONGEST_MEANT else None

@@ -3,22 +3,33 @@
 Belongs here: every parameter with its bounds, and a page decoded without leniency. Does not belong
 here: how pages follow each other (`pipeline.api.paging`).
 
-Decoding is strict where a number could lie: counts are JSON integers from 0 to 2^63-1 or null (or
-absent), never `5.0`, `"5"` or `true`. It is lenient where the contract is open: unknown fields of a
-result are kept as JSON, and a null or absent id is the null group.
+Decoding is strict where a number could lie: counts are whole numbers from 0 to 2^63-1 or null (or
+absent), never `5.5`, `"5"` or `true`; `5.0` and `5e0` are 5, read digit by digit, so exactly at any
+size. It is lenient where the contract is open: unknown fields of a result are kept as JSON, a null
+or absent id is the null group, and an empty list may be null or absent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
 from pipeline.api.client import Answer, Client
-from pipeline.api.errors import MalformedBody, ShapeError
-from pipeline.api.fields import acting_for, check_limit, is_unicode, refuse, require_json
+from pipeline.api.fields import (
+    LARGEST,
+    Envelope,
+    acting_for,
+    check_limit,
+    decoded,
+    plain_integer,
+    refuse,
+    require_page,
+)
+from pipeline.api.unicode import Note, as_sent, is_unicode, unnoted
 from pipeline.timeline import WIDTHS, Width
 
 PATH: Final = "/api/v1/llm/usage/conversations"
@@ -28,7 +39,6 @@ MAX_LIMIT: Final = 1_440
 GroupBy = Literal["user_id", "api_key_id", "org_id"]
 GROUP_BY: Final[tuple[GroupBy, ...]] = get_args(GroupBy)
 
-_INT64_MAX: Final = 2**63 - 1
 _FIRST_SECOND_AFTER_9999: Final = 253_402_300_800
 
 
@@ -91,20 +101,20 @@ class UsageQuery:
             pairs.append(("end_time", str(self.end_time)))
         pairs += [("bucket_width", self.bucket_width), ("limit", str(self.limit))]
         if self.page is not None:
-            pairs.append(("page", self.page))
+            pairs.append(("page", as_sent(self.page)))
         for name, values in (
             ("user_ids", self.user_ids),
             ("group_by", self.group_by),
             ("external_user_ids", self.external_user_ids),
             ("org_ids", self.org_ids),
         ):
-            pairs += [(name, value) for value in values]
+            pairs += [(name, as_sent(value)) for value in values]
         if self.all_orgs is not None:
             pairs.append(("all_orgs", self.all_orgs))
         return pairs
 
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=_INT64_MAX)] | None
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)] | None
 
 
 class Result(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -126,21 +136,20 @@ class Bucket(msgspec.Struct, gc=False):
     results: list[Result]
 
 
-class _StrictPage(msgspec.Struct):
+class _StrictPage(Envelope):
     data: list[Bucket]
-    has_more: bool
     next_page: str | None = None
 
 
 class _LooseBucket(msgspec.Struct):
-    start_time: int
-    end_time: int
-    results: list[dict[str, msgspec.Raw] | None]  # Raw: numbers stay as they were sent
+    start_time: msgspec.Raw
+    end_time: msgspec.Raw
+    # Raw: numbers stay as they were sent
+    results: list[dict[str, msgspec.Raw] | None] | None = None
 
 
-class _LoosePage(msgspec.Struct):
-    data: list[_LooseBucket]
-    has_more: bool
+class _LoosePage(Envelope):
+    data: list[_LooseBucket] | None = None
     next_page: str | None = None
 
 
@@ -148,12 +157,13 @@ class _LoosePage(msgspec.Struct):
 class UsagePage:
     """One page as served; a result that was null as a whole is left out.
 
+    `has_more` is None where it was not said.
     `extras` holds, for each result of each bucket in order, the JSON of the fields that the
     contract does not know (None where there are none); it is None where no result has any.
     """
 
     buckets: list[Bucket]
-    has_more: bool
+    has_more: bool | None
     next_page: str | None
     extras: list[str | None] | None = None
 
@@ -161,51 +171,59 @@ class UsagePage:
 _strict: Final = msgspec.json.Decoder(_StrictPage)
 _loose: Final = msgspec.json.Decoder(_LoosePage)
 _result: Final = msgspec.json.Decoder(Result)
+_second: Final = msgspec.json.Decoder(int)
 _encoder: Final = msgspec.json.Encoder(order="sorted")
-_TOO_DEEP: Final = "JSON that is nested too deeply for a page of usage buckets"
 _KNOWN: Final = frozenset(Result.__struct_fields__)
+_COUNTS: Final = tuple(name for name in Result.__struct_fields__ if name.startswith("num_"))
 
 
 async def get_usage(client: Client, query: UsageQuery) -> Answer[UsagePage]:
     """One page of endpoint 1. Raises what `Client.get` raises, and ShapeError."""
     headers = acting_for(query.on_behalf_of)
-    return await client.get(PATH, query.params(), decode_page, headers)
+    decode = partial(decode_page, note=partial(client.odd_text.add, f"GET {PATH}"))
+    return await client.get(PATH, query.params(), decode, headers)
 
 
-def decode_page(body: bytes) -> UsagePage:
+def decode_page(body: bytes, note: Note = unnoted) -> UsagePage:
     """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no page."""
+    return decoded(_decode, body, "a page of usage buckets", 3, note)
+
+
+def _decode(body: bytes) -> UsagePage:
     try:
         page = _strict.decode(body)
     except msgspec.ValidationError:
         return _decode_loosely(body)
-    except RecursionError:
-        raise ShapeError(_TOO_DEEP) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"a body that is not whole JSON: {error}") from None
+    require_page(page, page.data, body)
     return UsagePage(page.data, page.has_more, page.next_page)
 
 
 def _decode_loosely(body: bytes) -> UsagePage:
-    """The slower way, for results that are null or hold fields that the contract does not know."""
-    try:
-        page = _loose.decode(body)
-        buckets: list[Bucket] = []
-        extras: list[str | None] = []
-        for loose in page.data:
-            results: list[Result] = []
-            for result in loose.results:
-                if result is None:
-                    continue
-                known = {name: value for name, value in result.items() if name in _KNOWN}
-                unknown = {name: value for name, value in result.items() if name not in _KNOWN}
-                results.append(_result.decode(_encoder.encode(known)))
-                extras.append(_encoder.encode(unknown).decode() if unknown else None)
-            buckets.append(Bucket(loose.start_time, loose.end_time, results))
-    except msgspec.ValidationError as error:
-        require_json(body)
-        raise ShapeError(f"JSON that is not a page of usage buckets ({error})") from None
-    except RecursionError:
-        raise ShapeError(_TOO_DEEP) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"a body that is not whole JSON: {error}") from None
+    """The slower way, for all that the contract allows beside what it shows."""
+    page = _loose.decode(body)
+    require_page(page, page.data, body)
+    buckets: list[Bucket] = []
+    extras: list[str | None] = []
+    for loose in page.data or ():
+        results: list[Result] = []
+        for result in loose.results or ():
+            if result is None:
+                continue
+            known = {name: value for name, value in result.items() if name in _KNOWN}
+            unknown = {name: value for name, value in result.items() if name not in _KNOWN}
+            results.append(_known(known))
+            extras.append(_encoder.encode(unknown).decode() if unknown else None)
+        start, end = (
+            _second.decode(plain_integer(time)) for time in (loose.start_time, loose.end_time)
+        )
+        buckets.append(Bucket(start, end, results))
     return UsagePage(buckets, page.has_more, page.next_page, extras if any(extras) else None)
+
+
+def _known(fields: dict[str, msgspec.Raw]) -> Result:
+    """A result from the fields that the contract knows."""
+    try:
+        return _result.decode(_encoder.encode(fields))
+    except msgspec.ValidationError:
+        counts = {name: plain_integer(fields[name]) for name in _COUNTS if name in fields}
+        return _result.decode(_encoder.encode({**fields, **counts}))

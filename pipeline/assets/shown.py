@@ -32,6 +32,7 @@ def conclude(workspace: Workspace) -> None:
             f"warning: the clock of this machine is {ahead:,.0f} s ahead of the API's, so the "
             "API's counts: set it right, for example by `timedatectl set-ntp true`"
         )
+    tell_odd_text(workspace)
     with closing(engine.connect(threads=1)) as con:
         cover_gaps(con, workspace.lake)
     build(workspace)
@@ -49,6 +50,13 @@ def build(workspace: Workspace) -> None:
         workspace.on_note(message)
 
     build_catalog(workspace.lake, workspace.settings.catalog, tell)
+
+
+def tell_odd_text(workspace: Workspace) -> None:
+    """Say once where answers held text that is not Unicode."""
+    for sentence in workspace.odd_text.told():
+        dg.get_dagster_logger().warning(sentence)
+        workspace.on_note(f"warning: {sentence}")
 
 
 class Shown:

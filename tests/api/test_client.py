@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.api import (
     Limits,
     Refused,
     Unauthorized,
+    UnknownCoding,
     UsageQuery,
     get_usage,
 )
@@ -99,12 +101,51 @@ def test_a_gzip_body_is_taken_in(ask: Ask) -> None:
     assert asked.answer.size == len(GOOD["content"])
 
 
+@pytest.mark.parametrize(
+    ("packed", "coding"),
+    [
+        (b"".join(gzip.compress(GOOD["content"][at : at + 9]) for at in range(0, 99, 9)), "x-gzip"),
+        (zlib.compress(GOOD["content"]), "deflate, identity"),
+    ],
+    ids=["members", "deflate"],
+)
+def test_a_body_in_a_coding_that_the_standards_allow_is_taken_in(
+    ask: Ask, packed: bytes, coding: str
+) -> None:
+    asked = ask({"stream": Body(packed), "headers": {"Content-Encoding": coding}})
+    assert asked.answer.size == len(GOOD["content"])
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])
+def test_a_coding_that_is_not_read_is_named_at_once(ask: Ask, coding: str) -> None:
+    asked = ask({"stream": Body(b"?"), "headers": {"Content-Encoding": coding}}, GOOD)
+    assert isinstance(asked.error, UnknownCoding)
+    assert len(asked.sent) == 1
+    assert f"a body in the content coding {coding}, which was not asked for" in asked.message
+
+
+@pytest.mark.parametrize(("status", "expected"), [(400, Refused), (401, Unauthorized)])
+@pytest.mark.parametrize("coding", ["br", "gzip"])
+def test_a_refusal_is_a_refusal_however_its_body_is_packed(
+    ask: Ask, status: int, expected: type[ApiError], coding: str
+) -> None:
+    reply = {"status_code": status, "stream": Body(b"?"), "headers": {"Content-Encoding": coding}}
+    asked = ask(reply, GOOD)
+    assert type(asked.error) is expected
+    assert len(asked.sent) == 1
+
+
+def test_a_byte_order_mark_is_left_out(ask: Ask) -> None:
+    assert ask({"content": b"\xef\xbb\xbf" + GOOD["content"]}).answer.value.buckets == []
+
+
 def test_a_body_of_the_largest_size_is_taken_in_and_one_byte_more_is_not(ask: Ask) -> None:
     size = len(GOOD["content"])
     assert ask(GOOD, max_bytes=size).answer.size == size
     asked = ask(GOOD, max_bytes=size - 1)
     assert isinstance(asked.error, AnswerTooBig)
     assert len(asked.sent) == 1, "asking again would bring the same"
+    assert "MKA1_USAGE_MAX_ANSWER_MB" in asked.message
 
 
 def test_no_more_of_a_body_is_read_than_is_taken_in(ask: Ask) -> None:

@@ -246,7 +246,56 @@ def test_a_status_that_is_not_known_may_change(status: str, final: bool) -> None
 
 NOT_A_TIME = [b"-1", b"253402300800", b'"1"', b"true", b"null", b"1e400"]
 TOKENS = b'{"id":"r","created_at":1,"status":"s","usage":{"%b":%b}}'
-NOT_A_COUNT = [b"-1", b"5.0", b'"5"', b"true", b"9223372036854775808", b"[]"]
+NOT_A_COUNT = [b"-1", b"5.5", b'"5"', b"true", b"9223372036854775808", b"1e19", b"[]"]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(b"5.0", 5), (b"5e0", 5), (b"9223372036854775807.0", 2**63 - 1), (b"null", None), (b"0", 0)],
+)
+def test_tokens_are_whole_numbers_however_they_are_written(
+    number: bytes, expected: int | None
+) -> None:
+    (response,) = decode_responses(page(TOKENS % (b"input_tokens", number))).responses
+    assert response.input_tokens == expected
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize(
+    ("body", "has_more"),
+    [
+        (b'{"object":"list","data":null,"has_more":false}', False),
+        (b'{"object":"list","has_more":false,"last_id":null}', False),
+        (b'{"object":"list"}', None),
+        (b'{"data":[]}', None),
+        (b'{"data":[],"has_more":null}', None),
+    ],
+)
+def test_an_empty_list_may_be_null_or_left_out(
+    decode: Callable[[bytes], Any], body: bytes, has_more: bool | None
+) -> None:
+    read = decode(body)
+    assert not any(getattr(read, name, ()) for name in ("conversations", "items", "responses"))
+    assert read.has_more is has_more
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":"no"}',
+        b'{"error":{"code":500},"data":null,"has_more":false}',
+        b'{"error":"partly","data":[],"has_more":false}',
+        b'{"errors":[{"message":"no"}]}',
+        b'{"object":"error","type":"overloaded"}',
+        b'{"message":"Internal server error"}',
+    ],
+)
+def test_an_error_in_the_place_of_a_page_is_worth_another_try(
+    decode: Callable[[bytes], Any], body: bytes
+) -> None:
+    with pytest.raises(MalformedBody, match="an error in the place of a page"):
+        decode(body)
 
 
 @pytest.mark.parametrize(
@@ -266,10 +315,11 @@ NOT_A_COUNT = [b"-1", b"5.0", b'"5"', b"true", b"9223372036854775808", b"[]"]
         *((decode, page(b'{"id":""}')) for decode in DECODERS),
         *((decode, page(b'{"id":7}')) for decode in DECODERS),
         *((decode, page(b"null")) for decode in DECODERS),
-        *((decode, b'{"data":[]}') for decode in DECODERS),
+        *((decode, b"{}") for decode in DECODERS),
+        *((decode, b'{"data":null}') for decode in DECODERS),
+        *((decode, b'{"data":{},"has_more":false}') for decode in DECODERS),
         *((decode, b'{"data":[],"has_more":1}') for decode in DECODERS),
         *((decode, b"[]") for decode in DECODERS),
-        *((decode, b'{"error":"no"}') for decode in DECODERS),
     ],
 )
 def test_json_of_another_shape_is_refused(decode: Callable[[bytes], Any], body: bytes) -> None:

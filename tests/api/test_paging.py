@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -14,15 +15,18 @@ from pipeline.api import (
     Answer,
     AnswerTooBig,
     Bucket,
+    BucketTooBig,
     PageSize,
     PagingError,
     Refused,
+    Result,
     UsagePage,
     UsageQuery,
+    walk_narrowing,
     walk_usage,
 )
 from pipeline.timeline import SECONDS, Width
-from tests.api.usage_model import LIES, START, Lie, Server, results_of
+from tests.api.usage_model import LIES, START, End, Lie, Server, results_of
 
 
 def walk(server: Server, size: PageSize | None = None) -> list[int]:
@@ -56,8 +60,12 @@ COUNTS = st.lists(st.integers(0, 3), min_size=1, max_size=130)
         st.integers(1, 4).map(lambda every: lambda number: number % every == 0),
     ),
     buckets=st.integers(1, 1_440),
+    pauses=st.integers(0, 3),
+    has_more=st.sampled_from(["said", "said", "never said", "denied"]),
+    end=st.sampled_from(get_args(End)),
+    cap=st.sampled_from([1_440, 168, 31, 7, 1]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_a_walk_brings_exactly_the_truth_in_a_bounded_number_of_requests(
     counts: list[int],
     width: Width,
@@ -68,11 +76,18 @@ def test_a_walk_brings_exactly_the_truth_in_a_bounded_number_of_requests(
     repeat: int,
     expired: Callable[[int], bool],
     buckets: int,
+    pauses: int,
+    has_more: Literal["said", "never said", "denied"],
+    end: End,
+    cap: int,
 ) -> None:
     repeat = min(repeat, most - 1, clamp - 1)  # what is repeated must leave room for what is new
+    if has_more == "denied":
+        pauses = 0  # twice "there is no more", and nothing in between, is believed
     server = Server(counts, width, clamp, sparse, newest_first, expired, repeat, most=most)
+    server.pauses, server.has_more, server.end, server.cap = pauses, has_more, end, cap
     assert walk(server, PageSize(buckets=buckets)) == counts
-    assert len(server.requests) <= 8 * len(counts) + 40
+    assert len(server.requests) <= (8 + 2 * pauses) * len(counts) + 40
 
 
 @given(counts=COUNTS, clamp=st.integers(2, 40), repeat=st.integers(1, 3), sparse=st.booleans())
@@ -99,7 +114,7 @@ def test_a_server_that_lies_is_found_out(
     # 20 buckets or more, at most 6 on a page: the third page promises more, so it can lie about it.
     with pytest.raises(PagingError):
         walk(server, PageSize(buckets=1_440))
-    assert len(server.requests) <= len(counts) + 2
+    assert len(server.requests) <= 2 * len(counts) + 20
 
 
 @pytest.mark.parametrize(
@@ -108,7 +123,7 @@ def test_a_server_that_lies_is_found_out(
         ("repeated cursor", "next_page that it gave before"),
         ("no cursor", "no next_page"),
         ("empty cursor", "no next_page"),
-        ("no bucket", "holds no bucket"),
+        ("empty for ever", "no new bucket in 31 pages"),
         ("before the window", "2023-12-31T23:59:00Z, outside the window"),
         ("after the window", "2024-01-01T00:30:00Z, outside the window"),
         ("another width", "2024-01-01T00:02:00Z, which is no 1m bucket"),
@@ -140,6 +155,182 @@ def test_a_server_that_promises_more_for_ever_is_found_out() -> None:
 
     with pytest.raises(PagingError, match="no new bucket"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize("clamp", [1, 5, 29])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("end", get_args(End))
+def test_more_behind_a_page_that_denies_it_is_found(clamp: int, sparse: bool, end: End) -> None:
+    counts = [0, 2, 0, 0, 5] * 6
+    server = Server(counts, clamp=clamp, sparse=sparse, has_more="denied", end=end)
+    assert walk(server) == counts
+
+
+@pytest.mark.parametrize("end", get_args(End))
+def test_a_cursor_behind_a_whole_window_is_not_followed(end: End) -> None:
+    server = Server([1] * 30, end=end)
+    assert walk(server) == [1] * 30
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("pauses", [1, 10, 30])
+def test_empty_pages_with_new_cursors_are_followed(pauses: int) -> None:
+    server = Server([1] * 30, clamp=7, pauses=pauses)
+    assert walk(server) == [1] * 30
+
+
+def test_a_bucket_that_is_promised_behind_a_cursor_that_is_refused_is_an_error() -> None:
+    async def fetch(query: UsageQuery) -> Answer[UsagePage]:
+        if query.page is not None:
+            raise Refused("no", 400)
+        return Answer(UsagePage([], True, "cursor"), 100, 0.001)
+
+    async def run() -> None:
+        async for _ in walk_usage(fetch, Server([1] * 30).query):
+            pass
+
+    with pytest.raises(PagingError, match="refuses its own cursor"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("cursor", ["half \\ud83d", "\\x{ff}"])
+def test_a_cursor_that_cannot_be_sent_is_one_that_is_refused(cursor: str) -> None:
+    server = Server([1] * 30, clamp=7)
+
+    async def fetch(query: UsageQuery) -> Answer[UsagePage]:
+        answer = await server.fetch(query)
+        page = replace(answer.value, next_page=cursor if answer.value.has_more else None)
+        return replace(answer, value=page)
+
+    async def run() -> list[int]:
+        pages = walk_usage(fetch, server.query)
+        return [bucket.start_time async for page in pages for bucket in page.buckets]
+
+    assert asyncio.run(run()) == list(range(START, START + 30 * 60, 60))
+
+
+@pytest.mark.parametrize(
+    ("width", "cap", "buckets", "refused"),
+    [("1h", 168, 400, 1), ("1d", 31, 400, 2), ("1d", 30, 400, 3), ("1m", 1, 40, 3)],
+)
+def test_a_limit_that_a_server_has_at_a_width_is_learnt_once(
+    width: Width, cap: int, buckets: int, refused: int
+) -> None:
+    size = PageSize(buckets=1_440)
+    for walked in range(2):
+        server = Server([1] * buckets, width, cap=cap)
+        assert walk(server, size) == server.counts
+        assert sum(query.limit > cap for query in server.requests) == (0 if walked else refused)
+    other: Width = "1h" if width == "1m" else "1m"
+    assert (size.allowed(width), size.allowed(other)) == (
+        max(limit for limit in (168, 31, 7, 1) if limit <= cap),
+        1_440,
+    )
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_is_refused_at_any_limit_is_refused_as_at_first(status: int) -> None:
+    asked: list[int] = []
+    size = PageSize(buckets=1_440)
+
+    async def fetch(query: UsageQuery) -> Answer[UsagePage]:
+        asked.append(query.limit)
+        raise Refused(f"at {query.limit}", status)
+
+    with pytest.raises(Refused, match="at 1000"):
+        asyncio.run(anext(walk_usage(fetch, Server([1] * 1_000).query, size)))  # type: ignore[arg-type]  # as a coroutine
+    assert asked == [1_000, 168, 31, 7, 1]
+    assert size.allowed("1m") == 1_440, "it was not about the limit"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 301])
+def test_other_refusals_of_a_first_page_are_not_about_its_limit(status: int) -> None:
+    asked: list[int] = []
+
+    async def fetch(query: UsageQuery) -> Answer[UsagePage]:
+        asked.append(query.limit)
+        raise Refused("no", status)
+
+    with pytest.raises(Refused, match="no"):
+        asyncio.run(anext(walk_usage(fetch, Server([1] * 30).query)))  # type: ignore[arg-type]  # as a coroutine
+    assert asked == [30]
+
+
+class Wide:
+    """Days, hours and minutes of one truth, of which too many results are too big to be answered.
+
+    `served_twice`: a page ends with its last bucket once more, wrong in the first serving.
+    """
+
+    def __init__(self, minutes: dict[int, int], most: int, *, served_twice: bool = False) -> None:
+        self.minutes, self.most, self.served_twice = minutes, most, served_twice
+        self.requests: list[UsageQuery] = []
+
+    async def fetch(self, query: UsageQuery) -> Answer[UsagePage]:
+        self.requests.append(query)
+        assert query.end_time is not None
+        width = SECONDS[query.bucket_width]
+        buckets = [
+            Bucket(
+                start,
+                start + width,
+                [Result(num_operations=count) for count in self._within(start, width)],
+            )
+            for start in range(query.start_time, query.end_time, width)
+        ][: query.limit]
+        if sum(len(bucket.results) for bucket in buckets) > self.most:
+            raise AnswerTooBig("too big", slow=False)
+        if self.served_twice:
+            *before, last = buckets
+            buckets = [*before, Bucket(last.start_time, last.end_time, results_of(99)), last]
+        more = buckets[-1].end_time < query.end_time
+        assert not more
+        return Answer(UsagePage(buckets, False, None), 100 * len(buckets), 0.001)
+
+    def _within(self, start: int, width: int) -> list[int]:
+        counts = self.minutes.items()
+        return [count for minute, count in counts if start <= minute < start + width]
+
+    def sums(self, days: int) -> dict[int, int]:
+        """What `walk_narrowing` says of each day, added up as its text says."""
+        counted: dict[int, int] = {}
+
+        async def run() -> None:
+            query = UsageQuery(START, START + days * 86_400, "1d")
+            async for bucket in walk_narrowing(self.fetch, query, PageSize(buckets=1_440)):
+                day = bucket.start_time // 86_400 * 86_400
+                count = sum(result.num_operations or 0 for result in bucket.results)
+                whole = bucket.end_time - bucket.start_time == 86_400
+                counted[day] = count if whole else counted.get(day, 0) + count
+
+        asyncio.run(run())
+        return counted
+
+
+@given(
+    minutes=st.dictionaries(
+        st.integers(0, 3 * 1_440 - 1).map(lambda minute: START + 60 * minute),
+        st.integers(1, 5),
+        max_size=40,
+    ),
+    most=st.integers(1, 12),
+    served_twice=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_bucket_too_big_for_an_answer_is_summed_from_narrower_ones(
+    minutes: dict[int, int], most: int, served_twice: bool
+) -> None:
+    wide = Wide(minutes, most, served_twice=served_twice)
+    expected = {START + 86_400 * day: 0 for day in range(3)}
+    for minute, count in minutes.items():
+        expected[minute // 86_400 * 86_400] += count
+    assert wide.sums(3) == expected
+
+
+def test_a_minute_too_big_for_an_answer_is_said_to_be() -> None:
+    with pytest.raises(BucketTooBig) as caught:
+        Wide({START + 60: 1}, 0).sums(1)
+    assert (caught.value.start, caught.value.end) == (START + 60, START + 120)
 
 
 @pytest.mark.parametrize("times", [2, 9])

@@ -67,6 +67,9 @@ def test_items_and_include_are_the_body() -> None:
         {"status_code": 202, "content": b""},
         {"status_code": 204},
         {"content": b" " * 2_000 + DONE["content"]},
+        {"json": {"error": SAID}},
+        {"content": SAID.encode(), "headers": {"Content-Encoding": "br"}},
+        *({"status_code": status, "text": SAID} for status in (501, 505)),
     ],
 )
 def test_a_post_whose_fate_is_open_is_not_repeated_and_says_so(reply: Reply) -> None:
@@ -81,7 +84,10 @@ def test_a_post_whose_fate_is_open_is_not_repeated_and_says_so(reply: Reply) -> 
     ("reply", "expected"),
     [
         *(({"status_code": s, "text": SAID}, Unauthorized) for s in (401, 403)),
-        *(({"status_code": s, "text": SAID}, Refused) for s in (301, 307, 400, 404, 409, 413, 422)),
+        *(
+            ({"status_code": s, "text": SAID}, Refused)
+            for s in (301, 307, 400, 404, 408, 409, 413, 421, 422, 425)
+        ),
     ],
 )
 def test_a_post_that_is_refused_was_not_done(reply: Reply, expected: type[Exception]) -> None:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from pipeline.api import QuotaExhausted, Unavailable
+from pipeline.api import (
+    Client,
+    Limits,
+    QuotaExhausted,
+    Refused,
+    Unavailable,
+    UsageQuery,
+    get_usage,
+)
 
 Ask = Callable[..., Any]
 Reply = dict[str, Any] | Exception
@@ -32,7 +44,10 @@ def later(status: int, retry_after: str | bytes) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "reply",
     [
-        *({"status_code": status} for status in (429, 500, 502, 503, 504, 599)),
+        *({"status_code": status} for status in (408, 421, 425, 429)),
+        *({"status_code": status} for status in (500, 502, 503, 504, 507, 520, 529, 599)),
+        {"json": {"error": "Rate limit exceeded"}},
+        {"json": {"error": {"code": 503}, "data": None}},
         httpx.ConnectError("refused"),
         httpx.ConnectTimeout("too slow"),
         httpx.ReadError("reset"),
@@ -40,7 +55,9 @@ def later(status: int, retry_after: str | bytes) -> dict[str, Any]:
         {"content": b""},
         {"content": b"<html>one moment, please</html>"},
         {"content": GOOD["content"][:30]},
-        {"content": b'{"data": [], "has_more": false, "next_page": "\xff"}'},
+        {"content": b'{"data": [], "has_more": false, "next_page": "\xff'},
+        {"content": b'{"data": [], \xff"has_more": false}'},
+        {"status_code": 503, "content": b"?", "headers": {"Content-Encoding": "br"}},
         {
             "content": gzip.compress(GOOD["content"])[:-12],
             "headers": {"Content-Encoding": "gzip"},
@@ -88,6 +105,63 @@ def test_a_body_that_is_no_gzip_is_tried_again(ask: Ask) -> None:
     assert asked.answer is not None
 
 
+@pytest.mark.parametrize("status", [501, 505, 511])
+def test_a_server_error_that_stays_is_not_tried_again(ask: Ask, status: int) -> None:
+    asked = ask({"status_code": status, "text": "not here"}, GOOD)
+    assert isinstance(asked.error, Refused)
+    assert len(asked.sent) == 1
+    assert f"refused with {status}: not here" in asked.message
+
+
+def test_what_a_gateway_says_in_the_place_of_a_page_is_told(ask: Ask) -> None:
+    asked = ask({"json": {"error": "upstream is away"}}, attempts=2)
+    assert isinstance(asked.error, Unavailable)
+    assert "after 2 tries" in asked.message
+    assert "upstream is away" in asked.message
+
+
+def test_a_connection_that_leads_to_the_wrong_server_is_not_used_again() -> None:
+    """421 (RFC 9110, 15.5.20), with bodies of any length, over real sockets."""
+    peers: list[tuple[str, int]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            peers.append(self.client_address)
+            wrong = len(peers) < 3
+            body = b"wrong server"[: 12 * (len(peers) % 2)] if wrong else GOOD["content"]
+            self.send_response(421 if wrong else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    async def no_wait(_: float) -> None:
+        pass
+
+    async def run(url: str) -> None:
+        limits = Limits(concurrency=1)
+        async with Client(url, SecretStr("k"), limits, sleep=no_wait) as client:
+            await get_usage(client, UsageQuery(0, 60, "1m"))
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A connection that the client closes is what is wanted."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            asyncio.run(run(f"http://127.0.0.1:{server.server_port}"))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert len(set(peers)) == 3, "each try had a connection of its own"
+
+
 def test_waits_double_and_jitter_up_to_the_longest(ask: Ask) -> None:
     runs = [ask({"status_code": 503}, longest_wait=10).waits for _ in range(5)]
     for waits in runs:
@@ -117,6 +191,15 @@ def test_waits_double_and_jitter_up_to_the_longest(ask: Ask) -> None:
         ("", 0.5, 1),
         ("5, 5", 0.5, 1),
         ("Thu, 99 Foo 2023 99:99:99 GMT", 0.5, 1),
+        # Nor may these be meant: a moment, milliseconds, years.
+        (str(NOW.timestamp() + 1), 0.5, 1),
+        (str(int(NOW.timestamp()) + 1), 0.5, 1),
+        (str(int(NOW.timestamp() * 1000)), 0.5, 1),
+        ("120000", 0.5, 1),
+        ("31536000", 0.5, 1),
+        ("1e300", 0.5, 1),
+        (http_date(400 * 86_400), 0.5, 1),
+        (http_date(-400 * 86_400), 0.5, 1),
     ],
 )
 def test_retry_after_is_the_least_that_is_waited_up_to_a_cap(
@@ -137,7 +220,7 @@ def test_no_retry_after_header_breaks_the_client(ask: Ask, header: bytes) -> Non
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("header", ["3600", http_date(3600)])
+@pytest.mark.parametrize("header", ["3600", "86400", "90000", http_date(3600), http_date(86_400)])
 def test_a_wait_beyond_the_budget_ends_at_once(ask: Ask, status: int, header: str) -> None:
     asked = ask(later(status, header))
     assert (len(asked.sent), asked.waits) == (1, [])

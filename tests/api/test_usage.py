@@ -199,18 +199,38 @@ def test_whatever_a_page_holds_is_read_as_it_is(
 @pytest.mark.parametrize("extra", ["", ',"tier":"a"'], ids=["known fields", "unknown fields"])
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [("0", 0), ("-0", 0), (str(LARGEST), LARGEST), (str(10**15 + 1), 10**15 + 1), ("null", None)],
+    [
+        *(("0", 0), ("-0", 0), (str(LARGEST), LARGEST), (str(10**15 + 1), 10**15 + 1)),
+        *(("null", None), ("5.0", 5), ("5e0", 5), ("50E-1", 5), ("0.05e+2", 5), ("-0.0", 0)),
+        # No double is near enough to these.
+        *(
+            (f"{LARGEST}.0", LARGEST),
+            (f"{2**53 + 1}.000", 2**53 + 1),
+            ("9007199254740993e0", 2**53 + 1),
+        ),
+        *(("0.9223372036854775807e19", LARGEST), ("0e400", 0)),
+    ],
 )
 def test_a_count_is_read_exactly(extra: str, number: str, expected: int | None) -> None:
     page = decode_page(page_of(f'{{"num_operations":{number}{extra}}}'))
     assert page.buckets[0].results == [Result(num_operations=expected)]
+    assert type(page.buckets[0].results[0].num_operations) in {int, type(None)}
+
+
+def test_times_may_be_written_with_a_fraction_of_nothing() -> None:
+    (bucket,) = decode_page(page_of("{}", start_time="0.0", end_time="6e1")).buckets
+    assert (bucket.start_time, bucket.end_time) == (0, 60)
 
 
 @pytest.mark.parametrize("extra", ["", ',"tier":"a"'], ids=["known fields", "unknown fields"])
 @pytest.mark.parametrize("measure", ["num_conversations_created", "num_items_added"])
 @pytest.mark.parametrize(
     "number",
-    ["-1", "5.0", "5e0", "0.5", '"5"', "true", "[]", "{}", str(2**63), "1" * 40, "1e400", "-1e400"],
+    [
+        *("-1", "-1.0", "0.5", "5.5", "5e-1", '"5"', '"5.0"', "true", "[]", "{}", "1" * 40),
+        *(str(2**63), f"{2**63}.0", "1e19", "1e400", "-1e400", "1e999999", "1e-999999"),
+        *("5.0000000000000000001", "9223372036854775807.5"),
+    ],
 )
 def test_a_count_that_is_no_count_is_refused(extra: str, measure: str, number: str) -> None:
     with pytest.raises(ShapeError, match=measure):
@@ -223,18 +243,20 @@ def test_a_count_that_is_no_count_is_refused(extra: str, measure: str, number: s
         b"null",
         b"[]",
         b'"page"',
-        b'{"error": "Rate limit exceeded"}',
-        b'{"data": [], "next_page": null}',
-        b'{"data": [], "has_more": null}',
+        b"{}",
+        b'{"data": null}',
+        b'{"results": [], "next_page": null}',
+        b'{"status": "ok"}',
         b'{"data": [], "has_more": 0}',
-        b'{"data": null, "has_more": false}',
+        b'{"data": {}, "has_more": false}',
+        b'{"data": [{"start_time": 0, "end_time": 60, "results": {}}], "has_more": false}',
         b'{"data": [null], "has_more": false}',
         b'{"data": [], "has_more": false, "next_page": 7}',
         page_of("7"),
         page_of("[]"),
         page_of('{"user_id": 7}'),
         page_of('{"api_key_id": ["k"], "x": 1}'),
-        page_of(start_time="0.0"),
+        page_of(start_time="0.5"),
         page_of(start_time="null"),
         page_of(end_time='"60"'),
     ],
@@ -258,15 +280,48 @@ def test_json_that_is_no_page_is_refused_and_not_tried_again(ask: Ask, body: byt
         page_of('{"num_operations": 05}'),
         page_of('{"x": NaN}'),
         page_of('{"x": tru}'),
-        page_of('{"user_id": "\\ud800"}'),
-        page_of('{"user_id": "\ud800"}'),
-        page_of('{"x": "\ud800"}'),
         page_of('{"user_id": "a', "b"),
     ],
 )
 def test_what_is_no_json_is_told_apart(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="not whole JSON"):
         decode_page(body)
+
+
+BUCKET = '{"start_time": 0, "end_time": 60%s}'
+
+
+@pytest.mark.parametrize(
+    ("body", "buckets", "has_more"),
+    [
+        ('{"object": "page", "data": null, "has_more": false, "next_page": null}', 0, False),
+        ('{"object": "page", "has_more": false}', 0, False),
+        ('{"data": null, "has_more": false}', 0, False),
+        ('{"object": "page"}', 0, None),
+        ('{"data": []}', 0, None),
+        ('{"data": [], "has_more": null, "error": null}', 0, None),
+        ('{"data": [%s], "has_more": false}' % (BUCKET % ""), 1, False),
+        ('{"data": [%s], "has_more": true}' % (BUCKET % ', "results": null'), 1, True),
+    ],
+)
+def test_an_empty_list_may_be_null_or_left_out(
+    body: str, buckets: int, has_more: bool | None
+) -> None:
+    page = decode_page(body.encode())
+    assert [bucket.results for bucket in page.buckets] == [[]] * buckets
+    assert page.has_more is has_more
+
+
+@pytest.mark.parametrize("results", ["null", None])
+def test_a_bucket_without_results_leaves_those_beside_it_as_they_are(results: str | None) -> None:
+    empty = BUCKET % ("" if results is None else f', "results": {results}')
+    full = BUCKET % ', "results": [{"user_id": "u", "num_operations": 7, "tier": "a"}]'
+    page = decode_page(f'{{"data": [{empty}, {full}], "has_more": false}}'.encode())
+    assert [bucket.results for bucket in page.buckets] == [
+        [],
+        [Result(user_id="u", num_operations=7)],
+    ]
+    assert page.extras == ['{"tier":"a"}']
 
 
 @given(st.binary(max_size=200))

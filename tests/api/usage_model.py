@@ -19,13 +19,15 @@ Lie = Literal[
     "repeated cursor",
     "no cursor",
     "empty cursor",
-    "no bucket",
+    "empty for ever",
     "before the window",
     "after the window",
     "another width",
     "off the edge",
     "upside down",
 ]
+End = Literal["nothing", "a refused cursor", "an empty page", "another window", "itself"]
+"""What the last page has for a `next_page`."""
 LIES: tuple[Lie, ...] = get_args(Lie)
 
 
@@ -48,6 +50,13 @@ class Server:
     """With `repeat`: a bucket that will be served again is wrong at first."""
     most: int = 1_440
     """A page of more buckets is too big to be answered."""
+    pauses: int = 0
+    """How many empty pages come before each page but the first."""
+    has_more: Literal["said", "never said", "denied"] = "said"
+    """Whether pages say that there is more; denied: `has_more` is false, whatever follows."""
+    end: End = "nothing"
+    cap: int = 1_440
+    """A limit above it is refused."""
     lie: Lie | None = None
     lie_at: int = 0
     """From this request on, as soon as there is an occasion."""
@@ -60,13 +69,20 @@ class Server:
     async def fetch(self, query: UsageQuery) -> Answer[UsagePage]:
         number = len(self.requests)
         self.requests.append(query)
-        offset = 0
+        if query.limit > self.cap:
+            raise Refused(f"400: limit must be at most {self.cap}", 400)
+        offset = pause = 0
         if query.page is not None:
             sign, start, end, text = query.page.split("|")
             assert (sign, start, end) == ("é+/=&# %", str(query.start_time), str(query.end_time))
-            offset = int(text)
+            offset, pause = map(int, text.split("."))
+            if offset < 0:
+                return self._behind_the_end(query)
             if self.expire(number):
                 raise Refused("400: Invalid or expired page cursor", 400)
+        if pause:
+            page = self._page(query, [], offset, pause - 1)
+            return Answer(lied(page, self.lie, query, number) if self.lie else page, 1, 0.001)
         buckets = self._buckets(query)
         limit = min(query.limit, self.clamp)
         first = max(0, offset - self.repeat)
@@ -77,11 +93,28 @@ class Server:
         served = buckets[first:upto]
         if self.restate and has_more and self.repeat:
             served = [*served[: -self.repeat], *map(_wrong, served[-self.repeat :])]
-        cursor = f"é+/=&# %|{query.start_time}|{query.end_time}|{upto}" if has_more else None
-        page = UsagePage(served, has_more, cursor)
+        page = self._page(query, served, upto if has_more else None, self.pauses)
         if self.lie and number >= self.lie_at:
-            page = lied(page, self.lie, query)
+            page = lied(page, self.lie, query, number)
         return Answer(page, 1 + 100 * len(served), 0.001)
+
+    def _page(
+        self, query: UsageQuery, served: list[Bucket], upto: int | None, pauses: int
+    ) -> UsagePage:
+        place = -1 if upto is None else upto
+        cursor: str | None = f"é+/=&# %|{query.start_time}|{query.end_time}|{place}.{pauses}"
+        if upto is None:
+            cursor = {"nothing": None, "itself": query.page}.get(self.end, cursor)
+        said = {"said": upto is not None, "never said": None, "denied": False}[self.has_more]
+        return UsagePage(served, said, cursor)
+
+    def _behind_the_end(self, query: UsageQuery) -> Answer[UsagePage]:
+        if self.end == "a refused cursor":
+            raise Refused("400: Invalid or expired page cursor", 400)
+        assert query.end_time is not None
+        end, width = query.end_time, SECONDS[self.width]
+        strays = [Bucket(end, end + width, results_of(99))] if self.end == "another window" else []
+        return Answer(UsagePage(strays, False, None), 1, 0.001)
 
     def _buckets(self, query: UsageQuery) -> list[Bucket]:
         assert query.end_time is not None
@@ -103,7 +136,7 @@ def _wrong(bucket: Bucket) -> Bucket:
     return Bucket(bucket.start_time, bucket.end_time, [*bucket.results, *results_of(99)])
 
 
-def lied(page: UsagePage, lie: Lie, query: UsageQuery) -> UsagePage:
+def lied(page: UsagePage, lie: Lie, query: UsageQuery, number: int) -> UsagePage:
     """`page` with a lie in it; some lies need a page that promises more, or has a bucket."""
     assert query.end_time is not None
     width = SECONDS[query.bucket_width]
@@ -117,10 +150,11 @@ def lied(page: UsagePage, lie: Lie, query: UsageQuery) -> UsagePage:
     if lie in strays:
         return replace(page, buckets=[*page.buckets, Bucket(*strays[lie], [])])
     if lie == "repeated cursor":
-        cursor = query.page or f"é+/=&# %|{query.start_time}|{query.end_time}|0"
+        cursor = query.page or f"é+/=&# %|{query.start_time}|{query.end_time}|0.0"
         return replace(page, has_more=True, next_page=cursor)
     if not page.has_more:
         return page
-    if lie == "no bucket":
-        return replace(page, buckets=[])
+    if lie == "empty for ever":
+        cursor = f"é+/=&# %|{query.start_time}|{query.end_time}|0.{number + 1}"
+        return replace(page, buckets=[], next_page=cursor)
     return replace(page, next_page=None if lie == "no cursor" else "")

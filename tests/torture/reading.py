@@ -3,18 +3,28 @@
 Belongs here: JSON to rows, pages to a window, and what must be refused. It shares no code with the
 product: neither its decoder nor its walk. The rules are those of the contract:
 
-- counts are JSON integers from 0 to 2^63-1, or null, or absent; an id is text, null or absent;
+- counts are whole numbers from 0 to 2^63-1, however they are written, or null, or absent; an id is
+  text, null or absent;
+- a list that is null or absent is empty; but an object that has neither data nor `has_more`, and is
+  not called a page, is none, and one that has an error may be asked for again;
+- half of a surrogate pair, and a byte that is not UTF-8, is written with a backslash, an odd number
+  of them in all; text that looks so has an even number;
 - what else a row holds is kept as it was sent; what else a page or bucket holds is ignored;
 - a bucket is a whole minute inside the window asked for; the later serving of one counts, whole;
 - a bucket that was not served is an empty one, once the pages have come to an end;
-- a page that promises more brings a bucket and a new cursor.
+- a page that promises more gives a new cursor, and so many of them bring something;
+- a new cursor is followed, also where no more is promised, until that brings nothing; buckets
+  outside the window are then nothing too.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -24,6 +34,11 @@ COUNTS: Final = ("num_conversations_created", "num_items_added", "num_operations
 KNOWN: Final = frozenset({*IDS, *COUNTS, "object"})
 MOST_BARREN: Final = 10
 """So many pages in a row may bring nothing new; more are a walk without end."""
+
+SAYS_WHY: Final = frozenset({"error", "errors", "fault", "message", "detail"})
+"""What an object in the place of a page has where it says what went wrong."""
+_STRAY_BYTE: Final = 0x10FE00
+"""A byte that is not UTF-8 is this character, and as many on as the byte says, while it is read."""
 
 Row = tuple[str | None, str | None, int | None, int | None, int | None, str | None]
 """User, key, the three counts, and what else there was."""
@@ -49,8 +64,9 @@ class Page:
     """One body, read."""
 
     buckets: list[tuple[int, int, list[Row]]]
-    has_more: bool
+    has_more: bool | None
     next_page: str | None
+    """As it is, not as it is written."""
     twice: bool
     """Whether a key came twice: a stricter reader may refuse it, others take the later one."""
 
@@ -89,32 +105,86 @@ def parsed(text: str) -> tuple[Any, bool]:
     return document, bool(twice)
 
 
+def _strays(error: UnicodeError) -> tuple[str, int]:
+    """What bytes that are no UTF-8 are read as: three of them may be half of a surrogate pair."""
+    assert isinstance(error, UnicodeDecodeError)
+    three = error.object[error.start : error.start + 3]
+    try:
+        half = three.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        half = ""
+    if len(half) == 1:
+        return half, error.start + 3
+    return chr(_STRAY_BYTE + error.object[error.start]), error.start + 1
+
+
+codecs.register_error("strays", _strays)
+
+
+def written(text: str) -> str:
+    """The text with what is not Unicode written out."""
+    done: list[str] = []
+    place = 0
+    while place < len(text):
+        slashes = len(text) - place - len(text[place:].lstrip("\\"))
+        follows = text[place + slashes :]
+        code = _written_out(follows[:1])
+        if code:
+            done.append("\\" * (2 * slashes + 1) + code)
+            place += slashes + 1
+        elif slashes:
+            looks_so = re.match(r"ud[89a-f][0-9a-f]{2}|x\{[89a-f][0-9a-f]\}", follows)
+            done.append("\\" * (2 * slashes if looks_so else slashes))
+            place += slashes
+        else:
+            done.append(text[place])
+            place += 1
+    return "".join(done)
+
+
+def _is_text(value: str | None) -> bool:
+    """Whether it is Unicode."""
+    return not any(map(_written_out, value or ""))
+
+
+def _written_out(char: str) -> str:
+    if char and 0xD800 <= ord(char) <= 0xDFFF:
+        return f"u{ord(char):04x}"
+    if char and _STRAY_BYTE <= ord(char) <= _STRAY_BYTE + 255:
+        return f"x{{{ord(char) - _STRAY_BYTE:02x}}}"
+    return ""
+
+
+def _all_written(value: Any) -> Any:
+    if isinstance(value, str):
+        return written(value)
+    if isinstance(value, list):
+        return [_all_written(one) for one in value]
+    if isinstance(value, dict):
+        return {written(name): _all_written(one) for name, one in value.items()}
+    return value
+
+
 def page_of(body: bytes) -> Page:
     """A body of the usage endpoint. Raises NotJson or NotAPage."""
-    # Bytes that are no UTF-8 become halves of surrogate pairs, to be found where they matter.
-    document, twice = parsed(body.decode("utf-8", "surrogateescape"))
+    document, twice = parsed(body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "strays"))
     page = _object(document)
+    if page.get("error") or page.get("errors") or page.get("object") == "error":
+        raise NotJson("an error")
+    has_more = page.get("has_more")
+    if has_more is None and page.get("data") is None and page.get("object") not in ("page", "list"):
+        if SAYS_WHY & page.keys():
+            raise NotJson("an error of another kind")
+        raise NotAPage("neither data nor has_more")
     buckets: list[tuple[int, int, list[Row]]] = []
     for one in map(_object, _array(page.get("data"))):
         rows = [_row(row) for row in _array(one.get("results")) if row is not None]
         buckets.append((_second(one.get("start_time")), _second(one.get("end_time")), rows))
-    has_more = page.get("has_more")
-    if type(has_more) is not bool:
+    if has_more is not None and type(has_more) is not bool:
         raise NotAPage(f"has_more is {has_more!r:.40}")
-    return Page(buckets, has_more, _text(page.get("next_page")), twice)
-
-
-def is_unicode(body: bytes) -> bool:
-    """Whether all text in a body is text, also in what is ignored. True for what is no JSON."""
-    try:
-        document = json.loads(
-            body.decode("utf-8", "surrogateescape"),
-            object_pairs_hook=list,  # a key that comes twice has two values
-            parse_int=Number,
-        )
-    except (ValueError, RecursionError):
-        return True
-    return _is_text(json.dumps(document, ensure_ascii=False, default=repr))
+    cursor = page.get("next_page")
+    _text(cursor)
+    return Page(buckets, has_more, cursor, twice)
 
 
 def _object(value: Any) -> Mapping[str, Any]:
@@ -124,48 +194,52 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 
 def _array(value: Any) -> Sequence[Any]:
+    if value is None:
+        return ()
     if not isinstance(value, list):
         raise NotAPage(f"{value!r:.40} is no array")
     return value
 
 
+def _integer(value: Any) -> int | None:
+    """A number that is whole, however it is written; None for anything else."""
+    if isinstance(value, Number):
+        if value.text.lstrip("-").isdigit():
+            return None  # it has more digits than any count
+        number = Fraction(value.text)
+        return int(number) if number.denominator == 1 else None
+    return value if type(value) is int else None
+
+
 def _second(value: Any) -> int:
-    if type(value) is not int:
+    second = _integer(value)
+    if second is None or abs(second) > LARGEST:
         raise NotAPage(f"{value!r:.40} is no second")
-    return value
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return second
 
 
 def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise NotAPage(f"{value!r:.40} is no text")
-    if value is not None and not _is_text(value):
-        raise NotJson(f"{value!r:.40} is no Unicode")
-    return value
+    return None if value is None else written(value)
 
 
 def _count(value: Any) -> int | None:
-    if value is not None and (type(value) is not int or not 0 <= value <= LARGEST):
+    if value is None:
+        return None
+    count = _integer(value)
+    if count is None or not 0 <= count <= LARGEST:
         raise NotAPage(f"{value!r:.40} is no count")
-    return value
+    return count
 
 
 def _row(value: Any) -> Row:
     row = _object(value)
-    for name in row:
-        _text(name)
     _text(row.get("object"))
     user, key = (_text(row.get(name)) for name in IDS)
     created, added, operations = (_count(row.get(name)) for name in COUNTS)
     extra = {name: value for name, value in row.items() if name not in KNOWN}
-    return user, key, created, added, operations, canonical(extra) if extra else None
+    return user, key, created, added, operations, canonical(_all_written(extra)) if extra else None
 
 
 def canonical(extra: Any) -> str:
@@ -225,14 +299,16 @@ class Reading:
     _chain_from: int = 0
     _asked: Question | None = None
     _in_a_row: int = 0
+    _not_followed: str = ""
 
     def take(self, log: Sequence[tuple[Question, Answer]]) -> None:
         """Take in all that was asked and served, in order."""
         for number, (question, answer) in enumerate(log):
-            again = log[number + 1 : number + 2]
-            self._take(question, answer, bool(again) and again[0][0] == question)
+            following = log[number + 1][0] if number + 1 < len(log) else None
+            self._take(question, answer, following)
+        self._break()
 
-    def _take(self, question: Question, answer: Answer, again: bool) -> None:
+    def _take(self, question: Question, answer: Answer, following: Question | None) -> None:
         repeated, self._asked = question == self._asked, question
         if question.page is None:
             if not repeated:
@@ -243,40 +319,44 @@ class Reading:
         if answer.status != 200:
             if question.page is None:
                 self._fail("it was refused without a cursor")
+            elif not any(page.buckets for page in self._chain):
+                self.may_fail = self.may_fail or "it was promised behind a cursor that was refused"
             self._break()
         elif answer.too_big:
             self.may_fail = self.may_fail or "it was too big"
             self._in_a_row = 0
             self._break()
         else:
-            self._read(question, answer.body, repeated, again)
+            self._read(question, answer.body, repeated, following)
 
-    def _read(self, question: Question, body: bytes | None, repeated: bool, again: bool) -> None:
+    def _read(
+        self, question: Question, body: bytes | None, repeated: bool, following: Question | None
+    ) -> None:
         try:
             if body is None:
                 raise NotJson("no body at all")
-            if not is_unicode(body):
-                self.may_fail = self.may_fail or "it holds what is no text"
-                if again:
-                    raise NotJson("no text")
             page = page_of(body)
         except NotJson as error:
             self._in_a_row = self._in_a_row + 1 if repeated else 1
-            self.no_json = not again
+            self.no_json = following != question
             if self._in_a_row == self.attempts:
                 self._fail(f"{error}, again and again")
         except NotAPage as error:
             self._fail(str(error))
         else:
             self._in_a_row = 0
-            self._follow(question, page)
+            self._follow(question, page, following)
 
     def _fail(self, why: str) -> None:
         self.must_fail = self.must_fail or why
 
-    def _follow(self, question: Question, page: Page) -> None:
+    def _follow(self, question: Question, page: Page, following: Question | None) -> None:
         if page.twice:
             self.may_fail = self.may_fail or "it says something twice"
+        promised = not self._chain or bool(self._chain[-1].has_more)
+        inside = [question.start <= start < question.end for start, _, _ in page.buckets]
+        if not promised and inside and not any(inside):
+            return
         for start, end, rows in page.buckets:
             if not question.start <= start < question.end:
                 self._fail(f"the bucket {start} is outside {question}")
@@ -286,27 +366,49 @@ class Reading:
                 self.buckets[start] = rows
         followed = {one.next_page for one in self._chain}
         self._chain.append(page)
-        if not page.has_more:
+        new_cursor = page.next_page not in {None, "", *followed}
+        nothing_new, empty = self._in_vain()
+        if page.has_more is False or (page.has_more is None and not page.buckets):
             self._covered.update(range(question.start, question.end, 60))
-            self._chain = []
-        elif not page.next_page:
+        if page.has_more and not page.next_page:
             self._fail("more is promised without a cursor")
-        elif not page.buckets:
-            self._fail("more is promised without a bucket")
-        elif page.next_page in followed:
+        elif page.has_more and not new_cursor:
             self._fail("a cursor comes twice")
-        elif self._barren() == MOST_BARREN:
+        in_vain = nothing_new == MOST_BARREN or empty > max(MOST_BARREN, self._asked_for(question))
+        if new_cursor and page.has_more is not False and in_vain:
             self._fail("more is promised, and nothing new comes")
+        elif new_cursor and self._must_go_on(question, page, promised):
+            went_on = following is not None and following.page == page.next_page
+            if not went_on and _is_text(page.next_page):
+                self._not_followed = f"{question}: {page.next_page!r:.40} was not followed"
 
-    def _barren(self) -> int:
-        """How many of the last pages of the chain brought nothing new."""
+    def _must_go_on(self, question: Question, page: Page, promised: bool) -> bool:
+        """Whether what a new cursor leads to may matter."""
+        served = {start for one in self._chain for start, _, _ in one.buckets}
+        if page.has_more:
+            return True
+        if len(served) == self._asked_for(question):
+            return False
+        before = {start for one in self._chain[:-1] for start, _, _ in one.buckets}
+        return promised or page.has_more is None or served != before
+
+    @staticmethod
+    def _asked_for(question: Question) -> int:
+        return (question.end - question.start) // 60
+
+    def _in_vain(self) -> tuple[int, int]:
+        """How many of the last pages of the chain brought nothing new, and how many nothing."""
         seen: set[int] = set()
-        barren = 0
+        nothing_new = empty = 0
         for page in self._chain:
             starts = {start for start, _, _ in page.buckets}
-            barren = barren + 1 if starts <= seen else 0
+            empty = 0 if page.buckets else empty + 1
+            if starts - seen:
+                nothing_new = 0
+            elif starts:
+                nothing_new += 1
             seen |= starts
-        return barren
+        return nothing_new, empty
 
     def _break(self) -> None:
         """A chain of pages that did not come to its end: in order, it covers all before its end."""
@@ -314,12 +416,13 @@ class Reading:
         if starts:
             self._covered.update(starts)
             if starts == sorted(starts):
-                self._covered.update(range(self._chain_from, max(starts), 60))
+                self._covered.update(range(self._chain_from, min(max(starts), self.end), 60))
         self._chain = []
 
     def rows(self) -> dict[int, list[Row]]:
         """The rows by minute, those without any left out. AssertionError where it can't be known
         whether a minute has any."""
+        assert not self._not_followed, self._not_followed
         unknown = set(range(self.start, self.end, 60)) - self._covered
         assert not unknown, f"minutes were not asked for to the end: {sorted(unknown)}"
         return {start: sort(rows) for start, rows in self.buckets.items() if rows}

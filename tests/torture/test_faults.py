@@ -56,8 +56,8 @@ def of_requests(kind: FaultKind, reason: str) -> Kind:
     return Kind(faults, reason, outlasted=True)
 
 
-def of_pages(quirk: PageQuirk, reason: str) -> Kind:
-    """A page that can't be right."""
+def of_pages(quirk: PageQuirk, reason: str | None) -> Kind:
+    """A page that can't be right, or that can where there is no reason to fail."""
     return Kind(lambda _, rate: Faults(page_quirk=quirk, quirk_rate=rate), reason)
 
 
@@ -83,7 +83,6 @@ def everything(seed: int, rate: float) -> Faults:
 
 CUT: Final = "not whole JSON"
 LIES: Final[Mapping[PageQuirk, str]] = {
-    "empty_pages": "holds no bucket",
     "stray_buckets": "outside the window",
     "repeated_cursor": "gave before",
     "missing_cursor": "gives no next_page",
@@ -99,7 +98,7 @@ REASONS: Final[Mapping[FaultKind, str]] = {
 }
 KINDS: Final = {
     **{kind: of_requests(kind, REASONS[kind]) for kind in FAULT_KINDS},
-    **{quirk: of_pages(quirk, LIES[quirk]) for quirk in get_args(PageQuirk)},
+    **{quirk: of_pages(quirk, LIES.get(quirk)) for quirk in get_args(PageQuirk)},
     "expired cursors": Kind(lambda _, rate: Faults(expire_cursors_every=round(1 / rate)), None),
     "all at once": Kind(everything, "|".join([*REASONS.values(), *LIES.values()])),
 }
