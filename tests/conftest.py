@@ -4,6 +4,8 @@
 waits for something fails, clears up, and the next ones run. Where the signal is of no use (a thread
 pool waits for its threads, a call never comes back from C), the process ends `LAST_SECONDS` later
 with the stacks of all threads, and pytest-xdist goes on in a new one.
+
+A file of tests keeps to one worker (`--dist loadfile`), so that its fixtures are made once.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from hypothesis import settings
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
 
+LONGEST_FIRST: Final = ("torture", "dagster_edges", "tests", "lake")
+"""Folders by how long their files take; the others come after them."""
+
 LAST_SECONDS: Final = 60.0
 _STDERR: Final = pytest.StashKey[int]()
 
@@ -31,6 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run tests/torture at full length, and the queries on Spark",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring what takes long to the front: at the end no worker waits for another's long file."""
+    folders = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: folders.get(item.path.parent.name, len(folders)))
 
 
 def pytest_configure(config: pytest.Config) -> None:
