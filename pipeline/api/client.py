@@ -415,7 +415,7 @@ class Client:
                 raise _fate_unknown(asked, f"no whole answer: {reason}") from None
             raise TryAgain(f"no whole answer: {reason}") from None
 
-    def _no_connection(self, error: httpx.TransportError, asked: _Lazy) -> Exception:
+    def _no_connection(self, error: Exception, asked: _Lazy) -> Exception:
         """What to raise where no connection came about."""
         if refusal := self._route.refusal(error):
             return refusal
