@@ -12,8 +12,9 @@ What a server may do, and what the walk makes of it (API.md, "What the API does 
 | promises more without end, with no bucket that it has not served before | PagingError |
 | serves a bucket outside the window, or of another width | PagingError |
 | promises more with an empty page and a new cursor | follows it: as often as there are buckets |
-| gives a new cursor, and says that there is no more, or nothing of it | follows it, until it \
-brings nothing new: buckets of another window are nothing too |
+| gives a new cursor, and says nothing of whether there is more | follows it, until it brings \
+nothing new: buckets of another window are nothing too |
+| gives a new cursor, and says that there is no more | follows it; PagingError if usage comes |
 | refuses that cursor | goes on from the last complete bucket, anew, while any may be missing |
 | does not say whether there is more, nor gives a cursor | asks for what follows, anew |
 | refuses a cursor in mid-walk (400, 404, 410, 422) | goes on from the last complete bucket, anew |
@@ -224,7 +225,7 @@ class _Drain:
         cursor: str | None = None
         followed: set[str] = set()
         last_end, barren, empty = self.window.start, 0, 0
-        promised = True  # whether more was promised with the cursor
+        promised, denied = True, False  # whether it was said with the cursor that there is more
         while True:
             answer = await self._page(cursor, promised)
             if answer is None:
@@ -234,6 +235,8 @@ class _Drain:
                 break  # the cursor led on, behind the window
             for bucket in page.buckets:
                 self._check(bucket.start_time, bucket.end_time)
+                if denied and bucket.results and bucket.start_time not in self._served:
+                    raise self.lie("says that there is no more (has_more), and serves more behind")
                 self._ascending = self._ascending and bucket.end_time >= last_end
                 last_end = max(last_end, bucket.end_time)
                 self._served.add(bucket.start_time)
@@ -261,6 +264,7 @@ class _Drain:
                 )
             followed.add(new_cursor)
             cursor, promised = new_cursor, bool(page.has_more)
+            denied = page.has_more is False
         self.complete_through = self.window.end
 
     def _may_go_on(self, page: UsagePage, new_cursor: str | None) -> bool:

@@ -14,7 +14,8 @@ product: neither its decoder nor its walk. The rules are those of the contract:
 - a bucket that was not served is an empty one, once the pages have come to an end;
 - a page that promises more gives a new cursor, and so many of them bring something;
 - a new cursor is followed, also where no more is promised, until that brings nothing; buckets
-  outside the window are then nothing too.
+  outside the window are then nothing too;
+- usage that comes after it was said that there is no more contradicts that.
 """
 
 from __future__ import annotations
@@ -354,6 +355,8 @@ class Reading:
         if page.twice:
             self.may_fail = self.may_fail or "it says something twice"
         promised = not self._chain or bool(self._chain[-1].has_more)
+        denied = bool(self._chain) and self._chain[-1].has_more is False
+        known = {start for one in self._chain for start, _, _ in one.buckets}
         inside = [question.start <= start < question.end for start, _, _ in page.buckets]
         if not promised and inside and not any(inside):
             return
@@ -362,6 +365,8 @@ class Reading:
                 self._fail(f"the bucket {start} is outside {question}")
             elif end - start != 60 or start % 60:
                 self._fail(f"[{start}, {end}) is no minute")
+            elif denied and rows and start not in known:
+                self._fail(f"the bucket {start} comes after it was said that there is no more")
             else:
                 self.buckets[start] = rows
         followed = {one.next_page for one in self._chain}
