@@ -1,4 +1,4 @@
-"""What `sql` and `buckets` print: what was published, and nothing that a terminal obeys."""
+"""What `mka1-usage sql` and `buckets` print: what was published, in characters that only show."""
 
 from __future__ import annotations
 

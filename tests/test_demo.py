@@ -80,7 +80,8 @@ def test_what_it_says_to_try_next_works_as_printed(
         assert done.out
     assert len(json.loads(command(ours[1]).out)["data"]) == 6
     [duckdb] = [step for step in steps if step[0].endswith("duckdb")]
-    assert (folder / duckdb[1]).is_file()
+    assert duckdb[1] == "-readonly"
+    assert (folder / duckdb[2]).is_file()
     [dagster] = [step for step in steps if step[0].startswith("DAGSTER_HOME=")]
     assert (Path(dagster[0].partition("=")[2]) / "dagster.yaml").is_file()
     assert dagster[1].endswith("dagster")

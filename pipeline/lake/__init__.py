@@ -20,6 +20,8 @@ audit         do the tables agree with the contract and with each other
 buckets       buckets of any width on the wall clock of any time zone
 macros        what `usage.duckdb` has besides the tables: macros and views for common questions
 catalog       `usage.duckdb`: views, macros and the rules of time zones, replaced whole
+catalog_files a folder for each catalog behind one link, and what clients have written into one
+completeness  up to when usage is complete, and which days are disputed
 
 No HTTP, no Dagster. From a REPL: `Lake(Path("data/lake")).days("usage_1d")`.
 """

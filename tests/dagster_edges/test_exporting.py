@@ -52,7 +52,8 @@ def test_a_run_may_ask_for_other_tables_and_files(loaded_lab: Lab) -> None:
     folder = loaded_lab.settings.export_dir
     assert len(list(folder.glob("usage_1d/day=*/usage_1d.parquet"))) == len(DAYS)
     assert export(loaded_lab, form="duckdb").success
-    assert {path.suffix for path in folder.glob("[!.]*")} == {".duckdb", ".md", ".json"}
+    names = {"usage_1d", "mka1_usage.duckdb", "DATA_DICTIONARY.md", "export.json"}
+    assert {path.name for path in folder.glob("[!.]*")} == names
 
 
 @pytest.mark.parametrize(
