@@ -296,7 +296,7 @@ class _Job:
                     return list(found.values())
                 if (number := self._number(item)) is not None:
                     found[item.id] = number
-            if not page.has_more:
+            if page.has_more is False or (page.has_more is None and not page.items):
                 return list(found.values())
             if not page.items:
                 break

@@ -254,8 +254,8 @@ class Client:
 
         `path` is percent-encoded already. No error quotes an answer that is `private`: it may hold
         what people wrote, or who they are. Raises Unauthorized, Refused, QuotaExhausted,
-        Unavailable, AnswerTooBig, ShapeError, InvalidQuery for a question that no URL holds, and
-        whatever else `decode` does.
+        Unavailable, AnswerTooBig, UnknownCoding, ShapeError, InvalidQuery for a question that no
+        URL holds, and whatever else `decode` does.
         """
         private = private or self._private
         return await self._ask(_Question("GET", path, params, private), decode, headers)
@@ -357,7 +357,8 @@ class Client:
             if request.method == "POST":
                 raise _fate_unknown(asked, came) from None
             if isinstance(error, MalformedBody):
-                raise TryAgain(f"{came}: {self._excerpt(body, private)}") from None
+                why = f": {self._excerpt(body, private)}" if error.says_why else ""
+                raise TryAgain(came + why) from None
             raise ShapeError(
                 f"{asked} was answered with {error}: {self._excerpt(body, private)}. "
                 "The API may have changed; compare with its current reference."
@@ -384,8 +385,8 @@ class Client:
                         if posted:
                             raise _fate_unknown(asked, f"more than {self.limits.max_bytes:,} bytes")
                         raise AnswerTooBig(
-                            f"{asked} is answered with more than {self.limits.max_bytes:,} bytes, "
-                            "which MKA1_USAGE_MAX_ANSWER_MB allows",
+                            f"{asked} is answered with more than the {self.limits.max_bytes:,} "
+                            "bytes that MKA1_USAGE_MAX_ANSWER_MB allows",
                             slow=False,
                         )
                     chunks.append(chunk)

@@ -88,7 +88,14 @@ class UnknownCoding(ApiError):
 
 
 class MalformedBody(ApiError):
-    """200, but the body is cut off, is not JSON, or is an error. Worth another try."""
+    """200, but the body is cut off, is not JSON, or is an error. Worth another try.
+
+    `says_why`: it holds nothing but why, so it may be quoted.
+    """
+
+    def __init__(self, message: str, *, says_why: bool = False) -> None:
+        super().__init__(message)
+        self.says_why = says_why
 
 
 class ShapeError(ApiError):

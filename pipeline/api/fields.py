@@ -150,11 +150,11 @@ def require_page(page: Envelope, data: object, body: bytes) -> None:
     `data` is what the page holds, None where it has none.
     """
     if page.error or page.errors or page.object == "error":
-        raise MalformedBody("an error in the place of a page")
+        raise MalformedBody("an error in the place of a page", says_why=data is None)
     if data is None and page.has_more is None and page.object not in _PAGES:
         names = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).keys()
         if names & _SAYS_WHY:
-            raise MalformedBody("an error in the place of a page")
+            raise MalformedBody("an error in the place of a page", says_why=True)
         raise msgspec.ValidationError("it has neither `data` nor `has_more`")
 
 

@@ -120,6 +120,12 @@ def test_what_a_gateway_says_in_the_place_of_a_page_is_told(ask: Ask) -> None:
     assert "upstream is away" in asked.message
 
 
+def test_of_a_page_that_is_cut_nothing_is_told(ask: Ask) -> None:
+    cut = b'{"data": [{"start_time": 0, "end_time": 60, "results": [{"user_id": "somebody'
+    for body in (cut, cut + b'"}]}], "error": "partly"}'):
+        assert "somebody" not in ask({"content": body}, attempts=1).message
+
+
 def test_a_connection_that_leads_to_the_wrong_server_is_not_used_again() -> None:
     """421 (RFC 9110, 15.5.20), with bodies of any length, over real sockets."""
     peers: list[tuple[str, int]] = []

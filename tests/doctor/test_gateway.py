@@ -230,7 +230,7 @@ ANSWERS = [
     (400, "failed", "was refused with 400"),
     (503, "failed", "failed after 1 try"),
     (302, "failed", "not followed"),
-    (200, "failed", "The API may have changed"),
+    (200, "failed", "an error in the place of a page"),
 ]
 
 

@@ -83,6 +83,12 @@ def buckets(size: int) -> Iterator[bytes]:
 FEASTS: Final = {
     "a bomb of a gigabyte": Feast(lambda: [bomb(1_024)], GIVEN_UP, packing="gzip"),
     "a bomb in a bomb": Feast(lambda: [gzip.compress(bomb(256))], KEPT_OUT, packing="gzip, gzip"),
+    "a deflated bomb": Feast(
+        lambda: [zlib.compress(b" " * 512 * MB, 9)], GIVEN_UP, packing="deflate"
+    ),
+    "members without end": Feast(
+        lambda: repeat(gzip.compress(b" " * MB)), GIVEN_UP, packing="gzip"
+    ),
     "blanks without end": Feast(lambda: repeat(b" " * MB), GIVEN_UP),
     "rows as they should be": Feast(lambda: page(ROW, b"," + ROW, LIMIT), "loaded"),
     "one minute again and again": Feast(lambda: buckets(LIMIT), "loaded"),
@@ -90,6 +96,15 @@ FEASTS: Final = {
     "brackets": Feast(lambda: [b"[" * (31 * MB)], NO_PAGE),
     "digits": Feast(lambda: page(b'{"num_items_added":7', b"7", LIMIT, b"}"), NO_PAGE),
     "a long id": Feast(lambda: page(b'{"user_id":"x', b"x", DENSE, b'"}'), "loaded", DENSE),
+    "halves of surrogate pairs": Feast(
+        lambda: page(rb'{"user_id":"\ud83d', rb"\ud83d", DENSE, b'"}'), "loaded", DENSE
+    ),
+    "rows with half a pair each": Feast(
+        lambda: page(rb'{"user_id":"\ud83d"}', rb',{"user_id":"\ud83d"}', DENSE), "loaded", DENSE
+    ),
+    "bytes that are not UTF-8": Feast(
+        lambda: page(b'{"model":"\xff', b"\xff", LIMIT, b'"}'), "more text that is not Unicode"
+    ),
     "empty rows": Feast(lambda: page(b"{}", b",{}", DENSE), "loaded", DENSE),
     "unknown fields": Feast(lambda: page(b'{"a":1}', b',{"a":1}', DENSE), "loaded", DENSE),
 }
