@@ -186,7 +186,7 @@ def test_a_spent_quota_keeps_the_days_that_were_finished_and_says_which_are_miss
 
 
 @pytest.mark.parametrize(
-    "quirk", ["empty_pages", "stray_buckets", "repeated_cursor", "missing_cursor"]
+    "quirk", ["stray_buckets", "repeated_cursor", "missing_cursor", "denied_more"]
 )
 def test_a_server_that_lies_about_its_pages_publishes_nothing(quirk: str, tmp_path: Path) -> None:
     lake = Lake(tmp_path)

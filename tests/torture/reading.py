@@ -355,20 +355,10 @@ class Reading:
         if page.twice:
             self.may_fail = self.may_fail or "it says something twice"
         promised = not self._chain or bool(self._chain[-1].has_more)
-        denied = bool(self._chain) and self._chain[-1].has_more is False
-        known = {start for one in self._chain for start, _, _ in one.buckets}
         inside = [question.start <= start < question.end for start, _, _ in page.buckets]
         if not promised and inside and not any(inside):
             return
-        for start, end, rows in page.buckets:
-            if not question.start <= start < question.end:
-                self._fail(f"the bucket {start} is outside {question}")
-            elif end - start != 60 or start % 60:
-                self._fail(f"[{start}, {end}) is no minute")
-            elif denied and rows and start not in known:
-                self._fail(f"the bucket {start} comes after it was said that there is no more")
-            else:
-                self.buckets[start] = rows
+        self._take(question, page)
         followed = {one.next_page for one in self._chain}
         self._chain.append(page)
         new_cursor = page.next_page not in {None, "", *followed}
@@ -386,6 +376,19 @@ class Reading:
             went_on = following is not None and following.page == page.next_page
             if not went_on and _is_text(page.next_page):
                 self._not_followed = f"{question}: {page.next_page!r:.40} was not followed"
+
+    def _take(self, question: Question, page: Page) -> None:
+        denied = bool(self._chain) and self._chain[-1].has_more is False
+        known = {start for one in self._chain for start, _, _ in one.buckets}
+        for start, end, rows in page.buckets:
+            if not question.start <= start < question.end:
+                self._fail(f"the bucket {start} is outside {question}")
+            elif end - start != 60 or start % 60:
+                self._fail(f"[{start}, {end}) is no minute")
+            elif denied and rows and start not in known:
+                self._fail(f"the bucket {start} comes after it was said that there is no more")
+            else:
+                self.buckets[start] = rows
 
     def _must_go_on(self, question: Question, page: Page, promised: bool) -> bool:
         """Whether what a new cursor leads to may matter."""
