@@ -358,7 +358,7 @@ class Reading:
         inside = [question.start <= start < question.end for start, _, _ in page.buckets]
         if not promised and inside and not any(inside):
             return
-        self._take(question, page)
+        self._keep(question, page)
         followed = {one.next_page for one in self._chain}
         self._chain.append(page)
         new_cursor = page.next_page not in {None, "", *followed}
@@ -377,7 +377,7 @@ class Reading:
             if not went_on and _is_text(page.next_page):
                 self._not_followed = f"{question}: {page.next_page!r:.40} was not followed"
 
-    def _take(self, question: Question, page: Page) -> None:
+    def _keep(self, question: Question, page: Page) -> None:
         denied = bool(self._chain) and self._chain[-1].has_more is False
         known = {start for one in self._chain for start, _, _ in one.buckets}
         for start, end, rows in page.buckets:
