@@ -21,7 +21,7 @@ LIMIT: Final = 120.0
 LONG: Final = 7_200.0
 """The same, where a test does all that `--long` asks for."""
 
-GRACE: Final = 20.0
+GRACE: Final = 30.0
 """Seconds that a process has to end after Ctrl-C."""
 
 

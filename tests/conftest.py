@@ -4,6 +4,8 @@
 waits for something fails, clears up, and the next ones run. Where the signal is of no use (a thread
 pool waits for its threads, a call never comes back from C), the process ends `LAST_SECONDS` later
 with the stacks of all threads, and pytest-xdist goes on in a new one.
+
+A file of tests keeps to one worker (`--dist loadfile`), so that its fixtures are made once.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import faulthandler
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -19,6 +22,9 @@ from hypothesis import settings
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
+
+LONGEST_FIRST: Final = ("torture", "dagster_edges", "tests", "lake")
+"""Folders by how long their files take; the others come after them."""
 
 LAST_SECONDS: Final = 60.0
 _STDERR: Final = pytest.StashKey[int]()
@@ -33,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring what takes long to the front: at the end no worker waits for another's long file."""
+    folders = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: folders.get(item.path.parent.name, len(folders)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the stderr that is not captured; let Ctrl-C reach what tests start.
 
@@ -44,8 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let no thread that hangs keep the process."""
-    _end_after(LAST_SECONDS, config)
+    """Let no thread that hangs keep the process; a worker waits for the others, and is ended."""
+    if not hasattr(config, "workerinput"):
+        _end_after(LAST_SECONDS, config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -81,6 +94,14 @@ def _no_settings_from_outside() -> None:
     for name in list(os.environ):
         if name.startswith(("MKA1_", "DAGSTER_")) or name.lower().endswith("_proxy"):
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_a_disk() -> Iterator[None]:
+    """What is flushed outlasts a loss of power, which no test brings about; each takes some ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # it refuses what is no open file too
+        yield
 
 
 @pytest.fixture

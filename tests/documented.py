@@ -5,12 +5,21 @@ Belongs here: finding and running. Does not belong here: what a page promises.
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Mapping
+from contextlib import chdir
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Final
+from unittest.mock import patch
 
+from tests import fixtures_local
 from tests.bounded import finished
+
+FOR_A_SHELL: Final = re.compile(r"""[$`\\]|[|&;<>](?=(?:[^"]*"[^"]*")*[^"]*$)""")
+"""What only a shell can do: expansion, and outside of double quotes operators."""
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -21,6 +30,14 @@ def blocks(page: str, language: str) -> list[str]:
 def pasted(
     command: str, folder: Path | str, environment: Mapping[str, str]
 ) -> CompletedProcess[str]:
-    """A command run by bash in a folder, whatever its exit code."""
+    """A command as a reader pastes it in a folder, whatever its exit code.
+
+    `mka1-usage` runs in this process where that needs no shell: a new one takes seconds to import.
+    """
+    program, *words = shlex.split(command)
+    if program == "mka1-usage" and not FOR_A_SHELL.search(command):
+        with patch.dict(os.environ, environment, clear=True), chdir(folder):
+            ended = fixtures_local.command(words)
+        return CompletedProcess(command, ended.code, ended.text, ended.err)
     bash = ["bash", "-euo", "pipefail", "-c", command]
     return finished(bash, cwd=folder, env=environment, check=False)

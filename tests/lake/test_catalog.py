@@ -13,14 +13,14 @@ from subprocess import PIPE
 import duckdb
 import pytest
 
-from pipeline.lake import catalog
+from pipeline.lake import catalog, engine, publication
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
 from tests.bounded import LIMIT, join, started
-from tests.lake.served import DAY, MIDNIGHT, WINDOW, plant
+from tests.lake.served import DAY, MIDNIGHT, WINDOW, plant, write_rows
 
 
 def ask(path: Path, query: str) -> list[tuple[object, ...]]:
@@ -32,9 +32,18 @@ def ask(path: Path, query: str) -> list[tuple[object, ...]]:
 def load(lake: Lake, day: date = DAY) -> None:
     """A row in each dataset, in those of usage one of ada's."""
     row = {"start_time": day_window(day).start, "user_id": "ada", "num_operations": 3}
-    for name, dataset in DATASETS.items():
-        if name not in LEDGER_DATASETS:
-            plant(lake, name, [{c: row[c] for c in dataset.schema.names if c in row}], day)
+    with lake.staging() as folder, closing(engine.connect()) as con:
+        paths = {
+            name: write_rows(
+                name,
+                folder / f"{name}.parquet",
+                [{c: row[c] for c in dataset.schema.names if c in row}],
+                day_window(day),
+            )
+            for name, dataset in DATASETS.items()
+            if name not in LEDGER_DATASETS
+        }
+        publication.publish(con, lake, day, paths, {})
 
 
 def test_it_holds_views_and_macros_and_no_data_but_time_zones(lake: Lake) -> None:

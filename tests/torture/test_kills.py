@@ -20,13 +20,12 @@ def test_a_run_that_is_killed_at_any_moment_is_made_good_by_the_next(
     tmp_path: Path, long: bool, figures: Figures
 ) -> None:
     """Killed with SIGKILL while it loads three days: into an empty lake, or over older versions."""
-    kills = 200 if long else 14
+    kills = 200 if long else 10
     random = Random(7)
     asked = days(3)
-    with EmulatorServer(world(3)) as server:
+    with EmulatorServer(world(3)) as server, Worker() as next_:
         older = Lake(tmp_path / "older" / "lake")
-        with Worker() as worker:
-            assert worker.load(server, older.root, asked) == "done"
+        assert next_.load(server, older.root, asked) == "done"
         for day in asked:
             server.world.restate(day_window(day).start + 60, "ada", "key_a", operations=5)
         clean = Lake(tmp_path / "clean" / "lake")
@@ -47,8 +46,7 @@ def test_a_run_that_is_killed_at_any_moment_is_made_good_by_the_next(
             for day in lake.days("usage_1d"):
                 torn += len(disagreements(lake.root, day))
             resumed += any((lake.root / ".partial").glob("*/*.rows.arrow"))
-            with Worker() as worker:
-                assert worker.load(server, lake.root, asked) == "done"
+            assert next_.load(server, lake.root, asked) == "done"
             require_whole(lake, expected)
             whole += exact(lake, server.world, asked)
             shutil.rmtree(home)

@@ -20,7 +20,7 @@ from tests.truth import digests
 def test_runs_over_overlapping_days_leave_what_one_of_them_leaves(
     tmp_path: Path, long: bool, figures: Figures, number: int
 ) -> None:
-    rounds = 50 if long else 3
+    rounds = 50 if long else 2
     asked = days(4)
     random = Random(number)
     identical = finished = 0
