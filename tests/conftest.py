@@ -14,6 +14,7 @@ import faulthandler
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -55,8 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let no thread that hangs keep the process."""
-    _end_after(LAST_SECONDS, config)
+    """Let no thread that hangs keep the process; a worker waits for the others, and is ended."""
+    if not hasattr(config, "workerinput"):
+        _end_after(LAST_SECONDS, config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -93,6 +95,14 @@ def _no_settings_from_outside() -> None:
         ours = name.startswith(("MKA1_", "DAGSTER_", "SSL_CERT_")) or name == "SSLKEYLOGFILE"
         if ours or name.lower().endswith("_proxy"):
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_a_disk() -> Iterator[None]:
+    """What is flushed outlasts a loss of power, which no test brings about; each takes some ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # it refuses what is no open file too
+        yield
 
 
 @pytest.fixture

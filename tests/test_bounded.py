@@ -172,7 +172,7 @@ def test_a_thread_that_hangs_fails() -> None:
 
 # Whole runs
 
-LAST: Final = "import tests.conftest\ntests.conftest.LAST_SECONDS = 1.0\n"
+LAST: Final = "import tests.conftest\ntests.conftest.LAST_SECONDS = 2.0\n"
 
 HANGING: Final = """
 import signal
@@ -196,7 +196,7 @@ def test_at_the_end():
 
 
 def run(folder: Path, *options: str) -> CompletedProcess[str]:
-    """pytest with the settings of this project, where the last limit comes after a second.
+    """pytest with the settings of this project, where the last limit comes two seconds later.
 
     It ignores SIGINT at first, as what a shell starts in the background does.
     """
@@ -209,9 +209,9 @@ def run(folder: Path, *options: str) -> CompletedProcess[str]:
 
 
 def test_what_hangs_fails_and_the_others_are_run(tmp_path: Path) -> None:
-    done = run(tmp_path, "-n", "1", "--timeout", "1")
+    done = run(tmp_path, "-n", "1", "--timeout", "2")
     assert "2 failed, 2 passed" in done.stdout, done.stdout + done.stderr
-    assert "Failed: Timeout (>1.0s)" in done.stdout
+    assert "Failed: Timeout (>2.0s)" in done.stdout
     assert "crashed while running" in done.stdout
     assert "in test_whose_threads_hang" in done.stderr, "where it hung"
 
