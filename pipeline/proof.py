@@ -92,6 +92,7 @@ class TotalsOfApi:
         self._windows = windows
         self._known: dict[date, DayTotals] = {}
         self._asking = asyncio.Lock()
+        self._size = PageSize(buckets=MAX_LIMIT)  # one for all: it learns the API's own limits
 
     async def of(self, day: date) -> DayTotals:
         """The totals of a day, which may have been asked for with those of days before it.
@@ -127,8 +128,8 @@ class TotalsOfApi:
         over = _hours_over(Window(first.start, last.end))
         hours: ByBucket = {}
         if over.start < over.end:
-            hours = await _totals(self._client, over, "1h")
-        of_day = await _totals(self._client, over, "1d") if _is_whole(last) else None
+            hours = await _totals(self._client, over, "1h", self._size)
+        of_day = await _totals(self._client, over, "1d", self._size) if _is_whole(last) else None
         for day in days:
             window = self._windows[day]
             self._known[day] = DayTotals(
@@ -213,17 +214,18 @@ async def _ask(connect: Callable[[], Client], windows: dict[date, Window]) -> di
         *((windows[day], _NARROWEST) for day in windows if day not in whole),
     ]
     found: dict[Width, ByBucket] = {"1d": {}, "1h": {}, "1m": {}}
+    size = PageSize(buckets=MAX_LIMIT)
     async with connect() as client:
         for window, width in questions:
-            found[width] |= await _totals(client, window, width)
+            found[width] |= await _totals(client, window, width, size)
     return found
 
 
-async def _totals(client: Client, window: Window, width: Width) -> ByBucket:
+async def _totals(client: Client, window: Window, width: Width, size: PageSize) -> ByBucket:
     """The API's totals of each bucket that it serves; of one served twice, the later serving's."""
     query = UsageQuery(window.start, window.end, width)
     found: ByBucket = {}
-    async for page in walk_usage(partial(get_usage, client), query, PageSize(buckets=MAX_LIMIT)):
+    async for page in walk_usage(partial(get_usage, client), query, size):
         for bucket in page.buckets:
             found[bucket.start_time] = {
                 name: sum(getattr(result, name) or 0 for result in bucket.results)
