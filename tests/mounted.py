@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bounded import finished
 from tests.fixtures_local import Ended, command
 
 _ROOT = Path(__file__).parent.parent
@@ -35,16 +35,12 @@ def ended(how: Sequence[str], commands: Sequence[Sequence[str]]) -> list[Ended]:
     """Run commands there; skips the test where this machine lets nobody mount."""
     if reason := _refused():
         pytest.skip(f"no file system can be mounted here: {reason}")
-    done = subprocess.run(
+    done = finished(
         [*_UNSHARE, sys.executable, "-m", __name__, *how],
-        input=json.dumps(commands),
+        text=json.dumps(commands),
         cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE,
-        check=False,
+        seconds=_PATIENCE,
     )
-    assert done.returncode == 0, done.stderr
     return [Ended(code, out.encode(), err) for code, out, err in json.loads(done.stdout)]
 
 
@@ -53,16 +49,14 @@ def _refused() -> str:
     """Why nothing can be mounted; empty where it can."""
     line = "mount -t tmpfs -o size=64k tmpfs /mnt && mount --bind /mnt /mnt"
     try:
-        asked = subprocess.run(
-            [*_UNSHARE, "sh", "-c", line], capture_output=True, text=True, timeout=30, check=False
-        )
+        asked = finished([*_UNSHARE, "sh", "-c", line], check=False)
     except OSError as error:
         return str(error)
     return "" if asked.returncode == 0 else asked.stderr.strip() or "refused"
 
 
 def _mount(*args: str) -> None:
-    subprocess.run(["mount", *args], check=True, stdout=sys.stderr)
+    finished(["mount", *args])
 
 
 def _main(how: str, folder: str, size: str = "") -> None:

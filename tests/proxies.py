@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
+from tests.bounded import join
+
 
 @dataclass
 class Proxy:
@@ -123,7 +125,7 @@ def _serving(handle: Handle, tls: ssl.SSLContext | None = None) -> Iterator[Prox
             yield proxy
         finally:
             server.shutdown()
-            thread.join()
+            join(thread)
 
 
 def _relay(one: socket.socket, other: socket.socket) -> None:

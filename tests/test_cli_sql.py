@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from pipeline.emulator import Event, World
 from pipeline.timeline import DAY, Window, parse_time
+from tests.bounded import finished
 from tests.fixtures_local import clean_environment, command, published_home
 
 START: Final = parse_time("2024-01-01")
@@ -45,7 +45,7 @@ def test_a_catalog_that_a_client_has_changed_is_not_what_answers(
 ) -> None:
     catalog = home / "usage.duckdb"
     if is_killed:
-        subprocess.run([sys.executable, "-c", KILLED, str(catalog), WRONG], check=False, timeout=60)
+        finished([sys.executable, "-c", KILLED, str(catalog), WRONG], check=False)
     else:
         with closing(duckdb.connect(str(catalog))) as con:
             con.execute(WRONG)

@@ -25,13 +25,14 @@ from pipeline.emulator import EmulatorServer, Faults, World, synthetic_world
 from pipeline.interrupts import SIGNALS, interrupts, only_the_first
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, Window, parse_time
+from tests import bounded
 from tests.fixtures_local import published_home
 
 START = parse_time("2024-01-01")
 ROOT = Path(__file__).parents[1]
 MAIN = "from pipeline.cli import main; main()"
-ENDLESS = Faults(quota=3, quota_retry_after=1)
-"""Three requests are answered, which are a day; the others are to be tried again."""
+ENDLESS = Faults(quota=5, quota_retry_after=1)
+"""Five requests are answered, which are two of totals and a day; the others are tried again."""
 RUN = ["run", "--usage-only", "--start", "2024-01-01", "--end", "2024-01-04"]
 
 
@@ -61,22 +62,11 @@ def started(
     args: list[str], environment: Mapping[str, str], before: str = ""
 ) -> Iterator[subprocess.Popen[str]]:
     """A command whose stderr is a pipe; `before` is Python that the process runs first."""
-    with subprocess.Popen(
-        [sys.executable, "-c", f"{before}\n{MAIN}", *args],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=environment["HOME"],
-        start_new_session=True,
-    ) as process:
-        give_up = threading.Timer(120, process.kill)
-        give_up.start()
-        try:
-            yield process
-        finally:
-            give_up.cancel()
-            process.kill()
+    command = [sys.executable, "-c", f"{before}\n{MAIN}", *args]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with bounded.started(command, env=environment, cwd=environment["HOME"], **pipes) as process:
+        yield process
+        process.wait(bounded.LIMIT)
 
 
 def said_until(process: subprocess.Popen[str], word: str) -> str:
@@ -133,24 +123,16 @@ def test_a_terminal_that_is_closed_ends_a_run_though_nothing_can_be_written_any_
 ) -> None:
     mine, its = pty.openpty()
     owns = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
-    with subprocess.Popen(
-        [sys.executable, "-c", f"{owns}\n{MAIN}", *RUN],
-        stdin=its,
-        stdout=its,
-        stderr=its,
-        env=environment,
-        start_new_session=True,
-    ) as process:
+    command = [sys.executable, "-c", f"{owns}\n{MAIN}", *RUN]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), its)
+    with bounded.started(command, env=environment, **streams) as process:
         os.close(its)
-        give_up = threading.Timer(120, process.kill)
-        give_up.start()
         shown = b""
         with suppress(OSError):  # which is how a terminal ends
             while b"1/3" not in shown and (more := os.read(mine, 65_536)):
                 shown += more
         os.close(mine)
-        process.wait()
-        give_up.cancel()
+        process.wait(bounded.LIMIT)
     assert process.returncode == 129, shown
     assert told(tmp_path / "home") == (["FAILURE"], {"2024-01-01"})
 
@@ -179,7 +161,6 @@ def test_under_nohup_a_run_goes_on_though_nobody_reads_its_messages(
         process.stderr.close()
         process.send_signal(signal.SIGHUP)
         server.faults = Faults()
-        process.wait()
     assert process.returncode == 0
     assert told(tmp_path / "home")[0] == ["SUCCESS"]
 

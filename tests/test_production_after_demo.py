@@ -8,12 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +22,7 @@ import yaml
 from dagster._core.instance.ref import InstanceRef
 
 from pipeline.instance import prepare
+from tests.bounded import started
 from tests.documented import blocks, pasted
 from tests.fixtures_local import clean_environment, command
 
@@ -55,38 +54,18 @@ def ready(
     script: str, until: str, folder: Path, environment: Mapping[str, str]
 ) -> Iterator[list[str]]:
     """What a script has said up to the line that says it serves; then it is ended as by Ctrl-C."""
-    with subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    with started(command, seconds=BOUND, cwd=folder, env=environment, **pipes) as process:
         assert process.stdout is not None
-
-        def kill() -> None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-        give_up = threading.Timer(BOUND, kill)
-        give_up.start()
         said: list[str] = []
-        try:
-            for line in process.stdout:
-                said.append(line)
-                if until in line:
-                    break
-            else:
-                pytest.fail("".join(said))
-            yield said
-        finally:
-            give_up.cancel()
-            process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=30)
-            kill()
+        for line in process.stdout:
+            said.append(line)
+            if until in line:
+                break
+        else:
+            pytest.fail("".join(said))
+        yield said
 
 
 def test_the_commands_work_one_after_another_without_an_account(

@@ -10,7 +10,6 @@ import csv
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from pipeline.lake.store import Lake
 from pipeline.tally import Meter
 from pipeline.timeline import DAY, Window, day_window
 from tests.alerts.history import HOUR, START, History, thresholds
+from tests.bounded import finished
 from tests.documented import blocks
 from tests.fixtures_local import published_home
 
@@ -173,17 +173,7 @@ def by_command_line(zone: str, asked: list[Asked]) -> list[list[list[str]]]:
 
 def output(command: Sequence[str | Path], given: str, zone: str) -> str:
     """What a program of that time zone prints."""
-    done = subprocess.run(
-        command,
-        input=given,
-        env={**os.environ, "TZ": zone},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return finished(command, text=given, env={**os.environ, "TZ": zone}).stdout
 
 
 def test_every_query_has_one_result_in_every_client_and_zone(asked: list[Asked]) -> None:

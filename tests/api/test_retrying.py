@@ -26,6 +26,7 @@ from pipeline.api import (
     UsageQuery,
     get_usage,
 )
+from tests.bounded import join
 
 Ask = Callable[..., Any]
 Reply = dict[str, Any] | Exception
@@ -164,7 +165,7 @@ def test_a_connection_that_leads_to_the_wrong_server_is_not_used_again() -> None
             asyncio.run(run(f"http://127.0.0.1:{server.server_port}"))
         finally:
             server.shutdown()
-            thread.join()
+            join(thread)
     assert len(set(peers)) == 3, "each try had a connection of its own"
 
 

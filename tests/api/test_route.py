@@ -8,7 +8,6 @@ import os
 import shutil
 import ssl
 import string
-import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -33,6 +32,7 @@ from pipeline.api import (
     get_usage,
     route_to,
 )
+from tests.bounded import finished
 from tests.loopback import Loopback, answering, certificate
 from tests.proxies import Proxy, connect_proxy, no_proxy_at_all, socks_proxy
 
@@ -430,12 +430,8 @@ def test_certificates_of_a_file_and_of_folders_are_trusted_together(
 ) -> None:
     folder = tmp_path / "trusted"
     folder.mkdir()
-    hashed = subprocess.run(
-        ["openssl", "x509", "-hash", "-noout", "-in", authority[0]],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    asked = ["openssl", "x509", "-hash", "-noout", "-in", authority[0]]
+    hashed = finished(asked).stdout.strip()
     shutil.copy(authority[0], folder / f"{hashed}.0")
     monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}/none{os.pathsep}{folder}")
     with answering(200, body=PAGE, tls=authority[1]) as server:

@@ -19,6 +19,7 @@ from pipeline.lake import catalog_files
 from pipeline.lake.catalog import build_catalog, difference
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
+from tests.bounded import finished, started
 from tests.lake.served import plant
 
 NOTES: Final = "CREATE TABLE notes AS SELECT 7 AS n"
@@ -35,7 +36,7 @@ os._exit(9)
 
 def killed(path: Path, statements: str) -> None:
     """A client that writes and is killed: what it wrote is in a log beside the file."""
-    subprocess.run([sys.executable, "-c", KILLED, str(path), statements], check=False, timeout=60)
+    finished([sys.executable, "-c", KILLED, str(path), statements], check=False)
 
 
 def ended_well(path: Path, statements: str) -> None:
@@ -152,12 +153,8 @@ def test_a_client_that_writes_after_the_run_changes_the_old_catalog_and_loses_no
     lake: Lake, path: Path
 ) -> None:
     first = path.resolve().parent
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), NOTES],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as client:
+    command = [sys.executable, "-c", WRITER, str(path), NOTES]
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == "open\n"
         assert rebuilt(lake, path) == []
