@@ -247,7 +247,12 @@ INPUTS: dict[str, dict[str, pa.Schema]] = {
     "coverage": {
         "hours": pa.schema([("start_time", MOMENT), ("end_time", MOMENT)]),
         "known": pa.schema(
-            [("dataset", pa.string()), ("complete_through", MOMENT), ("fetched_at", MOMENT)]
+            [
+                ("dataset", pa.string()),
+                ("complete_through", MOMENT),
+                ("fetched_at", MOMENT),
+                ("disputed", pa.bool_()),
+            ]
         ),
         "counted": pa.schema(
             [("dataset", pa.string()), ("start_time", MOMENT), ("num_rows", pa.int64())]

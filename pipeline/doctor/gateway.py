@@ -82,12 +82,12 @@ def name(asked: Asked) -> Iterator[Finding]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
+        where = f"the proxy in {proxied}" if proxied else "MKA1_BASE_URL"
         yield Finding(
             "failed",
             "DNS",
             f"{host} has no address ({getattr(error, 'strerror', None) or error})",
-            "check the network, the name server and "
-            + (f"the proxy that {proxied} names" if proxied else "MKA1_BASE_URL"),
+            f"check the network, the name server and {where}",
         )
         return
     addresses = sorted({str(address[4][0]) for address in found})
