@@ -117,6 +117,11 @@ class Workspace:
         except RouteError as error:
             raise SettingsError(str(error)) from None
 
+    def warn(self, message: str) -> None:
+        """Tell Dagster's log and a person at a terminal."""
+        dg.get_dagster_logger().warning(message)
+        self.on_note(f"warning: {message}")
+
     def _retries(self, retry: Retry) -> None:
         moment = time.monotonic()
         if moment - self._told_at >= _RETRIES_TOLD_EVERY:

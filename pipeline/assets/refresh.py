@@ -8,7 +8,7 @@ import dagster as dg
 
 from pipeline import commands
 from pipeline.api import ApiError
-from pipeline.assets.shown import Shown, conclude
+from pipeline.assets.shown import Shown, conclude, tell_disputed
 from pipeline.assets.usage import API_POOL, PUBLISHED
 from pipeline.interrupts import only_the_first
 from pipeline.lake.identity import IdentityError
@@ -30,6 +30,7 @@ def refresh_usage(context: dg.OpExecutionContext, workspace: dg.ResourceParam[Wo
     def tell(progress: Progress) -> None:
         if progress.published:
             shown.at_once(progress.published)
+            tell_disputed(workspace, progress.published)
         workspace.on_progress(progress)
 
     def found(refreshed: Refreshed) -> None:

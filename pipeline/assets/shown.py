@@ -26,11 +26,11 @@ def conclude(workspace: Workspace) -> None:
     """Let readers see what is published now, and clear up."""
     now = workspace.clock.of_api()
     if now is not None and (days := withdraw_unbegun(workspace.lake, now)):
-        workspace.on_note(f"removed, since they have not begun: {in_words(days)}")
+        workspace.warn(f"removed, since they have not begun: {in_words(days)}")
     if ahead := workspace.clock.ahead:
-        workspace.on_note(
-            f"warning: the clock of this machine is {ahead:,.0f} s ahead of the API's, so the "
-            "API's counts: set it right, for example by `timedatectl set-ntp true`"
+        workspace.warn(
+            f"the clock of this machine is {ahead:,.0f} s ahead of the API's, so the API's counts: "
+            "set it right, for example by `timedatectl set-ntp true`"
         )
     tell_odd_text(workspace)
     with closing(engine.connect(threads=1)) as con:
@@ -42,12 +42,10 @@ def build(workspace: Workspace) -> None:
     """Build the catalog, and say where what a client had put into the one before is kept."""
 
     def tell(folder: Path) -> None:
-        message = (
+        workspace.warn(
             "another program had changed the catalog: it was replaced, and what was put into it is "
             f"kept in {folder}"
         )
-        dg.get_dagster_logger().warning(message)
-        workspace.on_note(message)
 
     build_catalog(workspace.lake, workspace.settings.catalog, tell)
 
@@ -55,8 +53,16 @@ def build(workspace: Workspace) -> None:
 def tell_odd_text(workspace: Workspace) -> None:
     """Say once where answers held text that is not Unicode."""
     for sentence in workspace.odd_text.told():
-        dg.get_dagster_logger().warning(sentence)
-        workspace.on_note(f"warning: {sentence}")
+        workspace.warn(sentence)
+
+
+def tell_disputed(workspace: Workspace, published: DayPublished) -> None:
+    """Say of a day that was published whether it contradicts the API's own totals."""
+    if published.disputed:
+        workspace.warn(
+            f"{published.day}: its totals are not the API's own, though it was read twice; it is "
+            "never final, and each following run loads it again"
+        )
 
 
 class Shown:

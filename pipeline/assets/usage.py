@@ -21,7 +21,7 @@ import duckdb
 from pipeline import commands
 from pipeline.assets.days import days_asked
 from pipeline.assets.metadata import column_schema
-from pipeline.assets.shown import Shown, build, conclude
+from pipeline.assets.shown import Shown, build, conclude, tell_disputed
 from pipeline.interrupts import only_the_first
 from pipeline.lake import engine
 from pipeline.lake.audit import AuditError
@@ -44,10 +44,6 @@ them run at once under `concurrency: pools`."""
 PUBLISHED: Final = USAGE_DATASETS | LEDGER_DATASETS
 """What a load of a day publishes."""
 
-DISPUTED: Final = (
-    "its totals are not the API's own, though it was read twice; it is never final, and each "
-    "following run loads it again"
-)
 _RELOADED_AT_ONCE: Final = 7
 """Disputed days that a run loads again beside its own: each takes a request an hour."""
 _SHOWN_EVERY: Final = 60.0
@@ -134,9 +130,7 @@ def _load(
                 f"{rows['usage_1m']:,} by minute, {rows['usage_1h']:,} by hour, "
                 f"{rows['usage_1d']:,} by day"
             )
-            if progress.published.disputed:
-                context.log.warning(f"{progress.day}: {DISPUTED}")
-                workspace.on_note(f"warning: {progress.day}: {DISPUTED}")
+            tell_disputed(workspace, progress.published)
         workspace.on_progress(progress)
 
     try:

@@ -8,13 +8,15 @@ from contextlib import closing
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.assets.refresh import JOB
+from pipeline.definitions import build_defs
 from pipeline.emulator import Event, Faults, World
 from pipeline.lake import engine
 from pipeline.lake.ledger import days_to_reload, record_of
 from pipeline.lake.publication import publish
 from pipeline.timeline import closed_through, day_of, day_window
 from tests.dagster_edges.conftest import MakeLab
-from tests.dagster_edges.lab import DAYS, Lab
+from tests.dagster_edges.lab import DAYS, QUIET, Lab
 from tests.lake.served import publish as publish_rows
 
 FIRST, SECOND, THIRD = DAYS
@@ -99,9 +101,18 @@ def test_a_clock_that_is_ahead_is_told_and_what_it_did_is_taken_back(make_lab: M
     assert not ran.success
     assert "no closed minute yet by the API's clock" in "\n".join(ran.failures)
     assert [line for line in noted if "clock of this machine is 345,600 s ahead" in line]
-    assert f"removed, since they have not begun: {later}" in noted
+    assert f"warning: removed, since they have not begun: {later}" in noted
     assert lab.lake.all_days() == [yesterday, today]
     assert record_of(lab.lake.version(yesterday)).read_at["usage"] <= time.time()
     path = lab.lake.file("coverage", yesterday)
     assert path is not None
     assert "final" not in pq.read_table(path).column("status").to_pylist()
+
+
+def test_a_refresh_says_which_days_are_still_disputed(lab: Lab, noted: list[str]) -> None:
+    lab.server.faults = CUT_OFF
+    lab.run(FIRST)
+    noted.clear()
+    job = build_defs(lab.workspace).resolve_job_def(JOB)
+    assert job.execute_in_process(instance=lab.instance, run_config=QUIET).success
+    assert [line for line in noted if line.startswith("warning: 2024-01-01: its totals")]
