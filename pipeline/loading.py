@@ -284,8 +284,9 @@ class _Load:
             return folder, staged, False
         day.spool.remove()
         day.spool = Spool(day.spool.folder, client.account, day.window, self._now())
+        size = PageSize(buckets=60)  # one for all: it learns the API's own limits
         for hour in day.window.cut(SECONDS["1h"]):
-            await self._walk(client, day, hour, PageSize(buckets=60))
+            await self._walk(client, day, hour, size)
         folder, staged = await self._rolled_up(day)
         after = await self._totals.anew(day.day)
         moves = before != after and self._now() < self._restated_until(day.day)

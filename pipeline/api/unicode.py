@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from pipeline.api.errors import MalformedBody, ShapeError
+from pipeline.words import be, count
 
 T = TypeVar("T")
 
@@ -90,8 +91,8 @@ def read(body: bytes, decode: Callable[[bytes], T], rows_at: int, note: Note) ->
             pass  # not raised again from here: it may carry along what people wrote
     written, found = _rewritten(body, rows_at)
     value = decode(written)
-    for field, count in found.items():
-        note(field, count)
+    for field, number in found.items():
+        note(field, number)
     return value
 
 
@@ -120,22 +121,21 @@ class OddText:
     def __init__(self) -> None:
         self._found: Counter[tuple[str, str]] = Counter()
 
-    def add(self, endpoint: str, field: str, count: int) -> None:
-        """Note `count` texts of a field."""
-        self._found[endpoint, field] += count
+    def add(self, endpoint: str, field: str, number: int) -> None:
+        """Note so many texts of a field."""
+        self._found[endpoint, field] += number
 
     def told(self) -> list[str]:
         """A sentence for each field, without anything that the texts say; then nothing is left."""
         found, self._found = self._found, Counter()
         return [
-            f"{endpoint}: {count:,} {'text' if count == 1 else 'texts'} in {field} "
-            f"{'is' if count == 1 else 'are'} not Unicode (half a surrogate pair, or bytes that "
-            r"are not UTF-8), written with \ud83d or \x{ff} in the place of each"
-            for (endpoint, field), count in sorted(found.items())
+            f"{endpoint}: {count(number, 'text')} in {field} {be(number)} not Unicode "
+            r"(half a surrogate pair, or bytes that are not UTF-8), written with \ud83d or \x{ff} in the place of each"
+            for (endpoint, field), number in sorted(found.items())
         ]
 
 
-def unnoted(field: str, count: int) -> None:
+def unnoted(field: str, number: int) -> None:
     """For whoever does not ask."""
 
 

@@ -171,9 +171,6 @@ def _reload(
     ][:_RELOADED_AT_ONCE]
     if not days:
         return
-    context.log.info(
-        f"loading again, since they are disputed or of no known time: {in_words(days)}"
-    )
 
     def tell(progress: Progress) -> None:
         if progress.published:
@@ -185,8 +182,8 @@ def _reload(
         context.log.warning(str(error))
     still = set(days).intersection(days_to_reload(lake, workspace.clock()))
     workspace.on_note(
-        f"loaded again, since totals had not agreed with the API's: {in_words(days)}; "
-        f"still disputed: {in_words(still)}"
+        f"loaded again, as disputed or read while a clock was ahead: {in_words(days)}; "
+        f"to be loaded again: {in_words(still)}"
     )
 
 

@@ -19,10 +19,10 @@ two leaves the folder to the next.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
@@ -32,6 +32,9 @@ from typing import Final
 import duckdb
 
 from pipeline.lake.store import Lake, private_folder, remove
+
+if sys.platform != "win32":
+    import fcntl
 
 _KEPT_SECONDS: Final = 600.0
 """How long a catalog that was replaced is kept for clients that have just looked up the link."""
@@ -228,6 +231,8 @@ def _digest(path: Path) -> str:
 
 def _is_written(catalog: Path) -> bool:
     """Whether a DuckDB client has the file open to write to: it holds a lock then."""
+    if sys.platform == "win32":  # where nobody can remove a file that is open
+        return False
     try:
         with catalog.open("rb") as file:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

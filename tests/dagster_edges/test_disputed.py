@@ -51,14 +51,14 @@ def test_following_runs_load_a_disputed_day_again_until_it_agrees(
     lab.run(FIRST)
     noted.clear()
     lab.run(SECOND)
-    assert "still disputed: 2024-01-01" in "\n".join(noted)
+    assert "to be loaded again: 2024-01-01" in "\n".join(noted)
     lab.server.faults = Faults()
     noted.clear()
     ran = lab.run(THIRD)
     assert ran.success, ran.failures
     assert noted == [
-        "loaded again, since totals had not agreed with the API's: 2024-01-01 to 2024-01-02; "
-        "still disputed: none"
+        "loaded again, as disputed or read while a clock was ahead: 2024-01-01 to 2024-01-02; "
+        "to be loaded again: none"
     ]
     reloaded = {day for _, day in ran.materialized}
     assert reloaded == {str(day) for day in DAYS}
@@ -83,7 +83,7 @@ def test_a_reload_that_fails_leaves_the_run_as_it_is(lab: Lab, noted: list[str])
     ran = lab.run(SECOND, checks=False)
     assert ran.success, ran.failures
     assert days_to_reload(lab.lake, lab.workspace.now()) == [FIRST]
-    assert noted[-1].endswith("still disputed: 2024-01-01")
+    assert noted[-1].endswith("to be loaded again: 2024-01-01")
 
 
 def test_a_clock_that_is_ahead_is_told_and_what_it_did_is_taken_back(make_lab: MakeLab) -> None:
