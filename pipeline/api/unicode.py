@@ -130,7 +130,8 @@ class OddText:
         found, self._found = self._found, Counter()
         return [
             f"{endpoint}: {count(number, 'text')} in {field} {be(number)} not Unicode "
-            r"(half a surrogate pair, or bytes that are not UTF-8), written with \ud83d or \x{ff} in the place of each"
+            r"(half a surrogate pair, or bytes that are not UTF-8), written with \ud83d or \x{ff} "
+            "in the place of each"
             for (endpoint, field), number in sorted(found.items())
         ]
 
