@@ -170,7 +170,9 @@ def _without_password(value: str) -> str:
     """Scheme, host and port of a proxy, also where they are no URL: what else may be a secret."""
     scheme, _, rest = _as_url(value).partition("://")
     address = re.split(r"[/?#\s]", rest.rpartition("@")[2])[0]
-    host, port = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(.*)", address).groups()  # type: ignore[union-attr]
+    bracketed = re.match(r"\[[^\]]*\]", address)
+    host = bracketed[0] if bracketed else address.partition(":")[0]
+    port = address[len(host) :]
     return _told(f"{scheme}://{host}{port if re.fullmatch(r'(:[0-9]*)?', port) else ':…'}")
 
 

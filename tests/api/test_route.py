@@ -455,28 +455,24 @@ def wrong(folder: Path, what: str) -> str:
     return str(place)
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "text", "broken", "der", "folder"])
-def test_a_certificate_file_that_is_none_is_one_line(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        *(("SSL_CERT_FILE", what) for what in ("missing", "empty", "text", "broken", "der")),
+        ("SSL_CERT_FILE", "folder"),
+        *(("SSL_CERT_DIR", what) for what in ("missing", "empty", "folder")),
+    ],
+)
+def test_certificates_that_are_none_are_one_line(
+    name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = wrong(tmp_path, what)
-    monkeypatch.setenv("SSL_CERT_FILE", path)
-    with pytest.raises(RouteError, match=r"^SSL_CERT_FILE: ") as refusal:
+    monkeypatch.setenv(name, path)
+    with pytest.raises(RouteError, match=rf"^{name}: ") as refusal:
         route_to(GATEWAY)
     assert path in str(refusal.value)
     assert "unset it" in str(refusal.value)
     route_to("http://127.0.0.1:8000")  # where it is not used, it is not complained of
-
-
-@pytest.mark.parametrize("what", ["missing", "empty", "folder"])
-def test_a_certificate_folder_that_is_none_is_one_line(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = wrong(tmp_path, what)
-    monkeypatch.setenv("SSL_CERT_DIR", path)
-    with pytest.raises(RouteError, match=r"^SSL_CERT_DIR: ") as refusal:
-        route_to(GATEWAY)
-    assert path in str(refusal.value)
 
 
 def test_a_file_for_tls_secrets_that_cannot_be_written_is_one_line(
