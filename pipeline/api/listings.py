@@ -238,11 +238,17 @@ class _Pass:
         """Every page that is read, those behind cursors that had been touched too."""
         cursors: list[str | None] = [None]  # the next one to try is the last
         while cursors:
-            again, in_place = set(_unsendable_end(self.rows)), set(self.rows)
-            page = await self._page(cursors.pop(), again)
+            cursor, in_place, end = cursors.pop(), set(self.rows), set(_unsendable_end(self.rows))
+            page = await self._page(cursor, end)
             if page is None:
                 continue
+            # Rows between this cursor and the next can't be cursors, so they come again.
+            behind = self.rows if cursor is None else self.rows[self.rows.index(cursor) + 1 :]
+            again = {name for name in behind if not is_sendable(name)}
             names = [row.id for row in page.conversations if row.id not in again]
+            if page.conversations and not names and again != end:
+                yield page.conversations  # it does not reach behind what is read
+                continue
             # Strays tell nothing: the last one may be the next row of the pass, read too early.
             moved = not in_place.isdisjoint(names)
             if moved:
