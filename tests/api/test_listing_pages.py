@@ -159,4 +159,4 @@ def test_a_list_that_moves_loses_nothing_to_ids_that_no_request_can_hold(
     there.meddle = Churn(there, seed, 5)
     walk = ConversationWalk(there.fetch, ConversationsQuery())
     assert {row.id for row in read(walk)} >= set(rows)
-    assert walk.requests <= 100, "a list without such ids takes about as many"
+    assert walk.requests <= 300, "with no such id it takes some 30, and it was 36,000 once"
