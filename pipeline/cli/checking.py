@@ -17,7 +17,7 @@ from pipeline.cli.options import OptionalTime, stdout
 from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, interruptible, say, short
 from pipeline.timeline import day_of, spans
-from pipeline.words import be, count
+from pipeline.words import count
 
 
 def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
@@ -59,8 +59,7 @@ def verify() -> None:
         for first, last in spans(to_load):
             say(f"to mend it: {commands.run(first, last)}")
         if verified.problems:
-            number = len(verified.problems)
-            fail(f"not as published {be(number)} {count(number, 'thing')}", FAILED)
+            fail(f"{count(len(verified.problems), 'problem')} found", FAILED)
         say(
             f"{count(verified.days, 'day')}, {count(verified.files, 'file')}: "
             "all are as they were published"
