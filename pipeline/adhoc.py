@@ -50,9 +50,10 @@ _WIDE: Final = {"HUGEINT", "UHUGEINT"}
 _BLANKS: Final = "".join(
     char for char in map(chr, range(1, 0x10000)) if char.isspace() or char in "\u180e\u200b\ufeff"
 )
-_FORMULA: Final = f"^([\t\r\n]|[{_BLANKS}]*[=+@＝＋－＠-])"
+_FORMULA: Final = rf"^([\t\r\n]|[\x00-\x20\x7f-\xa0{_BLANKS}]*[=+@＝＋－＠-])"
 """What a text begins with that a spreadsheet computes instead of showing it (OWASP, "CSV
-Injection"): also behind blanks, which some take away, and as wide as Chinese characters."""
+Injection"): also behind blanks and control characters, which some take away, and as wide as Chinese
+characters."""
 _NO_TEXT: Final = {
     *("tinyint", "smallint", "integer", "bigint", "hugeint", "bignum"),
     *("utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"),
