@@ -48,7 +48,7 @@ def late(days: Days, now: float, thresholds: Thresholds) -> Looked:
         if state == "disputed" and day >= today - timedelta(days=thresholds.watched_days)
     ]
     if disputed:
-        why = "disputed: the totals differ from the API's own, and runs load them again until not"
+        why = "disputed: the totals differ from the API's own, and each run loads them again"
         findings.append(_days("disputed", disputed, "error", why))
     stale = [
         day

@@ -53,7 +53,7 @@ _CLASSES: Final[dict[Class, str]] = {
 _MEANINGS: Final[dict[Knowledge, str]] = {
     "provisional": "the API may still restate what it has reported",
     "in part": "only what is loaded counts",
-    "disputed": "the totals differ from the API's own; it is loaded again until they do not",
+    "disputed": "the totals differ from the API's own; it is loaded again until they agree",
     "missing": "unknown, not zero, and in no total",
 }
 """What has to be known of days that are not final."""
