@@ -1,11 +1,13 @@
 -- conversations: what is landed of some days, and what was seen since of the same days.
--- grain: conversation; times are UTC
+-- grain: conversation; times are UTC; day_number is the UTC day (since 1970) whose file it is in
 -- inputs: seen (seen_conversations), landed (conversations of the days), disputed (id; those that
 --   were listed for several users)
--- The latest sight says whether it is deleted and what its metadata are. A key is always known when
+-- parameters: earliest, until (epoch seconds; what says that it was created at another time is in no
+--   day's file but in that of number 0)
+-- The latest sight says when it was created, whether it is deleted and what its metadata are. A key is always known when
 -- something is listed: seen under two, none is told, and a landed NULL stays NULL. A user is told
 -- unless there are several: the key owner's own listing (NULL) shows what its users did as well.
--- Ordered by UTC day first: one file a day. epoch() counts exactly for any day before the year 2500.
+-- epoch() counts exactly for any day before the year 2500.
 WITH sights AS (
   SELECT
     id,
@@ -31,7 +33,6 @@ WITH sights AS (
 ), folded AS (
   SELECT
     id,
-    MIN(created_at) AS created_at,
     MAX(user_id) AS user_id,
     CASE
       WHEN COUNT(*) = COUNT(api_key_id) AND MIN(api_key_id) = MAX(api_key_id) THEN MIN(api_key_id)
@@ -43,24 +44,34 @@ WITH sights AS (
 ), ranked AS (
   SELECT
     id,
+    created_at,
     deleted_at,
     metadata,
     ROW_NUMBER() OVER (
       PARTITION BY id
-      ORDER BY last_seen_at DESC, deleted_at DESC NULLS LAST, metadata DESC NULLS LAST
+      ORDER BY
+        last_seen_at DESC,
+        created_at,
+        deleted_at DESC NULLS LAST,
+        metadata DESC NULLS LAST
     ) AS place
   FROM sights
 )
 SELECT
   folded.id,
-  folded.created_at,
+  ranked.created_at,
   ranked.deleted_at,
   CASE WHEN disputed.id IS NULL THEN folded.user_id END AS user_id,
   folded.api_key_id,
   ranked.metadata,
   folded.first_seen_at,
-  folded.last_seen_at
+  folded.last_seen_at,
+  CASE
+    WHEN epoch(ranked.created_at) >= $earliest AND epoch(ranked.created_at) < $until
+      THEN CAST(FLOOR(epoch(ranked.created_at)) AS BIGINT) // 86400
+    ELSE 0
+  END AS day_number
 FROM folded
 INNER JOIN ranked ON folded.id = ranked.id AND ranked.place = 1
 LEFT JOIN disputed ON folded.id = disputed.id
-ORDER BY CAST(FLOOR(epoch(folded.created_at)) AS BIGINT) // 86400, folded.id
+ORDER BY day_number, folded.id

@@ -2,14 +2,13 @@
 -- grain: id; whose it is cannot be told any more, so its user stays NULL
 -- inputs: seen (seen_conversations or seen_responses), landed (the days' conversations or
 --   responses), disputed (id; those that were disputed before)
-SELECT id, MIN(created_at) AS created_at
+SELECT id
 FROM (
-  SELECT id, created_at, user_id, 0 AS disputed
+  SELECT id, user_id, 0 AS disputed
   FROM seen
   UNION ALL
   SELECT
     landed.id,
-    landed.created_at,
     landed.user_id,
     CASE WHEN disputed.id IS NULL THEN 0 ELSE 1 END
   FROM landed

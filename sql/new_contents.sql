@@ -1,13 +1,10 @@
--- new_contents: what items say that were seen with their content, where it is not landed yet.
--- grain: item (conversation and id), with the time that it counts for, UTC
--- inputs: seen_items, items (landed and new), item_contents (conversation_id and id of all landed)
--- Ordered by UTC day first: one file a day. epoch() counts exactly for any day before the year 2500.
-SELECT
-  said.id,
-  said.conversation_id,
-  said.body,
-  items.added_at
-FROM (
+-- new_contents: what items say that are new on their day, or were not landed with their content.
+-- grain: item (conversation and id); day_number is the UTC day whose file it is in
+-- inputs: seen_items, landed_items (all as they were), new_items (new, or told another time),
+--   item_contents (all landed)
+-- What is landed of an item stays what it says; it moves with its item.
+-- epoch() counts exactly for any day before the year 2500.
+WITH seen AS (
   SELECT
     id,
     conversation_id,
@@ -15,17 +12,44 @@ FROM (
     ROW_NUMBER() OVER (PARTITION BY conversation_id, id ORDER BY seen_at, body) AS place
   FROM seen_items
   WHERE body IS NOT NULL
-) AS said
-INNER JOIN items ON said.conversation_id = items.conversation_id AND said.id = items.id
-WHERE
-  said.place = 1
-  AND NOT EXISTS (
-    SELECT 1
-    FROM item_contents
-    WHERE
-      item_contents.conversation_id = said.conversation_id AND item_contents.id = said.id
-  )
-ORDER BY
-  CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 86400,
+), said AS (
+  SELECT seen.id, seen.conversation_id, seen.body
+  FROM seen
+  WHERE
+    seen.place = 1
+    AND NOT EXISTS (
+      SELECT 1
+      FROM item_contents
+      WHERE
+        item_contents.conversation_id = seen.conversation_id AND item_contents.id = seen.id
+    )
+  UNION ALL
+  SELECT item_contents.id, item_contents.conversation_id, item_contents.body
+  FROM item_contents
+  INNER JOIN new_items
+    ON item_contents.conversation_id = new_items.conversation_id
+    AND item_contents.id = new_items.id
+)
+SELECT
   said.id,
-  said.conversation_id
+  said.conversation_id,
+  said.body,
+  CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 86400 AS day_number
+FROM said
+INNER JOIN (
+  SELECT id, conversation_id, added_at
+  FROM new_items
+  UNION ALL
+  SELECT landed_items.id, landed_items.conversation_id, landed_items.added_at
+  FROM landed_items
+  WHERE
+    NOT EXISTS (
+      SELECT 1
+      FROM new_items
+      WHERE
+        new_items.conversation_id = landed_items.conversation_id
+        AND new_items.id = landed_items.id
+    )
+) AS items
+  ON said.conversation_id = items.conversation_id AND said.id = items.id
+ORDER BY day_number, said.id, said.conversation_id

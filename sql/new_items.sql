@@ -1,15 +1,15 @@
--- new_items: items that were seen and are not landed, each with the time that it counts for.
+-- new_items: items that were seen and are not landed, and landed ones whose time is told anew.
 -- grain: item (conversation and id); times are UTC
--- inputs: seen_items, seen_responses, responses (all that are landed), landed_items (conversation_id
---   and id of all that are landed)
+-- inputs: seen_items, seen_responses (id), responses (id and created_at of all, as they are to be
+--   landed), landed_items (all that are landed)
+-- parameters: earliest, until (epoch seconds; a response that says it was created at another time
+--   tells nothing)
 -- No item carries a time: its response's is taken where that is known, else when it was first seen.
+-- So an item moves when its response does, or becomes known.
 WITH dates AS (
   SELECT id, MIN(created_at) AS created_at
-  FROM (
-    SELECT id, created_at FROM seen_responses
-    UNION ALL
-    SELECT id, created_at FROM responses
-  ) AS known
+  FROM responses
+  WHERE epoch(created_at) >= $earliest AND epoch(created_at) < $until
   GROUP BY id
 ), first_sights AS (
   SELECT
@@ -30,25 +30,50 @@ WITH dates AS (
         content_chars NULLS LAST
     ) AS place
   FROM seen_items
+), told AS (
+  SELECT
+    first_sights.id,
+    first_sights.conversation_id,
+    first_sights.response_id,
+    first_sights.type,
+    first_sights.role,
+    COALESCE(dates.created_at, first_sights.seen_at) AS added_at,
+    CASE WHEN dates.id IS NULL THEN 'observed' ELSE 'response' END AS added_at_source,
+    first_sights.content_chars
+  FROM first_sights
+  LEFT JOIN dates ON first_sights.response_id = dates.id
+  WHERE
+    first_sights.place = 1
+    AND NOT EXISTS (
+      SELECT 1
+      FROM landed_items
+      WHERE
+        landed_items.conversation_id = first_sights.conversation_id
+        AND landed_items.id = first_sights.id
+    )
+  UNION ALL
+  SELECT
+    landed_items.id,
+    landed_items.conversation_id,
+    landed_items.response_id,
+    landed_items.type,
+    landed_items.role,
+    dates.created_at,
+    'response',
+    landed_items.content_chars
+  FROM landed_items
+  INNER JOIN dates ON landed_items.response_id = dates.id
+  INNER JOIN (SELECT DISTINCT id FROM seen_responses) AS seen ON dates.id = seen.id
+  WHERE landed_items.added_at <> dates.created_at OR landed_items.added_at_source <> 'response'
 )
 SELECT
-  first_sights.id,
-  first_sights.conversation_id,
-  first_sights.response_id,
-  first_sights.type,
-  first_sights.role,
-  COALESCE(dates.created_at, first_sights.seen_at) AS added_at,
-  CASE WHEN dates.id IS NULL THEN 'observed' ELSE 'response' END AS added_at_source,
-  first_sights.content_chars
-FROM first_sights
-LEFT JOIN dates ON first_sights.response_id = dates.id
-WHERE
-  first_sights.place = 1
-  AND NOT EXISTS (
-    SELECT 1
-    FROM landed_items
-    WHERE
-      landed_items.conversation_id = first_sights.conversation_id
-      AND landed_items.id = first_sights.id
-  )
-ORDER BY first_sights.id, first_sights.conversation_id
+  id,
+  conversation_id,
+  response_id,
+  type,
+  role,
+  added_at,
+  added_at_source,
+  content_chars
+FROM told
+ORDER BY id, conversation_id

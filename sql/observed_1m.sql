@@ -1,8 +1,8 @@
 -- observed_1m: what conversations and items come to, by minute, user and key.
 -- grain: 1m bucket x user_id x api_key_id; times are UTC, null is a group of its own
 -- inputs: created_conversations (conversations of the days), items (of the days), conversations
---   (all landed: whose an item is)
--- parameters: through (epoch seconds; what came later is not counted)
+--   (all landed: whose an item is), extents (day_number since 1970, through: epoch seconds; what came
+--   later on that day is not counted)
 -- Deleted conversations count: they were created. An item counts for the user and key of its
 -- conversation. Operations leave no trace, so they are NULL.
 SELECT
@@ -22,13 +22,16 @@ FROM (
     CAST(SUM(items) AS BIGINT) AS num_items_added
   FROM (
     SELECT
-      CAST(FLOOR(epoch(created_at)) AS BIGINT) // 60 AS bucket,
-      user_id,
-      api_key_id,
+      CAST(FLOOR(epoch(created_conversations.created_at)) AS BIGINT) // 60 AS bucket,
+      created_conversations.user_id,
+      created_conversations.api_key_id,
       1 AS conversations,
       0 AS items
     FROM created_conversations
-    WHERE created_at < to_timestamp($through)
+    INNER JOIN extents
+      ON CAST(FLOOR(epoch(created_conversations.created_at)) AS BIGINT) // 86400
+      = extents.day_number
+    WHERE created_conversations.created_at < to_timestamp(extents.through)
     UNION ALL
     SELECT
       CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 60,
@@ -37,8 +40,10 @@ FROM (
       0,
       1
     FROM items
+    INNER JOIN extents
+      ON CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 86400 = extents.day_number
     LEFT JOIN conversations ON items.conversation_id = conversations.id
-    WHERE items.added_at < to_timestamp($through)
+    WHERE items.added_at < to_timestamp(extents.through)
   ) AS events
   GROUP BY bucket, user_id, api_key_id
 ) AS buckets

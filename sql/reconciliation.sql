@@ -1,16 +1,15 @@
 -- reconciliation: what the API reports beside what could be observed, and why they differ.
 -- grain: day x user_id x api_key_id x measure, where either side has a row; times are UTC
--- inputs: usage_1d and observed_1d (of the days), visited (api_key_id, user_id; the listings that
---   were read), lost (id; conversations whose items could not be read, or that a complete reading
+-- inputs: usage_1d and observed_1d (of the days), visited (start_time, api_key_id, user_id; the days
+--   of listings that were read since their usage came about), final_days (start_time), lost (id; conversations whose items could not be read, or that a complete reading
 --   no longer saw), conversations, items, responses (all that are landed)
--- parameters: final_before (epoch seconds; from this day on usage may still be restated)
 -- A side without a row counts 0. difference = reported - observed. The class is the first that fits:
 -- not derivable  operations, which leave no trace; a measure that is not reported; a pair that was
 --                not visited, among them every NULL key; and what a user's conversations that were
 --                seen under two keys can account for: the shortfalls of all the user's keys that day
 --                together are at most what was observed under no key.
 -- match          there is no difference.
--- late           the day is not final.
+-- late           the day is not final: the API may still restate its usage.
 -- undated        items without a response's time, which count for when they were first seen. Too many
 --                observed: at most those of the pair that were placed on this day. Too few: at most
 --                those placed on later days, in conversations created before this day's end.
@@ -76,8 +75,9 @@ WITH both_sides AS (
     measured.reported - measured.observed AS difference,
     CASE WHEN listings.api_key_id IS NULL THEN 0 ELSE 1 END AS visited
   FROM measured
-  LEFT JOIN (SELECT DISTINCT api_key_id, user_id FROM visited) AS listings
-    ON measured.api_key_id = listings.api_key_id
+  LEFT JOIN (SELECT DISTINCT start_time, api_key_id, user_id FROM visited) AS listings
+    ON measured.start_time = listings.start_time
+    AND measured.api_key_id = listings.api_key_id
     AND measured.user_id IS NOT DISTINCT FROM listings.user_id
 ), of_the_user AS (
   SELECT
@@ -224,7 +224,7 @@ SELECT
     WHEN of_the_user.difference > 0 AND of_the_user.missing <= of_the_user.without_key
       THEN 'not derivable'
     WHEN of_the_user.difference = 0 THEN 'match'
-    WHEN of_the_user.start_time >= to_timestamp($final_before) THEN 'late'
+    WHEN final_days.start_time IS NULL THEN 'late'
     WHEN -of_the_user.difference BETWEEN 1 AND undated.placed_here THEN 'undated'
     WHEN of_the_user.difference BETWEEN 1 AND undated.placed_later THEN 'undated'
     WHEN of_the_user.measure = 'num_items_added'
@@ -237,6 +237,7 @@ SELECT
     ELSE 'unexplained'
   END AS class
 FROM of_the_user
+LEFT JOIN final_days ON of_the_user.start_time = final_days.start_time
 LEFT JOIN undated
   ON of_the_user.start_time = undated.start_time
   AND of_the_user.user_id IS NOT DISTINCT FROM undated.user_id

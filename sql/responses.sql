@@ -1,10 +1,12 @@
 -- responses: what is landed of some days, and what was seen since of the same days.
--- grain: response; times are UTC
+-- grain: response; times are UTC; day_number is the UTC day (since 1970) whose file it is in
 -- inputs: seen (seen_responses), landed (responses of the days), disputed (id; those that were
 --   listed for several users)
+-- parameters: earliest, until (epoch seconds; what says that it was created at another time is in no
+--   day's file but in that of number 0)
 -- The latest sight wins, whole: a response changes until it is final. What is landed was seen before.
 -- User and key are told as for conversations.
--- Ordered by UTC day first: one file a day. epoch() counts exactly for any day before the year 2500.
+-- epoch() counts exactly for any day before the year 2500.
 WITH sights AS (
   SELECT
     id,
@@ -40,7 +42,6 @@ WITH sights AS (
 ), owners AS (
   SELECT
     id,
-    MIN(created_at) AS created_at,
     MAX(user_id) AS user_id,
     CASE
       WHEN COUNT(*) = COUNT(api_key_id) AND MIN(api_key_id) = MAX(api_key_id) THEN MIN(api_key_id)
@@ -51,6 +52,7 @@ WITH sights AS (
   SELECT
     id,
     conversation_id,
+    created_at,
     status,
     model,
     input_tokens,
@@ -68,6 +70,7 @@ WITH sights AS (
         reasoning_tokens DESC NULLS LAST,
         cached_tokens DESC NULLS LAST,
         status,
+        created_at,
         model NULLS LAST,
         conversation_id NULLS LAST
     ) AS place
@@ -76,7 +79,7 @@ WITH sights AS (
 SELECT
   owners.id,
   ranked.conversation_id,
-  owners.created_at,
+  ranked.created_at,
   ranked.status,
   ranked.model,
   CASE WHEN disputed.id IS NULL THEN owners.user_id END AS user_id,
@@ -85,8 +88,13 @@ SELECT
   ranked.cached_tokens,
   ranked.output_tokens,
   ranked.reasoning_tokens,
-  ranked.total_tokens
+  ranked.total_tokens,
+  CASE
+    WHEN epoch(ranked.created_at) >= $earliest AND epoch(ranked.created_at) < $until
+      THEN CAST(FLOOR(epoch(ranked.created_at)) AS BIGINT) // 86400
+    ELSE 0
+  END AS day_number
 FROM owners
 INNER JOIN ranked ON owners.id = ranked.id AND ranked.place = 1
 LEFT JOIN disputed ON owners.id = disputed.id
-ORDER BY CAST(FLOOR(epoch(owners.created_at)) AS BIGINT) // 86400, owners.id
+ORDER BY day_number, owners.id

@@ -39,6 +39,11 @@ from pipeline.timeline import CLOCKS_DIFFER, SECONDS, day_window
 Source = Literal["usage", "conversations"]
 """What is read from the API in one go: the usage endpoint, or the listings."""
 
+Work = Literal["read", "observe", "reconcile"]
+"""What a day can owe. read: records of it were lost, so the listings of all with usage on it are to
+be read from the beginning. observe: the records that its observed buckets count have changed.
+reconcile: what its reconciliation compares has changed."""
+
 _MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
 _UNCOVERED: Final = {"item_contents", "reconciliation", *LEDGER_DATASETS}
 """Tables whose rows have no hour."""
@@ -59,12 +64,14 @@ class FileRecord:
 class Record:
     """What a version holds, and when the API was asked for it (Unix seconds).
 
-    `disputed`: the totals of its usage are not those that the API itself gives.
+    `disputed`: the totals of its usage are not those that the API itself gives. `owed`: what is
+    still to be done about it, in order.
     """
 
     files: dict[str, FileRecord] = field(default_factory=dict[str, FileRecord])
     read_at: dict[Source, float] = field(default_factory=dict[Source, float])
     disputed: bool = False
+    owed: tuple[Work, ...] = ()
 
 
 def read_record(version: Path) -> Record:
@@ -77,6 +84,7 @@ def read_record(version: Path) -> Record:
             {name: FileRecord(**of) for name, of in facts["files"].items()},
             facts["read_at"],
             bool(facts.get("disputed", False)),
+            tuple(facts.get("owed", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{version / RECORD} is no record of a version: {error}") from None
@@ -87,6 +95,12 @@ def record_of(version: Path | None) -> Record:
     with suppress(OSError, ValueError):
         return Record() if version is None else read_record(version)
     return Record()
+
+
+def is_final(lake: Lake, day: date, record: Record) -> bool:
+    """Whether usage of a day was read whole, after the API's time to restate it."""
+    final_from = day_window(day).end + lake.lookback_days * SECONDS["1d"]
+    return record.read_at.get("usage", 0.0) >= final_from and not record.disputed
 
 
 def days_to_reload(lake: Lake, now: float) -> list[date]:
@@ -101,6 +115,16 @@ def days_to_reload(lake: Lake, now: float) -> list[date]:
         if record.disputed or any(at > now + CLOCKS_DIFFER for at in record.read_at.values()):
             found.append((record.read_at.get("usage", 0.0), day))
     return [day for _, day in sorted(found)]
+
+
+def days_that_owe(lake: Lake, *work: Work) -> list[date]:
+    """The days that owe any of `work`, in order."""
+    return [day for day in lake.all_days() if not_done(lake, day).intersection(work)]
+
+
+def not_done(lake: Lake, day: date) -> frozenset[Work]:
+    """What a day owes."""
+    return frozenset(record_of(lake.version(day)).owed)
 
 
 def write_record(version: Path, record: Record) -> None:

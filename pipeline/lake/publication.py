@@ -7,17 +7,23 @@ here: what the files hold (`sql/`), what is known of them (`pipeline.lake.ledger
 A version is a folder that never changes again. Files that say nothing new are the same file in
 both versions (a hard link). Whatever happens before the rename leaves the day as it was; whatever
 happens after it leaves the day as it is to be.
+
+Several days become new versions of themselves together: they are named in one file, the commit,
+whose rename makes all of them count (`pipeline.lake.store.Lake.version` looks there first). Then
+each gets its link, and the commit goes. Who is killed in between leaves it to the next publication.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import get_args
 
 import duckdb
 
@@ -27,16 +33,38 @@ from pipeline.lake.ledger import (
     FileRecord,
     Record,
     Source,
+    Work,
     describe,
     intact,
+    is_final,
     record_of,
     write_coverage,
     write_record,
     write_revisions,
 )
-from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, REVISIONS, USAGE
+from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, RECONCILIATION, REVISIONS, USAGE
 from pipeline.lake.store import RECORD, Lake, flush_folder, private_folder, remove
 from pipeline.timeline import SECONDS, day_range, day_window
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes different about a day.
+
+    `files` are finished ones by dataset; `removed` are datasets whose file goes. `read_at` says
+    when what is published was asked for (Unix seconds), also where it turned out to be what stands
+    there. `disputed` says whether the day's usage has other totals than the API itself gives; None
+    leaves that as it is. `owes` is to be done about the day from now on, `done` is done with this:
+    computed from the version `based_on`, so if another one counts by now, it is to be done again.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    removed: Collection[str] = ()
+    read_at: Mapping[Source, float] = field(default_factory=dict[Source, float])
+    disputed: bool | None = None
+    owes: Collection[Work] = ()
+    done: Collection[Work] = ()
+    based_on: Path | None = None
 
 
 def publish(
@@ -50,41 +78,105 @@ def publish(
 ) -> list[str]:
     """Publish finished files as the day's; returns the datasets among `staged` that changed.
 
-    `read_at` says when what is published was asked for (Unix seconds), also where it turned out to
-    be what stands there. `disputed` says whether the day's usage has other totals than the API
-    itself gives; None leaves that as it is. Every file is checked against the contract and flushed
-    to disk before the day changes. Raises ContractError, or OSError when the disk fails, and leaves
-    the day as it was.
+    As `publish_days` with one `Change`.
     """
-    for name, path in staged.items():
-        check_contract(DATASETS[name], path)
+    change = Change(staged, read_at=read_at or {}, disputed=disputed)
+    return publish_days(con, lake, {day: change})[day]
+
+
+def publish_days(
+    con: duckdb.DuckDBPyConnection, lake: Lake, changes: Mapping[date, Change]
+) -> dict[date, list[str]]:
+    """Publish all changes at one stroke; returns by day which datasets of its files changed.
+
+    Every file is checked against the contract and flushed to disk before anything changes. Raises
+    ContractError, or OSError when the disk fails, and leaves all days as they were.
+
+    What changes in usage changes what a reconciliation says of it: such a day owes another one.
+    """
+    for change in changes.values():
+        for name, path in change.files.items():
+            check_contract(DATASETS[name], path)
     with lake.lock("publish"):
-        standing = lake.version(day) or _found_again(lake, day) or _adopted(lake, day)
-        before = record_of(standing)
-        changed = [
-            name
-            for name in staged
-            if (old := intact(standing, before, name)) is None
-            or not files.same(DATASETS[name], old, staged[name])
-        ]
-        # The last reading counts, also where an earlier one says that it was later: then it was
-        # made while the clock was ahead.
-        asked: dict[Source, float] = {**before.read_at, **(read_at or {})}
-        known = replace(
-            before, read_at=asked, disputed=before.disputed if disputed is None else disputed
-        )
-        if changed or not before.files or known != before:
-            new = _new_version(lake, day)
-            try:
-                to_move = {name: staged[name] for name in changed}
-                _fill(con, lake, day, standing, before, to_move, known, new)
-                _make_it_count(lake, day, new)
-            except BaseException:
-                if lake.version(day) != new:
-                    remove(new)
-                raise
-        _link(lake, day)
+        finish_commit(lake)
+        new: dict[date, Path] = {}
+        changed: dict[date, list[str]] = {}
+        try:
+            for day, change in sorted(changes.items()):
+                changed[day], version = _prepared(con, lake, day, change)
+                if version is not None:
+                    new[day] = version
+            _make_them_count(lake, new)
+        except BaseException:
+            for day, version in new.items():
+                if lake.version(day) != version:
+                    remove(version)
+            raise
+        for day in changes:
+            _link(lake, day)
     return changed
+
+
+def finish_commit(lake: Lake) -> None:
+    """Give each day of a commit its links, where a killed process did not; with lock `publish`."""
+    committed = lake.committed()
+    for day, name in committed.items():
+        _make_it_count(lake, day, lake.versions(day) / name)
+    for day in committed:
+        _link(lake, day)
+    lake.commit.unlink(missing_ok=True)
+
+
+def _prepared(
+    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, change: Change
+) -> tuple[list[str], Path | None]:
+    """Which files are new or say something new, and the version that has them; None for none."""
+    standing = lake.version(day) or _found_again(lake, day) or _adopted(lake, day)
+    before = record_of(standing)
+    changed = [
+        name
+        for name in change.files
+        if (old := intact(standing, before, name)) is None
+        or not files.same(DATASETS[name], old, change.files[name])
+    ]
+    known = _known(lake, day, standing, before, change, changed)
+    if not changed and before.files and known == before:
+        return changed, None
+    new = _new_version(lake, day)
+    try:
+        to_move = {name: change.files[name] for name in changed}
+        _fill(con, lake, day, standing, before, to_move, change.removed, known, new)
+    except BaseException:
+        remove(new)
+        raise
+    return changed, new
+
+
+def _known(
+    lake: Lake,
+    day: date,
+    standing: Path | None,
+    before: Record,
+    change: Change,
+    changed: Collection[str],
+) -> Record:
+    """What is known of a day with the change, its files aside."""
+    # The last reading counts, also where an earlier one says that it was later: then it was made
+    # while the clock was ahead.
+    known = replace(
+        before,
+        files={name: it for name, it in before.files.items() if name not in change.removed},
+        read_at={**before.read_at, **change.read_at},
+        disputed=before.disputed if change.disputed is None else change.disputed,
+    )
+    owed: set[Work] = {*before.owed, *change.owes}
+    if change.based_on is None or change.based_on == standing:
+        owed -= set(change.done)
+    if RECONCILIATION.name in before.files and (
+        USAGE["1d"].name in changed or is_final(lake, day, before) != is_final(lake, day, known)
+    ):
+        owed.add("reconcile")
+    return replace(known, owed=tuple(work for work in get_args(Work) if work in owed))
 
 
 def confirm(
@@ -202,22 +294,26 @@ def _fill(
     standing: Path | None,
     before: Record,
     changed: Mapping[str, Path],
+    removed: Collection[str],
     known: Record,
     new: Path,
 ) -> None:
     """Put everything that belongs to a version into its folder, and flush it.
 
-    `known` says when the API was asked, and whether its totals agree; its files are not yet those.
+    `known` is all that is to be recorded but its files, which are not yet those. A file that was
+    lost stays recorded, so that it is missed, until another takes its place or it is `removed`.
     """
     records: dict[str, FileRecord] = {}
     for name, path in changed.items():
         path.rename(new / f"{name}.parquet")
     for name in DATASETS:
-        old = None if standing is None else standing / f"{name}.parquet"
-        if old is not None and old.is_file() and name not in {*changed, *LEDGER_DATASETS}:
+        if standing is None or name in {*changed, *removed, *LEDGER_DATASETS}:
+            continue
+        old = standing / f"{name}.parquet"
+        if old.is_file():
             _same_file(old, new / old.name)
-            if name in before.files:  # a file that was damaged since is not what it was
-                records[name] = before.files[name]
+        if name in before.files:  # a file that was damaged since is not what it was
+            records[name] = before.files[name]
     revisions = intact(standing, before, REVISIONS.name)
     if USAGE["1m"].name not in changed and revisions is not None:
         _same_file(revisions, new / revisions.name)
@@ -232,6 +328,22 @@ def _fill(
     write_record(new, replace(known, files=records))
     for path in (new / RECORD, new, new.parent):
         _flush(path)
+
+
+def _make_them_count(lake: Lake, versions: Mapping[date, Path]) -> None:
+    """Let versions of several days count from one moment on."""
+    if len(versions) > 1:
+        facts = {day.isoformat(): version.name for day, version in versions.items()}
+        aside = lake.commit.with_name(f"{lake.commit.name}.new")
+        aside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        aside.chmod(0o600)
+        _flush(aside)
+        aside.replace(lake.commit)
+        flush_folder(lake.root)
+        finish_commit(lake)
+        return
+    for day, version in versions.items():
+        _make_it_count(lake, day, version)
 
 
 def _make_it_count(lake: Lake, day: date, version: Path) -> None:

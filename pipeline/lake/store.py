@@ -10,20 +10,22 @@ Does not belong here: one file (`pipeline.lake.files`), how a day is published
     <home>/lake/.partial/…    pages of days that are not read to their end: resumed by the next run
     <home>/lake/.staging/…    unfinished work of running processes; no reader's glob matches it
     <home>/lake/.locks/…      empty files, held by those who write
+    <home>/lake/.commit.json  days that are replaced together, until each has its link
 
-One rename of one link replaces a day in all tables at once. Whoever opened the version before can
-read it to the end: it stays for KEPT_SECONDS. A day without rows is a file without rows: zero is
-not the same as not loaded.
+One rename replaces a day in all tables at once: that of its link, or that of a commit, which
+replaces several days together. Whoever opened the version before can read it to the end: it stays
+for KEPT_SECONDS. A day without rows is a file without rows: zero is not the same as not loaded.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -75,8 +77,26 @@ class Lake:
         """The folder of all versions of a day."""
         return self.root / ".versions" / day.isoformat()
 
+    @property
+    def commit(self) -> Path:
+        """The file that replaces several days at once."""
+        return self.root / ".commit.json"
+
+    def committed(self) -> Mapping[date, str]:
+        """The days of a commit that may not have their links yet, with their versions' names."""
+        try:
+            facts = json.loads(self.commit.read_bytes())
+            return {date.fromisoformat(day): str(name) for day, name in facts.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError):  # nothing that we wrote: it is renamed when it is whole
+            return {}
+
     def version(self, day: date) -> Path | None:
         """The folder of the version that counts now, which never changes; None if there is none."""
+        committed = self.committed().get(day)
+        if committed is not None:
+            return self.versions(day) / committed
         link = self.link(day)
         if link.is_symlink():
             return self.versions(day) / link.readlink().name
@@ -84,14 +104,15 @@ class Lake:
 
     def all_days(self) -> list[date]:
         """The days of which anything is there, in order."""
+        days = set(self.committed())
         with suppress(FileNotFoundError):
-            names = sorted(entry.name for entry in os.scandir(self.root / "days"))
-            return [date.fromisoformat(name) for name in names if not name.startswith(".")]
-        return []
+            names = [entry.name for entry in os.scandir(self.root / "days")]
+            days |= {date.fromisoformat(name) for name in names if not name.startswith(".")}
+        return sorted(days)
 
     def days(self, dataset: str) -> list[date]:
         """The days that are loaded, in order."""
-        return [day for day in self.all_days() if (self.link(day) / f"{dataset}.parquet").is_file()]
+        return [day for day in self.all_days() if self.file(dataset, day) is not None]
 
     def file(self, dataset: str, day: date) -> Path | None:
         """The dataset's file in the version of the day that counts now; None if there is none."""
