@@ -6,8 +6,9 @@ them (observed buckets, reconciliation). Does not belong here: reading one listi
 
 Usage is the change feed. Conversations are listed per key and user, so of the days in question
 only the pairs of user and key that have usage are visited, and the key owners' own listings; a pair
-whose usage is what it was when its listing was last read, and whose responses were final, is not
-visited again. A hundred thousand quiet users cost nothing.
+whose usage is, day by day, what it was when its listing was last read, is not visited again. A
+hundred thousand quiet users cost nothing. Whoever had a response that was not final is visited
+until it is, or has been waited for WAITED_DAYS.
 
 A listing counts when it has been read whole. A user that a key may not see is a gap, which is told
 of. A key that is refused, a spent quota or an API that is down ends the part of that key only. What
@@ -19,11 +20,11 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -31,9 +32,11 @@ from typing import Final
 
 import duckdb
 
+from pipeline import commands
 from pipeline.api import (
     ApiError,
     Client,
+    Conversation,
     InvalidQuery,
     QuotaExhausted,
     Response,
@@ -41,18 +44,36 @@ from pipeline.api import (
     Unavailable,
 )
 from pipeline.background import run_async
-from pipeline.lake import engine, identity, sync_state
-from pipeline.lake.observed import PairTotals, active_pairs, observe_days, pair_totals
-from pipeline.lake.reconcile import reconcile_days
-from pipeline.lake.records import land
+from pipeline.lake import engine, identity, sync_state, visiting
+from pipeline.lake.damage import is_sound
+from pipeline.lake.derived import derive
+from pipeline.lake.files import covered
+from pipeline.lake.ledger import days_that_owe
+from pipeline.lake.mending import Damage, take_out_damage
+from pipeline.lake.observed import active_pairs
+from pipeline.lake.publication import Change, publish_days
+from pipeline.lake.reconcile import open_days
+from pipeline.lake.records import EARLIEST, land
 from pipeline.lake.sights import KINDS, Kind, Sights
 from pipeline.lake.store import Lake
 from pipeline.lake.sync_state import ListingState, TailState
 from pipeline.listing import Expected, Found, Known, Listing, at_once, read_listing
 from pipeline.people import People
-from pipeline.timeline import Window, closed_through, day_of, day_window, spans, trailing_days
+from pipeline.timeline import (
+    CLOCKS_DIFFER,
+    DAY,
+    Window,
+    day_range,
+    day_window,
+    in_words,
+    spans,
+)
 from pipeline.words import count
 
+WAITED_DAYS: Final = 30
+"""How long after its creation a response that is not final is asked for again."""
+
+_NAMED: Final = 3
 _BATCH: Final = 200_000
 """Rows seen after which they are landed, while further listings are read."""
 
@@ -100,7 +121,6 @@ def sync_days(
     lake: Lake,
     days: Sequence[date],
     *,
-    lookback_days: int,
     full: bool = False,
     keep_content: bool = False,
     people: People | None = None,
@@ -109,10 +129,9 @@ def sync_days(
 ) -> Synced:
     """Read what is new of those with usage on `days`, land it, observe and reconcile the days.
 
-    `connect` makes a client per key id. A day of the last `lookback_days` before today may still
-    be restated: a difference on it is late, not wrong. `full` reads every listing and the end of
-    every conversation again, as the first sync does. Raises FileNotFoundError where usage of a day
-    is not loaded, and SyncError when a part failed.
+    `connect` makes a client per key id. `full` reads every listing and every conversation from the
+    beginning, as the first sync does; so is read who had usage on a day whose records were damaged.
+    Raises FileNotFoundError where usage of a day is not loaded, and SyncError when a part failed.
 
     With `people` the lake knows pseudonyms, and so does all that is told; the real ids go into
     requests alone. Raises IdentityError where the lake holds other ids, and ApiError where it can't
@@ -120,24 +139,36 @@ def sync_days(
     """
     days = sorted(set(days))
     for day in days:
-        if lake.loaded("usage_1d", day) is None:
+        if not all(is_sound(lake.file(name, day)) for name in ("usage_1m", "usage_1d")):
             raise FileNotFoundError(
-                f"usage of {day} is not loaded, and it says who is to be asked for: load it first, "
-                f"with `mka1-usage run --start {day} --end {day + timedelta(days=1)}`"
+                f"usage of {day} is not loaded, or damaged, and it says who is to be asked for: "
+                f"load it first, with `{commands.run(day, day)}`"
             )
     identity.claim(lake, people.pseudonyms.fingerprint if people else None)
     real_ids = people.real_ids(days) if people else None
-    today = day_of(closed_through(now()) - 1)
-    final_before, _ = trailing_days(today, lookback_days)
     # What was read last time is only right for one sync at a time.
     with lake.lock("sync"), lake.staging() as folder, closing(engine.connect(folder)) as con:
-        sync = _Sync(con, lake, days, folder, full, keep_content, real_ids, final_before, now)
+        damaged = _take_out_damage(con, lake, days)
+        sync = _Sync(con, lake, days, folder, full, keep_content, real_ids, now)
         sync.on_progress = on_progress or (lambda _: None)
+        sync.tell_damage(damaged)
         run_async(sync.run(connect))
         synced = sync.conclude()
     if sync.failures:
         raise SyncError(synced, sync.failures)
     return synced
+
+
+def _take_out_damage(
+    con: duckdb.DuckDBPyConnection, lake: Lake, days: Collection[date]
+) -> list[Damage]:
+    """Take out what can't be read, and of the days asked for what is not what was published."""
+    with lake.lock("records"):
+        others = set(lake.all_days()).difference(days)
+        return [
+            *take_out_damage(con, lake, days, thorough=True),
+            *take_out_damage(con, lake, others),
+        ]
 
 
 class _Sync:
@@ -152,7 +183,6 @@ class _Sync:
         full: bool,
         keep_content: bool,
         real_ids: Mapping[str, str] | None,
-        final_before: date,
         now: Callable[[], float],
     ) -> None:
         self.on_progress: Callable[[SyncProgress], None]
@@ -164,27 +194,36 @@ class _Sync:
         self._full = full
         self._keep_content = keep_content
         self._real_ids = real_ids
-        self._final_before = final_before
         self._now = now
         self._began = now()
         # Metadata may name people: beside pseudonyms they stay NULL.
         self._of_conversations = ("id", "created_at", "deleted_at") + (
             ("metadata",) if real_ids is None else ()
         )
-        covered = [lake.loaded("usage_1d", day) for day in days]
-        self._through = max(loaded.window.end for loaded in covered if loaded is not None)
         self._state = sync_state.load(lake)
-        self._totals = pair_totals(con, lake)
+        sync_state.forget_unfounded(con, lake, self._state)
+        # Who reads a listing has seen what usage said before: not what is loaded meanwhile.
+        self._usage = visiting.usage_files(lake)
+        self._through = {day: covered(self._usage[day]).window.end for day in days}
+        self._growth = visiting.growth(con, lake, self._usage)
+        self._lost_before = set(self._state.unreadable())
+        self._damaged_days = sorted({*days}.intersection(days_that_owe(lake, "read")))
+        self._to_reread = set(self._active(self._damaged_days))
         self._gaps: list[str] = []
         self._read: list[Listing] = []
-        self._unchanged: list[Listing] = []
+        self._unchanged = 0
         self._listings = 0
         self._requests = 0
         self._rows: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._impossible: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._news = False
         self._sights = self._next_sights()
-        self._to_observe = set(days)
         self._landings: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1)
+
+    def tell_damage(self, damaged: Iterable[Damage]) -> None:
+        """Say which files could not be read, and what becomes of them."""
+        self._gaps += (f"{it} was damaged and is taken out" for it in damaged)
 
     async def run(self, connect: Mapping[str, Callable[[], Client]]) -> None:
         """Read all listings that there are to read, key by key side by side, and land them."""
@@ -202,56 +241,69 @@ class _Sync:
                 await asyncio.gather(*self._landings)
 
     def conclude(self) -> Synced:
-        """Observe and reconcile the days, and keep how far was read."""
-        self._observe()
-        visited = [*self._read, *self._unchanged]
-        reconcile_days(
-            self._con,
-            self._lake,
-            self._days,
-            visited=[(listing.api_key_id, listing.user_id) for listing in visited],
-            lost=self._state.unreadable(),
-            final_before=self._final_before,
-        )
-        self._remember_totals()
+        """Keep how far was read, then observe and reconcile the days."""
+        visits = visiting.visits(self._con, self._lake, self._usage, map(_pair, self._read))
+        if self._news or visits or set(self._state.unreadable()) != self._lost_before:
+            self._owe([*self._days, *visits, *open_days(self._con, self._lake)])
+        # Visits last: until they are there, the listings count as changed.
         sync_state.save(self._lake, self._state)
+        for day, table in visits.items():
+            sync_state.save_visits(self._lake, day, table)
+        # Since it began an answer may have told that the clock is ahead.
+        derive(self._con, self._lake, self._through, min(self._began, self._now()))
+        if not self.failures:
+            self._settle_damage()
+        self._tell_owed()
+        self._tell_impossible()
         return Synced(
             days=tuple(self._days),
             listings=len(self._read),
-            unchanged=len(self._unchanged),
+            unchanged=self._unchanged,
             requests=self._requests,
             gaps=tuple(sorted(self._gaps)),
             **self._rows,
         )
 
-    def _observe(self) -> None:
-        """Observe the days asked for, and those observed before of which more is known now.
+    def _owe(self, days: Iterable[date]) -> None:
+        """Note that what these days were reconciled with is no longer all there is."""
+        reconciled = [day for day in set(days) if self._lake.file("reconciliation", day)]
+        publish_days(self._con, self._lake, {day: Change(owes={"reconcile"}) for day in reconciled})
 
-        As far as usage of each day goes: what came after it can't be held against it.
-        """
-        observed = set(self._lake.days("observed_1d"))
-        through: dict[int, list[date]] = {}
-        for day in self._to_observe:
-            if day in observed or day in self._days:
-                usage = self._lake.loaded("usage_1d", day)
-                end = self._through if usage is None or usage.complete(day) else usage.window.end
-                through.setdefault(end, []).append(day)
-        # Since then an answer may have told that the clock is ahead.
-        read_at = min(self._began, self._now())
-        for end, days in through.items():
-            observe_days(self._con, self._lake, days, end, read_at)
+    def _settle_damage(self) -> None:
+        """Who had usage on days whose records were damaged has been read from the beginning."""
+        publish_days(
+            self._con, self._lake, {day: Change(done={"read"}) for day in self._damaged_days}
+        )
+
+    def _tell_owed(self) -> None:
+        for first, last in spans(days_that_owe(self._lake, "read")):
+            self._gaps.append(
+                f"records of {in_words(day_range(first, last))} were lost: read them again with "
+                f"`{commands.run(first, last, '--full')}`"
+            )
+
+    def _tell_impossible(self) -> None:
+        for kind, number in self._impossible.items():
+            if number:
+                self._gaps.append(
+                    f"{count(number, kind.removesuffix('s'))} said to be created before "
+                    f"{EARLIEST:%Y} or in the future: kept, but counted on no day"
+                )
 
     def _to_visit(self, keys: Mapping[str, object]) -> dict[str, list[Listing]]:
-        """The listings to read, by key: the owners' own, and those with usage since last time."""
+        """The listings to read, by key: the owners' own, those with usage since last time, and
+        those that wait for a response."""
         wanted: dict[str, list[Listing]] = {key: [] for key in keys}
         without_secret: dict[str | None, int] = {}
-        for key, user in self._active(keys):
+        waiting = [_pair(state) for state in self._state.listings() if state.waiting]
+        owners: list[tuple[str | None, str | None]] = [(key, None) for key in keys]
+        for key, user in dict.fromkeys([*owners, *self._active(self._days), *waiting]):
             if key is None or key not in wanted:
                 without_secret[key] = without_secret.get(key, 0) + 1
                 continue
             listing = Listing(key, user, self._real_id(user))
             if self._is_unchanged(listing):
-                self._unchanged.append(listing)
+                self._unchanged += 1
             elif user is not None and listing.on_behalf_of is None:
                 self._gaps.append(
                     f"{listing} can't be asked for: the API's own 1d usage of these days does not "
@@ -273,12 +325,10 @@ class _Sync:
             return user
         return self._real_ids.get(user)
 
-    def _active(self, keys: Iterable[str]) -> list[tuple[str | None, str | None]]:
-        """Each (key, user) with usage on the days, and the keys' owners, who come first."""
-        pairs: dict[tuple[str | None, str | None], None] = dict.fromkeys(
-            (key, None) for key in keys
-        )
-        for first, last in spans(self._days):
+    def _active(self, days: Collection[date]) -> list[tuple[str | None, str | None]]:
+        """Each (key, user) with usage on the days."""
+        pairs: dict[tuple[str | None, str | None], None] = {}
+        for first, last in spans(days):
             window = Window(day_window(first).start, day_window(last).end)
             table = active_pairs(self._con, self._lake, window)
             keys, users = (table.column(name).to_pylist() for name in ("api_key_id", "user_id"))
@@ -286,14 +336,19 @@ class _Sync:
         return list(pairs)
 
     def _is_unchanged(self, listing: Listing) -> bool:
-        before = self._state.listing(listing.api_key_id, listing.user_id)
-        if before is None or self._full or not before.settled:
-            return False
-        now = self._of(listing)
-        return (before.conversations, before.items, before.operations) == now[:3]
+        before = self._before(listing)
+        return before is not None and not before.waiting and _pair(listing) not in self._growth
 
-    def _of(self, listing: Listing) -> PairTotals:
-        return self._totals.get((listing.api_key_id, listing.user_id), PairTotals())
+    def _before(self, listing: Listing) -> ListingState | None:
+        """What the last reading left behind; nothing, where all is to be read again."""
+        if self._reads_all(listing):
+            return None
+        return self._state.listing(listing.api_key_id, listing.user_id)
+
+    def _reads_all(self, listing: Listing) -> bool:
+        # An owner's listing may show what any of its users did.
+        again = bool(self._damaged_days) and listing.user_id is None
+        return self._full or again or _pair(listing) in self._to_reread
 
     async def _read_key(
         self, key_id: str, connect: Callable[[], Client], listings: Sequence[Listing]
@@ -316,9 +371,9 @@ class _Sync:
                 listing,
                 self._known(listing),
                 self._expected(listing),
-                self._tail,
+                partial(self._tail, self._reads_all(listing)),
                 keep_bodies=self._keep_content,
-                given_up=self._is_old,
+                given_up=self._is_given_up,
             )
         except (QuotaExhausted, Unavailable):
             raise
@@ -336,27 +391,23 @@ class _Sync:
                 self._land()
 
     def _known(self, listing: Listing) -> Known:
-        before = self._state.listing(listing.api_key_id, listing.user_id)
-        if before is None or self._full:
-            return Known()
-        return Known(before.order, before.response_cursor)
+        before = self._before(listing)
+        return Known() if before is None else Known(before.order, before.response_cursor)
 
     def _expected(self, listing: Listing) -> Expected:
         """What usage has counted since the last reading and was not observed then already."""
-        before = self._state.listing(listing.api_key_id, listing.user_id)
-        if before is None or self._full:
+        if self._before(listing) is None:
             return Expected()
-        now = self._of(listing)
-        return Expected(
-            max(0, now.conversations - now.seen_conversations - before.missing_conversations),
-            max(0, now.items - now.seen_items - before.missing_items),
-        )
+        return Expected(*self._growth.get(_pair(listing), ()))
 
-    def _tail(self, conversation_id: str) -> TailState:
-        return self._state.tail(conversation_id) or TailState(conversation_id)
+    def _tail(self, reads_all: bool, conversation_id: str) -> TailState:
+        """How far a conversation's items are known; nothing, where all is to be read again."""
+        known = None if reads_all else self._state.tail(conversation_id)
+        return known or TailState(conversation_id)
 
-    def _is_old(self, response: Response) -> bool:
-        return response.created_at < day_window(self._final_before).start
+    def _is_given_up(self, response: Response) -> bool:
+        age = self._began - response.created_at
+        return not -DAY <= age <= WAITED_DAYS * DAY
 
     def _keep(self, listing: Listing, found: Found) -> None:
         """Take in what a listing brought, and how far it was read."""
@@ -385,24 +436,32 @@ class _Sync:
                 **_constant(len(items), seen_at=now),
             },
         )
+        self._impossible["conversations"] += sum(map(self._is_impossible, found.conversations))
+        self._impossible["responses"] += sum(map(self._is_impossible, responses))
         for tail in found.tails.values():
             self._state.put_tail(tail)
         before = self._state.listing(key, user)
         if before is not None and found.complete:
             for name in set(before.order) - set(found.order):
-                self._state.put_tail(self._tail(name)._replace(unreadable=True))
+                self._state.put_tail(self._tail(False, name)._replace(unreadable=True))
         self._state.put_listing(
             ListingState(
                 key,
                 user,
                 tuple(found.order),
                 found.response_cursor,
-                settled=found.settled,
+                waiting=tuple(found.waiting),
                 synced_at=now,
                 full_at=now if found.complete else before.full_at if before else 0.0,
             )
         )
         self._gaps += (f"{listing}: {gap}" for gap in found.gaps)
+        if found.abandoned:
+            self._gaps.append(
+                f"{listing}: {count(len(found.abandoned), 'response')} not final {WAITED_DAYS} "
+                f"days after creation, no longer waited for: {', '.join(found.abandoned[:_NAMED])}"
+                f"{', ...' if len(found.abandoned) > _NAMED else ''}"
+            )
         self._read.append(listing)
         self._rows["conversations"] += len(found.conversations)
         self._rows["items"] += len(items)
@@ -416,28 +475,22 @@ class _Sync:
 
     async def _landed(self, sights: Sights) -> None:
         loop = asyncio.get_running_loop()
-        landed = await loop.run_in_executor(self._thread, land, self._con, self._lake, sights)
-        self._to_observe.update(landed.to_observe)
+        until = self._now() + CLOCKS_DIFFER
+        landing = partial(land, self._con, self._lake, sights, until)
+        landed = await loop.run_in_executor(self._thread, landing)
+        self._news = self._news or any(landed.days.values()) or bool(landed.to_observe)
+        self.tell_damage(landed.damaged)
 
     def _next_sights(self) -> Sights:
         return Sights(Path(tempfile.mkdtemp(dir=self._folder)))
 
-    def _remember_totals(self) -> None:
-        """Note what usage says of the listings that were read, and how much of it was not seen."""
-        totals = pair_totals(self._con, self._lake)
-        for listing in self._read:
-            key, user = listing.api_key_id, listing.user_id
-            state, now = self._state.listing(key, user), totals.get((key, user), PairTotals())
-            if state is not None:
-                self._state.put_listing(
-                    state._replace(
-                        conversations=now.conversations,
-                        items=now.items,
-                        operations=now.operations,
-                        missing_conversations=max(0, now.conversations - now.seen_conversations),
-                        missing_items=max(0, now.items - now.seen_items),
-                    )
-                )
+    def _is_impossible(self, record: Conversation | Response) -> bool:
+        earliest = day_window(EARLIEST).start
+        return not earliest <= record.created_at < self._now() + CLOCKS_DIFFER
+
+
+def _pair(listing: Listing | ListingState) -> visiting.Pair:
+    return listing.api_key_id, listing.user_id
 
 
 _RESPONSE: Final = (

@@ -37,7 +37,6 @@ class Reader:
     server: EmulatorServer
     lake: Lake
     days: Sequence[date]
-    lookback_days: int = 3
     limits: Limits = FAST
     pseudonyms: Pseudonyms | None = None
 
@@ -51,7 +50,6 @@ class Reader:
             self.connect(),
             self.lake,
             self.days,
-            lookback_days=self.lookback_days,
             full=full,
             keep_content=keep_content,
             people=self.people,

@@ -107,9 +107,7 @@ def test_who_cannot_be_asked_for_is_a_gap_and_the_others_are_read(
     api, lake = Api(), Lake(tmp_path / "lake")
     load_days(api.connect, lake, [DAY], pseudonyms=pseudonyms, now=lambda: NOW)
     people = None if pseudonyms is None else People(pseudonyms, api.connect)
-    synced = sync_days(
-        {"key": api.connect}, lake, [DAY], lookback_days=3, people=people, now=lambda: NOW
-    )
+    synced = sync_days({"key": api.connect}, lake, [DAY], people=people, now=lambda: NOW)
     odd = ODD if pseudonyms is None else {pseudonyms.of(user) for user in ODD}
     assert {gap.partition(" can't be asked for")[0] for gap in synced.gaps} == {
         f"key key, user {user!r}" for user in odd

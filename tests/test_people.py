@@ -151,7 +151,6 @@ def test_no_sight_and_no_state_of_a_sync_has_an_id(
             reader.connect(),
             reader.lake,
             reader.days,
-            lookback_days=3,
             full=full,
             people=reader.people,
             on_progress=look,
@@ -273,7 +272,7 @@ def test_a_sync_that_cannot_ask_who_they_are_says_why_and_writes_nothing(make: M
     before = sorted(reader.lake.root.rglob("*.parquet"))
     refused = People(PSEUDONYMS, lambda: Client(reader.server.base_url, SecretStr("not-it")))
     with pytest.raises(Unauthorized, match="401"):
-        sync_days(reader.connect(), reader.lake, reader.days, lookback_days=3, people=refused)
+        sync_days(reader.connect(), reader.lake, reader.days, people=refused)
     assert sorted(reader.lake.root.rglob("*.parquet")) == before
 
 

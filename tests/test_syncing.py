@@ -281,7 +281,7 @@ def test_a_key_that_is_refused_stops_its_own_part_and_the_error_names_it(
     keys = reader.connect()
     keys[MOBILE] = lambda: Client(reader.server.base_url, SecretStr("not-it"), reader.limits)
     with pytest.raises(SyncError, match=f"(?s)^key {MOBILE}: .*401.*are kept") as failed:
-        sync_days(keys, reader.lake, reader.days, lookback_days=3, now=world.clock)
+        sync_days(keys, reader.lake, reader.days, now=world.clock)
     assert "not-it" not in str(failed.value)
     assert [row["api_key_id"] for row in reader.rows("conversations")] == [WEB]
     assert {

@@ -117,7 +117,6 @@ def _sync(
             workspace.connect_each(),
             workspace.lake,
             days,
-            lookback_days=settings.lookback_days,
             full=full,
             keep_content=settings.store_content,
             people=workspace.people,

@@ -40,9 +40,9 @@ def write_days(
 ) -> dict[date, Path]:
     """Write a file of the contract for each UTC day in `column`; returns the files by day.
 
-    The rows must come day by day, each day's in the contract's order; of their columns those of the
-    contract are kept. Each day in `also` gets a file, if need be one without rows. `notes` go into
-    a day's footer.
+    `column` has moments, or numbers of days since 1970. The rows must come day by day, each day's
+    in the contract's order; of their columns those of the contract are kept. Each day in `also`
+    gets a file, if need be one without rows. `notes` go into a day's footer.
     """
     files: dict[date, Path] = {}
 
@@ -72,4 +72,6 @@ def _pieces(batches: Iterable[pa.RecordBatch], column: str) -> Iterator[tuple[in
 
 def _numbers(moments: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Days since 1970. What is counted lies after 1970, so cutting is rounding down."""
+    if pa.types.is_integer(moments.type):
+        return moments
     return pc.divide(moments.cast(pa.int64()), pa.scalar(_MICROS, pa.int64()))

@@ -69,5 +69,10 @@ def wrong_with(path: Path, recorded: FileRecord | None, *, thorough: bool) -> st
     return None
 
 
+def is_sound(path: Path | None) -> bool:
+    """Whether a file is there that can be opened and has its dataset's columns."""
+    return path is not None and wrong_with(path, None, thorough=False) is None and path.is_file()
+
+
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -202,6 +202,8 @@ def write_coverage(
         # Listings are not cut by days: how far they are known is how far they were observed.
         extent = path if source == "usage" else new / f"{OBSERVED['1d'].name}.parquet"
         through = covered(extent).window.end if extent.is_file() else None
+        if source == "conversations" and "read" in record.owed:  # records of the day were lost
+            through = None
         known.append(
             {
                 "dataset": name,

@@ -42,7 +42,14 @@ from pipeline.lake.ledger import (
     write_record,
     write_revisions,
 )
-from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, RECONCILIATION, REVISIONS, USAGE
+from pipeline.lake.schemas import (
+    DATASETS,
+    LEDGER_DATASETS,
+    OBSERVED,
+    RECONCILIATION,
+    REVISIONS,
+    USAGE,
+)
 from pipeline.lake.store import RECORD, Lake, flush_folder, private_folder, remove
 from pipeline.timeline import SECONDS, day_range, day_window
 
@@ -92,7 +99,8 @@ def publish_days(
     Every file is checked against the contract and flushed to disk before anything changes. Raises
     ContractError, or OSError when the disk fails, and leaves all days as they were.
 
-    What changes in usage changes what a reconciliation says of it: such a day owes another one.
+    Where usage or what was observed changes, a reconciliation is no longer of them: the day owes
+    another one.
     """
     for change in changes.values():
         for name, path in change.files.items():
@@ -173,7 +181,8 @@ def _known(
     if change.based_on is None or change.based_on == standing:
         owed -= set(change.done)
     if RECONCILIATION.name in before.files and (
-        USAGE["1d"].name in changed or is_final(lake, day, before) != is_final(lake, day, known)
+        {USAGE["1d"].name, OBSERVED["1d"].name} & set(changed)
+        or is_final(lake, day, before) != is_final(lake, day, known)
     ):
         owed.add("reconcile")
     return replace(known, owed=tuple(work for work in get_args(Work) if work in owed))

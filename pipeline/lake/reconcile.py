@@ -6,19 +6,20 @@ Does not belong here: the rules (`sql/reconciliation.sql` states them), or readi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Final, Literal, get_args
 
 import duckdb
 import pyarrow as pa
 
-from pipeline.lake import engine, files
+from pipeline.lake import engine, files, sync_state
 from pipeline.lake.by_day import write_days
-from pipeline.lake.publication import publish
+from pipeline.lake.ledger import is_final, record_of
+from pipeline.lake.publication import Change, publish_days
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, RECONCILIATION, RESPONSES, USAGE
 from pipeline.lake.store import Lake
-from pipeline.timeline import Window, day_window
+from pipeline.timeline import DAY, Window, day_of, day_window
 
 Class = Literal["not derivable", "match", "late", "undated", "deleted", "unexplained"]
 CLASSES: Final[tuple[Class, ...]] = get_args(Class)
@@ -26,51 +27,52 @@ CLASSES: Final[tuple[Class, ...]] = get_args(Class)
 
 
 def reconcile_days(
-    con: duckdb.DuckDBPyConnection,
-    lake: Lake,
-    days: Iterable[date],
-    *,
-    visited: Iterable[tuple[str, str | None]],
-    lost: Iterable[str],
-    final_before: date,
+    con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date]
 ) -> tuple[date, ...]:
     """Publish the reconciliation of each of `days`; returns the days that have changed.
 
-    `visited` are the listings that were read, as (key, user), the user None for the key owner's
-    own; `lost` the ids of conversations whose items could not be read, or that a complete reading
-    no longer saw; from `final_before` on, the API may still restate its usage. Evidence is taken
-    from all that is landed. Raises FileNotFoundError when a day lacks usage_1d or observed_1d.
+    A function of what is landed: usage and observed buckets of the days, all records, and what the
+    syncs have noted of the listings that they read (`pipeline.lake.sync_state`). All days are
+    published at one stroke. Raises FileNotFoundError when a day lacks usage_1d or observed_1d.
     """
-    windows = {day: _covered(lake, day) for day in sorted(set(days))}
-    listings = pa.Table.from_pylist(
-        [{"api_key_id": key, "user_id": user} for key, user in visited], schema=_LISTING
-    )
-    inputs = {
-        "usage_1d": (USAGE["1d"], lake.files("usage_1d", windows)),
-        "observed_1d": (OBSERVED["1d"], lake.files("observed_1d", windows)),
-        "conversations": (CONVERSATIONS, lake.files("conversations")),
-        "items": (ITEMS, lake.files("items")),
-        "responses": (RESPONSES, lake.files("responses")),
-    }
     with lake.lock("records"), lake.staging() as folder:
-        engine.bind(con, inputs)
-        con.register("visited", listings)
+        based_on = {day: lake.version(day) for day in sorted(set(days))}
+        windows = {day: _covered(lake, day) for day in based_on}
+        final = [day for day in windows if is_final(lake, day, record_of(based_on[day]))]
+        usage = {"usage_1d": (USAGE["1d"], lake.files("usage_1d", windows))}
+        observed = {"observed_1d": (OBSERVED["1d"], lake.files("observed_1d", windows))}
+        records = {
+            "conversations": (CONVERSATIONS, lake.files("conversations")),
+            "items": (ITEMS, lake.files("items")),
+            "responses": (RESPONSES, lake.files("responses")),
+        }
+        engine.bind(con, usage | observed | records)
+        con.register("visits", sync_state.visits(lake, windows))
+        con.register("visited", con.sql(engine.sql("visited")).to_arrow_table())
+        con.register("final_days", _days(final))
+        lost = sync_state.load(lake).unreadable()
         con.register("lost", pa.table({"id": pa.array(list(lost), pa.string())}))
-        params = {"final_before": day_window(final_before).start}
-        rows = con.sql(engine.sql(RECONCILIATION.name), params=params)
         by_day = write_days(
             RECONCILIATION,
-            rows.to_arrow_reader(files.ROW_GROUP),
+            con.sql(engine.sql(RECONCILIATION.name)).to_arrow_reader(files.ROW_GROUP),
             "day",
             folder,
             window=windows.__getitem__,
             also=windows,
         )
-        return tuple(
-            day
+        changes = {
+            day: Change({RECONCILIATION.name: path}, done={"reconcile"}, based_on=based_on[day])
             for day, path in by_day.items()
-            if publish(con, lake, day, {RECONCILIATION.name: path})
-        )
+        }
+        changed = publish_days(con, lake, changes)
+    return tuple(day for day in by_day if changed[day])
+
+
+def open_days(con: duckdb.DuckDBPyConnection, lake: Lake) -> list[date]:
+    """The days with a difference that what is landed later may explain."""
+    _bind(con, lake, lake.days("reconciliation"))
+    found = con.sql(engine.sql("open_days")).fetchall()
+    return [day_of(number * DAY) for (number,) in found]
 
 
 def worst(con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date], limit: int) -> pa.Table:
@@ -86,7 +88,10 @@ def summary(con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date]) ->
     return con.sql(engine.sql("reconciliation_summary")).to_arrow_table()
 
 
-_LISTING: Final = pa.schema([("api_key_id", pa.string()), ("user_id", pa.string())])
+def _days(days: Sequence[date]) -> pa.Table:
+    micros = [day_window(day).start * 1_000_000 for day in days]
+    moments = pa.array(micros, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+    return pa.table({"start_time": moments})
 
 
 def _bind(con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date]) -> None:

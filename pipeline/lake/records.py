@@ -5,14 +5,18 @@ not belong here: how sights become rows (`sql/`), asking the API, or what the ro
 buckets (`pipeline.lake.observed`).
 
 Conversations and responses stand in the file of the UTC day they were created on, items in that of
-the day they were added on; neither ever moves. Whatever happens in between, landing the same sights
-again makes it whole: responses are published before the items that they date, conversations before
-the items that count for them, contents before the items that they are of.
+the day they were added on. Where one is told another time, it moves: an id stands on one day only.
+What says that it was created at a time that can't be is kept in the file of 1970-01-01 (NO_DAY),
+which is shown as no day.
+
+All days that a landing changes are published at one stroke, with what they owe from then on: their
+observed buckets, their reconciliation. So whatever happens afterwards, nothing that is derived
+stays behind what is landed without a note that says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,11 +29,14 @@ import pyarrow.compute as pc
 from pipeline.lake import engine
 from pipeline.lake.by_day import days_in, write_days
 from pipeline.lake.files import ROW_GROUP, noted, same_but_for, write
-from pipeline.lake.publication import publish
+from pipeline.lake.ledger import Work, record_of
+from pipeline.lake.mending import Damage, is_observed, take_out_damage
+from pipeline.lake.publication import Change, publish_days
 from pipeline.lake.schemas import (
     CONVERSATIONS,
     ITEM_CONTENTS,
     ITEMS,
+    RECONCILIATION,
     RESPONSES,
     Dataset,
 )
@@ -44,6 +51,12 @@ whether a record is the key owner's own, so that a user seen later is told, or n
 _WHEN_SEEN: Final = frozenset({"first_seen_at", "last_seen_at"})
 
 
+EARLIEST: Final = date(2020, 1, 1)
+"""There was no such API before."""
+NO_DAY: Final = date(1970, 1, 1)
+"""The file of this day holds what was created at a time that can't be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Landed:
     """What a landing has changed."""
@@ -51,102 +64,171 @@ class Landed:
     days: Mapping[str, tuple[date, ...]]
     """Per dataset, the days that say something new. Seen once more is nothing new."""
     to_observe: tuple[date, ...]
-    """The days whose observed buckets may differ now: those of new conversations and items, and of
-    items whose conversation is told another user or key than before."""
+    """The days whose observed buckets may differ now: those of conversations and items that are new
+    or moved, and of items whose conversation is told another user or key than before."""
+    damaged: tuple[Damage, ...] = ()
+    """Files that had to be taken out, since they could not be merged with."""
 
 
-def land(con: duckdb.DuckDBPyConnection, lake: Lake, sights: Sights) -> Landed:
+def land(con: duckdb.DuckDBPyConnection, lake: Lake, sights: Sights, until: float) -> Landed:
     """Merge sights into the lake and publish the days concerned; one landing goes on at a time.
 
     - A conversation or response is of the key it was seen under, of none (NULL) when there are two;
       of its user, the key owner (NULL) giving way to a user, and of none when there are two.
-    - The latest sight of a conversation says whether it is deleted and what its metadata are. The
-      latest sight of a response counts whole; a sight counts as later than what is landed.
-    - An item, known by its conversation and id, is landed once and never changes. It was added when
-      its response was created; where that is not known, when it was first seen.
+    - The latest sight of a conversation says when it was created, whether it is deleted and what
+      its metadata are. The latest sight of a response counts whole; a sight counts as later than
+      what is landed.
+    - An item, known by its conversation and id, is landed once. It was added when its response was
+      created; where that is not known, when it was first seen.
     - An item's content is landed only where a sight carries it.
 
-    Raises OSError when the disk fails, duckdb.Error when memory does; what is published until then
-    is right, and landing the same sights again completes it, but no longer tells of the days that
-    were changed before: whoever caught an error observes all days that are landed. `con` should
-    have a scratch folder where contents are kept: sorting them may outgrow memory.
+    `until` (Unix seconds): what says that it was created from then on, or before EARLIEST, says
+    nothing. Raises OSError when the disk fails, duckdb.Error when memory does: then nothing is
+    changed. `con` should have a scratch folder where contents are kept: sorting them may outgrow
+    memory.
     """
     with lake.lock("records"), lake.staging() as folder:
-        return _Landing(con, lake, sights, folder).run()
+        return _Landing(con, lake, sights, folder, until).run()
 
 
 class _Landing:
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, lake: Lake, sights: Sights, folder: Path
+        self,
+        con: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        sights: Sights,
+        folder: Path,
+        until: float,
     ) -> None:
         self._con = con
         self._lake = lake
         self._sights = sights
         self._folder = folder
+        self._span = {"earliest": day_window(EARLIEST).start, "until": until}
+        self._damaged: list[Damage] = []
 
     def run(self) -> Landed:
         """Stage everything, then publish it."""
         responses = self._owned(RESPONSES, "responses")
         conversations = self._owned(CONVERSATIONS, "conversations")
         moved = self._moved_items(conversations)
-        items, contents = self._items()
-        changed = self._publish({RESPONSES.name: responses})
-        changed |= self._publish({CONVERSATIONS.name: conversations})
-        # Contents of a day first: an item that is landed without its content stays without.
-        changed |= self._publish({ITEM_CONTENTS.name: contents, ITEMS.name: items})
-        to_observe = {*changed[CONVERSATIONS.name], *changed[ITEMS.name], *moved}
-        return Landed(changed, tuple(sorted(to_observe)))
+        items, contents = self._items(responses)
+        staged = {
+            RESPONSES.name: responses,
+            CONVERSATIONS.name: conversations,
+            ITEM_CONTENTS.name: contents,
+            ITEMS.name: items,
+        }
+        news = {name: self._news(name, of) for name, of in staged.items()}
+        to_observe = {*news[CONVERSATIONS.name], *news[ITEMS.name], *moved} - {NO_DAY}
+        self._publish(staged, {day for days in news.values() for day in days}, to_observe)
+        return Landed(news, tuple(sorted(to_observe)), tuple(self._damaged))
 
     def _owned(self, dataset: Dataset, kind: Kind) -> dict[date, Path]:
         """Stage the days of records that have a time of creation, a user and a key."""
-        con, lake = self._con, self._lake
-        days = days_in(self._sights.table(kind).column("created_at"))
+        con, lake, seen = self._con, self._lake, self._sights.table(kind)
+        if not seen.num_rows:
+            return {}
+        con.register("seen", seen)
+        days = {*self._plausible_days(seen.column("created_at")), NO_DAY}
+        days |= self._days_of_ids(dataset)
+        self._take_out_damage(days)
         landed = lake.files(dataset.name, days)
-        before = [name for path in landed for name in noted(path, DISPUTED)]
-        con.register("seen", self._sights.table(kind))
         engine.bind(con, {"landed": (dataset, landed)})
-        con.register("disputed", _ids(before))
+        con.register("disputed", _ids(name for path in landed for name in noted(path, DISPUTED)))
         disputed = con.sql(engine.sql("disputed_users")).to_arrow_table()
-        con.register("disputed", disputed.select(["id"]))
-        return self._staged(dataset, "created_at", notes=_notes(disputed))
+        con.register("disputed", disputed)
+        merged = engine.sql(dataset.name)
+        notes: dict[date, dict[str, list[str]]] = {}
+        if disputed.num_rows:
+            of_days = (
+                f"SELECT id, day_number FROM ({merged}\n) WHERE id IN (SELECT id FROM disputed)"
+            )
+            for name, number in con.sql(of_days, params=self._span).fetchall():
+                notes.setdefault(day_of(number * DAY), {DISPUTED: []})[DISPUTED].append(name)
+        there = [day for day in days if lake.file(dataset.name, day) is not None]
+        return write_days(
+            dataset,
+            con.sql(merged, params=self._span).to_arrow_reader(ROW_GROUP),
+            "day_number",
+            self._folder,
+            also=there,
+            notes=notes,
+        )
 
-    def _items(self) -> tuple[dict[date, Path], dict[date, Path]]:
-        """Stage the days of new items, and those of their contents where sights carry them."""
+    def _plausible_days(self, moments: pa.ChunkedArray) -> list[date]:
+        seconds = {name: pa.scalar(int(at * 1e6), pa.int64()) for name, at in self._span.items()}
+        micros = moments.cast(pa.int64())
+        inside = pc.and_(
+            pc.greater_equal(micros, seconds["earliest"]), pc.less(micros, seconds["until"])
+        )
+        return days_in(moments.filter(inside))
+
+    def _days_of_ids(self, dataset: Dataset) -> set[date]:
+        """The days that records stand on which were seen again, whatever they say now."""
+        files = self._lake.files(dataset.name)
+        engine.bind_with_files(self._con, "landed", dataset, files)
+        found = self._con.sql(engine.sql("files_of_ids")).fetchall()
+        # A version's folder stands in that of its day.
+        return {date.fromisoformat(Path(path).parent.parent.name) for (path,) in found}
+
+    def _items(self, responses: Mapping[date, Path]) -> tuple[dict[date, Path], dict[date, Path]]:
+        """Stage the days of new and moved items, and those of their contents."""
         con, lake = self._con, self._lake
-        inputs = {
-            "responses": (RESPONSES, lake.files("responses")),
-            "landed_items": (ITEMS, lake.files("items")),
-        }
-        engine.bind(con, inputs)
+        if not (self._sights.rows("items") or self._sights.rows("responses")):
+            return {}, {}
         con.register("seen_items", self._sights.table("items"))
         con.register("seen_responses", self._sights.table("responses"))
+        dated = {
+            day: path for day in lake.days("responses") if (path := lake.file("responses", day))
+        }
+        engine.bind(con, {"responses": (RESPONSES, {**dated, **responses}.values())})
         new = self._folder / "new_items.parquet"
-        write(ITEMS, self._query("new_items"), new, Window(0, 0))
-        engine.bind(con, {"new_items": (ITEMS, [new])})
-        days = days_in(con.table("new_items").select("added_at").to_arrow_table().column(0))
-        contents = self._contents(new)
+        damaged = True
+        while damaged:  # what is taken out of the lake is no longer landed
+            all_items = lake.files("items")
+            engine.bind(con, {"landed_items": (ITEMS, all_items)})
+            rows = con.sql(engine.sql("new_items"), params=self._span).to_arrow_reader(ROW_GROUP)
+            write(ITEMS, rows, new, Window(0, 0))
+            engine.bind(con, {"new_items": (ITEMS, [new])})
+            left = {
+                day_of(number * DAY) for (number,) in con.sql(engine.sql("days_left")).fetchall()
+            }
+            added = con.table("new_items").select("added_at").to_arrow_table().column(0)
+            days = {*days_in(added), *left}
+            damaged = self._take_out_damage(days)
+        contents = self._contents(all_items, left)
+        if not days:
+            return {}, contents
         engine.bind(con, {"landed_items": (ITEMS, lake.files("items", days))})
-        return (self._staged(ITEMS, "added_at") if days else {}), contents
+        rows = con.sql(engine.sql("items")).to_arrow_reader(ROW_GROUP)
+        there = [day for day in days if lake.file("items", day) is not None]
+        return write_days(ITEMS, rows, "day_number", self._folder, also=there), contents
 
-    def _contents(self, new_items: Path) -> dict[date, Path]:
-        if not pc.any(self._sights.table("items").column("body").is_valid()).as_py():
-            return {}
+    def _contents(self, all_items: Sequence[Path], left: Collection[date]) -> dict[date, Path]:
         con, lake = self._con, self._lake
+        landed = lake.files("item_contents")
+        seen = pc.any(self._sights.table("items").column("body").is_valid()).as_py()
+        if not (seen or (left and landed)):
+            return {}
         inputs = {
-            "items": (ITEMS, [*lake.files("items"), new_items]),
-            "item_contents": (ITEM_CONTENTS, lake.files("item_contents")),
+            "landed_items": (ITEMS, all_items),
+            "item_contents": (ITEM_CONTENTS, landed),
         }
         engine.bind(con, inputs)
         folder = self._folder / "new"
         folder.mkdir()
-        new = write_days(ITEM_CONTENTS, self._query("new_contents"), "added_at", folder)
+        rows = con.sql(engine.sql("new_contents")).to_arrow_reader(ROW_GROUP)
+        new = write_days(ITEM_CONTENTS, rows, "day_number", folder)
         merged: dict[date, Path] = {}
-        for day, path in new.items():
+        for day in sorted({*new, *(day for day in left if lake.file("item_contents", day))}):
             merged[day] = self._folder / f"contents-{day}.parquet"
-            landed = lake.files("item_contents", [day])
-            engine.bind(con, {"landed_contents": (ITEM_CONTENTS, landed)})
-            engine.bind(con, {"new_contents": (ITEM_CONTENTS, [path])})
-            rows = self._query(ITEM_CONTENTS.name)
+            inputs = {
+                "landed_contents": (ITEM_CONTENTS, lake.files("item_contents", [day])),
+                "new_contents": (ITEM_CONTENTS, [new[day]] if day in new else []),
+            }
+            engine.bind(con, inputs)
+            rows = con.sql(engine.sql(ITEM_CONTENTS.name)).to_arrow_reader(ROW_GROUP)
             write(ITEM_CONTENTS, rows, merged[day], day_window(day))
         return merged
 
@@ -164,39 +246,39 @@ class _Landing:
             for (number,) in self._con.sql(engine.sql("moved_items")).fetchall()
         ]
 
-    def _staged(
+    def _take_out_damage(self, days: Collection[date]) -> bool:
+        """What is merged with must be what was published, to the last byte."""
+        found = take_out_damage(self._con, self._lake, days, thorough=True)
+        self._damaged += found
+        return bool(found)
+
+    def _news(self, name: str, staged: Mapping[date, Path]) -> tuple[date, ...]:
+        """The days of a dataset that say something new."""
+        return tuple(
+            day
+            for day, path in sorted(staged.items())
+            if (landed := self._lake.file(name, day)) is None
+            or not same_but_for(_WHEN_SEEN, landed, path)
+        )
+
+    def _publish(
         self,
-        dataset: Dataset,
-        column: str,
-        notes: Mapping[date, Mapping[str, list[str]]] | None = None,
-    ) -> dict[date, Path]:
-        rows = self._query(dataset.name)
-        return write_days(dataset, rows, column, self._folder, notes=notes)
-
-    def _query(self, name: str) -> pa.RecordBatchReader:
-        return self._con.sql(engine.sql(name)).to_arrow_reader(ROW_GROUP)
-
-    def _publish(self, staged: Mapping[str, Mapping[date, Path]]) -> dict[str, tuple[date, ...]]:
-        """Publish day by day; returns the days of each dataset that say something new."""
-        news: dict[str, list[date]] = {name: [] for name in staged}
-        for day in sorted({day for files in staged.values() for day in files}):
+        staged: Mapping[str, Mapping[date, Path]],
+        news: Collection[date],
+        to_observe: Collection[date],
+    ) -> None:
+        changes: dict[date, Change] = {}
+        for day in {*to_observe, *(day for files in staged.values() for day in files)}:
+            record = record_of(self._lake.version(day))
+            owes: set[Work] = set()
+            if day in to_observe and is_observed(record):
+                owes.add("observe")
+            if day in {*news, *to_observe} and RECONCILIATION.name in record.files:
+                owes.add("reconcile")
             files = {name: of[day] for name, of in staged.items() if day in of}
-            for name, path in files.items():
-                landed = self._lake.file(name, day)
-                if landed is None or not same_but_for(_WHEN_SEEN, landed, path):
-                    news[name].append(day)
-            publish(self._con, self._lake, day, files)
-        return {name: tuple(days) for name, days in news.items()}
+            changes[day] = Change(files, owes=owes)
+        publish_days(self._con, self._lake, changes)
 
 
 def _ids(ids: Iterable[str]) -> pa.Table:
     return pa.table({"id": pa.array(list(ids), pa.string())})
-
-
-def _notes(disputed: pa.Table) -> dict[date, dict[str, list[str]]]:
-    """Disputed ids by the day of their file."""
-    notes: dict[date, dict[str, list[str]]] = {}
-    for row in disputed.to_pylist():
-        day = day_of(int(row["created_at"].timestamp() // 1))
-        notes.setdefault(day, {DISPUTED: []})[DISPUTED].append(row["id"])
-    return notes

@@ -89,7 +89,10 @@ class Lake:
             return {date.fromisoformat(day): str(name) for day, name in facts.items()}
         except FileNotFoundError:
             return {}
-        except (ValueError, AttributeError):  # nothing that we wrote: it is renamed when it is whole
+        except (
+            ValueError,
+            AttributeError,
+        ):  # nothing that we wrote: it is renamed when it is whole
             return {}
 
     def version(self, day: date) -> Path | None:

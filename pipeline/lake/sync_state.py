@@ -1,13 +1,16 @@
 """How far a sync has read: a cache beside the lake, which costs requests when it is lost.
 
-Belongs here: what was read of each listing and each conversation, kept as two Parquet files. Does
-not belong here: anything that is true of the data; that is in the lake.
+Belongs here: what was read of each listing and each conversation, and what usage said of the
+listing then, kept as Parquet files. Does not belong here: anything that is true of the data; that
+is in the lake.
 
     <lake>/.sync/listings.parquet
     <lake>/.sync/tails.parquet
+    <lake>/.sync/visits/2024-01-01.parquet
 
-Both are written aside and renamed. A file that is not there, can't be read or is not one of these
-is as good as none: everything is read again.
+All are written aside and renamed. A file that is not there, can't be read or is not one of these
+is as good as none: everything is read again. So is what speaks of records that are not landed, as
+where a lake was put back from a copy: the data is believed, not the cache (`forget_unfounded`).
 """
 
 from __future__ import annotations
@@ -16,17 +19,21 @@ import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.lake import engine
+from pipeline.lake.schemas import CONVERSATIONS, ITEMS, RESPONSES
 from pipeline.lake.store import Lake
 
 _FOLDER: Final = ".sync"
-_VERSION: Final = b"1"
+_VERSION: Final = b"2"
 _KEY: Final = b"mka1_sync"
 
 
@@ -40,15 +47,8 @@ class ListingState(NamedTuple):
     """Conversation ids, the newest update first."""
     response_cursor: str | None = None
     """The response after which to read on."""
-    conversations: int = 0
-    """What usage reported when it was read: conversations created, items added, operations."""
-    items: int = 0
-    operations: int = 0
-    missing_conversations: int = 0
-    """How many more usage had reported by then than had been observed."""
-    missing_items: int = 0
-    settled: bool = True
-    """Whether all of its responses were final."""
+    waiting: tuple[str, ...] = ()
+    """The responses that were not final, in the order of the list."""
     synced_at: float = 0.0
     full_at: float = 0.0
     """When it was last read from the beginning to the end."""
@@ -69,12 +69,7 @@ _LISTINGS: Final = pa.schema(
         pa.field("user_id", pa.string()),
         pa.field("order", pa.list_(pa.string())),
         pa.field("response_cursor", pa.string()),
-        pa.field("conversations", pa.int64()),
-        pa.field("items", pa.int64()),
-        pa.field("operations", pa.int64()),
-        pa.field("missing_conversations", pa.int64()),
-        pa.field("missing_items", pa.int64()),
-        pa.field("settled", pa.bool_()),
+        pa.field("waiting", pa.list_(pa.string())),
         pa.field("synced_at", pa.float64()),
         pa.field("full_at", pa.float64()),
     ],
@@ -89,6 +84,18 @@ _TAILS: Final = pa.schema(
     ],
     metadata={_KEY: _VERSION},
 )
+VISITS: Final = pa.schema(
+    [
+        pa.field("start_time", pa.timestamp("us", tz="UTC")),
+        pa.field("user_id", pa.string()),
+        pa.field("api_key_id", pa.string()),
+        pa.field("num_conversations_created", pa.int64()),
+        pa.field("num_items_added", pa.int64()),
+        pa.field("num_operations", pa.int64()),
+    ],
+    metadata={_KEY: _VERSION},
+)
+"""What usage of a day said of a listing when it was read last."""
 
 
 @dataclass(slots=True)
@@ -120,6 +127,16 @@ class SyncState:
         """All listings that were ever read."""
         return self._listings.values()
 
+    def drop_listing(self, api_key_id: str, user_id: str | None) -> None:
+        """Forget a listing: it is read from the beginning."""
+        self._listings.pop((api_key_id, user_id), None)
+
+    def drop_tail(self, conversation_id: str) -> None:
+        """Forget how far a conversation's items are known: they are read from the beginning."""
+        tail = self._tails.pop(conversation_id, None)
+        if tail is not None and tail.unreadable:
+            self.put_tail(TailState(conversation_id, unreadable=True))
+
     def unreadable(self) -> Iterator[str]:
         """The conversations whose items could not be read."""
         return (name for name, tail in self._tails.items() if tail.unreadable)
@@ -137,6 +154,72 @@ def save(lake: Lake, state: SyncState) -> None:
     # Tails first. An order that is newer than its tails would pass over their conversations.
     _write(folder / "tails.parquet", _table(state._tails.values(), _TAILS))
     _write(folder / "listings.parquet", _table(state._listings.values(), _LISTINGS))
+
+
+def forget_unfounded(con: duckdb.DuckDBPyConnection, lake: Lake, state: SyncState) -> int:
+    """Forget what speaks of records that are not landed; returns of how many listings.
+
+    A listing is believed if each conversation of its order is landed, and its last response; a
+    conversation's end, if its last item is, and no fewer items than were read.
+    """
+    inputs = {
+        "conversations": (CONVERSATIONS, lake.files("conversations")),
+        "items": (ITEMS, lake.files("items")),
+        "responses": (RESPONSES, lake.files("responses")),
+    }
+    engine.bind(con, inputs)
+    con.register("tails", _table(state._tails.values(), _TAILS))
+    listings = list(state.listings())
+    con.register(
+        "named",
+        _table(
+            [
+                (number, name, None)
+                for number, listing in enumerate(listings)
+                for name in listing.order
+            ]
+            + [(number, None, it.response_cursor) for number, it in enumerate(listings)],
+            _NAMED,
+        ),
+    )
+    for (name,) in con.sql(engine.sql("unfounded_tails")).fetchall():
+        state.drop_tail(name)
+    unfounded = con.sql(engine.sql("unfounded_listings")).fetchall()
+    for (number,) in unfounded:
+        state.drop_listing(listings[number].api_key_id, listings[number].user_id)
+    return len(unfounded)
+
+
+def visits(lake: Lake, days: Iterable[date]) -> pa.Table:
+    """What usage said of the listings when they were read last, of `days`; as VISITS."""
+    tables = [_read(_visits(lake, day), VISITS) for day in sorted(set(days))]
+    return pa.concat_tables([VISITS.empty_table(), *tables])
+
+
+def visited_days(lake: Lake) -> list[date]:
+    """The days of which visits are kept, in order."""
+    names = (path.stem for path in (lake.root / _FOLDER / "visits").glob("????-??-??.parquet"))
+    return sorted(date.fromisoformat(name) for name in names)
+
+
+def save_visits(lake: Lake, day: date, table: pa.Table) -> None:
+    """Keep the visits of a day. Raises OSError when the disk fails; the old ones stay."""
+    path = _visits(lake, day)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, table.cast(VISITS))
+
+
+def _visits(lake: Lake, day: date) -> Path:
+    return lake.root / _FOLDER / "visits" / f"{day}.parquet"
+
+
+_NAMED: Final = pa.schema(
+    [
+        pa.field("listing", pa.int64()),
+        pa.field("conversation_id", pa.string()),
+        pa.field("response_id", pa.string()),
+    ]
+)
 
 
 def _listings_of(lake: Lake) -> dict[tuple[str, str | None], ListingState]:

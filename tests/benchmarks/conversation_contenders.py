@@ -39,7 +39,7 @@ def _syncing(concurrency: int, rate: float) -> Contender:
 
         def run() -> None:
             nonlocal requests
-            requests = sync_days({KEY: connect}, lake, days, lookback_days=3).requests
+            requests = sync_days({KEY: connect}, lake, days).requests
 
         def facts() -> Facts:
             return {

@@ -19,6 +19,8 @@ from pipeline.lake.store import Lake
 from tests.lake.served import MIDNIGHT, Row, rows_of
 
 NOON = MIDNIGHT + 43_200
+FAR = MIDNIGHT + 10_000 * 86_400
+"""Nothing is created later."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,12 @@ def gather(folder: Path, seen: Iterable[Sight]) -> Sights:
     return sights
 
 
-def land_seen(con: duckdb.DuckDBPyConnection, lake: Lake, *seen: Sight) -> Landed:
+def land_seen(
+    con: duckdb.DuckDBPyConnection, lake: Lake, *seen: Sight, until: float = FAR
+) -> Landed:
     """Land the sights of one sync."""
     with tempfile.TemporaryDirectory() as folder:
-        return land(con, lake, gather(Path(folder), seen))
+        return land(con, lake, gather(Path(folder), seen), until)
 
 
 def landed(lake: Lake, dataset: str) -> dict[str, Row]:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake.observed import active_pairs, observe_days
+from pipeline.lake import observed
+from pipeline.lake.observed import active_pairs
 from pipeline.lake.schemas import OBSERVED
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, WIDTHS, Width, Window, day_window
@@ -30,6 +31,15 @@ Connection = duckdb.DuckDBPyConnection
 DAY_SECONDS = 86_400
 BEFORE, NEXT = DAY - timedelta(days=1), DAY + timedelta(days=1)
 FAR = MIDNIGHT + 9 * DAY_SECONDS
+
+
+def observe_days(
+    con: Connection, lake: Lake, days: Sequence[date], through: int, read_at: float
+) -> tuple[date, ...]:
+    """Observe the days up to one moment, and each no further than it goes."""
+    bounds = {day: min(max(through, day_window(day).start), day_window(day).end) for day in days}
+    return observed.observe_days(con, lake, bounds, dict.fromkeys(bounds, read_at))
+
 
 Counted = dict[tuple[int, str | None, str | None], tuple[int, int]]
 

@@ -13,12 +13,16 @@ from itertools import product
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake.observed import observe_days
-from pipeline.lake.reconcile import CLASSES, reconcile_days, summary, worst
+from pipeline.lake import observed, sync_state
+from pipeline.lake import reconcile as reconciling
+from pipeline.lake.publication import publish
+from pipeline.lake.reconcile import CLASSES, summary, worst
 from pipeline.lake.schemas import DATASETS, MEASURES
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
@@ -204,10 +208,42 @@ def own(case: Case) -> tuple[Sight, ...]:
     return tuple(found)
 
 
+def observe(con: Connection, lake: Lake, days: Iterable[date]) -> None:
+    observed.observe_days(con, lake, {day: day_window(day).end for day in days}, {})
+
+
+def reconcile_days(
+    con: Connection,
+    lake: Lake,
+    days: Iterable[date],
+    *,
+    visited: Iterable[tuple[str, str | None]],
+    lost: Iterable[str] = (),
+) -> tuple[date, ...]:
+    """Reconcile as after a sync that read these listings, and lost these conversations."""
+    read = set(visited)
+    state = sync_state.SyncState()
+    for name in lost:
+        state.put_tail(sync_state.TailState(name, unreadable=True))
+    sync_state.save(lake, state)
+    for day in lake.days("usage_1d"):
+        rows = [
+            {name: row[name] for name in sync_state.VISITS.names}
+            | {name: row[name] or 0 for name in MEASURES}
+            for row in pq.ParquetFile(lake.path("usage_1d", day)).read().to_pylist()
+            if (row["api_key_id"], row["user_id"]) in read
+        ]
+        table = pa.Table.from_pylist(rows, schema=sync_state.VISITS)
+        sync_state.save_visits(lake, day, table)
+        final = FAR + 9 * DAY_SECONDS
+        publish(con, lake, day, {}, {"usage": final if day < OPEN else 0})
+    return reconciling.reconcile_days(con, lake, days)
+
+
 def reconcile(con: Connection, lake: Lake, cases: Iterable[Case]) -> None:
     cases = list(cases)
     land_seen(con, lake, *(sight for case in cases for sight in own(case)))
-    observe_days(con, lake, DAYS, FAR, FAR)
+    observe(con, lake, DAYS)
     rows: dict[date, list[Row]] = {day: [] for day in DAYS}
     for case in cases:
         for (offset, key), (created, added) in case.reported.items():
@@ -221,7 +257,6 @@ def reconcile(con: Connection, lake: Lake, cases: Iterable[Case]) -> None:
         DAYS,
         visited=[(key, case.name) for case in cases for key in case.visited],
         lost=[f"{case.name}/{name}" for case in cases for name in case.lost],
-        final_before=OPEN,
     )
 
 
@@ -284,14 +319,14 @@ def test_every_row_says_what_it_compares(con: Connection, lake: Lake) -> None:
 
 def test_the_key_owners_own_use_is_a_listing_like_any_other(con: Connection, lake: Lake) -> None:
     land_seen(con, lake, Conversation("c", user_id=None), *undated("c", "i", on=1))
-    observe_days(con, lake, [DAY, NEXT], FAR, FAR)
+    observe(con, lake, [DAY, NEXT])
     plant(lake, "usage_1d", [usage(DAY, None, "key", 1, 1)])
     plant(lake, "usage_1d", [], NEXT)
     for visited, expected in (
         ([("key", None)], {(CREATED, "match"), (ADDED, "undated")}),
         ([("key", "ada")], {(CREATED, "not derivable"), (ADDED, "not derivable")}),
     ):
-        reconcile_days(con, lake, [DAY], visited=visited, lost=[], final_before=OPEN)
+        reconcile_days(con, lake, [DAY], visited=visited)
         rows = rows_of(lake.path("reconciliation", DAY))
         assert {(r["measure"], r["class"]) for r in rows if r["measure"] != OPERATIONS} == expected
 
@@ -300,10 +335,10 @@ def test_a_listing_that_is_named_twice_and_a_lost_one_too_count_once(
     con: Connection, lake: Lake
 ) -> None:
     land_seen(con, lake, Conversation("c"), *said("c", "i"), *undated("c", "j", on=1))
-    observe_days(con, lake, [DAY], FAR, FAR)
+    observe(con, lake, [DAY])
     plant(lake, "usage_1d", [usage(DAY, "ada", "key", 1, 3)])
     listings = [("key", "ada")] * 2
-    reconcile_days(con, lake, [DAY], visited=listings, lost=["c", "c"], final_before=OPEN)
+    reconcile_days(con, lake, [DAY], visited=listings, lost=["c", "c"])
     rows = rows_of(lake.path("reconciliation", DAY))
     assert [(row["reported"], row["class"]) for row in rows] == [
         (1, "match"),
@@ -320,7 +355,7 @@ def test_days_alone_or_together_are_the_same_and_again_is_nothing_new(
     visited = [(key, case.name) for case in CASES for key in case.visited]
     lost = [f"{case.name}/{name}" for case in CASES for name in case.lost]
     for day in DAYS:
-        assert not reconcile_days(con, lake, [day], visited=visited, lost=lost, final_before=OPEN)
+        assert not reconcile_days(con, lake, [day], visited=visited, lost=lost)
     assert stand(lake) == before
 
 
@@ -331,7 +366,7 @@ def test_a_day_without_both_sides_cannot_be_reconciled(
     for name in {"usage_1d", "observed_1d"} - {missing}:
         plant(lake, name, [])
     with pytest.raises(FileNotFoundError, match=f"{DAY} cannot be reconciled: {missing}"):
-        reconcile_days(con, lake, [DAY], visited=[], lost=[], final_before=OPEN)
+        reconcile_days(con, lake, [DAY], visited=[])
     assert lake.days("reconciliation") == []
 
 

@@ -1,0 +1,17 @@
+-- unfounded_tails: conversations of which more was read than is landed.
+-- grain: conversation
+-- inputs: tails (conversation_id, last_item_id: the item that was read last, items: how many were
+--   read), items (all that are landed)
+SELECT tails.conversation_id
+FROM tails
+LEFT JOIN (
+  SELECT conversation_id, COUNT(*) AS items
+  FROM items
+  GROUP BY conversation_id
+) AS landed ON tails.conversation_id = landed.conversation_id
+LEFT JOIN (SELECT DISTINCT conversation_id, id FROM items) AS last_ones
+  ON tails.conversation_id = last_ones.conversation_id AND tails.last_item_id = last_ones.id
+WHERE
+  tails.items > COALESCE(landed.items, 0)
+  OR (tails.last_item_id IS NOT NULL AND last_ones.id IS NULL)
+ORDER BY tails.conversation_id NULLS FIRST
