@@ -20,6 +20,7 @@ from pipeline.assets.usage import API_POOL
 from pipeline.lake import audit, engine, reconcile
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import DATASETS, MEASURES, OBSERVED, USAGE, USAGE_DATASETS
+from pipeline.lake.store import Lake
 from pipeline.partitions import days_of
 from pipeline.proof import Comparison, compare_days
 from pipeline.resources import Workspace
@@ -49,6 +50,10 @@ _TABLE_CHECKS: Final = [
         _spec("counts_not_negative", name, "No count is below zero.")
         for name in (*USAGE_DATASETS, *(dataset.name for dataset in OBSERVED.values()))
     ),
+    *(
+        _spec("ids_unique", name, "One row per id, over all days.")
+        for name in ("conversations", "responses", "items")
+    ),
     _spec(
         "totals_equal_across_grains",
         "usage_1d",
@@ -72,7 +77,7 @@ def check_tables(
     with closing(engine.connect()) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
-            found = _found(con, key.name, {asset: files[asset]}, files)
+            found = _found(con, workspace.lake, key.name, {asset: files[asset]}, files)
             yield dg.AssetCheckResult(
                 asset_key=asset,
                 check_name=key.name,
@@ -86,17 +91,25 @@ def check_tables(
 
 
 def _found(
-    con: duckdb.DuckDBPyConnection, check: str, files: audit.Files, all_files: audit.Files
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    check: str,
+    files: audit.Files,
+    all_files: audit.Files,
 ) -> Sequence[object]:
     try:
-        return _find(con, check, files, all_files)
+        return _find(con, lake, check, files, all_files)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         # A file that can't be read fails the check, and leaves the others to be made.
         return [f"can't be checked: {error}"]
 
 
 def _find(
-    con: duckdb.DuckDBPyConnection, check: str, files: audit.Files, all_files: audit.Files
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    check: str,
+    files: audit.Files,
+    all_files: audit.Files,
 ) -> Sequence[object]:
     match check:
         case "schema_as_contracted":
@@ -105,6 +118,8 @@ def _find(
             return audit.grain(con, files)
         case "counts_not_negative":
             return audit.counts(con, files)
+        case "ids_unique":
+            return audit.ids(con, {name: lake.files(name) for name in files})
         case "widths_add_up":
             return audit.rollups(con, {name: all_files[name] for name in USAGE_DATASETS})
         case _:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 
 REFRESH = "mka1-usage refresh"
+FULL = "mka1-usage run --full"
+VERIFY = "mka1-usage verify"
 
 
 def run(first: date, last: date, *flags: str) -> str:

@@ -330,7 +330,9 @@ def test_no_session_time_zone_has_a_say_in_what_is_observed(zone: str) -> None:
         con.register("items", DATASETS["items"].schema.empty_table())
         query = f"SELECT CAST(epoch(start_time) AS BIGINT) FROM ({engine.sql('observed_1m')})"
         for through, expected in ((midnight + 60, [(midnight,)]), (midnight + 59, [])):
-            assert con.sql(query, params={"through": through}).fetchall() == expected
+            day = {"day_number": [midnight // 86_400], "through": [through]}
+            con.register("extents", pa.table(day))
+            assert con.sql(query).fetchall() == expected
 
 
 def _one_a_minute(starts: range) -> pa.Table:

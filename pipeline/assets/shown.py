@@ -11,10 +11,14 @@ from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
+import duckdb
+import pyarrow as pa
 
+from pipeline import commands
 from pipeline.assets.metadata import day_metadata
-from pipeline.lake import engine
+from pipeline.lake import derived, engine
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.files import ContractError
 from pipeline.lake.publication import cover_gaps, withdraw_unbegun
 from pipeline.lake.rollup import DayPublished
 from pipeline.lake.schemas import LEDGER_DATASETS
@@ -35,6 +39,13 @@ def conclude(workspace: Workspace) -> None:
     tell_odd_text(workspace)
     with closing(engine.connect(threads=1)) as con:
         cover_gaps(con, workspace.lake)
+    try:
+        derived.finish(workspace.lake)
+    except (duckdb.Error, pa.ArrowException, ContractError) as error:
+        workspace.warn(
+            f"observed buckets or reconciliation stay older than the records: {error}; "
+            f"{commands.VERIFY} says which files are damaged"
+        )
     build(workspace)
 
 

@@ -55,9 +55,11 @@ def verify() -> None:
             fail(_nothing_loaded(settings), FAILED)
         for problem in verified.problems:
             print(problem)
-        to_load = {problem.day for problem in verified.problems if problem.day is not None}
-        for first, last in spans(to_load):
-            say(f"to mend it: {commands.run(first, last)}")
+        full = {problem.day for problem in verified.problems if problem.day and problem.full}
+        to_load = {problem.day for problem in verified.problems if problem.day} - full
+        for days, flags in ((to_load, ()), (full, ("--full",))):
+            for first, last in spans(days):
+                say(f"to mend it: {commands.run(first, last, *flags)}")
         if verified.problems:
             fail(f"{count(len(verified.problems), 'problem')} found", FAILED)
         say(

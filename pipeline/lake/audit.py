@@ -24,6 +24,13 @@ Files = Mapping[str, Iterable[Path]]
 """Files per dataset name."""
 
 _SHOWN: Final = 3
+_IDS: Final = {
+    "conversations": "CAST(NULL AS VARCHAR)",
+    "responses": "CAST(NULL AS VARCHAR)",
+    "items": "conversation_id",
+    "item_contents": "conversation_id",
+}
+"""Tables of records, and what their ids are unique within."""
 
 
 class AuditError(Exception):
@@ -60,6 +67,23 @@ def grain(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
     """Tables of buckets with two rows for one bucket, user and key."""
     names = {dataset.name for dataset in (*USAGE.values(), *OBSERVED.values())}
     return _each(con, "check_grain", {n: paths for n, paths in files.items() if n in names})
+
+
+def ids(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Tables of records in which an id stands more than once, on one day or on several.
+
+    `files` has all days: two rows of one id are mostly on two.
+    """
+    found: list[Finding] = []
+    for name, within in _IDS.items():
+        if name in files:
+            rows = engine.scan(DATASETS[name], files[name])
+            con.execute(
+                f"CREATE OR REPLACE TEMP VIEW checked AS "
+                f"SELECT {within} AS conversation_id, id FROM ({rows})"
+            )
+            found += _violations(con, "check_ids", name)
+    return found
 
 
 def counts(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:

@@ -17,23 +17,36 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
+from pipeline import commands
 from pipeline.lake import audit, engine
 from pipeline.lake.catalog import difference
-from pipeline.lake.damage import wrong_with
+from pipeline.lake.damage import is_sound, wrong_with
 from pipeline.lake.ledger import FileRecord, describe, read_record
 from pipeline.lake.publication import target
-from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
+from pipeline.lake.schemas import (
+    DATASETS,
+    LEDGER_DATASETS,
+    RECORD_DATASETS,
+    USAGE_DATASETS,
+)
 from pipeline.lake.store import RECORD, Lake
 from pipeline.words import count
+
+_FROM_LISTINGS: Final = DATASETS.keys() - USAGE_DATASETS.keys() - LEDGER_DATASETS.keys()
+"""What a run mends that reads the listings from the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a file, a link or a folder. `day` says what to load again."""
+    """What is wrong with a file, a link or a folder.
+
+    `day` says what to load again, and `full` that all listings are to be read from the beginning.
+    """
 
     path: Path
     day: date | None
     what: str
+    full: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.what}"
@@ -65,6 +78,7 @@ def verify(lake: Lake, catalog: Path, days: Sequence[date] | None = None) -> Ver
             problems += found
             version = lake.version(day)
             files += len(list(version.glob("*.parquet"))) if version else 0
+        problems += _ids(con, lake)
     problems += _of_catalog(lake, catalog)
     return Verified(len(days), files, tuple(problems))
 
@@ -95,7 +109,7 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
         what = _difference(name, path, recorded)
         if what is not None:
             sound = False
-            yield Problem(path, day, what)
+            yield Problem(path, day, what, name in _FROM_LISTINGS)
         if not _leads_to(lake.path(name, day), target(name, day)):
             yield Problem(lake.path(name, day), day, "removed, or it does not lead to its file")
     expected = {RECORD, *(f"{name}.parquet" for name in record.files)}
@@ -104,8 +118,26 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
         place = lake.path(name, day)
         if place.parent.is_dir():
             yield from _strangers(place.parent, {place.name} if name in record.files else (), day)
+    if "read" in record.owed:
+        what = "records of the day were lost and are not read again"
+        yield Problem(lake.link(day), day, what, full=True)
+    elif record.owed:
+        what = "what is derived from the records is older than they are: any run derives it again"
+        yield Problem(lake.link(day), None, what)
     if sound:
         yield from _contradictions(con, version, day)
+
+
+def _ids(con: duckdb.DuckDBPyConnection, lake: Lake) -> Iterator[Problem]:
+    """Records that stand in the lake more than once."""
+    for name in RECORD_DATASETS:
+        paths = [path for path in lake.files(name) if is_sound(path)]
+        try:
+            for finding in audit.ids(con, {name: paths}):
+                what = f"{finding}: `{commands.FULL}` over the days of its users puts that right"
+                yield Problem(lake.root / name, None, what)
+        except duckdb.Error:  # a file that is told of by its bytes
+            continue
 
 
 def _difference(name: str, path: Path, recorded: FileRecord) -> str | None:

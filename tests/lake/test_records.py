@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import date, timedelta
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake import engine, files, publication, records
+from pipeline.lake import audit, engine, files, publication
 from pipeline.lake.records import DISPUTED
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
@@ -36,6 +36,7 @@ from tests.lake.served import DAY, MIDNIGHT, digests, leftovers, stand, temporar
 
 Connection = duckdb.DuckDBPyConnection
 NEXT = DAY + timedelta(days=1)
+RECORDS = ("conversations", "responses", "items", "item_contents")
 DAY_SECONDS = 86_400
 
 
@@ -264,17 +265,24 @@ def test_an_item_is_dated_by_its_response_else_by_when_it_was_first_seen(
     assert days_of(lake, "items")["a"] == DAY - timedelta(days=1)
 
 
-def test_an_item_is_landed_once_and_never_moves(con: Connection, lake: Lake) -> None:
-    land_seen(con, lake, Item("i", response_id="r"))
+def test_what_an_item_said_at_first_stays(con: Connection, lake: Lake) -> None:
+    land_seen(con, lake, Item("i"))
     before = stand(lake)
-    changed = land_seen(
-        con,
-        lake,
-        Response("r", created_at=NOON + 2 * DAY_SECONDS),
-        Item("i", response_id="r", seen_at=NOON + DAY_SECONDS, content_chars=99),
-    )
+    changed = land_seen(con, lake, Item("i", seen_at=NOON + DAY_SECONDS, content_chars=99))
     assert changed.days["items"] == ()
     assert {name: stand(lake)[name] for name in before} == before
+
+
+def test_an_item_moves_to_its_responses_time_once_that_is_known(
+    con: Connection, lake: Lake
+) -> None:
+    land_seen(con, lake, Conversation("c"), Item("i", response_id="r", body="{}"), Item("j"))
+    changed = land_seen(con, lake, Response("r", created_at=NOON - 2 * DAY_SECONDS))
+    earlier = DAY - timedelta(days=2)
+    assert days_of(lake, "items") == {"i": earlier, "j": DAY}
+    assert days_of(lake, "item_contents") == {"i": earlier}
+    assert landed(lake, "items")["i"]["added_at_source"] == "response"
+    assert changed.to_observe == (earlier, DAY)
 
 
 def test_two_conversations_may_have_an_item_of_the_same_id(con: Connection, lake: Lake) -> None:
@@ -463,33 +471,57 @@ def everything() -> list[Sight]:
     ]
 
 
-@pytest.mark.parametrize("published", range(6))
-def test_a_landing_that_dies_at_any_point_is_made_whole_by_landing_again(
-    con: Connection, lake: Lake, monkeypatch: pytest.MonkeyPatch, published: int, tmp_path: Path
+def moved() -> list[Sight]:
+    """The same, once the latter day's conversation and response are told the former day."""
+    later = NOON + 2 * DAY_SECONDS
+    return [
+        Conversation("d", seen_at=later),
+        Response("r", seen_at=later),
+        Item("k", "d", seen_at=later),
+    ]
+
+
+def stopped_at(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let publishing end at its so manieth step that changes what counts."""
+    left = steps
+
+    def stop(step: Callable[..., None]) -> Callable[..., None]:
+        def stopping(*arguments: object) -> None:
+            nonlocal left
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            step(*arguments)
+
+        return stopping
+
+    for name in ("_make_them_count", "_make_it_count", "_link"):
+        monkeypatch.setattr(publication, name, stop(getattr(publication, name)))
+
+
+STEPS = 8
+"""The commit, its days twice, and their links."""
+
+
+@pytest.mark.parametrize("steps", range(STEPS + 1))
+def test_a_landing_that_ends_at_any_step_has_changed_all_days_or_none(
+    con: Connection, lake: Lake, monkeypatch: pytest.MonkeyPatch, steps: int, tmp_path: Path
 ) -> None:
-    done = 0
-    publish = publication.publish
-
-    def fail_later(con: Connection, lake: Lake, day: date, staged: Mapping[str, Path]) -> list[str]:
-        nonlocal done
-        if done == published:
-            raise KeyboardInterrupt
-        done += 1
-        return publish(con, lake, day, staged)
-
+    before, after = Lake(tmp_path / "before"), Lake(tmp_path / "after")
+    for place in (lake, before, after):
+        land_seen(con, place, *everything())
+    land_seen(con, after, *moved())
     with monkeypatch.context() as patched:
-        patched.setattr(records, "publish", fail_later)
-        with pytest.raises(KeyboardInterrupt) if published < 5 else nullcontext():
-            land_seen(con, lake, *everything())
-    there = {str(row["id"]) for row in exact(lake, "conversations")}
-    if lake.days("items"):
-        assert there == {"c", "d"}
-        assert lake.days("responses") == [NEXT]
+        stopped_at(steps, patched)
+        with pytest.raises(KeyboardInterrupt) if steps < STEPS else nullcontext():
+            land_seen(con, lake, *moved())
+    tables = [tuple(exact(it, name) for name in RECORDS) for it in (lake, before, after)]
+    assert tables[0] == tables[2 if steps else 1]
+    assert not audit.ids(con, {name: lake.files(name) for name in RECORDS})
     assert leftovers(lake) == []
-    land_seen(con, lake, *everything())
-    whole = Lake(tmp_path / "whole")
-    land_seen(con, whole, *everything())
-    assert digests(lake) == digests(whole)
+    land_seen(con, lake, *moved())
+    assert not lake.commit.exists()
+    assert digests(lake) == digests(after)
 
 
 def test_two_landings_at_once_lose_nothing(lake: Lake) -> None:
