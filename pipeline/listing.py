@@ -96,9 +96,16 @@ class Found:
     complete: bool = False
     """Whether the whole list was read: what is not in `order` has vanished."""
     response_cursor: str | None = None
-    settled: bool = True
-    """Whether all responses are final, or too old to wait for."""
+    waiting: list[str] = field(default_factory=list[str])
+    """The responses that are not final and not given up, in the order of the list."""
+    abandoned: list[str] = field(default_factory=list[str])
+    """The responses that are not final and given up, in the order of the list."""
     gaps: list[str] = field(default_factory=list[str])
+
+    @property
+    def settled(self) -> bool:
+        """Whether no response is waited for."""
+        return not self.waiting
 
 
 async def read_listing(
@@ -109,14 +116,14 @@ async def read_listing(
     tail_of: Callable[[str], TailState],
     *,
     keep_bodies: bool = False,
-    is_old: Callable[[Response], bool] = lambda _: False,
+    given_up: Callable[[Response], bool] = lambda _: False,
 ) -> Found:
     """Read what is new in a listing since `known`; everything, where nothing is known.
 
-    A response that is not final is read again next time, unless it `is_old`. Raises ApiError: then
-    nothing of the listing counts. A conversation whose items are gone (404) is a gap instead.
+    A response that is not final is read again next time, unless it is `given_up`. Raises ApiError:
+    then nothing of the listing counts. A conversation whose items are gone (404) is a gap instead.
     """
-    reading = _Reading(client, listing, known, tail_of, keep_bodies, is_old)
+    reading = _Reading(client, listing, known, tail_of, keep_bodies, given_up)
     await reading.responses()
     await reading.conversations(expected.conversations)
     await reading.items(expected.items)
@@ -131,28 +138,32 @@ class _Reading:
         known: Known,
         tail_of: Callable[[str], TailState],
         keep_bodies: bool,
-        is_old: Callable[[Response], bool],
+        given_up: Callable[[Response], bool],
     ) -> None:
         self.found = Found(response_cursor=known.response_cursor)
         self._client = client
         self._user = listing.on_behalf_of
         self._known = known
         self._tail_of = tail_of
-        self._is_old = is_old
+        self._given_up = given_up
         self._fetch_items = partial(get_items, client, keep_bodies=keep_bodies)
         self._moved: Sequence[str] = ()
 
     async def responses(self) -> None:
-        """Read the responses from the cursor on, and move it past those that are final."""
+        """Read the responses from the cursor on, and move it up to the first that is waited for."""
         found, settled = self.found, True
         query = ResponsesQuery(after=found.response_cursor, on_behalf_of=self._user)
         async for page in walk_responses(partial(get_responses, self._client), query):
             for response in page:
                 found.responses[response.id] = response
-                settled = settled and (response.is_final or self._is_old(response))
+                settled = settled and (response.is_final or self._given_up(response))
                 if settled and is_sendable(response.id):
                     found.response_cursor = response.id
-        found.settled = settled
+        found.waiting, found.abandoned = [], []
+        for response in found.responses.values():
+            if not response.is_final:
+                which = found.abandoned if self._given_up(response) else found.waiting
+                which.append(response.id)
 
     async def conversations(self, expect_new: int) -> None:
         """Walk the list as far as anything can have changed."""

@@ -318,7 +318,7 @@ class _Sync:
                 self._expected(listing),
                 self._tail,
                 keep_bodies=self._keep_content,
-                is_old=self._is_old,
+                given_up=self._is_old,
             )
         except (QuotaExhausted, Unavailable):
             raise
