@@ -174,7 +174,8 @@ def test_a_later_sync_costs_requests_by_what_was_touched_and_not_by_the_history(
     synced = reader.sync()
     asked = Counter(reader.asked(before))
     assert asked["conversations"] <= 1 + 2 * (touched // 50)
-    assert asked["responses"] <= 1 + touched // 100
+    # Where there is none behind the cursor, it is made sure that the cursor is still known.
+    assert asked["responses"] <= 2 + touched // 100
     assert asked["items"] == touched
     assert synced.items == 2 * touched
     assert reader.differences() == {}
