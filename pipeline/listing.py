@@ -157,8 +157,8 @@ class _Reading:
         walk = ListWalk(partial(get_responses, self._client), query)
         async for page in walk.pages():
             found.responses.update((response.id, response) for response in page)
-        # What was read before the cursor was lost comes in front of what was read since.
-        found.responses.update((name, found.responses.pop(name)) for name in walk.order)
+        for name in walk.order:  # what was read late because a cursor was gone may come first
+            found.responses[name] = found.responses.pop(name)
         found.waiting, found.abandoned = [], []
         for response in found.responses.values():
             if not response.is_final:

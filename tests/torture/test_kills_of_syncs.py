@@ -80,7 +80,7 @@ def test_a_sync_that_is_killed_at_any_moment_is_made_good_by_the_next(
 ) -> None:
     """Over usage alone, or over an older sync without the last key: what was done with that on days
     that are not asked for has to be observed too."""
-    kills = 100 if long else 4
+    kills = 100 if long else 3
     random = Random(before)
     world = World(keys=KEYS, clock=ManualClock(day_window(DAYS[-1]).end + 30.0 * 86_400))
     for _ in range(60):
