@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from typing import Final, TypeVar
 
 from pipeline.api import (
@@ -28,6 +29,7 @@ from pipeline.api import (
     InvalidQuery,
     Item,
     ItemsQuery,
+    ListWalk,
     Refused,
     Response,
     ResponsesQuery,
@@ -35,8 +37,6 @@ from pipeline.api import (
     get_items,
     get_responses,
     is_sendable,
-    walk_items,
-    walk_responses,
 )
 from pipeline.lake.sync_state import TailState
 
@@ -88,8 +88,8 @@ class Found:
 
     conversations: list[Conversation] = field(default_factory=list[Conversation])
     responses: dict[str, Response] = field(default_factory=dict[str, Response])
-    items: list[tuple[str, Item]] = field(default_factory=list[tuple[str, Item]])
-    """With the id of the conversation that each is in."""
+    items: dict[tuple[str, str], Item] = field(default_factory=dict[tuple[str, str], Item])
+    """By the id of the conversation that each is in, and its own. Some may have been known."""
     tails: dict[str, TailState] = field(default_factory=dict[str, TailState])
     """Of the conversations whose items were read."""
     order: Sequence[str] = ()
@@ -148,22 +148,26 @@ class _Reading:
         self._given_up = given_up
         self._fetch_items = partial(get_items, client, keep_bodies=keep_bodies)
         self._moved: Sequence[str] = ()
+        self._new_items = 0
 
     async def responses(self) -> None:
         """Read the responses from the cursor on, and move it up to the first that is waited for."""
-        found, settled = self.found, True
+        found = self.found
         query = ResponsesQuery(after=found.response_cursor, on_behalf_of=self._user)
-        async for page in walk_responses(partial(get_responses, self._client), query):
-            for response in page:
-                found.responses[response.id] = response
-                settled = settled and (response.is_final or self._given_up(response))
-                if settled and is_sendable(response.id):
-                    found.response_cursor = response.id
+        walk = ListWalk(partial(get_responses, self._client), query)
+        async for page in walk.pages():
+            found.responses.update((response.id, response) for response in page)
+        for name in walk.order:  # what was read late because a cursor was gone may come first
+            found.responses[name] = found.responses.pop(name)
         found.waiting, found.abandoned = [], []
         for response in found.responses.values():
             if not response.is_final:
                 which = found.abandoned if self._given_up(response) else found.waiting
                 which.append(response.id)
+        waiting = set(found.waiting)
+        done = takewhile(lambda name: name not in waiting, walk.order)
+        start = None if walk.whole else found.response_cursor
+        found.response_cursor = [start, *filter(is_sendable, done)][-1]
 
     async def conversations(self, expect_new: int) -> None:
         """Walk the list as far as anything can have changed."""
@@ -189,22 +193,23 @@ class _Reading:
         await self._each(self._read_items, touched)
         idle = 0
         for name in found.order:
-            if len(found.items) >= expected or idle == _PROBES:
+            if self._new_items >= expected or idle == _PROBES:
                 break
             if name not in touched:
-                before = len(found.items)
+                before = self._new_items
                 await self._read_items(name)
-                idle = 0 if len(found.items) > before else idle + 1
-        if any(i.response_id and i.response_id not in found.responses for _, i in found.items):
+                idle = 0 if self._new_items > before else idle + 1
+        made_by = (item.response_id for item in found.items.values() if item.response_id)
+        if any(name not in found.responses for name in made_by):
             await self.responses()
 
     async def _read_items(self, conversation_id: str) -> None:
         found, tail = self.found, self._tail_of(conversation_id)
-        new: list[Item] = []
         try:
             query = ItemsQuery(conversation_id, after=tail.last_item_id, on_behalf_of=self._user)
-            async for page in walk_items(self._fetch_items, query):
-                new += page
+            walk = ListWalk(self._fetch_items, query)
+            async for page in walk.pages():
+                found.items.update(((conversation_id, item.id), item) for item in page)
         except (InvalidQuery, Refused) as refusal:
             if isinstance(refusal, Refused) and refusal.status != _GONE:
                 raise
@@ -212,11 +217,12 @@ class _Reading:
             found.gaps.append(f"conversation {conversation_id}: its items {why}")
             found.tails[conversation_id] = tail._replace(unreadable=True)
             return
-        found.items += ((conversation_id, item) for item in new)
-        while new and not is_sendable(new[-1].id):  # it comes again next time, and is known then
-            new.pop()
-        last = new[-1].id if new else tail.last_item_id
-        found.tails[conversation_id] = TailState(conversation_id, last, tail.items + len(new))
+        before = 0 if walk.whole else tail.items
+        # Behind the cursor, some may come again next time: they are counted then.
+        end = walk.order.index(walk.cursor) + 1 if walk.cursor in walk.order else 0
+        found.tails[conversation_id] = TailState(conversation_id, walk.cursor, before + end)
+        # Some that had been known may have vanished, so there may be more new ones than that.
+        self._new_items += max(0, before + end - tail.items)
 
     async def _each(self, work: Callable[[str], Awaitable[None]], todo: Iterable[str]) -> None:
         await at_once(work, todo, self._client.limits.concurrency)

@@ -427,7 +427,7 @@ class _Sync:
                 **_constant(len(responses), user_id=user, api_key_id=key, seen_at=now),
             },
         )
-        items = [item for _, item in found.items]
+        items = list(found.items.values())
         self._sights.add(
             "items",
             {

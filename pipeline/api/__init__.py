@@ -50,7 +50,7 @@ from pipeline.api.errors import (
     UnknownCoding,
 )
 from pipeline.api.items import Item, ItemPage, ItemsQuery, create_items, get_items
-from pipeline.api.listings import ConversationWalk, walk_items, walk_responses
+from pipeline.api.listings import ConversationWalk, ListWalk
 from pipeline.api.paging import PageSize, walk_narrowing, walk_usage
 from pipeline.api.responses import Response, ResponsePage, ResponsesQuery, get_responses
 from pipeline.api.retrying import Retry
@@ -76,6 +76,7 @@ __all__ = [
     "ItemPage",
     "ItemsQuery",
     "Limits",
+    "ListWalk",
     "MalformedBody",
     "OddText",
     "PageSize",
@@ -102,8 +103,6 @@ __all__ = [
     "get_usage",
     "is_sendable",
     "route_to",
-    "walk_items",
     "walk_narrowing",
-    "walk_responses",
     "walk_usage",
 ]

@@ -51,6 +51,7 @@ from pipeline.api.verdicts import WRONG_SERVER, worth_another_try
 from pipeline.words import count
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Params = Sequence[tuple[str, str]]
 
 _HEADERS: Final = {
@@ -101,10 +102,10 @@ class Meter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class Answer(Generic[T_co]):
     """A decoded body, its size in bytes and the seconds that the last try took."""
 
-    value: T
+    value: T_co
     size: int
     seconds: float
 

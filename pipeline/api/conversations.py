@@ -90,6 +90,11 @@ class ConversationPage:
     has_more: bool | None
     last_id: str | None = None
 
+    @property
+    def rows(self) -> list[Conversation]:
+        """The conversations, as every list calls them."""
+        return self.conversations
+
 
 class _Conversation(msgspec.Struct, gc=False):
     id: Id

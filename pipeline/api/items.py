@@ -104,6 +104,11 @@ class ItemPage:
     has_more: bool | None
     last_id: str | None = None
 
+    @property
+    def rows(self) -> list[Item]:
+        """The items, as every list calls them."""
+        return self.items
+
 
 class _Item(msgspec.Struct, gc=False):
     id: Id

@@ -20,8 +20,8 @@ The walk reads newest first. A *pass* begins at the head, without a cursor, and 
    cursor, and a pass that reaches the end has returned every row that was not touched meanwhile.
 2. A cursor that was touched costs a request, no row: its page begins again near the head. It is
    known by rows that the pass has returned before, and the row before it is used instead. So it is
-   for one that the API refuses because the conversation has vanished. With none left, the pass
-   begins anew.
+   for one that the API does not know because the conversation has vanished. With none left, or ten
+   refused in a row, the pass begins anew.
 3. What was touched during a pass stands at the head when it ends. If at most B conversations are
    touched between one request and the next (B is `touches`, 5), at most B times the requests of
    the pass have moved; the next pass need not read further than that many rows, and B more for
@@ -42,8 +42,24 @@ touched that is one request, with k touched k/50 more. What the order cannot sho
 exactly the reverse of their known order, such as the newest one, touched again. Who needs to know
 asks for the items (`pipeline.listing`).
 
-**Items** are only ever added at the end, and **responses** stay where their creation put them: each
-is a plain walk in ascending order, that takes no row twice.
+**Items** are added at the end, and **responses** stay where their creation put them. Rows of both
+may vanish; those that stay keep their order. One plain walk reads either in ascending order:
+
+1. The page behind a row begins with the next one. So each page goes on where the one before it
+   ended, and after the last the walk has returned every row behind its start that was there from
+   before the walk until its end. Going back to an earlier row reads some again and loses none.
+2. A cursor whose row has vanished may be refused (400, 404, 410, 422), or be answered as if none
+   had been given, or with nothing. The second shows rows that were read up to that cursor. The
+   third is what the end of the list looks like too: the newest row tells them apart, in one more
+   request. Then an earlier row is the cursor: the one before, then further and further back (1, 2,
+   4, … rows), in the end the start of the walk, and where that has vanished the beginning of the
+   list, which has no cursor. Rows that come again are not returned again.
+3. A vanished row is not listed any more, so no row is given up twice, and the walk ends. Where a
+   row is listed again that was not known as a cursor, and that happens three times without a new
+   row, the server contradicts itself: PagingError. A refusal is one of the list only where there
+   was no cursor: with 404, the conversation is gone, be it in mid-walk.
+4. A walk that was to start at a vanished row, and was answered from the beginning, may have put
+   that beginning behind newer rows. It begins anew where one of them is served again.
 
 In all three, a page without rows that promises more is followed by its `last_id`, a few times: rows
 may have been taken out of it after it was cut. A page that does not say whether there is more is
@@ -57,7 +73,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
-from typing import Any, Final, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from pipeline.api.client import Answer
 from pipeline.api.conversations import (
@@ -67,12 +83,36 @@ from pipeline.api.conversations import (
     ConversationsQuery,
 )
 from pipeline.api.errors import PagingError, Refused
-from pipeline.api.items import Item, ItemPage, ItemsQuery
-from pipeline.api.responses import Response, ResponsePage, ResponsesQuery
+from pipeline.api.items import ItemsQuery
+from pipeline.api.responses import ResponsesQuery
 from pipeline.api.unicode import is_sendable
 
+
+class HasId(Protocol):
+    """What a walk needs to know of a row."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=HasId)
+Row_co = TypeVar("Row_co", bound=HasId, covariant=True)
+
+
+class Page(Protocol[Row_co]):
+    """What a walk needs to know of a page."""
+
+    @property
+    def rows(self) -> Sequence[Row_co]: ...
+    @property
+    def has_more(self) -> bool | None: ...
+    @property
+    def last_id(self) -> str | None: ...
+
+
+Query = TypeVar("Query", ItemsQuery, ResponsesQuery)
 Q = TypeVar("Q", ConversationsQuery, ItemsQuery, ResponsesQuery)
-P = TypeVar("P", ConversationPage, ItemPage, ResponsePage)
+P = TypeVar("P", bound=Page[HasId])
 
 TOUCHES: Final = 5
 """How many conversations of one listing may be touched between two requests of its walk."""
@@ -82,8 +122,10 @@ _IN_A_ROW: Final = 10
 """So many rows in the known order show that the rest of the list is as it was known."""
 _MAX_EMPTY: Final = 10
 """How many pages in a row may hold nothing, and promise more."""
-_MAX_BEGINNINGS: Final = 3
-"""How often a walk over responses may ask for the beginning of the list."""
+_MAX_CONTRADICTIONS: Final = 3
+"""How often, without anything new, rows may be listed that were not known as cursors."""
+_MAX_REFUSED: Final = 10
+"""After so many refused cursors in a row a pass over conversations begins anew."""
 _MAX_PASSES: Final = 50
 """Far more than a listing needs that comes to rest: each is a fifth of the one before it."""
 
@@ -120,6 +162,9 @@ class ConversationWalk:
         self._expect_new = expect_new
         self._touches = touches
         self._largest_page = 0
+        self._why = ""
+        self._refused: set[str] = set()  # cursors, since a pass got to its goal
+        self._contradictions = 0
         self._latest: dict[str, Conversation] = {}
 
     async def pages(self) -> AsyncIterator[list[Conversation]]:
@@ -138,6 +183,9 @@ class ConversationWalk:
             read = list(dict.fromkeys([*one.rows, *one.strays, *read]))
             requests = self.requests - before
             self.complete = self.complete or one.reached_end
+            if one.done:
+                self._refused.clear()
+                self._contradictions = 0
             if one.done and requests == 1:  # a snapshot of all that was touched meanwhile
                 self._conclude(read)
                 return
@@ -195,11 +243,25 @@ class ConversationWalk:
         try:
             page = await _filled(self._counted, replace(self._query, after=cursor))
         except Refused as refusal:
-            if cursor is not None and refusal.status in _CURSOR_REFUSED:
+            if cursor is None or refusal.status not in _CURSOR_REFUSED:
+                raise
+            self._refused.add(cursor)
+            self._why = f"refuses a cursor that it lists: {refusal}"
+            return None
+        if cursor is not None and not page.rows and page.has_more is False:
+            # More had been promised. Asked after every last page, passes would not get shorter.
+            oldest = replace(self._query, order="asc", limit=1)
+            last = (await _filled(self._counted, oldest)).rows
+            if last and last[0].id != cursor and last[0].id not in self._latest:
+                self._refused.add(cursor)
+                self._why = "serves nothing behind a cursor that it lists"
                 return None
-            raise
-        names = {row.id for row in page.conversations}
-        if len(names) < len(page.conversations):
+        names = {row.id for row in page.rows}
+        if cursor is None and not self._refused.isdisjoint(names):
+            self._contradictions += 1
+            if self._contradictions == _MAX_CONTRADICTIONS:
+                raise self._lie(self._why)
+        if len(names) < len(page.rows):
             raise self._lie("serves a conversation twice on one page")
         if cursor in names:
             raise self._lie(f"serves the conversation {cursor!r} on the page that follows it")
@@ -237,17 +299,20 @@ class _Pass:
     async def pages(self) -> AsyncIterator[list[Conversation]]:
         """Every page that is read, those behind cursors that had been touched too."""
         cursors: list[str | None] = [None]  # the next one to try is the last
-        while cursors:
+        refused = 0
+        while cursors and refused < _MAX_REFUSED:
             cursor, in_place, end = cursors.pop(), set(self.rows), set(_unsendable_end(self.rows))
             page = await self._page(cursor, end)
             if page is None:
+                refused += 1
                 continue
+            refused = 0
             # Rows between this cursor and the next can't be cursors, so they come again.
             behind = self.rows if cursor is None else self.rows[self.rows.index(cursor) + 1 :]
             again = {name for name in behind if not is_sendable(name)}
-            names = [row.id for row in page.conversations if row.id not in again]
-            if page.conversations and not names and again != end:
-                yield page.conversations  # it does not reach behind what is read
+            names = [row.id for row in page.rows if row.id not in again]
+            if page.rows and not names and again != end:
+                yield page.rows  # it does not reach behind what is read
                 continue
             # Strays tell nothing: the last one may be the next row of the pass, read too early.
             moved = not in_place.isdisjoint(names)
@@ -255,7 +320,7 @@ class _Pass:
                 self.strays |= dict.fromkeys(name for name in names if name not in in_place)
             else:
                 self.rows += names
-            yield page.conversations
+            yield page.rows
             # Behind any returned row, wherever it is now, is all that was not touched.
             self.reached_end = not _goes_on(page.has_more, names)
             if page.has_more is None and not any(map(is_sendable, self.rows)):
@@ -267,72 +332,144 @@ class _Pass:
                 cursors = [name for name in self.rows if is_sendable(name)]
 
 
-async def walk_items(
-    fetch: Callable[[ItemsQuery], Awaitable[Answer[ItemPage]]], query: ItemsQuery
-) -> AsyncIterator[list[Item]]:
-    """The items behind `query.after`, in the order they were added.
+class ListWalk(Generic[Query, Row]):
+    """One walk over a list whose rows keep their order; see the module's text for its argument.
 
-    Raises PagingError where pages repeat or contradict each other, and what `fetch` raises: Refused
-    with 404 where the conversation is gone.
+    It returns the rows behind `query.after`, the oldest first, none of them twice. Raises
+    PagingError where the pages contradict each other, and what `fetch` raises. It raises Refused
+    for a request without a cursor only: with 404, the conversation is gone.
     """
-    query = replace(query, order="asc")
-    seen: set[str] = set()
-    cursors, again = [query.after], list[str]()
-    while True:
-        page = await _filled(fetch, query)
-        rows = [row for row in page.items if row.id not in again]
-        names = [item.id for item in rows]
-        _check_page(names, seen, page.has_more, query.after, f"items of {query.conversation_id!r}")
-        yield rows
-        if not _goes_on(page.has_more, names):
-            return
-        again = _unsendable_end([*again, *names])
-        cursors += [name for name in names if is_sendable(name)]
-        query = replace(query, after=cursors[-1])
 
+    def __init__(
+        self, fetch: Callable[[Query], Awaitable[Answer[Page[Row]]]], query: Query
+    ) -> None:
+        self.order: list[str] = []
+        """Ids as they follow each other in the list, without those seen to have vanished."""
+        self._fetch: Callable[[Query], Awaitable[Answer[Page[Row]]]] = fetch
+        self._query: Query = replace(query, order="asc")
+        self._what = _what(query)
+        self._start = query.after
+        self._in_order: set[str] = set()
+        self._returned: set[str] = set()
+        self._gone: dict[str, str] = {}  # cursors since the last new row, and what came instead
+        self._step = 1
+        self._contradictions = 0
 
-async def walk_responses(
-    fetch: Callable[[ResponsesQuery], Awaitable[Answer[ResponsePage]]], query: ResponsesQuery
-) -> AsyncIterator[list[Response]]:
-    """The responses behind `query.after`, in the order they were created.
+    @property
+    def whole(self) -> bool:
+        """Whether the list was read from its beginning: `order` is then all that it holds."""
+        return self._start is None
 
-    A cursor that the API does not know any more gives way to the one before it, and in the end to
-    the beginning of the list. Raises PagingError and what `fetch` raises.
-    """
-    cursors: list[str | None] = [None, query.after] if query.after is not None else [None]
-    seen: set[str] = set()
-    again: list[str] = []
-    beginnings = 0
-    while True:
-        asked = replace(query, order="asc", before=None, after=cursors[-1])
-        beginnings += asked.after is None
+    @property
+    def cursor(self) -> str | None:
+        """The row after which the next walk goes on; None for the beginning of the list."""
+        return next(filter(is_sendable, reversed(self.order)), self._start)
+
+    async def pages(self) -> AsyncIterator[list[Row]]:
+        """The rows as they are read."""
+        while True:
+            cursor, again = self.cursor, self._without_unsendable_end()
+            page = await self._page(cursor)
+            if page is None:
+                self._step_back()
+                continue
+            new = [row for row in page.rows if row.id not in self._returned]
+            names = [row.id for row in page.rows]
+            self.order += names
+            self._in_order.update(names)
+            self._returned.update(names)
+            self._judge(names, progress=bool(new))
+            if new:
+                yield new
+            behind = [name for name in names if name not in again]
+            if page.has_more and not behind:
+                raise self._lie(
+                    repr(cursor), "promises more (has_more) with a page that holds nothing"
+                )
+            if not _goes_on(page.has_more, behind):
+                return
+
+    async def _page(self, cursor: str | None) -> Page[Row] | None:
+        """The page behind `cursor`; None where the API does not know that cursor any more."""
         try:
-            page = await _filled(fetch, asked)
+            page = await _filled(self._fetch, replace(self._query, after=cursor))
         except Refused as refusal:
-            if asked.after is None or refusal.status not in _CURSOR_REFUSED:
+            if cursor is None or refusal.status not in _CURSOR_REFUSED:
                 raise
-            if len(cursors) == 2 and beginnings == _MAX_BEGINNINGS:
-                raise  # it refuses whatever it gives
-            cursors.pop()
-            if len(cursors) == 1:
-                seen.clear()
-            continue
-        known = seen if len(cursors) == 1 else again
-        rows = [row for row in page.responses if row.id not in known]
-        names = [row.id for row in rows]
-        _check_page(names, seen, page.has_more, asked.after, "responses")
-        yield rows
-        if not _goes_on(page.has_more, names):
+            self._gone[cursor] = f"refuses that cursor: {refusal}"
+            return None
+        names = {row.id for row in page.rows}
+        if len(names) < len(page.rows):
+            raise self._lie(repr(cursor), "serves one twice")
+        if cursor is None:
+            return page
+        if cursor in names or not names.isdisjoint(self._in_order):
+            self._gone[cursor] = "serves what it had served before that"
+            if not self.whole:  # the list's beginning may stand in the order, behind what is newer
+                self._shorten(len(self.order))
+            return None
+        if not names and not page.has_more and not await self._is_end(cursor):
+            self._gone[cursor] = "serves nothing, though newer ones are there"
+            return None
+        return page
+
+    async def _is_end(self, cursor: str) -> bool:
+        """Whether the newest row of the list is none that follows what was returned."""
+        newest = replace(self._query, order="desc", after=None, limit=1)
+        rows = (await _filled(self._fetch, newest)).rows
+        return not rows or rows[0].id == cursor or rows[0].id in self._returned
+
+    def _judge(self, names: Sequence[str], *, progress: bool) -> None:
+        """PagingError where rows are listed again and again that were no cursors."""
+        listed = [name for name in names if name in self._gone]
+        if progress:
+            self._gone.clear()
+            self._contradictions = 0
+        if progress or not listed:
+            self._step = 1
             return
-        again = _unsendable_end([*again, *names])
-        cursors += [name for name in names if is_sendable(name)]
+        self._contradictions += 1
+        if self._contradictions == _MAX_CONTRADICTIONS:
+            raise self._lie(f"{listed[-1]!r}, which it lists,", self._gone[listed[-1]])
+
+    def _step_back(self) -> None:
+        """Make an earlier row the cursor, in the end the beginning of the list."""
+        if not self.order:
+            self._start = None
+            self._gone.clear()
+        self._shorten(self._step)
+        self._step *= 2
+
+    def _shorten(self, rows: int) -> None:
+        """Take so many rows from the end of the order, at most."""
+        keep = max(0, len(self.order) - rows)
+        self._in_order.difference_update(self.order[keep:])
+        del self.order[keep:]
+
+    def _without_unsendable_end(self) -> list[str]:
+        """Take the last ids that can't be sent out of the order: they come again."""
+        end = _unsendable_end(self.order)
+        self._shorten(len(end))
+        return end
+
+    def _lie(self, cursor: str, problem: str) -> PagingError:
+        return PagingError(
+            f"asked for the {self._what} behind {cursor} the API {problem}. Nothing of this "
+            "listing counts; if it happens again, report it to MKA1 with this message."
+        )
+
+
+def _what(query: ItemsQuery | ResponsesQuery) -> str:
+    if isinstance(query, ItemsQuery):
+        return f"items of {query.conversation_id!r}"
+    return "responses"
 
 
 async def _filled(fetch: Callable[[Q], Awaitable[Answer[P]]], query: Q) -> P:
     """A page; where it holds nothing and promises more, the one that its last_id leads to."""
     page = (await fetch(query)).value
     followed = {query.after}
-    while not _rows(page) and page.has_more and len(followed) <= _MAX_EMPTY:
+    while not page.rows and page.has_more and len(followed) <= _MAX_EMPTY:
         if page.last_id is None or page.last_id in followed or not is_sendable(page.last_id):
             break
         followed.add(page.last_id)
@@ -345,16 +482,6 @@ async def _filled(fetch: Callable[[Q], Awaitable[Answer[P]]], query: Q) -> P:
     return page
 
 
-def _rows(page: ConversationPage | ItemPage | ResponsePage) -> Sequence[Any]:
-    match page:
-        case ConversationPage():
-            return page.conversations
-        case ItemPage():
-            return page.items
-        case ResponsePage():
-            return page.responses
-
-
 def _goes_on(has_more: bool | None, names: Sequence[str]) -> bool:
     """Whether there may be more: a page that does not say so is the last if it is empty."""
     return bool(names) if has_more is None else has_more
@@ -363,21 +490,3 @@ def _goes_on(has_more: bool | None, names: Sequence[str]) -> bool:
 def _unsendable_end(names: Sequence[str]) -> list[str]:
     """The last ids that can't be sent: they come again behind the cursor before them."""
     return list(takewhile(lambda name: not is_sendable(name), reversed(names)))
-
-
-def _check_page(
-    names: Sequence[str], seen: set[str], has_more: bool | None, after: str | None, what: str
-) -> None:
-    """Note a page's ids as seen; PagingError where one repeats, or where there is none but more."""
-    fresh = set(names) - seen - {after}
-    if len(fresh) < len(names):
-        problem = "serves one twice"
-    elif has_more and not names:
-        problem = "promises more (has_more) with a page that holds nothing"
-    else:
-        seen |= fresh
-        return
-    raise PagingError(
-        f"asked for the {what} behind {after!r}, the API {problem}. Nothing of this listing "
-        "counts; if it happens again, report it to MKA1 with this message."
-    )

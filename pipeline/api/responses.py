@@ -96,6 +96,11 @@ class ResponsePage:
     first_id: str | None = None
     last_id: str | None = None
 
+    @property
+    def rows(self) -> list[Response]:
+        """The responses, as every list calls them."""
+        return self.responses
+
 
 _NULL: Final = msgspec.Raw(b"null")
 

@@ -38,6 +38,9 @@ PageQuirk: TypeAlias = Literal[
 - `early_end`: where there are more pages, `has_more` is false and `next_page` null.
 - `denied_more`: where there are more pages, `has_more` is false, and `next_page` leads to them.
 """
+UnknownCursor: TypeAlias = Literal[400, 404, 410, 422, "beginning", "empty"]
+"""What a cursor brings whose row is not in the list: a status, all rows, or none."""
+UNKNOWN_CURSOR: tuple[UnknownCursor, ...] = get_args(UnknownCursor)
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 SERVER_ERRORS = (500, 502, 503, 504)
 METHODS = frozenset({"GET", "POST"})
@@ -98,23 +101,32 @@ class Faults:
     deleted_gone: Literal["items", "listing"] | None = None
     """What of a soft-deleted conversation is gone: its items (404), or its place in the listing as
     well (as a cursor it is a 400). By default it stays listed, and its items readable."""
+    unknown_cursor: UnknownCursor = 400
+    """What `after` and `before` of endpoints 2, 3 and 5 bring whose row is not in the list (any
+    more): that status, the list as if there was no cursor, or a page without rows."""
     forbidden: frozenset[str] = frozenset()
     """The users that no key may act for: endpoints 2 to 5 answer 403."""
+    shared: frozenset[Literal["keys", "users"]] = frozenset()
+    """What else a listing shows: with `keys`, what the user did with any other key too; with
+    `users`, what any other user did with the key. Usage counts each once, where it was done."""
     usage_delay: float = 0.0
     """Seconds after which endpoint 1 counts what is posted to endpoint 4."""
 
     def __post_init__(self) -> None:
-        if unknown := [kind for kind in self.rates if kind not in FAULT_KINDS]:
-            raise ValueError(f"faults are {', '.join(FAULT_KINDS)}, not {', '.join(unknown)}")
+        for name, values, known in (
+            ("rates", self.rates, FAULT_KINDS),
+            ("only", self.only, sorted(METHODS)),
+            ("unknown_cursor", [self.unknown_cursor], UNKNOWN_CURSOR),
+            ("shared", self.shared, ("keys", "users")),
+        ):
+            if unknown := [value for value in values if value not in known]:
+                known_ones = " or ".join(map(str, known))
+                raise ValueError(f"{name} names {known_ones}, not {unknown[0]}")
         if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1 + 1e-9:
             raise ValueError(f"rates lie in 0..1, all together too: {dict(self.rates)}")
         for name in ("touch_rate", "quirk_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
-        if unknown_methods := self.only - METHODS:
-            raise ValueError(
-                f"only names {' or '.join(sorted(METHODS))}, not {', '.join(unknown_methods)}"
-            )
         for name in ("timed_out_by", "latency", "usage_delay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is a number of seconds, not {getattr(self, name)}")

@@ -14,7 +14,7 @@ from pipeline.emulator.counting import JsonObject
 from pipeline.emulator.faults import FaultPlan
 from pipeline.emulator.queries import ApiError, Query, string_map
 from pipeline.emulator.shapes import conversation_json, item_json, response_json
-from pipeline.emulator.state import Conversation, Owner
+from pipeline.emulator.state import Conversation, Owner, Response
 from pipeline.emulator.world import World
 
 ORDERS = ("asc", "desc")
@@ -56,11 +56,11 @@ def list_items(
     _forbid(owner, plan)
     query = Query(raw, single=("after", "limit", "order"), lists=("include",))
     limit, order = query.limit(MAX_ITEMS, DEFAULT_LIMIT), query.choice("order", ORDERS, "asc")
-    conversation = _conversation(world, owner, conversation_id)
+    conversation = _conversation(world, owner, conversation_id, plan)
     if plan.faults.deleted_gone is not None and conversation.is_deleted(world.clock()):
         raise _not_found(conversation_id)
     everything = _ordered(conversation.items_at(world.clock()), order)
-    page, has_more = _first(_rows_after(everything, query.text("after")), limit, plan)
+    page, has_more = _first(_rows_after(everything, query.text("after"), plan), limit, plan)
     return _list_json(page, has_more, item_json)
 
 
@@ -81,7 +81,7 @@ def create_items(
     _forbid(owner, plan)
     Query(raw, single=(), lists=("include",))
     items = _posted_items(body)
-    conversation = _conversation(world, owner, conversation_id)
+    conversation = _conversation(world, owner, conversation_id, plan)
     if conversation.is_deleted(world.clock()):
         raise _not_found(conversation_id)
     at = world.clock() + late_by
@@ -101,11 +101,12 @@ def list_responses(world: World, owner: Owner, raw: bytes, plan: FaultPlan) -> J
     query = Query(raw, single=("after", "before", "limit", "order"))
     limit, order = query.limit(MAX_RESPONSES, DEFAULT_LIMIT), query.choice("order", ORDERS, "desc")
     after, before = query.text("after"), query.text("before")
-    everything = _ordered(world.responses_of(owner), order)
-    rows = _rows_after(everything, after)
-    if before is not None:
-        _place(everything, before)  # a cursor that isn't in the list at all is a 400
-        rows = rows[: next((place for place, row in enumerate(rows) if row.id == before), 0)]
+    everything = _ordered(_responses(world, owner, plan), order)
+    rows = _rows_after(everything, after, plan)
+    if before is not None and _place(everything, before) is None:
+        rows = _rows_unknown(rows, before, plan)
+    elif before is not None:
+        rows = rows[: _place(rows, before) or 0]
     if before is not None and after is None:
         page, has_more = _first(rows[::-1], limit, plan)
         page = page[::-1]
@@ -129,15 +130,26 @@ def _ordered(rows: list[_Row], order: str) -> list[_Row]:
     return rows if order == "asc" else rows[::-1]
 
 
-def _place(rows: Sequence[_Row], row_id: str) -> int:
-    for place, row in enumerate(rows):
-        if row.id == row_id:
-            return place
-    raise ApiError(400, f"Unknown cursor: {row_id}")
+def _place(rows: Sequence[_Row], row_id: str) -> int | None:
+    return next((place for place, row in enumerate(rows) if row.id == row_id), None)
 
 
-def _rows_after(rows: list[_Row], after: str | None) -> list[_Row]:
-    return rows if after is None else rows[_place(rows, after) + 1 :]
+def _rows_after(rows: list[_Row], after: str | None, plan: FaultPlan) -> list[_Row]:
+    if after is None:
+        return rows
+    place = _place(rows, after)
+    return _rows_unknown(rows, after, plan) if place is None else rows[place + 1 :]
+
+
+def _rows_unknown(rows: list[_Row], cursor: str, plan: FaultPlan) -> list[_Row]:
+    """What is listed behind or before a cursor that is not in the list."""
+    match plan.faults.unknown_cursor:
+        case "beginning":
+            return rows
+        case "empty":
+            return []
+        case status:
+            raise ApiError(status, f"Unknown cursor: {cursor}")
 
 
 def _first(rows: Iterable[_Row], limit: int, plan: FaultPlan) -> tuple[list[_Row], bool]:
@@ -151,11 +163,13 @@ def _conversations_after(
     world: World, owner: Owner, after: str | None, order: str, plan: FaultPlan
 ) -> Iterable[Conversation]:
     """The owner's conversations behind the cursor; unlike `_rows_after`, it needs no search."""
+    if plan.faults.shared:
+        return _rows_after(_ordered(_conversations(world, owner, plan), order), after, plan)
     if after is None:
         return _ordered(world.conversations_of(owner), order)
     cursor, beside = world.conversation(after), world.conversations_beside(owner, after)
     if cursor is None or beside is None or not any(_listed([cursor], world.clock(), plan)):
-        raise ApiError(400, f"Unknown cursor: {after}")
+        return _rows_unknown(_ordered(world.conversations_of(owner), order), after, plan)
     older, newer = beside
     return newer if order == "asc" else reversed(older)
 
@@ -172,7 +186,7 @@ def _touch_some(world: World, owner: Owner, after: str | None, plan: FaultPlan) 
     random = plan.next_touch()
     if random is None:
         return
-    there = list(_listed(world.conversations_of(owner), world.clock(), plan))
+    there = list(_listed(_conversations(world, owner, plan), world.clock(), plan))
     if not there:
         return
     on_cursor = after is not None and random.random() < 0.5
@@ -195,9 +209,36 @@ def _not_found(conversation_id: str) -> ApiError:
     return ApiError(404, f"Conversation not found: {conversation_id}")
 
 
-def _conversation(world: World, owner: Owner, conversation_id: str) -> Conversation:
+def _owners(world: World, owner: Owner, plan: FaultPlan) -> list[Owner]:
+    """Those whose records the listing of `owner` shows, itself among them."""
+    (key, user), shared = owner, plan.faults.shared
+    return [owner] + [
+        other
+        for other in world.owners()
+        if other != owner
+        and (other[0] == key or "keys" in shared)
+        and (other[1] == user or "users" in shared)
+    ]
+
+
+def _conversations(world: World, owner: Owner, plan: FaultPlan) -> list[Conversation]:
+    """What the listing shows, by last update."""
+    owners, now = _owners(world, owner, plan), world.clock()
+    rows = [row for each in owners for row in world.conversations_of(each)]
+    return sorted(rows, key=lambda row: row.updated_at(now))
+
+
+def _responses(world: World, owner: Owner, plan: FaultPlan) -> list[Response]:
+    """What the listing shows, by creation."""
+    rows = [row for each in _owners(world, owner, plan) for row in world.responses_of(each)]
+    return sorted(rows, key=lambda row: (row.created_at, row.number))
+
+
+def _conversation(
+    world: World, owner: Owner, conversation_id: str, plan: FaultPlan
+) -> Conversation:
     conversation = world.conversation(conversation_id)
-    if conversation is None or conversation.owner != owner:
+    if conversation is None or conversation.owner not in _owners(world, owner, plan):
         raise _not_found(conversation_id)
     return conversation
 

@@ -4,6 +4,7 @@ Belongs here: the records and what can be said of one as of a moment. Does not: 
 and in what order (`world`), or their JSON (`shapes`). All times are Unix seconds, UTC.
 """
 
+import sys
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,10 @@ class Conversation:
     def updated(self, position: Position) -> None:
         """Note an update."""
         insort(self.updates, position)
+
+    def updated_at(self, now: float) -> Position:
+        """Its last update at `now`, when it must have been there."""
+        return self.updates[bisect_right(self.updates, (now, sys.maxsize)) - 1]
 
     def append(self, items: Iterable[Item]) -> None:
         """Take in items, each behind those of its own moment and before."""

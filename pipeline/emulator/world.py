@@ -168,6 +168,26 @@ class World:
             self.touch(conversation_id, at)
             self._count(conversation_id, Event(at, None, None, 0, 0, 1))
 
+    def remove_item(self, conversation_id: str, item_id: str) -> None:
+        """Remove an item for good. Counts nothing: that it was added stays counted.
+
+        Raises KeyError for an unknown conversation or item.
+        """
+        with self._lock:
+            items = self._archive.conversations[conversation_id].items
+            found = next((item for item in items if item.id == item_id), None)
+            if found is None:
+                raise KeyError(item_id)
+            items.remove(found)
+
+    def remove_response(self, response_id: str) -> None:
+        """Remove a response for good, and leave its items. Counts nothing.
+
+        Raises KeyError for an unknown response.
+        """
+        with self._lock:
+            self._archive.remove_response(response_id)
+
     def restate(
         self,
         minute_start: float,
@@ -259,6 +279,11 @@ class World:
         """The same list in two, before and after that conversation; None when it isn't there."""
         with self._lock:
             return self._archive.conversations_beside(owner, conversation_id, self.clock())
+
+    def owners(self) -> list[Owner]:
+        """Each (API key id, user id) that has conversations or responses, later ones too."""
+        with self._lock:
+            return sorted(self._archive.owners(), key=str)
 
     def all_conversations(self) -> list[Conversation]:
         """Every conversation of every owner, in the order they were made, later ones too."""

@@ -1,14 +1,33 @@
-"""A list of conversations by last update, as a plain Python list that somebody keeps touching.
+"""Lists as plain Python lists that somebody keeps changing, also while they are read.
 
-Belongs here: the listing as API.md describes it. Shares no code with the emulator.
+Belongs here: a listing of conversations by last update, and a list of items or responses, as API.md
+describes them. Shares no code with the emulator.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
-from pipeline.api import Answer, Conversation, ConversationPage, ConversationsQuery, Refused
+from pipeline.api import (
+    Answer,
+    Conversation,
+    ConversationPage,
+    ConversationsQuery,
+    Item,
+    ItemPage,
+    ItemsQuery,
+    ListWalk,
+    Refused,
+    Response,
+    ResponsePage,
+    ResponsesQuery,
+)
+
+Unknown = int | Literal["beginning", "empty"]
+"""What a cursor that is not in the list brings: a status, the list's beginning, or no row."""
 
 
 @dataclass
@@ -18,6 +37,7 @@ class MovingList:
     rows: list[str]
     meddle: Callable[[str | None], None] = lambda cursor: None
     clamp: int = 50
+    unknown: Unknown = 400
     requests: int = 0
     versions: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -42,13 +62,86 @@ class MovingList:
         self.requests += 1
         self.meddle(query.after)
         rows = self.rows if query.order == "asc" else self.rows[::-1]
-        if query.after is not None:
-            if query.after not in rows:
-                raise Refused("unknown cursor", 400)
+        if query.after in rows:
             rows = rows[rows.index(query.after) + 1 :]
+        elif query.after is not None:
+            if isinstance(self.unknown, int):
+                raise Refused("unknown cursor", self.unknown)
+            rows = rows if self.unknown == "beginning" else []
         limit = min(query.limit, self.clamp)
         page = [
             Conversation(name, 0.0, metadata=str(self.versions.get(name, 0)))
             for name in rows[:limit]
         ]
         return Answer(ConversationPage(page, len(rows) > limit), 0, 0.0)
+
+
+@dataclass
+class GrowingList:
+    """Items or responses: rows are added at the end and may vanish; the others keep their order.
+
+    `meddle` is called before each answer, with the cursor asked for.
+    """
+
+    rows: list[str]
+    limit: int = 100
+    unknown: Unknown = 400
+    says_more: bool = True
+    meddle: Callable[[str | None], None] = lambda cursor: None
+    asked: list[str | None] = field(default_factory=list[str | None])
+    unknown_asked: int = 0
+    """How often a cursor was asked for that is not in the list."""
+
+    def place(self, cursor: str | None) -> int | None:
+        """The place of a cursor's row, from the oldest on; None where there is no such row."""
+        return self.rows.index(cursor) if cursor in self.rows else None
+
+    def _page(self, query: ItemsQuery | ResponsesQuery) -> tuple[list[str], bool | None]:
+        self.asked.append(query.after)
+        assert len(self.asked) < 10_000, "the walk has no end"
+        self.meddle(query.after)
+        rows = self.rows if query.order == "asc" else self.rows[::-1]
+        place = self.place(query.after)
+        if place is not None:
+            rows = rows[place + 1 :] if query.order == "asc" else rows[len(rows) - place :]
+        elif query.after is not None:
+            self.unknown_asked += 1
+            if isinstance(self.unknown, int):
+                raise Refused(f"{self.unknown}: unknown cursor", self.unknown)
+            rows = rows if self.unknown == "beginning" else []
+        limit = min(query.limit, self.limit)
+        return rows[:limit], len(rows) > limit if self.says_more else None
+
+    async def items(self, query: ItemsQuery) -> Answer[ItemPage]:
+        """Endpoint 3."""
+        rows, more = self._page(query)
+        return Answer(ItemPage([Item(row, None, "message") for row in rows], more), 0, 0.0)
+
+    async def responses(self, query: ResponsesQuery) -> Answer[ResponsePage]:
+        """Endpoint 5."""
+        rows, more = self._page(query)
+        return Answer(ResponsePage([Response(row, 0.0, "completed") for row in rows], more), 0, 0.0)
+
+    def walk(self, kind: str = "items", after: str | None = None) -> Walked:
+        """Walk the list to its end, as one of items or of responses."""
+
+        async def read() -> Walked:
+            if kind == "items":
+                items = ListWalk(self.items, ItemsQuery("c", after=after))
+                rows = [row.id async for page in items.pages() for row in page]
+                return Walked(rows, items.order, items.cursor, items.whole)
+            responses = ListWalk(self.responses, ResponsesQuery(after=after))
+            rows = [row.id async for page in responses.pages() for row in page]
+            return Walked(rows, responses.order, responses.cursor, responses.whole)
+
+        return asyncio.run(read())
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What a walk returned, and what it says of it."""
+
+    rows: list[str]
+    order: list[str]
+    cursor: str | None
+    whole: bool

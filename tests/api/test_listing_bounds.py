@@ -18,12 +18,7 @@ from pipeline.api import (
     ConversationWalk,
     ItemPage,
     ItemsQuery,
-    Refused,
-    Response,
-    ResponsePage,
-    ResponsesQuery,
-    walk_items,
-    walk_responses,
+    ListWalk,
 )
 from pipeline.api.conversations import decode_conversations
 from pipeline.api.items import decode_items
@@ -103,27 +98,6 @@ def test_one_page_in_the_known_order_by_chance_does_not_hide_what_was_touched_be
     assert known[200] in walk.moved
 
 
-def test_a_server_that_refuses_every_cursor_of_responses_is_told_so_and_not_asked_for_ever() -> (
-    None
-):
-    asked: list[str | None] = []
-
-    async def fetch(query: ResponsesQuery) -> Answer[ResponsePage]:
-        asked.append(query.after)
-        assert len(asked) < 1_000
-        if query.after is not None:
-            raise Refused("no cursors here", 400)
-        rows = [Response(name, 1.0, "completed") for name in names(100)]
-        return Answer(ResponsePage(rows, True), 1, 0.0)
-
-    async def work() -> None:
-        async for _ in walk_responses(fetch, ResponsesQuery()):
-            pass
-
-    with pytest.raises(Refused, match="no cursors here"):
-        asyncio.run(work())
-
-
 class Emulated:
     """The emulator's listing of 230 conversations, without HTTP."""
 
@@ -155,7 +129,7 @@ class Emulated:
         return {
             item.id
             for name in names
-            async for page in walk_items(self.fetch_items, ItemsQuery(name))
+            async for page in ListWalk(self.fetch_items, ItemsQuery(name)).pages()
             for item in page
         }
 

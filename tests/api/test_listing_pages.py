@@ -20,14 +20,13 @@ from pipeline.api import (
     Item,
     ItemPage,
     ItemsQuery,
+    ListWalk,
     PagingError,
     Refused,
     Response,
     ResponsePage,
     ResponsesQuery,
     is_sendable,
-    walk_items,
-    walk_responses,
 )
 from tests.api.list_model import MovingList
 from tests.api.test_listings import Churn, read
@@ -46,39 +45,43 @@ class Listed:
     hidden: frozenset[str] = frozenset()
     asked: list[str | None] = field(default_factory=list[str | None])
 
-    def _cut(self, after: str | None) -> tuple[list[str], bool | None, str | None]:
+    def _cut(
+        self, query: ConversationsQuery | ItemsQuery | ResponsesQuery, default: str
+    ) -> tuple[list[str], bool | None, str | None]:
+        after, limit = query.after, min(query.limit, self.limit)
         self.asked.append(after)
         assert len(self.asked) < 200, "the walk has no end"
         if after is not None and after not in self.rows:
             raise Refused("unknown cursor", 400)
-        start = 0 if after is None else self.rows.index(after) + 1
-        cut = self.rows[start : start + self.limit]
-        more = start + self.limit < len(self.rows)
+        rows = self.rows if query.order == default else self.rows[::-1]
+        start = 0 if after is None else rows.index(after) + 1
+        cut = rows[start : start + limit]
+        more = start + limit < len(rows)
         there = [row for row in cut if row not in self.hidden]
         return there, more if self.says_more else None, cut[-1] if cut else None
 
     async def items(self, query: ItemsQuery) -> Answer[ItemPage]:
         """Endpoint 3."""
-        rows, more, last = self._cut(query.after)
+        rows, more, last = self._cut(query, "asc")
         return Answer(ItemPage([Item(row, None, "message") for row in rows], more, last), 0, 0.0)
 
     async def responses(self, query: ResponsesQuery) -> Answer[ResponsePage]:
         """Endpoint 5."""
-        rows, more, last = self._cut(query.after)
+        rows, more, last = self._cut(query, "asc")
         page = ResponsePage([Response(row, 0.0, "completed") for row in rows], more, None, last)
         return Answer(page, 0, 0.0)
 
     async def conversations(self, query: ConversationsQuery) -> Answer[ConversationPage]:
         """Endpoint 2."""
-        rows, more, last = self._cut(query.after)
+        rows, more, last = self._cut(query, "desc")
         page = ConversationPage([Conversation(row, 0.0) for row in rows], more, last)
         return Answer(page, 0, 0.0)
 
     def walk(self, kind: str) -> list[str]:
         """The ids that a walk brings."""
         walks: dict[str, Any] = {
-            "items": lambda: walk_items(self.items, ItemsQuery("c")),
-            "responses": lambda: walk_responses(self.responses, ResponsesQuery()),
+            "items": lambda: ListWalk(self.items, ItemsQuery("c")).pages(),
+            "responses": lambda: ListWalk(self.responses, ResponsesQuery()).pages(),
             "conversations": lambda: ConversationWalk(
                 self.conversations, ConversationsQuery()
             ).pages(),
@@ -103,7 +106,8 @@ def test_without_a_word_on_more_a_walk_goes_on_to_an_empty_page(kind: str, count
     there = Listed(names(count), 3, says_more=False)
     assert there.walk(kind) == names(count)
     if kind != "conversations":  # which reads its head again
-        assert len(there.asked) == -(-count // 3) + 1
+        # The first page, those behind it, and one that shows that the empty one is the end.
+        assert len(there.asked) == 1 + -(-count // 3) + (count > 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

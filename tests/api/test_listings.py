@@ -1,4 +1,4 @@
-"""Walks over lists that move while they are read: what existed at the start is there at the end."""
+"""Walks over conversations that move meanwhile: what existed at the start is there at the end."""
 
 from __future__ import annotations
 
@@ -16,19 +16,11 @@ from pipeline.api import (
     ConversationPage,
     ConversationsQuery,
     ConversationWalk,
-    Item,
-    ItemPage,
-    ItemsQuery,
     PagingError,
     Refused,
-    Response,
-    ResponsePage,
-    ResponsesQuery,
-    walk_items,
-    walk_responses,
 )
 from pipeline.api.listings import TOUCHES
-from tests.api.list_model import MovingList
+from tests.api.list_model import MovingList, Unknown
 
 QUERY = ConversationsQuery()
 
@@ -103,11 +95,15 @@ def test_a_server_that_gives_fewer_than_asked_for_loses_nothing_either(
 
 
 @settings(max_examples=100, deadline=None)
-@given(count=st.integers(1, 300), seed=st.integers(0, 2**32))
+@given(
+    count=st.integers(1, 300),
+    seed=st.integers(0, 2**32),
+    unknown=st.sampled_from([400, 404, 410, 422, "beginning", "empty"]),
+)
 def test_conversations_that_vanish_in_mid_walk_take_no_others_with_them(
-    count: int, seed: int
+    count: int, seed: int, unknown: Unknown
 ) -> None:
-    there = MovingList(names(count))
+    there = MovingList(names(count), unknown=unknown)
     dice, gone = Random(seed), set[str]()
 
     def vanish(cursor: str | None) -> None:
@@ -277,82 +273,24 @@ def test_whoever_may_touch_any_number_between_two_requests_can_hide_a_row_from_e
     assert {row.id for row in read(ConversationWalk(there.fetch, QUERY))} == {*names(300)} - {"c7"}
 
 
+@pytest.mark.parametrize("status", [400, 404, 410, 422])
+def test_a_server_that_knows_no_cursor_is_an_error_in_few_requests(status: int) -> None:
+    asked: list[str | None] = []
+
+    async def fetch(query: ConversationsQuery) -> Answer[ConversationPage]:
+        asked.append(query.after)
+        if query.after is not None:
+            raise Refused(f"{status}: unknown cursor", status)
+        return Answer(ConversationPage([Conversation(row, 0.0) for row in names(50)], True), 0, 0.0)
+
+    with pytest.raises(PagingError, match=f"refuses a cursor that it lists: {status}: unknown"):
+        read(ConversationWalk(fetch, QUERY))
+    assert len(asked) < 40
+
+
 def test_a_first_page_that_is_refused_is_a_refusal() -> None:
     async def fetch(_: ConversationsQuery) -> Answer[ConversationPage]:
         raise Refused("no such user", 404)
 
     with pytest.raises(Refused):
         read(ConversationWalk(fetch, QUERY))
-
-
-def item_pages(*pages: tuple[list[str], bool]) -> list[str]:
-    served = iter(pages)
-
-    async def fetch(_: ItemsQuery) -> Answer[ItemPage]:
-        rows, more = next(served)
-        return Answer(ItemPage([Item(row, None, "message") for row in rows], more), 0, 0.0)
-
-    async def work() -> list[str]:
-        return [item.id async for page in walk_items(fetch, ItemsQuery("c")) for item in page]
-
-    return asyncio.run(work())
-
-
-def test_items_come_in_order_to_the_last_page() -> None:
-    assert item_pages((["a", "b"], True), (["c"], True), ([], False)) == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize(
-    ("pages", "complaint"),
-    [
-        ([(["a", "b"], True), (["b"], False)], "twice"),
-        ([(["a", "b"], True), (["a", "b"], True)], "twice"),
-        ([(["a", "a"], False)], "twice"),
-        ([([], True)], "holds nothing"),
-    ],
-)
-def test_item_pages_that_repeat_or_promise_in_vain_are_an_error(
-    pages: list[tuple[list[str], bool]], complaint: str
-) -> None:
-    with pytest.raises(PagingError, match=complaint):
-        item_pages(*pages)
-
-
-class Responses:
-    """A list of responses by creation, some of which vanish."""
-
-    def __init__(self, rows: Sequence[str], limit: int) -> None:
-        self.rows, self.limit, self.gone = list(rows), limit, set[str]()
-        self.asked: list[str | None] = []
-
-    async def fetch(self, query: ResponsesQuery) -> Answer[ResponsePage]:
-        self.asked.append(query.after)
-        assert query.order == "asc"
-        if query.after in self.gone:
-            raise Refused("unknown cursor", 400)
-        start = 0 if query.after is None else self.rows.index(query.after) + 1
-        page = [row for row in self.rows[start:] if row not in self.gone]
-        found = [Response(row, 0.0, "completed") for row in page[: self.limit]]
-        if len(self.asked) == 2:
-            self.gone.add(found[-1].id)  # the cursor of the third request
-        return Answer(ResponsePage(found, len(page) > self.limit), 0, 0.0)
-
-    def walk(self, after: str | None = None) -> list[str]:
-        async def work() -> list[str]:
-            walk = walk_responses(self.fetch, ResponsesQuery(after=after))
-            return [row.id async for page in walk for row in page]
-
-        return asyncio.run(work())
-
-
-def test_responses_come_oldest_first_also_when_the_cursor_vanishes() -> None:
-    there = Responses(names(10), 3)
-    assert there.walk() == names(10)
-    assert there.asked == [None, "c2", "c5", "c4", "c8"]
-
-
-def test_responses_go_on_from_a_cursor_and_from_the_start_where_that_has_vanished() -> None:
-    assert Responses(names(10), 30).walk("c4") == names(10)[5:]
-    there = Responses(names(10), 30)
-    there.gone.add("c4")
-    assert there.walk("c4") == [name for name in names(10) if name != "c4"]

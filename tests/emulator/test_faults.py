@@ -190,6 +190,8 @@ def test_pages_are_odd_about_as_often_as_their_rate_says() -> None:
         ({"clamp_limit": 0}, "clamp_limit"),
         ({"expire_cursors_every": 0}, "expire_cursors_every"),
         ({"max_consecutive": 0}, "max_consecutive"),
+        ({"unknown_cursor": 403}, "unknown_cursor"),
+        ({"shared": frozenset({"teams"})}, "teams"),
         ({"restate_between": True}, "restate_between"),
     ],
 )

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from pipeline.emulator import EmulatorServer, Faults, ManualClock, World, secret_of
+from pipeline.emulator.faults import UnknownCursor
 
 Serve = Callable[..., EmulatorServer]
 Client = Callable[[EmulatorServer], httpx.Client]
@@ -252,3 +253,64 @@ def test_a_server_may_give_fewer_rows_than_asked_for(
     body = http.get("/conversations", params={"limit": 50}).json()
     assert (len(body["data"]), body["has_more"]) == (6, True)
     assert len(walk(http, "/conversations", limit=50)) == 20
+
+
+@pytest.mark.parametrize(
+    ("unknown", "status", "rows"),
+    [
+        *((status, status, []) for status in (400, 404, 410, 422)),
+        ("beginning", 200, [0, 2]),
+        ("empty", 200, []),
+    ],
+)
+def test_a_row_that_was_removed_is_an_unknown_cursor_and_stays_counted(
+    serve: Serve, client: Client, unknown: UnknownCursor, status: int, rows: list[int]
+) -> None:
+    world = World(clock=ManualClock(10_000))
+    name = world.create_conversation(0, None, "key_web")
+    items = world.add_items(name, [HELLO] * 3, 1)
+    responses = [world.add_response(name, at) for at in range(3)]
+    http = client(serve(world, Faults(unknown_cursor=unknown)))
+    before = world.usage(0)
+    world.remove_item(name, items[1])
+    world.remove_response(responses[1])
+    assert world.usage(0) == before
+    for path, ids in ((f"/conversations/{name}/items", items), ("/responses", responses)):
+        answer = http.get(path, params={"order": "asc", "after": ids[1]})
+        assert answer.status_code == status
+        if status == 200:
+            assert [row["id"] for row in answer.json()["data"]] == [ids[place] for place in rows]
+        left = http.get(path, params={"order": "asc"}).json()["data"]
+        assert [row["id"] for row in left] == [ids[0], ids[2]]
+    with pytest.raises(KeyError):
+        world.remove_item(name, items[1])
+    with pytest.raises(KeyError):
+        world.remove_response(responses[1])
+
+
+@pytest.mark.parametrize(
+    ("shared", "seen"),
+    [
+        ((), {"web-ada"}),
+        (("keys",), {"web-ada", "mobile-ada"}),
+        (("users",), {"web-ada", "web-bob"}),
+        (("keys", "users"), {"web-ada", "mobile-ada", "web-bob"}),
+    ],
+)
+def test_listings_may_show_what_other_keys_and_users_did(
+    serve: Serve, client: Client, shared: tuple[Literal["keys", "users"], ...], seen: set[str]
+) -> None:
+    world = World(clock=ManualClock(10_000))
+    for at, (key, user) in enumerate([("web", "ada"), ("mobile", "ada"), ("web", "bob")]):
+        name = world.create_conversation(at, user, f"key_{key}", conversation_id=f"{key}-{user}")
+        world.add_response(name, at, [HELLO])
+    http = client(serve(world, Faults(shared=frozenset(shared))))
+    headers = {"X-On-Behalf-Of": "ada"}
+    for path in ("/conversations", "/responses"):
+        rows = http.get(path, headers=headers).json()["data"]
+        assert len(rows) == len(seen)
+    rows = http.get("/conversations", headers=headers).json()["data"]
+    assert {row["id"] for row in rows} == seen
+    for name in ("web-ada", "mobile-ada", "web-bob"):
+        status = http.get(f"/conversations/{name}/items", headers=headers).status_code
+        assert status == (200 if name in seen else 404)

@@ -68,16 +68,21 @@ def catalog_of(lake: Lake) -> Path:
 def require_whole(lake: Lake, expected: dict[str, str]) -> None:
     """The lake has these files, all as published, and nothing of unfinished work."""
     assert digests(lake.root) == expected
+    require_cleared_up(lake)
+
+
+def require_cleared_up(lake: Lake) -> None:
+    """All files are as published, and nothing is there of unfinished work."""
     assert verify(lake, catalog_of(lake)).problems == ()
     leftovers = [
-        path for folder in (".staging", ".partial") for path in (lake.root / folder).iterdir()
+        path for folder in (".staging", ".partial") for path in (lake.root / folder).glob("*")
     ]
     leftovers += list((lake.root / ".versions").glob("*/.*"))
     assert leftovers == []
 
 
 class Worker:
-    """A process that loads days when it is told to."""
+    """A process that loads and syncs days when it is told to."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -123,6 +128,26 @@ class Worker:
     def load(self, server: EmulatorServer, root: Path, asked: Sequence[date], **more: Any) -> str:
         """Load these days and say what came of it."""
         self.begin(server, root, asked, **more)
+        return self.answer()
+
+    def begin_sync(
+        self,
+        server: EmulatorServer,
+        root: Path,
+        asked: Sequence[date],
+        keys: Sequence[str],
+        *,
+        full: bool = False,
+    ) -> None:
+        """Let it read the conversations of those with usage on these days, with these keys."""
+        secrets = {key: server.api_keys[key] for key in keys}
+        self.begin(server, root, asked, keys=secrets, full=full)
+
+    def sync(
+        self, server: EmulatorServer, root: Path, asked: Sequence[date], keys: Sequence[str]
+    ) -> str:
+        """Read them and say what came of it."""
+        self.begin_sync(server, root, asked, keys)
         return self.answer()
 
     def wait(self, seconds: float) -> bool:

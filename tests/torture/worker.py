@@ -1,4 +1,4 @@
-"""A process that loads days, one task after another: a line of JSON in, a line of JSON out.
+"""A process that loads and syncs days, task after task: a line of JSON in, a line of JSON out.
 
 Belongs here: what `mka1-usage run` does, without Dagster, which takes seconds to start. Does not
 belong here: when it is killed, or what is expected of it.
@@ -12,6 +12,7 @@ import signal
 import sys
 from contextlib import closing
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline.lake.catalog import build_catalog
 from pipeline.lake.publication import cover_gaps
 from pipeline.lake.store import Lake
 from pipeline.loading import LoadError, load_days
+from pipeline.syncing import SyncError, sync_days
 from tests.truth import FAST
 
 
@@ -49,6 +51,26 @@ def load(task: dict[str, Any]) -> str:
     return "done"
 
 
+def sync(task: dict[str, Any]) -> str:
+    """Read the conversations of a task's days, of its `keys`; `done`, or the error in words."""
+    lake = Lake(Path(task["root"]))
+    connect = {
+        key: partial(Client, task["base_url"], SecretStr(secret), FAST, now=lambda: task["now"])
+        for key, secret in task["keys"].items()
+    }
+    days = [date.fromisoformat(day) for day in task["days"]]
+    try:
+        try:
+            sync_days(
+                connect, lake, days, lookback_days=3, full=task["full"], now=lambda: task["now"]
+            )
+        finally:
+            build_catalog(lake, lake.root.parent / "usage.duckdb")
+    except (SyncError, OSError, duckdb.Error, pa.ArrowException) as error:
+        return f"{type(error).__name__}: {error}"
+    return "done"
+
+
 def main() -> None:
     """Answer task by task until the input ends."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error, no death
@@ -57,7 +79,7 @@ def main() -> None:
     for line in sys.stdin:
         task = json.loads(line)
         resource.setrlimit(resource.RLIMIT_FSIZE, (task.get("largest_file", most), most))
-        answer = load(task)
+        answer = sync(task) if "keys" in task else load(task)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         print(json.dumps(answer), flush=True)
 
