@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from pipeline.lake import audit, engine
 from pipeline.lake.catalog import difference
-from pipeline.lake.ledger import FileRecord, describe, digest, read_record
+from pipeline.lake.damage import wrong_with
+from pipeline.lake.ledger import FileRecord, describe, read_record
 from pipeline.lake.publication import target
 from pipeline.lake.schemas import DATASETS, USAGE_DATASETS
 from pipeline.lake.store import RECORD, Lake
@@ -109,14 +110,10 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
 
 def _difference(name: str, path: Path, recorded: FileRecord) -> str | None:
     """How a file differs from what was recorded of it; None where it does not."""
-    if not path.is_file():
-        return f"removed, with {count(recorded.rows, 'row')}"
+    what = wrong_with(path, recorded, thorough=True)
+    if what is not None:
+        return what
     try:
-        size = path.stat().st_size
-        if size < recorded.bytes:
-            return f"cut short: {size:,} of {count(recorded.bytes, 'byte')}"
-        if digest(path) != recorded.sha256:
-            return "changed: its bytes are not those that were published"
         found = describe(DATASETS[name], path)
     except (OSError, pa.ArrowException) as error:
         return f"can't be read: {error}"
