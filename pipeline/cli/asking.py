@@ -139,18 +139,27 @@ def sql(
             query = sys.stdin.buffer.read().decode(errors="surrogateescape")
         lake = settings.lake
         try:
-            with adhoc.as_published(settings.catalog, lake, _changed) as catalog:
+            with adhoc.as_published(settings.catalog, lake, _changed, _damaged) as catalog:
                 if query is None:
                     adhoc.shell(catalog, lake)
-                elif form == "table":
-                    width = Console().width if sys.stdout.isatty() else NO_TERMINAL
-                    adhoc.show(catalog, lake, query, width, allow or ())
-                else:
-                    adhoc.export(catalog, lake, query, form, sys.stdout.buffer, allow or ())
+                    return
+                asked, width = query, Console().width if sys.stdout.isatty() else NO_TERMINAL
+
+                def ask(catalog: Path) -> None:
+                    if form == "table":
+                        adhoc.show(catalog, lake, asked, width, allow or ())
+                    else:
+                        adhoc.export(catalog, lake, asked, form, sys.stdout.buffer, allow or ())
+
+                adhoc.over_the_rest(catalog, lake, ask, _damaged)
         except adhoc.QueryError as error:
             fail(str(error), MISUSED)
         except adhoc.CatalogError as error:
             fail(str(error), FAILED)
+
+
+def _damaged(sentence: str) -> None:
+    say(f"warning: {sentence}")
 
 
 def _changed(how: str) -> None:

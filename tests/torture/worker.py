@@ -10,7 +10,6 @@ import json
 import resource
 import signal
 import sys
-from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from pipeline.api import Client
-from pipeline.lake import engine
 from pipeline.lake.catalog import build_catalog
-from pipeline.lake.publication import cover_gaps
 from pipeline.lake.store import Lake
 from pipeline.loading import LoadError, load_days
 from tests.truth import FAST
@@ -41,8 +38,6 @@ def load(task: dict[str, Any]) -> str:
                 now=lambda: task["now"],
             )
         finally:
-            with closing(engine.connect(threads=1)) as con:
-                cover_gaps(con, lake)
             build_catalog(lake, lake.root.parent / "usage.duckdb")
     except (LoadError, OSError, duckdb.Error, pa.ArrowException) as error:
         return f"{type(error).__name__}: {error}"
