@@ -49,7 +49,7 @@ _OPTIONS: Final[dict[Format, str]] = {
 _QUERIES: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)
 _WIDE: Final = {"HUGEINT", "UHUGEINT"}
 _OF_THE_QUERY: Final = (
-    *(duckdb.ParserException, duckdb.CatalogException, duckdb.PermissionException),
+    *(duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException),
     *(duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.OutOfMemoryException),
 )
 """What DuckDB raises for what is asked, whatever the files are like."""

@@ -65,7 +65,7 @@ def wrong_with(path: Path, recorded: FileRecord | None, *, thorough: bool) -> st
     except FileNotFoundError:
         return None if recorded is None else f"removed, with {count(recorded.rows, 'row')}"
     except (OSError, pa.ArrowException) as error:
-        return f"can't be read: {_first_line(error)}"
+        return f"can't be read: {_why(error, 'its rows are garbage')}"
     return _wrong_footer(path, found.st_ino, found.st_mtime_ns, found.st_size)
 
 
@@ -91,10 +91,15 @@ def _wrong_footer(path: Path, _inode: int, _changed: int, _size: int) -> str | N
     except ContractError as error:
         return f"changed: {error}"
     except (OSError, pa.ArrowException) as error:
-        return f"can't be read: {_first_line(error)}"
+        return f"can't be read: {_why(error, 'its footer is none of a Parquet file')}"
     return None
 
 
-def _first_line(error: Exception) -> str:
+def _why(error: Exception, garbage: str) -> str:
+    """What the disk says, or what of the file is `garbage`, in words of ours."""
+    return getattr(error, "strerror", None) or garbage
+
+
+def first_line(error: Exception) -> str:
     """What a library says of a file, in one line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -14,7 +14,7 @@ cannot be stands in UNDATED. They are rows like all others, but no days that are
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,9 @@ from typing import Final, NamedTuple
 import duckdb
 
 from pipeline.lake import engine
-from pipeline.lake.damage import damaged
+from pipeline.lake.damage import damaged, first_line
 from pipeline.lake.engine import literal, scan
+from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import COVERAGE, DATASETS, LEDGER_DATASETS, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, spans
@@ -52,6 +53,33 @@ class Damage(NamedTuple):
 def left_out(damage: Damage) -> str:
     """What is said of a damaged file, and what to do."""
     return f"left out, since it is damaged: {damage}; {ADVICE}"
+
+
+class DamagedError(ContractError):
+    """What is asked for takes a file that is damaged. The message names it and says what to do."""
+
+    def __init__(self, damage: Sequence[Damage]) -> None:
+        more = f" (and {len(damage) - 1:,} more)" if damage[1:] else ""
+        super().__init__(f"damaged: {damage[0]}{more}; {ADVICE}")
+        self.damage = damage
+
+
+def check(lake: Lake, days: Iterable[date], names: Collection[str]) -> None:
+    """Raise DamagedError where a file of these days and datasets is damaged: a cheap test."""
+    found = Snapshot(lake, days, names=names).damage
+    if found:
+        raise DamagedError(found)
+
+
+def reason(lake: Lake, error: Exception) -> str:
+    """Why reading the lake failed: the damaged files that are found when every one is read.
+
+    Where none is, what the library says, in one line.
+    """
+    if isinstance(error, DamagedError):
+        return str(error)
+    damage = Snapshot(lake, thorough=True).damage
+    return str(DamagedError(damage)) if damage else first_line(error)
 
 
 class Snapshot:
@@ -127,21 +155,26 @@ class Snapshot:
         ]
         return (loaded[0], loaded[-1]) if loaded else None
 
-    def bind_coverage(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Make the view `coverage` of a connection."""
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {COVERAGE.name} AS {self.coverage()}")
+    def bind_coverage(
+        self, con: duckdb.DuckDBPyConnection, days: Iterable[date] | None = None
+    ) -> None:
+        """Make the view `coverage` of a connection, of all days or of `days`."""
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {COVERAGE.name} AS {self.coverage(days)}")
 
-    def coverage(self) -> str:
+    def coverage(self, days: Iterable[date] | None = None) -> str:
         """A SELECT of coverage, with the contract's columns: what was published of the days, the
         hours of damaged files and of days in between that have no version as missing.
         """
+        asked = None if days is None else set(days)
         within: list[Path] = []
         outside: list[Path] = []
         parts: list[str] = []
-        stretches = [(name, first, last) for first, last in self._absent() for name in _COVERED]
+        stretches = [
+            (name, first, last) for first, last in self._absent(asked) for name in _COVERED
+        ]
         for day in self.versions:
             path = self.file(COVERAGE.name, day)
-            if path is None or day == UNDATED:
+            if path is None or day == UNDATED or not (asked is None or day in asked):
                 continue
             lost = [name for name in _COVERED if self.is_damaged(name, day)]
             if not self._is_within(day):
@@ -168,12 +201,16 @@ class Snapshot:
     def _is_within(self, day: date) -> bool:
         return self.extent is not None and self.extent[0] <= day <= self.extent[1]
 
-    def _absent(self) -> list[tuple[date, date]]:
+    def _absent(self, asked: Collection[date] | None) -> list[tuple[date, date]]:
         """Stretches of days between the first and the last of which nothing says what is known."""
         if self.extent is None:
             return []
         known = {day for day in self.versions if self.file(COVERAGE.name, day) is not None}
-        return spans(day for day in day_range(*self.extent) if day not in known)
+        return spans(
+            day
+            for day in day_range(*self.extent)
+            if day not in known and (asked is None or day in asked)
+        )
 
 
 def _number(day: date) -> int:
