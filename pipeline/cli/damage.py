@@ -29,5 +29,7 @@ def reading(lake: Lake) -> Iterator[None]:
 
     try:
         yield
-    except (duckdb.Error, pa.ArrowException, ContractError) as error:
+    except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
         fail(f"the lake can't be read: {reason(lake, error)}", FAILED)

@@ -122,7 +122,9 @@ def export(
             }
             replaced = folder.replace(staged, facts)
             notes += _kept(replaced.kept)
-    except (duckdb.Error, pa.ArrowException) as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
         raise ExportError(
             f"the export failed: {reason(lake, error)} (`mka1-usage verify` tells whether the lake "
             "is as it was published)"
