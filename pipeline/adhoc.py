@@ -23,7 +23,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeVar
@@ -31,8 +31,9 @@ from typing import BinaryIO, Final, Literal, TypeVar
 import duckdb
 import duckdb_cli
 
-from pipeline.lake.catalog import build, difference, shows_another_lake
+from pipeline.lake.catalog import DAMAGED, build, difference, shows_another_lake
 from pipeline.lake.engine import literal, openable
+from pipeline.lake.snapshot import Damage, Snapshot, left_out
 from pipeline.lake.store import Lake
 from pipeline.terminal import printable
 
@@ -47,6 +48,11 @@ _OPTIONS: Final[dict[Format, str]] = {
 # PIVOT without a list of values is several statements to DuckDB, and still a query.
 _QUERIES: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)
 _WIDE: Final = {"HUGEINT", "UHUGEINT"}
+_OF_THE_QUERY: Final = (
+    *(duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException),
+    *(duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.OutOfMemoryException),
+)
+"""What DuckDB raises for what is asked, whatever the files are like."""
 _BLANKS: Final = "".join(
     char for char in map(chr, range(1, 0x10000)) if char.isspace() or char in "\u180e\u200b\ufeff"
 )
@@ -63,7 +69,14 @@ _NO_TEXT: Final = {
 
 
 class QueryError(Exception):
-    """The query is not one that can be run; the message is for the person who wrote it."""
+    """The query is not one that can be run; the message is for the person who wrote it.
+
+    `of_files`: a file that can't be read may be the reason.
+    """
+
+    def __init__(self, message: str, *, of_files: bool = False) -> None:
+        super().__init__(message)
+        self.of_files = of_files
 
 
 class CatalogError(Exception):
@@ -72,22 +85,78 @@ class CatalogError(Exception):
 
 @contextmanager
 def as_published(
-    catalog: Path, lake: Path, on_changed: Callable[[str], None] = lambda _: None
+    catalog: Path,
+    lake: Path,
+    on_changed: Callable[[str], None] = lambda _: None,
+    on_damage: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Path]:
     """The catalog, or one like it in a temporary folder where a client has changed it.
 
     `on_changed` is told how it differs from what was published. A query is to be answered from what
-    was published, and asking must not change what the next run sets aside.
+    was published, and asking must not change what the next run sets aside. `on_damage` is told, a
+    sentence each, of the damaged files that it leaves out.
     """
     changed = difference(Lake(lake), catalog)
     if changed is None:
+        for one in _left_out(catalog):
+            on_damage(one)
         yield catalog
         return
     on_changed(changed)
-    with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / catalog.name
-        build(Lake(lake), other)
+    with built(Snapshot(Lake(lake)), on_damage) as other:
         yield other
+
+
+@contextmanager
+def built(snapshot: Snapshot, on_damage: Callable[[str], None]) -> Iterator[Path]:
+    """A catalog of what a snapshot shows, in a temporary folder."""
+    for one in snapshot.warnings:
+        on_damage(one)
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / "usage.duckdb"
+        build(snapshot, other)
+        yield other
+
+
+def _left_out(catalog: Path) -> list[str]:
+    """A sentence for each damaged file that a catalog leaves out, by its own account."""
+    try:
+        with (
+            openable(catalog) as readable,
+            closing(duckdb.connect(str(readable), read_only=True)) as con,
+        ):
+            rows = con.execute(f"SELECT day, path, problem FROM {DAMAGED} ORDER BY ALL").fetchall()
+    except duckdb.Error:  # whoever opens it to query is told; an older one has no such table
+        return []
+    return [left_out(Damage(day, Path(path), problem)) for day, path, problem in rows]
+
+
+def over_the_rest(
+    catalog: Path, lake: Path, ask: Callable[[Path], None], on_damage: Callable[[str], None]
+) -> None:
+    """Ask a catalog; and over what is left, where a file has been damaged since it was built.
+
+    `ask` must have written nothing where it raises. `on_damage` is told of each damaged file.
+    """
+    try:
+        ask(catalog)
+    except QueryError as error:
+        snapshot = _without_damage(Lake(lake), error)
+        if snapshot is None:
+            raise
+        with built(snapshot, on_damage) as other:
+            ask(other)
+
+
+def _without_damage(lake: Lake, error: QueryError) -> Snapshot | None:
+    """The lake without the files that make a query fail; None where none is damaged."""
+    if not error.of_files:
+        return None
+    for thorough in (False, True):  # most damage shows at once
+        snapshot = Snapshot(lake, thorough=thorough)
+        if snapshot.damage:
+            return snapshot
+    return None
 
 
 @contextmanager
@@ -265,4 +334,4 @@ def _complaints() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise QueryError(str(error)) from None
+        raise QueryError(str(error), of_files=not isinstance(error, _OF_THE_QUERY)) from None

@@ -20,6 +20,7 @@ from pipeline.assets.usage import API_POOL
 from pipeline.lake import audit, engine, reconcile
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import DATASETS, MEASURES, OBSERVED, USAGE, USAGE_DATASETS
+from pipeline.lake.snapshot import Snapshot, check, reason
 from pipeline.lake.store import Lake
 from pipeline.partitions import days_of
 from pipeline.proof import Comparison, compare_days
@@ -73,11 +74,14 @@ def check_tables(
 ) -> Iterator[dg.AssetCheckResult]:
     """The checks that need no API."""
     days = _days(context, workspace)
-    files = {name: workspace.lake.files(name, days) for name in DATASETS}
+    seen = Snapshot(workspace.lake, days)
+    files = {name: seen.files(name) for name in DATASETS}
     with closing(engine.connect()) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
-            found = _found(con, workspace.lake, key.name, {asset: files[asset]}, files)
+            # What is damaged fails the checks of its table, and leaves the others to be made.
+            damage = [one for one in seen.damage if one.path.stem == asset or one.path.is_dir()]
+            found = [*damage, *_found(con, workspace.lake, key.name, {asset: files[asset]}, files)]
             yield dg.AssetCheckResult(
                 asset_key=asset,
                 check_name=key.name,
@@ -143,12 +147,14 @@ def check_against_api(
     """Two cheap requests for the days that are over, one more for the open day."""
     days = _days(context, workspace)
     try:
+        check(workspace.lake, days, {dataset.name for dataset in USAGE.values()})
         compared = compare_days(workspace.connect, workspace.lake, days)
     except (ApiError, SettingsError) as error:
         raise dg.Failure(str(error)) from error
     except (ContractError, pa.ArrowException, duckdb.Error) as error:
         return dg.AssetCheckResult(
-            passed=False, description=f"usage_1d can't be read as it was published: {error}"
+            passed=False,
+            description=f"usage can't be read as it was published: {reason(workspace.lake, error)}",
         )
     differing = [comparison for comparison in compared if not comparison.agrees]
     today = day_of(closed_through(workspace.clock()))
@@ -179,15 +185,19 @@ def check_reconciliation(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.AssetCheckResult:
     """The worst differences of the days, and how many there are of each class."""
-    days = days_of(context.run.tags) or workspace.lake.days("reconciliation")
+    seen = Snapshot(workspace.lake, days_of(context.run.tags) or None, names={"reconciliation"})
+    days = seen.days("reconciliation")
     with closing(engine.connect()) as con:
         counted = reconcile.summary(con, workspace.lake, days).to_pylist()
         worst = reconcile.worst(con, workspace.lake, days, _SHOWN).to_pylist()
     unexplained = sum(row["comparisons"] for row in counted if row["class"] == "unexplained")
     return dg.AssetCheckResult(
-        passed=not unexplained,
+        passed=not unexplained and not seen.damage,
         severity=dg.AssetCheckSeverity.WARN,
-        description=_unexplained(unexplained, days) if unexplained else None,
+        description="\n".join(
+            [*([_unexplained(unexplained, days)] if unexplained else []), *seen.warnings]
+        )
+        or None,
         metadata={
             "days": in_words(days),
             "classes": dg.MetadataValue.table(

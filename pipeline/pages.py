@@ -34,11 +34,14 @@ from pipeline.lake.buckets import (
     is_native,
 )
 from pipeline.lake.completeness import disputed_days
-from pipeline.lake.schemas import USAGE
+from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.lake.snapshot import Snapshot, check
 from pipeline.lake.store import Lake
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso, spans
 from pipeline.zones import zone
 
+_LOADED: Final = USAGE["1d"].name
+"""The table that says what is loaded."""
 RESULT: Final = "organization.usage.conversations.result"
 _SEAL: Final = 6
 """Bytes of a cursor's checksum."""
@@ -144,7 +147,8 @@ class Answered:
 def answer(lake: Lake, query: PageQuery, *, partial: bool = False) -> Answered:
     """The page that endpoint 1 would answer `query` with, from the lake.
 
-    `partial` counts days that are not loaded as empty. Raises NotLoadedError and CursorError.
+    `partial` counts days that are not loaded as empty. Raises NotLoadedError, CursorError, and
+    DamagedError where a file that it takes is damaged.
     """
     with closing(engine.connect()) as con:
         return answer_on(con, lake, query, partial=partial)
@@ -174,6 +178,7 @@ def answer_on(
     within = Window(start, min(start + longest, window.end))
     asked = buckets(con, within, query.bucket_width, query.tz)[: query.limit]
     part = Window(asked[0].start, asked[-1].end)
+    check(lake, part.days, {_LOADED, USAGE[finest(asked)].name, COVERAGE.name})
     disputed = disputed_days(lake, part.days)
     complete_through = _complete_through(
         lake, part, disputed, partial=partial, ahead=now is not None
@@ -202,8 +207,10 @@ def _window(
 ) -> Window:
     end = now if query.end_time is None else query.end_time
     if end is None:
-        days = lake.days("usage_1d")
-        loaded = lake.loaded("usage_1d", days[-1]) if days else None
+        seen = Snapshot(lake, names={_LOADED})
+        if seen.extent is not None:
+            check(lake, [seen.extent[1]], {_LOADED})
+        loaded = None if seen.extent is None else lake.loaded(_LOADED, seen.extent[1])
         if loaded is None:
             raise NotLoadedError("nothing is loaded yet: load days with `mka1-usage run`")
         end = loaded.window.end
@@ -229,12 +236,12 @@ def _complete_through(
     missing: list[date] = []
     through: int | None = None
     for day in window.days:
-        loaded = lake.loaded("usage_1d", day)
+        loaded = lake.loaded(_LOADED, day)
         if loaded is None:
             missing.append(day)
         elif not loaded.complete(day) and loaded.window.end < window.end:
             through = loaded.window.end if through is None else min(through, loaded.window.end)
-    last = max(lake.days("usage_1d"), default=date.max) if missing and ahead else date.max
+    last = max(lake.days(_LOADED), default=date.max) if missing and ahead else date.max
     if not partial and (gaps := [day for day in missing if day <= last]):
         raise NotLoadedError(_missing(gaps))
     starts = [day_window(day).start for day in (*missing, *disputed)]

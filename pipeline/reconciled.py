@@ -6,6 +6,7 @@ Belongs here: which days are shown, and two tables. Does not belong here: compar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.lake import engine, reconcile
+from pipeline.lake.schemas import RECONCILIATION
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.terminal import printable
 from pipeline.words import count
@@ -29,16 +32,25 @@ class NothingReconciledError(Exception):
 
 
 def print_reconciliation(
-    root: Path, first: date | None, last: date | None, limit: int, out: Console
+    root: Path,
+    first: date | None,
+    last: date | None,
+    limit: int,
+    out: Console,
+    on_damage: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Print the summary and the `limit` worst differences of the reconciled days in the window.
 
-    NothingReconciledError where there is none.
+    `on_damage` is told of each file that is damaged and so left out. NothingReconciledError where
+    there is none.
     """
     lake = Lake(root)
+    seen = Snapshot(lake, names={RECONCILIATION.name})
+    for warning in seen.warnings:
+        on_damage(warning)
     days = [
         day
-        for day in lake.days("reconciliation")
+        for day in seen.days(RECONCILIATION.name)
         if (first is None or first <= day) and (last is None or day <= last)
     ]
     if not days:

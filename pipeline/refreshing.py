@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.api import Client, PageSize, UsageQuery, get_usage, walk_narrowing
@@ -31,7 +32,8 @@ from pipeline.lake.files import covered
 from pipeline.lake.ledger import days_to_reload
 from pipeline.lake.publication import confirm
 from pipeline.lake.rollup import DayPublished
-from pipeline.lake.schemas import MEASURES, USAGE
+from pipeline.lake.schemas import MEASURES, USAGE, USAGE_DATASETS
+from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress, load_days
 from pipeline.pseudonyms import Pseudonyms
@@ -66,20 +68,25 @@ def refresh_days(
 ) -> Refreshed:
     """Compare loaded days (all by default) with the API, and load again those that differ.
 
-    A day that is over but was loaded only in part counts as one that differs; the open day is left
-    to the trailing window. `on_found` is told what is going to be loaded. Raises ApiError when the
-    API can't be asked, and what `load_days` raises.
+    A day that is over but was loaded only in part, or has a damaged file, counts as one that
+    differs; the open day is left to the trailing window. `on_found` is told what is going to be
+    loaded. Raises ApiError when the API can't be asked, and what `load_days` raises.
     """
     identity.check(lake, pseudonyms.fingerprint if pseudonyms else None)
     asked_at = now()
     today = day_of(closed_through(asked_at))
-    wanted = [day for day in (lake.days(_1D) if days is None else days) if day < today]
+    seen = Snapshot(lake, days, names=USAGE_DATASETS)
+    damaged = {one.day for one in seen.damage if one.day != UNDATED}
+    if days is None:
+        days = sorted({*seen.days(_1D), *damaged})
+    wanted = [day for day in days if day < today]
     versions: dict[date, Path] = {}
     in_part: list[date] = []
     to_reload = set(days_to_reload(lake, asked_at))
     for day in wanted:
         path = lake.file(_1D, day)
-        if path is None or day in to_reload or not covered(path).complete(day):
+        again = path is None or day in damaged or day in to_reload
+        if path is None or again or not covered(path).complete(day):
             in_part.append(day)
         else:
             versions[day] = path.parent
@@ -148,7 +155,11 @@ class _Comparison:
     def _compare(self, day: date, counts: Counts) -> None:
         """A day served twice: the later serving counts."""
         self._served.add(day)
-        if counts == _ours(self._versions[day] / f"{_1D}.parquet"):
+        try:
+            agrees = counts == _ours(self._versions[day] / f"{_1D}.parquet")
+        except (OSError, pa.ArrowException):  # garbage: it is loaded again
+            agrees = False
+        if agrees:
             self.differing.discard(day)
         else:
             self.differing.add(day)

@@ -20,7 +20,8 @@ from rich.text import Text
 from pipeline import commands
 from pipeline.lake import engine
 from pipeline.lake.completeness import of_coverage
-from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS
+from pipeline.lake.snapshot import Damage, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.timeline import (
     CLOCKS_DIFFER,
@@ -61,6 +62,8 @@ class Days(NamedTuple):
     """Usage is loaded up to this, whatever is missing before."""
     in_part: frozenset[date] = frozenset()
     """Days with hours that are not loaded, though later ones are."""
+    damage: Sequence[Damage] = ()
+    """Files of usage that are not what was published: their days are to be read again."""
 
 
 def states(
@@ -77,15 +80,17 @@ def states(
     after `clock`, or is about times after it, is not believed: a clock was ahead when it was read.
     """
     latest = clock() + CLOCKS_DIFFER
+    snapshot = Snapshot(lake, names=(*USAGE_DATASETS, COVERAGE.name))
+    damaged = {one.day for one in snapshot.damage}
     with closing(engine.connect()) as con:
-        engine.bind(con, {"coverage": (COVERAGE, lake.files(COVERAGE.name))})
+        snapshot.bind_coverage(con)
         rows = con.sql(engine.sql("status_days"), params={"dataset": USAGE["1d"].name}).fetchall()
         known = of_coverage(con)
     found: dict[date, State] = {}
     for start, final, provisional, disputed, _, fetched_at in rows:
         if disputed:
             state: State = "disputed"
-        elif (fetched_at or 0) > latest:
+        elif (fetched_at or 0) > latest or (day_of(start) in damaged and final + provisional):
             state = "stale"
         else:
             state = _state(start, final, provisional, lake.lookback_days, now)
@@ -100,6 +105,7 @@ def states(
         _begun(known.through, latest),
         _begun(known.loaded_through, latest),
         frozenset(day for day in holes if found.get(day) in {"final", "provisional", "stale"}),
+        snapshot.damage,
     )
 
 

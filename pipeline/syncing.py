@@ -49,12 +49,13 @@ from pipeline.lake.damage import is_sound
 from pipeline.lake.derived import derive
 from pipeline.lake.files import covered
 from pipeline.lake.ledger import days_that_owe
-from pipeline.lake.mending import Damage, take_out_damage
+from pipeline.lake.mending import take_out_damage
 from pipeline.lake.observed import active_pairs
 from pipeline.lake.publication import Change, publish_days
 from pipeline.lake.reconcile import open_days
 from pipeline.lake.records import EARLIEST, land
 from pipeline.lake.sights import KINDS, Kind, Sights
+from pipeline.lake.snapshot import Damage
 from pipeline.lake.store import Lake
 from pipeline.lake.sync_state import ListingState, TailState
 from pipeline.listing import Expected, Found, Known, Listing, at_once, read_listing

@@ -1,46 +1,54 @@
 -- spikes: hours in which a user did far more than in the days before.
 -- grain: user_id x 1h bucket; null is a group of its own
--- inputs: usage_1h
+-- inputs: usage_1h, coverage
 -- parameters: times (how many times the usual), days (that are averaged for it), at_least (operations)
--- What is usual is the mean of the hours before, those without usage among them: as many days of them
--- as asked for, or as there are since the first day that is loaded, a day of them at least.
-WITH hours AS (
+-- What is usual is the mean of the loaded hours before, those without usage among them: as many days of
+-- them as asked for, or as there are, a day of them at least. Loaded is what coverage says is not
+-- missing. An hour that is not loaded is passed over: it is unknown, not zero.
+WITH loaded AS (
+  SELECT hour_number, ROW_NUMBER() OVER (ORDER BY hour_number NULLS FIRST) - 1 AS hours_before
+  FROM (
+    SELECT CAST(epoch(start_time) AS BIGINT) // 3600 AS hour_number
+    FROM coverage
+    WHERE dataset = 'usage_1h' AND status <> 'missing'
+    GROUP BY 1
+  ) AS known
+),
+
+hours AS (
   SELECT
-    user_id,
-    CAST(epoch(start_time) AS BIGINT) // 3600 AS hour_number,
-    start_time,
-    CAST(SUM(num_operations) AS BIGINT) AS num_operations
+    usage_1h.user_id,
+    loaded.hours_before,
+    usage_1h.start_time,
+    CAST(SUM(usage_1h.num_operations) AS BIGINT) AS num_operations
   FROM usage_1h
+  INNER JOIN loaded ON CAST(epoch(usage_1h.start_time) AS BIGINT) // 3600 = loaded.hour_number
   GROUP BY 1, 2, 3
 ),
 
 beside AS (
   SELECT
-    hours.user_id,
-    hours.start_time,
-    hours.num_operations,
+    user_id,
+    start_time,
+    num_operations,
+    hours_before,
     COALESCE(
-      SUM(hours.num_operations) OVER (
-        PARTITION BY hours.user_id
-        ORDER BY hours.hour_number NULLS FIRST
+      SUM(num_operations) OVER (
+        PARTITION BY user_id
+        ORDER BY hours_before NULLS FIRST
         RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
       ),
       0
     ) AS all_before,
     COALESCE(
-      SUM(hours.num_operations) OVER (
-        PARTITION BY hours.user_id
-        ORDER BY hours.hour_number NULLS FIRST
+      SUM(num_operations) OVER (
+        PARTITION BY user_id
+        ORDER BY hours_before NULLS FIRST
         RANGE BETWEEN UNBOUNDED PRECEDING AND (24 * $days + 1) PRECEDING
       ),
       0
-    ) AS long_before,
-    hours.hour_number - loaded.first_hour AS hours_before
+    ) AS long_before
   FROM hours
-  CROSS JOIN (
-    SELECT MIN(CAST(epoch(start_time) AS BIGINT) // 86400 * 24) AS first_hour
-    FROM usage_1h
-  ) AS loaded
 ),
 
 usual AS (

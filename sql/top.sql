@@ -1,16 +1,29 @@
 -- top: the users, or keys, with most operations in the last days that are loaded.
 -- grain: id; null is a group of its own
--- inputs: usage_1d
+-- inputs: usage_1d, coverage
 -- parameters: by (user_id or api_key_id), n (how many), days (UTC days, the last one included)
-WITH counted AS (
+-- Loaded is what coverage says is not missing: a day without usage counts, as do the day that is under
+-- way and one that is disputed. A day that is not loaded is passed over.
+WITH days_loaded AS (
+  SELECT day_number, ROW_NUMBER() OVER (ORDER BY day_number DESC NULLS LAST) AS days_back
+  FROM (
+    SELECT CAST(epoch(start_time) AS BIGINT) // 86400 AS day_number
+    FROM coverage
+    WHERE dataset = 'usage_1d' AND status <> 'missing'
+    GROUP BY 1
+  ) AS known
+),
+
+counted AS (
   SELECT
     CASE $by WHEN 'user_id' THEN usage_1d.user_id ELSE usage_1d.api_key_id END AS id,
     CAST(SUM(usage_1d.num_conversations_created) AS BIGINT) AS num_conversations_created,
     CAST(SUM(usage_1d.num_items_added) AS BIGINT) AS num_items_added,
     CAST(SUM(usage_1d.num_operations) AS BIGINT) AS num_operations
   FROM usage_1d
-  CROSS JOIN (SELECT MAX(end_time) AS last_time FROM usage_1d) AS loaded
-  WHERE epoch(usage_1d.start_time) >= epoch(loaded.last_time) - 86400 * $days
+  INNER JOIN days_loaded
+    ON CAST(epoch(usage_1d.start_time) AS BIGINT) // 86400 = days_loaded.day_number
+  WHERE days_loaded.days_back <= $days
   GROUP BY 1
 ),
 

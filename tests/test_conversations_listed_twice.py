@@ -159,7 +159,7 @@ def test_a_key_that_is_replaced_leaves_its_records_and_nothing_is_counted_twice(
     keys = after.connect()
     if refused:
         keys[OLD] = partial(Client, after.server.base_url, SecretStr("rotated"), after.limits)
-    sync = partial(sync_days, keys, after.lake, after.days, lookback_days=3, now=world.clock)
+    sync = partial(sync_days, keys, after.lake, after.days, now=world.clock)
     if refused and full:
         with pytest.raises(SyncError, match=f"(?s)^key {OLD}: .*401.*are kept"):
             sync(full=True)

@@ -6,8 +6,9 @@ judging.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
@@ -21,11 +22,15 @@ from pipeline.alerts.silence import silent
 from pipeline.alerts.spikes import spikes
 from pipeline.alerts.thresholds import LEAST_DAYS, MOST, Thresholds
 from pipeline.lake import engine
-from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS
+from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.status import states
 from pipeline.tally import read_tally
 from pipeline.timeline import DAY, SECONDS, Width, day_of, day_range, floor_to
+
+_HOURS: Final = USAGE["1h"].name
+"""What coverage is asked about."""
 
 ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero", "quota")
 
@@ -51,17 +56,25 @@ def _look(alert: Alert, lake: Lake, tally: Path, thresholds: Thresholds, now: fl
             return spending(read_tally(tally, day_of(int(now))), tally, now, thresholds)
         known = states(lake, None, None, now)
         if alert == "late":
-            return late(known, now, thresholds)
+            # A damaged table of usage is a day that is to be read again, which is late itself.
+            blind = [one for one in known.damage if one.path.stem not in USAGE_DATASETS]
+            return _with_damage(late(known, now, thresholds), blind)
         if known.loaded_through is None:
             return Looked(unjudged=NOTHING)
         through = floor_to(min(known.loaded_through, int(now)), "1h")
         if alert == "spike":
             return _hour_and_day(lake, through, thresholds)
-        with _baseline(lake, "1h", through, thresholds) as con:
-            return _comparable(con) or silent(con, through, thresholds)
+        with _baseline(lake, "1h", through, thresholds) as (con, damage):
+            looked = _comparable(con) or silent(con, through, thresholds)
+            return _with_damage(looked, damage)
     except (duckdb.Error, OSError) as error:
-        reason = " ".join(str(error).split())
-        return Looked(broken=f"can't be looked for: {reason}")
+        why = " ".join(str(error).split()) if alert == "quota" else reason(lake, error)
+        return Looked(broken=f"can't be looked for: {why}")
+
+
+def _with_damage(looked: Looked, damage: Sequence[Damage]) -> Looked:
+    """What was found without the files that are damaged: whoever is told is told of those too."""
+    return replace(looked, broken=str(DamagedError(damage))) if damage else looked
 
 
 def _hour_and_day(lake: Lake, through: int, thresholds: Thresholds) -> Looked:
@@ -70,32 +83,33 @@ def _hour_and_day(lake: Lake, through: int, thresholds: Thresholds) -> Looked:
     looked: list[Looked] = []
     for width in widths:
         end = floor_to(through, width)
-        with _baseline(lake, width, end, thresholds) as con:
-            looked.append(_comparable(con) or spikes(con, width, end - SECONDS[width], thresholds))
+        with _baseline(lake, width, end, thresholds) as (con, damage):
+            one = _comparable(con) or spikes(con, width, end - SECONDS[width], thresholds)
+            looked.append(_with_damage(one, damage))
     findings = [finding for one in looked for finding in one.findings]
     return Looked(
         findings[:MOST],
         sum(one.more for one in looked) + len(findings[MOST:]),
         next((one.unjudged for one in looked if one.unjudged), None),
+        next((one.broken for one in looked if one.broken), None),
     )
 
 
 @contextmanager
 def _baseline(
     lake: Lake, width: Width, end: int, thresholds: Thresholds
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the views `counted` and `coverage` over what can matter before `end`."""
-    days = _days(end, thresholds)
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Sequence[Damage]]]:
+    """A connection with the views `counted` and `coverage` over what can matter before `end`.
+
+    And the files that they leave out: an hour counts as loaded where both tables have it.
+    """
+    name = USAGE[width].name
+    snapshot = Snapshot(lake, _days(end, thresholds), names={name, _HOURS, COVERAGE.name})
+    whole = [day for day in snapshot.versions if not snapshot.is_damaged(name, day)]
     with closing(engine.connect()) as con:
-        files = {name: lake.files(name, days) for name in (USAGE[width].name, COVERAGE.name)}
-        engine.bind(
-            con,
-            {
-                "counted": (USAGE[width], files[USAGE[width].name]),
-                "coverage": (COVERAGE, files[COVERAGE.name]),
-            },
-        )
-        yield con
+        engine.bind(con, {"counted": (USAGE[width], snapshot.files(name))})
+        snapshot.bind_coverage(con, whole)
+        yield con, snapshot.damage
 
 
 def _days(end: int, thresholds: Thresholds) -> list[date]:

@@ -19,9 +19,10 @@ from pipeline.assets.metadata import day_metadata
 from pipeline.lake import derived, engine
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.files import ContractError
-from pipeline.lake.publication import cover_gaps, withdraw_unbegun
+from pipeline.lake.publication import adopt, withdraw_unbegun
 from pipeline.lake.rollup import DayPublished
 from pipeline.lake.schemas import LEDGER_DATASETS
+from pipeline.lake.snapshot import Damage, left_out
 from pipeline.resources import Workspace
 from pipeline.timeline import in_words
 
@@ -38,7 +39,7 @@ def conclude(workspace: Workspace) -> None:
         )
     tell_odd_text(workspace)
     with closing(engine.connect(threads=1)) as con:
-        cover_gaps(con, workspace.lake)
+        adopt(con, workspace.lake)
     try:
         derived.finish(workspace.lake)
     except (duckdb.Error, pa.ArrowException, ContractError) as error:
@@ -50,7 +51,8 @@ def conclude(workspace: Workspace) -> None:
 
 
 def build(workspace: Workspace) -> None:
-    """Build the catalog, and say where what a client had put into the one before is kept."""
+    """Build the catalog; say what it leaves out, and where what a client had put into the one
+    before is kept."""
 
     def tell(folder: Path) -> None:
         workspace.warn(
@@ -58,7 +60,10 @@ def build(workspace: Workspace) -> None:
             f"kept in {folder}"
         )
 
-    build_catalog(workspace.lake, workspace.settings.catalog, tell)
+    def tell_damage(damage: Damage) -> None:
+        workspace.warn(left_out(damage))
+
+    build_catalog(workspace.lake, workspace.settings.catalog, tell, tell_damage)
 
 
 def tell_odd_text(workspace: Workspace) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.damage import reading
 from pipeline.cli.options import as_time
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, exit_codes, fail, say, short
@@ -39,8 +40,9 @@ def alerts(
 
         lake = Lake(settings.lake, settings.lookback_days)
         now = time.time() if at is None else float(at)
-        found = look(lake, settings.tally, settings.thresholds, now)
-        if found["late"].unjudged == NOTHING:
+        with reading(lake):
+            found = look(lake, settings.tally, settings.thresholds, now)
+        if found["late"].unjudged == NOTHING and not found["late"].broken:
             fail(f"nothing is loaded in {short(settings.lake)}: `mka1-usage run` loads", FAILED)
         for alert, looked in found.items():
             for finding in looked.findings:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from pipeline.cli.damage import left_out, reading
 from pipeline.cli.options import LOCAL_TIME, NO_TERMINAL, Zone, as_time, one_of
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, printable, say, short
@@ -78,7 +79,8 @@ def buckets(
                 group_by=group_by or [],
                 tz=tz,
             )
-            answered = answer(lake, query, partial=partial)
+            with reading(lake):
+                answered = answer(lake, query, partial=partial)
         except (NotLoadedError, IdentityError) as error:
             fail(str(error), FAILED)
         except ValueError as error:
@@ -139,14 +141,19 @@ def sql(
             query = sys.stdin.buffer.read().decode(errors="surrogateescape")
         lake = settings.lake
         try:
-            with adhoc.as_published(settings.catalog, lake, _changed) as catalog:
+            with adhoc.as_published(settings.catalog, lake, _changed, left_out) as catalog:
                 if query is None:
                     adhoc.shell(catalog, lake)
-                elif form == "table":
-                    width = Console().width if sys.stdout.isatty() else NO_TERMINAL
-                    adhoc.show(catalog, lake, query, width, allow or ())
-                else:
-                    adhoc.export(catalog, lake, query, form, sys.stdout.buffer, allow or ())
+                    return
+                asked, width = query, Console().width if sys.stdout.isatty() else NO_TERMINAL
+
+                def ask(catalog: Path) -> None:
+                    if form == "table":
+                        adhoc.show(catalog, lake, asked, width, allow or ())
+                    else:
+                        adhoc.export(catalog, lake, asked, form, sys.stdout.buffer, allow or ())
+
+                adhoc.over_the_rest(catalog, lake, ask, left_out)
         except adhoc.QueryError as error:
             fail(str(error), MISUSED)
         except adhoc.CatalogError as error:

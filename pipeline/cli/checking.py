@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from pipeline import commands
+from pipeline.cli.damage import left_out, reading
 from pipeline.cli.network import say_route
 from pipeline.cli.options import OptionalTime, stdout
 from pipeline.settings import Settings, SettingsError, load_settings
@@ -25,6 +26,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
 
     Without --start: from the first day that is loaded. Without --end: through today.
     """
+    from pipeline.lake.snapshot import left_out as words
     from pipeline.lake.store import Lake
     from pipeline.status import print_status, states
 
@@ -33,8 +35,11 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
         lake = Lake(settings.lake, settings.lookback_days)
         first = None if start is None else day_of(start)
         last = None if end is None else day_of(end - 1)
-        days = states(lake, first, last, time.time())
-        if days.complete_through is None:
+        with reading(lake):
+            days = states(lake, first, last, time.time())
+        for one in days.damage:
+            left_out(words(one))
+        if days.complete_through is None and not days.damage:
             fail(_nothing_loaded(settings), FAILED)
         print_status(days, stdout())
 
@@ -87,6 +92,7 @@ def reconcile(
     Per day, user, key and measure, as of the last `mka1-usage run` over these days. Without --start
     and --end: all days that are reconciled.
     """
+    from pipeline.lake.store import Lake
     from pipeline.reconciled import NothingReconciledError, print_reconciliation
 
     with exit_codes():
@@ -96,7 +102,8 @@ def reconcile(
             (None if end is None else day_of(end - 1)),
         )
         try:
-            print_reconciliation(settings.lake, first, last, limit, stdout())
+            with reading(Lake(settings.lake)):
+                print_reconciliation(settings.lake, first, last, limit, stdout(), left_out)
         except NothingReconciledError as error:
             fail(str(error), FAILED)
 

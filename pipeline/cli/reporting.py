@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.damage import left_out, reading
 from pipeline.cli.options import LOCAL_TIME, Zone, as_time
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, say, short
@@ -39,8 +40,7 @@ def report(
     last = None if end is None else as_time(end, tz) - 1
     if first is not None and last is not None and last < first:
         raise typer.BadParameter(f"the window is empty: --start is {start}, --end is {end}")
-    import duckdb
-
+    from pipeline.lake.snapshot import left_out as words
     from pipeline.lake.store import Lake
     from pipeline.reporting import figures, page, writing
     from pipeline.reporting.period import local_day
@@ -48,23 +48,21 @@ def report(
     with exit_codes():
         settings = load_settings()
         known = zone(tz)
+        lake = Lake(settings.lake)
         try:
-            found = figures.read(
-                Lake(settings.lake),
-                None if first is None else local_day(first, known),
-                None if last is None else local_day(max(last, 0), known),
-                known,
-            )
+            with reading(lake):
+                found = figures.read(
+                    lake,
+                    None if first is None else local_day(first, known),
+                    None if last is None else local_day(max(last, 0), known),
+                    known,
+                )
         except figures.PeriodError as error:
             fail(str(error), MISUSED)
         except figures.NothingToReportError as error:
             fail(str(error), FAILED)
-        except duckdb.Error as error:
-            fail(
-                f"{short(settings.lake)} cannot be read: {str(error).splitlines()[0]}; "
-                "`mka1-usage verify` names what is damaged",
-                FAILED,
-            )
+        for one in found.damage:
+            left_out(words(one))
         files: dict[Path, bytes] = {}
         html = page.render(found).encode()
         if str(output) == "-":

@@ -24,6 +24,7 @@ from pipeline.doctor.finding import Asked, Finding
 from pipeline.lake import identity
 from pipeline.lake.catalog import difference, shows_another_lake
 from pipeline.lake.engine import openable
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.status import states, what_to_run
@@ -57,6 +58,15 @@ def lake(asked: Asked) -> Iterator[Finding]:
     empty = _nothing(asked, "lake")
     if empty:
         yield empty
+        return
+    if damage := Snapshot(held).damage:  # of all days, which a sample may pass over
+        more = f", and {len(damage) - 1:,} more" if damage[1:] else ""
+        yield Finding(
+            "failed",
+            "lake",
+            f"{damage[0]}{more}",
+            "`mka1-usage verify` names everything and says what to run",
+        )
         return
     days = held.all_days()
     sample = days if asked.deep else _spread(days)
@@ -101,6 +111,8 @@ def days(asked: Asked) -> Iterator[Finding]:
     words = ", ".join(f"{counted[state]:,} {state}" for state in _STATES if counted[state])
     if found.complete_through is not None:
         words += f"; complete through {iso(found.complete_through)}"
+    if found.damage:
+        words += f"; damaged: {count(len(found.damage), 'file')}"
     commands = [line.strip() for line in what_to_run(found.states)[1:]]
     if commands:
         more = " (`mka1-usage status` has more)" if commands[1:] else ""

@@ -24,9 +24,10 @@ from pipeline.exporting.names import Names
 from pipeline.exporting.rows import Lacking, Rows, Snapshot
 from pipeline.exporting.tables import DEFAULT, AskedError, Table, chosen
 from pipeline.lake import engine, identity
+from pipeline.lake.snapshot import UNDATED, DamagedError, reason
 from pipeline.lake.store import Lake
 from pipeline.timeline import in_words, iso
-from pipeline.words import count
+from pipeline.words import be, count
 
 DATABASE: Final = "mka1_usage.duckdb"
 """The one file with all tables of an export as DuckDB."""
@@ -83,11 +84,14 @@ def export(
     if by_day and form != "parquet":
         raise AskedError(f"only Parquet is cut into days: a table is one thing in {form}")
     wanted = chosen(tables)
-    snapshot = Snapshot(lake, first, last)
+    snapshot = Snapshot(lake, first, last, wanted)
+    if snapshot.damage:
+        raise ExportError(f"nothing is exported: {DamagedError(snapshot.damage)}")
     _check(lake, snapshot, wanted)
     names, notes = _names(lake, names or Names())
     calendar = snapshot.span(wanted.values())
     try:
+        notes += _undated(lake, wanted)
         lacking = snapshot.lacking(calendar)
         with opened(path, readers) as folder, closing(engine.connect(folder.staging)) as con:
             rows = Rows(con, snapshot, names, calendar, lacking)
@@ -118,10 +122,12 @@ def export(
             }
             replaced = folder.replace(staged, facts)
             notes += _kept(replaced.kept)
-    except (duckdb.Error, pa.ArrowException) as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
         raise ExportError(
-            f"the export failed: {' '.join(str(error).split())} (`mka1-usage verify` tells whether "
-            "the lake is as it was published)"
+            f"the export failed: {reason(lake, error)} (`mka1-usage verify` tells whether the lake "
+            "is as it was published)"
         ) from None
     return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
 
@@ -155,6 +161,18 @@ def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
             )
             return replace(names, users={}), [left_out]
     return names, []
+
+
+def _undated(lake: Lake, wanted: Mapping[str, Table]) -> list[str]:
+    """What is to be said of records that are of no day."""
+    held = [name for name in wanted if lake.file(name, UNDATED) is not None]
+    rows = sum(loaded.rows for name in held if (loaded := lake.loaded(name, UNDATED)) is not None)
+    if not rows:
+        return []
+    return [
+        f"{count(rows, 'row')} of {', '.join(held)} {be(rows)} of no day, since created_at is no "
+        f"possible time: left out, and there for `mka1-usage sql`"
+    ]
 
 
 def _kept(names: Sequence[str]) -> list[str]:

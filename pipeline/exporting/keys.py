@@ -12,7 +12,8 @@ text, gets another number.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Final
 
@@ -36,15 +37,43 @@ def numbered(ids: Iterable[str], numbers: int = _NUMBERS) -> dict[str, int]:
     return {id_: number for number, id_ in taken.items()}
 
 
+def named(ids: Iterable[str], names: Mapping[str, str], nobody: str) -> dict[str, str]:
+    """A name of its own for each id, and never `nobody`, which is the name of none.
+
+    The name that was given for it, else its id. What several would be called gets the id beside it:
+    two users named Ada are `Ada (u1)` and `Ada (u2)`, a user whose id is Ada is `Ada (id)`.
+    """
+    wanted = {id_: names.get(id_, id_) for id_ in sorted(set(ids))}
+    times = Counter(wanted.values())
+    times[nobody] += 1
+    taken = {name for name, number in times.items() if number == 1} | {nobody}
+    found: dict[str, str] = {}
+    for id_, name in wanted.items():
+        found[id_] = name
+        if times[name] > 1:
+            whose = f"{name} (id)" if name == id_ else f"{name} ({id_})"
+            found[id_] = next(one for one in _numbered(whose) if one not in taken)
+            taken.add(found[id_])
+    return found
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """The name itself, then with a number behind it."""
+    yield name
+    for number in count(2):
+        yield f"{name} {number}"
+
+
 def members(kind: str, ids: Iterable[str], names: Mapping[str, str], nobody: str) -> pa.Table:
     """A dimension's ids with their numbers and names, and a row for none, which is named `nobody`.
 
-    Columns: `<kind>_id`, `<kind>_key`, `<kind>_name`.
+    Columns: `<kind>_id`, `<kind>_key`, `<kind>_name`. No two rows have the same name.
     """
     numbers = numbered(ids)
+    called = named(numbers, names, nobody)
     rows = [
         (None, NONE, nobody),
-        *((id_, key, names.get(id_, id_)) for id_, key in numbers.items()),
+        *((id_, key, called[id_]) for id_, key in numbers.items()),
     ]
     columns = [list(column) for column in zip(*rows, strict=True)]
     schema = pa.schema(

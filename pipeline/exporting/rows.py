@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from pipeline.exporting.keys import members
 from pipeline.exporting.names import Names
 from pipeline.exporting.tables import FACT_USAGE, Table
-from pipeline.lake import engine
+from pipeline.lake import engine, snapshot
 from pipeline.lake.completeness import is_disputed
 from pipeline.lake.files import ROW_GROUP, covered
-from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.lake.schemas import COVERAGE, DATASETS, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, in_words, iso
 
@@ -64,11 +64,27 @@ class Lacking(NamedTuple):
 class Snapshot:
     """The lake as it stood when this was made, and which of its days are exported."""
 
-    def __init__(self, lake: Lake, first: date | None = None, last: date | None = None) -> None:
-        found = ((day, lake.version(day)) for day in lake.all_days())
-        self._versions = {day: version for day, version in found if version is not None}
+    def __init__(
+        self,
+        lake: Lake,
+        first: date | None = None,
+        last: date | None = None,
+        tables: Iterable[str] = (),
+    ) -> None:
+        sources = {_READ.get(name, name) for name in tables} & DATASETS.keys()
+        seen = snapshot.Snapshot(lake, names={_HOURS.name, COVERAGE.name, *sources})
+        self._versions = seen.versions
         self._first, self._last = first, last
-        self._asked = [day for day in self._versions if (first or day) <= day <= (last or day)]
+        self._asked = [
+            day
+            for day in self._versions
+            if (first or day) <= day <= (last or day) and day != snapshot.UNDATED
+        ]
+        asked = set(self._asked)
+        self.damage = [
+            one for one in seen.damage if one.day in asked or one.path.stem == _HOURS.name
+        ]
+        """The files of what is exported that are not what was published."""
 
     @property
     def loaded(self) -> list[date]:
@@ -81,9 +97,12 @@ class Snapshot:
         return [day for day in self._asked if self.of_day(source, day)]
 
     def span(self, tables: Iterable[Table]) -> list[date]:
-        """Every day that is asked for: where no end is given, from the first that any of the tables
-        has, or to the last. To be called where there is such a day."""
-        days = sorted({day for table in tables for day in self.days_of(table)})
+        """Every day that is asked for: where no end is given, from the first of which usage is
+        loaded, or to the last; of the tables where it is of none. To be called where there is such
+        a day."""
+        days = self.days_of(FACT_USAGE) or sorted(
+            {day for table in tables for day in self.days_of(table)}
+        )
         return list(day_range(self._first or days[0], self._last or days[-1]))
 
     def lacking(self, days: Iterable[date]) -> Lacking:
@@ -123,14 +142,14 @@ class Rows:
     def __init__(
         self,
         con: duckdb.DuckDBPyConnection,
-        snapshot: Snapshot,
+        source: Snapshot,
         names: Names,
         calendar: Sequence[date],
         lacking: Lacking,
     ) -> None:
         self._con = con
-        self._snapshot = snapshot
-        engine.bind(con, {_HOURS.name: (_HOURS, snapshot.files(_HOURS.name))})
+        self._snapshot = source
+        engine.bind(con, {_HOURS.name: (_HOURS, source.files(_HOURS.name))})
         known = con.sql(engine.sql("export_ids")).fetchall()
         self.users = {user for user, _ in known if user is not None}
         self.api_keys = {key for _, key in known if key is not None}

@@ -90,7 +90,11 @@ def _dimension(kind: str, word: str) -> Table:
                 f"Number of the {word}, the same in every export; 0 is none. Less than 10^15.",
             ),
             Column(f"{kind}_id", pa.string(), f"Id of the {word}; NULL for none."),
-            Column(f"{kind}_name", pa.string(), "The name that was given for it, else its id."),
+            Column(
+                f"{kind}_name",
+                pa.string(),
+                "The name that was given for it, else its id; no two are the same.",
+            ),
             Column("first_seen", _MOMENT, "Start of its first hour with usage, UTC."),
             Column("last_seen", _MOMENT, "End of its last hour with usage, exclusive, UTC."),
             Column("first_seen_date", pa.date32(), "UTC day of its first usage."),

@@ -1,8 +1,9 @@
 """`usage.duckdb`: views over the lake, so that any DuckDB client can query it by name.
 
-Belongs here: what the catalog file holds: no data but the offsets of time zones; what it has
-besides a view of each table stands in `pipeline.lake.macros`. Does not belong here: how one file
-takes the place of another, or what a client changed in one (`pipeline.lake.catalog_files`).
+Belongs here: what the catalog file holds: no data but the offsets of time zones and the names of
+damaged files; what it has besides a view of each table stands in `pipeline.lake.macros`. Does not
+belong here: how one file takes the place of another, or what a client changed in one
+(`pipeline.lake.catalog_files`).
 
 Its views name the versions of the days that counted when it was built, which never change: whoever
 has it open sees all tables as they stood together, until it is opened anew, and for as long as
@@ -18,7 +19,7 @@ query over TIMESTAMPTZ counts by the time zone of the client that runs it. Rows 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -30,9 +31,13 @@ from pipeline.lake import engine
 from pipeline.lake.catalog_files import CatalogFiles
 from pipeline.lake.engine import literal, no_glob, scan
 from pipeline.lake.macros import MACROS, NOW, TIME_ZONES, VIEWS, plain, time_zones
-from pipeline.lake.schemas import DATASETS, Dataset
+from pipeline.lake.schemas import COVERAGE, DATASETS, Dataset
+from pipeline.lake.snapshot import Damage, Snapshot
 from pipeline.lake.store import Lake, private_folder
 from pipeline.timeline import Window, day_window
+
+DAMAGED: Final = "damaged_files"
+"""The table of files that were left out."""
 
 _STORAGE_VERSION: Final = "v1.0.0"
 _DAY: Final = "day"
@@ -41,18 +46,22 @@ _DAY_OF: Final = ("start_time", "created_at", "added_at")
 
 
 def build_catalog(
-    lake: Lake, path: Path, on_set_aside: Callable[[Path], None] = lambda _: None
+    lake: Lake,
+    path: Path,
+    on_set_aside: Callable[[Path], None] = lambda _: None,
+    on_damage: Callable[[Damage], None] = lambda _: None,
 ) -> Path:
     """Replace the catalog at `path` with views over what the lake holds now; returns `path`.
 
     One build goes on at a time: the last one to look at the lake is the last one to be published.
     What a client had put into the catalog is kept in a folder beside it, of which `on_set_aside` is
-    told.
+    told. `on_damage` is told of each file that is damaged, so that no view reads it.
     """
     with lake.lock("catalog"), lake.staging() as staging:
         with engine.building(staging) as folder:
             built = folder / "catalog.duckdb"
-            build(lake, built)
+            snapshot = Snapshot(lake)
+            build(snapshot, built)
             private_folder(path.parent)
             finished = staging / path.name
             shutil.copyfile(built, finished)
@@ -61,27 +70,39 @@ def build_catalog(
         files.publish(finished)
         for kept in files.set_aside():
             on_set_aside(kept)
+    for damage in snapshot.damage:
+        on_damage(damage)
     lake.clear_up()
     return path
 
 
-def build(lake: Lake, path: Path) -> None:
-    """Write a catalog of what the lake holds now to a new file."""
+def build(snapshot: Snapshot, path: Path) -> None:
+    """Write a catalog of what a snapshot shows to a new file."""
     with duckdb.connect(":memory:") as con:
         con.execute(
             f"ATTACH {literal(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')"
         )
-        versions = [version for day in lake.all_days() if (version := lake.version(day))]
         for dataset in DATASETS.values():
-            files = [version / f"{dataset.name}.parquet" for version in versions]
-            select = _select(dataset, [path for path in files if path.is_file()])
-            con.execute(f"CREATE VIEW catalog.{dataset.name} AS {select}")
+            rows = (
+                snapshot.coverage()
+                if dataset is COVERAGE
+                else scan(dataset, snapshot.files(dataset.name))
+            )
+            con.execute(f"CREATE VIEW catalog.{dataset.name} AS {_select(dataset, rows)}")
             con.execute(
                 f"COMMENT ON VIEW catalog.{dataset.name} IS "
                 f"{literal(f'{dataset.description} Grain: {dataset.grain}.')}"
             )
-        days = lake.all_days() or [date(1970, 1, 1)]
-        zones = time_zones(Window(day_window(days[0]).start, day_window(days[-1]).end))
+        left_out = [(one.day, str(one.path), one.what) for one in snapshot.damage]
+        con.execute(f"CREATE TABLE catalog.{DAMAGED}(day DATE, path VARCHAR, problem VARCHAR)")
+        if left_out:
+            con.executemany(f"INSERT INTO catalog.{DAMAGED} VALUES (?, ?, ?)", left_out)
+        con.execute(
+            f"COMMENT ON TABLE catalog.{DAMAGED} IS 'Files that no table shows, since they are "
+            "damaged; coverage says that their hours are missing.'"
+        )
+        first, last = snapshot.extent or (date(1970, 1, 1), date(1970, 1, 1))
+        zones = time_zones(Window(day_window(first).start, day_window(last).end))
         con.register("zones", zones)
         con.execute(f"CREATE TABLE catalog.{TIME_ZONES} AS SELECT * FROM zones")
         con.execute("USE catalog")
@@ -101,8 +122,8 @@ def build(lake: Lake, path: Path) -> None:
         con.execute("DETACH catalog")
 
 
-def _select(dataset: Dataset, files: Sequence[Path]) -> str:
-    """A SELECT over a dataset's files with plain times, and the day of each row."""
+def _select(dataset: Dataset, rows: str) -> str:
+    """A SELECT over a dataset's rows with plain times, and the day of each row."""
     columns: list[str] = []
     for column in dataset.columns:
         moment = plain(column.name)
@@ -114,7 +135,7 @@ def _select(dataset: Dataset, files: Sequence[Path]) -> str:
             columns.append(f"{moment} AS {column.name}")
     names = dataset.schema.names
     columns += [f"CAST({plain(name)} AS DATE) AS {_DAY}" for name in _DAY_OF if name in names][:1]
-    return f"SELECT {', '.join(columns)} FROM ({scan(dataset, files)})"
+    return f"SELECT {', '.join(columns)} FROM ({rows})"
 
 
 def difference(lake: Lake, path: Path) -> str | None:
@@ -127,7 +148,9 @@ def difference(lake: Lake, path: Path) -> str | None:
 
 def objects() -> frozenset[str]:
     """The names of all that a catalog holds."""
-    return frozenset({*DATASETS, *VIEWS, *(macro.name for macro in MACROS), NOW, TIME_ZONES})
+    return frozenset(
+        {*DATASETS, *VIEWS, *(macro.name for macro in MACROS), NOW, TIME_ZONES, DAMAGED}
+    )
 
 
 def shows_another_lake(con: duckdb.DuckDBPyConnection, lake: Lake) -> bool:

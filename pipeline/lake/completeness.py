@@ -10,7 +10,6 @@ loaded, or loaded in part, or of a disputed day, whose totals differ from the AP
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -57,20 +56,8 @@ class Completeness:
         return [Window(before.end, after.start) for before, after in pairwise(self.spans)]
 
 
-def completeness(lake: Lake) -> Completeness:
-    """How far usage is loaded."""
-    return of_files(lake.files(COVERAGE.name))
-
-
-def of_files(coverage: Iterable[Path]) -> Completeness:
-    """The same, by files of coverage."""
-    with closing(engine.connect()) as con:
-        engine.bind(con, {COVERAGE.name: (COVERAGE, coverage)})
-        return of_coverage(con)
-
-
 def of_coverage(con: duckdb.DuckDBPyConnection) -> Completeness:
-    """The same, by a connection that has the view `coverage`."""
+    """How far usage is loaded, by a connection that has the view `coverage`."""
     rows = con.execute(engine.sql("loaded_spans"), {"dataset": _DATASET}).fetchall()
     spans = [Window(start, end) for start, end in rows]
     return Completeness((*spans[:1], *(span for span in spans[1:] if span.start < span.end)))

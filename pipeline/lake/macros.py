@@ -71,7 +71,12 @@ _ZONE: Final = (
     f"(CASE WHEN tz IN (SELECT name FROM {TIME_ZONES}) THEN tz ELSE error('tz ' || tz || ' is no "
     f"time zone: take an IANA name such as Asia/Karachi; {TIME_ZONES} has all') END)"
 )
-_SPAN: Final = "SELECT min(start_time) AS start_time, max(end_time) AS end_time FROM usage_1d"
+_SPAN: Final = (
+    "SELECT CAST(min(day) AS TIMESTAMP) AS start_time, "
+    "CAST(max(day) AS TIMESTAMP) + INTERVAL 1 DAY AS end_time "
+    "FROM coverage WHERE dataset = 'usage_1d' AND status <> 'missing'"
+)
+"""From the first day that is loaded to the end of the last, with usage or without."""
 _BY_TIME: Final = {"width": "", "tz": "'UTC'"}
 _USAGE: Final = "SELECT * FROM usage_by(width, tz := tz)"
 _BUCKETS: Final = "SELECT * FROM buckets_by(width, tz := tz)"

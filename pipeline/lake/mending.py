@@ -13,7 +13,6 @@ and `coverage` and `verify` say so.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from datetime import date
 
 import duckdb
@@ -22,21 +21,10 @@ from pipeline.lake.damage import damaged
 from pipeline.lake.ledger import Record, Work, record_of
 from pipeline.lake.publication import Change, publish_days
 from pipeline.lake.schemas import OBSERVED_DATASETS, RECONCILIATION, RECORD_DATASETS
+from pipeline.lake.snapshot import Damage
 from pipeline.lake.store import Lake
 
 _OURS = {*RECORD_DATASETS, *OBSERVED_DATASETS, RECONCILIATION.name}
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """What is wrong with the file of a dataset on a day."""
-
-    day: date
-    dataset: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.dataset} of {self.day} ({self.what})"
 
 
 def take_out_damage(
@@ -59,7 +47,9 @@ def take_out_damage(
             if name in _OURS
         }
         if wrong:
-            found += (Damage(day, name, what) for name, what in wrong.items())
+            found += (
+                Damage(day, version / f"{name}.parquet", what) for name, what in wrong.items()
+            )
             changes[day] = Change(removed=set(wrong), owes=_owed(record_of(version), set(wrong)))
     if changes:
         publish_days(con, lake, changes)

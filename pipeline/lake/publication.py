@@ -51,7 +51,7 @@ from pipeline.lake.schemas import (
     USAGE,
 )
 from pipeline.lake.store import RECORD, Lake, flush_folder, private_folder, remove
-from pipeline.timeline import SECONDS, day_range, day_window
+from pipeline.timeline import SECONDS, day_window
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +204,13 @@ def confirm(
     return True
 
 
-def cover_gaps(con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """Say of each day between the first and the last that it is missing, where nothing is there.
+def adopt(con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Let days that have files but no version that counts have one.
 
-    Days that were published before there were versions become versions of themselves.
+    They were published before there were versions, or their link was lost.
     """
     folders = (path.name for name in DATASETS for path in (lake.root / name).glob("day=*"))
-    there = {*lake.all_days(), *(date.fromisoformat(name[len("day=") :]) for name in folders)}
-    for day in day_range(min(there), max(there)) if there else ():
+    for day in sorted({date.fromisoformat(name[len("day=") :]) for name in folders}):
         if lake.version(day) is None:
             publish(con, lake, day, {})
 

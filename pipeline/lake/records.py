@@ -6,7 +6,7 @@ buckets (`pipeline.lake.observed`).
 
 Conversations and responses stand in the file of the UTC day they were created on, items in that of
 the day they were added on. Where one is told another time, it moves: an id stands on one day only.
-What says that it was created at a time that can't be is kept in the file of 1970-01-01 (NO_DAY),
+What says that it was created at a time that can't be is kept in the file of 1970-01-01 (UNDATED),
 which is shown as no day.
 
 All days that a landing changes are published at one stroke, with what they owe from then on: their
@@ -30,7 +30,7 @@ from pipeline.lake import engine
 from pipeline.lake.by_day import days_in, write_days
 from pipeline.lake.files import ROW_GROUP, noted, same_but_for, write
 from pipeline.lake.ledger import Work, record_of
-from pipeline.lake.mending import Damage, is_observed, take_out_damage
+from pipeline.lake.mending import is_observed, take_out_damage
 from pipeline.lake.publication import Change, publish_days
 from pipeline.lake.schemas import (
     CONVERSATIONS,
@@ -41,6 +41,7 @@ from pipeline.lake.schemas import (
     Dataset,
 )
 from pipeline.lake.sights import Kind, Sights
+from pipeline.lake.snapshot import UNDATED, Damage
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, Window, day_of, day_window
 
@@ -53,8 +54,6 @@ _WHEN_SEEN: Final = frozenset({"first_seen_at", "last_seen_at"})
 
 EARLIEST: Final = date(2020, 1, 1)
 """There was no such API before."""
-NO_DAY: Final = date(1970, 1, 1)
-"""The file of this day holds what was created at a time that can't be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class _Landing:
             ITEMS.name: items,
         }
         news = {name: self._news(name, of) for name, of in staged.items()}
-        to_observe = {*news[CONVERSATIONS.name], *news[ITEMS.name], *moved} - {NO_DAY}
+        to_observe = {*news[CONVERSATIONS.name], *news[ITEMS.name], *moved} - {UNDATED}
         self._publish(staged, {day for days in news.values() for day in days}, to_observe)
         return Landed(news, tuple(sorted(to_observe)), tuple(self._damaged))
 
@@ -130,7 +129,7 @@ class _Landing:
         if not seen.num_rows:
             return {}
         con.register("seen", seen)
-        days = {*self._plausible_days(seen.column("created_at")), NO_DAY}
+        days = {*self._plausible_days(seen.column("created_at")), UNDATED}
         days |= self._days_of_ids(dataset)
         self._take_out_damage(days)
         landed = lake.files(dataset.name, days)

@@ -19,7 +19,7 @@ import altair as alt
 from pipeline.reporting.drawing import COLOURS, GAP, GRID, INK, MUTED, PAPER, Frame
 from pipeline.reporting.figures import MEASURES, Bar, Figures, Knowledge, Ranking
 from pipeline.reporting.tables import measure_name
-from pipeline.reporting.words import MONTHS, NAMES, WEEKDAYS, name_of, number, share
+from pipeline.reporting.words import MONTHS, NAMES, WEEKDAYS, names_of, number, share
 
 Chart = alt.LayerChart | alt.VConcatChart
 Rows = Sequence[Mapping[str, Any]]
@@ -250,11 +250,12 @@ def _gaps(bars: Rows, days: Sequence[float], width: int) -> list[dict[str, Any]]
 def ranking(found: Ranking, kind: str, total: int | None, frame: Frame) -> alt.LayerChart:
     """Bars of operations, each below its name."""
     most = 34 if frame.narrow else 80
+    names = names_of([one.id for one in found.top], kind, most)
     rows = [
         {
             "place": place,
             "value": one.counts.operations or 0,
-            "label": name_of(one.id, kind, most),
+            "label": names[place],
             "words": f"{number(one.counts.operations)} ({share(one.counts.operations, total)})",
         }
         for place, one in enumerate(found.top)

@@ -9,7 +9,7 @@ comparison that cannot be made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -23,9 +23,10 @@ import pyarrow as pa
 
 from pipeline.lake import engine, reconcile
 from pipeline.lake.buckets import buckets, edges, finest
-from pipeline.lake.completeness import DISPUTED, of_files
+from pipeline.lake.completeness import DISPUTED, of_coverage
 from pipeline.lake.reconcile import CLASSES
-from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.lake.schemas import COVERAGE, RECONCILIATION, USAGE, USAGE_DATASETS
+from pipeline.lake.snapshot import Damage, DamagedError, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.reporting.period import LONGEST, Period, local_day, starts_at
 from pipeline.timeline import DAY, SECONDS, Window, day_window
@@ -33,6 +34,9 @@ from pipeline.timeline import DAY, SECONDS, Window, day_window
 Knowledge = Literal["final", "provisional", "in part", "disputed", "missing"]
 Measure = Literal["operations", "items", "conversations"]
 MEASURES: Final[tuple[Measure, ...]] = ("operations", "items", "conversations")
+
+_READ: Final = (*USAGE_DATASETS, COVERAGE.name, RECONCILIATION.name)
+"""What a report is made of."""
 
 DEFAULT_DAYS: Final = 28
 """Whole weeks, so that the period before has the same weekdays."""
@@ -162,6 +166,8 @@ class Figures:
     reconciliation: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     reconciled: int = 0
     """UTC days that are reconciled."""
+    damage: Sequence[Damage] = ()
+    """Files that are left out, since they are not what was published: their days are missing."""
 
     def known(self, *states: Knowledge) -> list[date]:
         """The days of the period of which this is known."""
@@ -175,7 +181,9 @@ def read(lake: Lake, first: date | None, last: date | None, zone: ZoneInfo) -> F
     no period, NothingToReportError where none of them is loaded.
     """
     source = _Source(lake)
-    if not source.versions:
+    if not source.days and source.damage:
+        raise NothingToReportError(str(DamagedError(source.damage)))
+    if not source.days:
         raise NothingToReportError(
             f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
         )
@@ -188,16 +196,23 @@ class _Source:
     """The files of usage, each day's in one version: whatever runs publish meanwhile."""
 
     def __init__(self, lake: Lake) -> None:
-        found = ((day, lake.version(day)) for day in lake.all_days())
-        self.versions: dict[date, Path] = {
-            day: version
-            for day, version in found
-            if version is not None and (version / f"{USAGE['1d'].name}.parquet").is_file()
-        }
+        self._snapshot = Snapshot(lake, names=_READ)
+        self.days = [
+            day
+            for day in self._snapshot.days(USAGE["1d"].name)
+            if not any(self._snapshot.is_damaged(name, day) for name in USAGE_DATASETS)
+        ]
+        """The days that are loaded: none of which a table of usage is damaged."""
+        self.damage = self._snapshot.damage
 
     def files(self, name: str, days: Iterable[date]) -> list[Path]:
-        paths = (self.versions[day] / f"{name}.parquet" for day in days if day in self.versions)
-        return [path for path in paths if path.is_file()]
+        return self._snapshot.files(name, set(days).intersection(self.days))
+
+    def bind_coverage(self, con: duckdb.DuckDBPyConnection, days: Iterable[date]) -> None:
+        self._snapshot.bind_coverage(con, set(days).intersection(self.days))
+
+    def reconciled(self, days: Collection[date]) -> list[date]:
+        return [day for day in self._snapshot.days(RECONCILIATION.name) if day in days]
 
 
 class _Hours(NamedTuple):
@@ -232,7 +247,7 @@ def _hours_of(span: Window) -> range:
 
 
 def _known(con: duckdb.DuckDBPyConnection, source: _Source, days: Iterable[date]) -> _Hours:
-    engine.bind(con, {"coverage": (COVERAGE, source.files(COVERAGE.name, days))})
+    source.bind_coverage(con, days)
     found = con.sql(engine.sql("report_coverage"), params={"dataset": USAGE["1h"].name}).fetchall()
     disputed = {start for start, status, _ in found if status == DISPUTED}
     through = {start: through for start, _, through in found if through is not None}
@@ -257,8 +272,8 @@ def _period(
             last = first
     if first is None:
         first = last - timedelta(days=DEFAULT_DAYS - 1)
-        earliest = local_day(day_window(min(source.versions)).start, zone)
-        if starts_at(earliest, zone) < day_window(min(source.versions)).start:
+        earliest = local_day(day_window(min(source.days)).start, zone)
+        if starts_at(earliest, zone) < day_window(min(source.days)).start:
             earliest += timedelta(days=1)  # west of Greenwich a UTC day begins in mid-day
         first = max(first, min(earliest, last))
     if last < first:
@@ -274,8 +289,8 @@ def _period(
 
 def _last_whole_day(con: duckdb.DuckDBPyConnection, source: _Source, zone: ZoneInfo) -> date:
     """The last local day that is loaded to its end; the last of which anything is, if none is."""
-    newest = max(source.versions)
-    recent = [day for day in source.versions if (newest - day).days <= 2]
+    newest = max(source.days)
+    recent = [day for day in source.days if (newest - day).days <= 2]
     known = _known(con, source, recent)
     last = local_day(max(known.through.values(), default=day_window(newest).end) - 1, zone)
     for day in (last, last - timedelta(days=1)):
@@ -295,11 +310,11 @@ def _read(con: duckdb.DuckDBPyConnection, lake: Lake, source: _Source, period: P
         raise NothingToReportError(
             f"no day of {period.first} to {period.last} is loaded: load them with "
             f"`mka1-usage run --start {period.first} --end {end}`, or ask for days from "
-            f"{min(source.versions)} to {max(source.versions)}"
+            f"{min(source.days)} to {max(source.days)}"
         )
     paired = _paired(period, days)
     hours = _bind(con, source, period, paired)
-    history = [day for day in source.versions if day_window(day).end <= period.window.start]
+    history = [day for day in source.days if day_window(day).end <= period.window.start]
     engine.bind(con, {"usage_1d": (USAGE["1d"], source.files("usage_1d", history))})
     compared = None
     if paired:
@@ -307,14 +322,14 @@ def _read(con: duckdb.DuckDBPyConnection, lake: Lake, source: _Source, period: P
             len(paired), _totals(con, "this", paired=True), _totals(con, "before", paired=True)
         )
     asked = set(period.window.days)
-    reconciled = [day for day in lake.days("reconciliation") if day in asked]
+    reconciled = source.reconciled(asked)
     return Figures(
         period=period,
         totals=_totals(con, "this"),
         bars=_bars(con, period, hours, known, paired, history=bool(history)),
         compared=compared,
         days=days,
-        through=_through(source),
+        through=_through(con, source),
         users=_ranking(con, by_user=True, compared=bool(paired)),
         keys=_ranking(con, by_user=False, compared=bool(paired)),
         week=_week(con, hours, known),
@@ -322,12 +337,14 @@ def _read(con: duckdb.DuckDBPyConnection, lake: Lake, source: _Source, period: P
         history=len(history),
         reconciliation=_reconciliation(con, lake, reconciled),
         reconciled=len(reconciled),
+        damage=source.damage,
     )
 
 
-def _through(source: _Source) -> int:
-    through = of_files(source.files(COVERAGE.name, source.versions)).through
-    return day_window(min(source.versions)).start if through is None else through
+def _through(con: duckdb.DuckDBPyConnection, source: _Source) -> int:
+    source.bind_coverage(con, source.days)
+    through = of_coverage(con).through
+    return day_window(min(source.days)).start if through is None else through
 
 
 def _paired(period: Period, days: Mapping[date, Knowledge]) -> set[date]:

@@ -21,7 +21,7 @@ from pipeline.reporting.words import (
     change,
     day,
     full,
-    name_of,
+    names_of,
     number,
     rounded,
     share,
@@ -81,9 +81,10 @@ def ranking(figures: Figures, found: Ranking, kind: str) -> Table:
     compared = figures.compared is not None
     head = [kind.capitalize(), *(NAMES[name] for name in MEASURES), "Share of operations"]
     rows: list[list[str]] = []
-    for one in found.top:
-        row = [name_of(one.id, kind, LONGEST_NAME)]
-        row += [number(one.counts.of(name)) for name in MEASURES]
+    names = names_of([one.id for one in found.top], kind, LONGEST_NAME)
+    for name, one in zip(names, found.top, strict=True):
+        row = [name]
+        row += [number(one.counts.of(measure)) for measure in MEASURES]
         row.append(share(one.counts.operations, total))
         if compared:
             moved = change(one.compared, one.before)
@@ -127,9 +128,10 @@ def active(figures: Figures) -> Table:
 
 def people(found: Sequence[Person], all_of_them: int, name: str, *, gone: bool) -> Table:
     """A row for each of the most active users who came or went."""
+    names = names_of([one.id for one in found], "user", LONGEST_NAME)
     rows = [
-        [name_of(one.id, "user", LONGEST_NAME), number(one.before if gone else one.operations)]
-        for one in found
+        [who, number(one.before if gone else one.operations)]
+        for who, one in zip(names, found, strict=True)
     ]
     more = all_of_them - len(found)
     return Table(

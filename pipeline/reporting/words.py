@@ -8,7 +8,7 @@ English, whatever the locale of the machine is: the same figures make the same b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -135,20 +135,39 @@ def moment(seconds: int, zone: ZoneInfo) -> str:
 def name_of(id_: str | None, kind: str, most: int) -> str:
     """An id as a label of at most `most` characters, cut in its middle.
 
-    What does not print, or would turn the text around it, is spelled out.
+    What does not print, or would turn the text around it, is spelled out. An id that reads like
+    what is said where there is none stands in quotes.
     """
+    nobody, blank = f"(no {kind})", f"(blank {kind})"
     if id_ is None:
-        return f"(no {kind})"
+        return nobody
     if not id_.strip():
-        return f"(blank {kind})"
+        return blank
     # Long before it is cut, so that an id of megabytes costs no more than one of a line.
     head, tail = id_[:most], id_[-most:]
     whole = id_ if len(id_) <= 2 * most else head + tail
     text = "".join(_shown(char) for char in whole)
+    if text.strip() in {nobody, blank}:
+        text = f'"{text}"'
     if len(text) <= most:
         return text
     kept = most - 1
     return f"{text[: kept - kept // 3]}…{text[len(text) - kept // 3 :]}"
+
+
+def names_of(ids: Sequence[str | None], kind: str, most: int) -> list[str]:
+    """The labels of the ids of one list, no two the same: those that would be have a number."""
+    taken: set[str] = set()
+    found: list[str] = []
+    for id_ in ids:
+        label, number = name_of(id_, kind, most), 1
+        while label in taken:
+            number += 1
+            behind = f" ({number})"
+            label = name_of(id_, kind, most - len(behind)) + behind
+        taken.add(label)
+        found.append(label)
+    return found
 
 
 def _shown(char: str) -> str:

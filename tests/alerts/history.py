@@ -152,7 +152,5 @@ class History:
                     for width, rows in tables.items()
                 }
                 publication.publish(con, lake, day, staged, {"usage": window.end + 30.0 * DAY})
-        with closing(engine.connect(threads=1)) as con:
-            publication.cover_gaps(con, lake)
         build_catalog(lake, home / "usage.duckdb")
         return lake

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.exporting.keys import members, numbered
+from pipeline.exporting.keys import members, named, numbered
 
 IDS = st.sets(st.text())
 
@@ -46,3 +47,60 @@ def test_who_has_no_name_is_called_by_the_id_and_nobody_has_key_0() -> None:
         ("b", "b"),
     }
     assert [row["user_id"] for row in rows if row["user_key"] == 0] == [None]
+
+
+NONE = "(no user)"
+ODD = st.sampled_from(
+    [
+        "",
+        " ",
+        '" "',
+        NONE,
+        f"{NONE} (id)",
+        f"{NONE} (id) 2",
+        "Ada",
+        "Ada (id)",
+        "Ada (Ada)",
+        "a",
+        "b",
+    ]
+)
+PEOPLE = st.sets(ODD | st.text(max_size=4), max_size=12)
+GIVEN = st.dictionaries(ODD, ODD.filter(str.strip), max_size=8)
+
+
+@given(PEOPLE, GIVEN)
+def test_no_two_have_the_same_name_and_none_is_called_as_nobody(
+    ids: set[str], names: dict[str, str]
+) -> None:
+    rows = members("user", ids, names, NONE).to_pylist()
+    called = [row["user_name"] for row in rows]
+    assert len(set(called)) == len(called) == len(ids) + 1
+    assert [row["user_id"] for row in rows if row["user_name"] == NONE] == [None]
+    assert named(sorted(ids, reverse=True), names, NONE) == named(ids, names, NONE)
+
+
+@given(st.sets(st.text(min_size=1).filter(str.strip)))
+def test_whose_name_is_nobody_elses_is_called_by_it(ids: set[str]) -> None:
+    alone = ids - {NONE}
+    assert named(alone, {}, NONE) == {id_: id_ for id_ in alone}
+
+
+@pytest.mark.parametrize(
+    ("ids", "names", "expected"),
+    [
+        ([NONE, "ada"], {}, {NONE: f"{NONE} (id)", "ada": "ada"}),
+        (["u1", "u2"], {"u1": "Ada", "u2": "Ada"}, {"u1": "Ada (u1)", "u2": "Ada (u2)"}),
+        (["Ada", "u1"], {"u1": "Ada"}, {"Ada": "Ada (id)", "u1": "Ada (u1)"}),
+        (["u1"], {"u1": NONE}, {"u1": f"{NONE} (u1)"}),
+        (
+            [NONE, f"{NONE} (id)"],
+            {},
+            {NONE: f"{NONE} (id) 2", f"{NONE} (id)": f"{NONE} (id)"},
+        ),
+    ],
+)
+def test_what_several_would_be_called_has_the_id_beside_it(
+    ids: list[str], names: dict[str, str], expected: dict[str, str]
+) -> None:
+    assert named(ids, names, NONE) == expected

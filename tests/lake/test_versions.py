@@ -14,7 +14,7 @@ import pytest
 from pipeline.lake import publication
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.ledger import read_record
-from pipeline.lake.publication import cover_gaps
+from pipeline.lake.publication import adopt
 from pipeline.lake.schemas import COVERAGE, DATASETS
 from pipeline.lake.store import KEPT_SECONDS, Lake
 from pipeline.lake.verification import verify
@@ -133,7 +133,7 @@ def test_a_lake_of_before_there_were_versions_is_taken_over_whole(
     row = {"start_time": day_window(next_day).start, "num_operations": 4}
     write_rows("usage_1d", lake.path("usage_1d", next_day), [row], day_window(next_day))
     publish(con, lake, [[Bucket(0, (Result(),))]])
-    cover_gaps(con, lake)
+    adopt(con, lake)
     catalog = build_catalog(lake, lake.root.parent / "usage.duckdb")
     assert lake.days("conversations") == [DAY]
     assert lake.days("usage_1d") == [DAY, next_day]
@@ -211,19 +211,15 @@ def test_coverage_tells_final_from_provisional_from_missing(
     assert set(coverage(lake, "items")) == {("missing", None, 0)}
 
 
-def test_a_day_without_usage_is_covered_and_a_day_between_that_nobody_loaded_is_not(
+def test_a_day_without_usage_is_covered_and_a_day_that_nobody_loaded_has_no_version(
     con: Connection, lake: Lake
 ) -> None:
     publish(con, lake, [], fetched_at=LONG_AFTER)
     later = DAY + timedelta(days=2)
     publish(con, lake, [], day=later, fetched_at=LONG_AFTER + 2 * 86_400)
-    cover_gaps(con, lake)
-    between = DAY + timedelta(days=1)
-    rows = rows_of(lake.path(COVERAGE.name, between))
-    assert {row["status"] for row in rows} == {"missing"}
+    adopt(con, lake)
     assert {status for status, _, _ in coverage(lake, "usage_1d")} == {"final"}
-    assert lake.days("usage_1d") == [DAY, later]
-    assert lake.days(COVERAGE.name) == [DAY, between, later]
+    assert lake.all_days() == lake.days("usage_1d") == lake.days(COVERAGE.name) == [DAY, later]
 
 
 def test_a_day_that_is_still_the_same_later_becomes_final(con: Connection, lake: Lake) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.reporting.words import (
     change,
     name_of,
+    names_of,
     rounded,
     share,
     span,
@@ -94,10 +95,26 @@ def test_a_name_is_printable_and_no_longer_than_it_may_be(id_: str, most: int) -
     shown = name_of(id_, "user", most)
     assert 0 < len(shown) <= max(most, len("(blank user)"))
     assert all(char.isprintable() or char in "\u200c\u200d" for char in shown)
-    if id_.isprintable() and id_.strip() and len(id_) <= most:
+    if id_.isprintable() and id_.strip() and len(id_) <= most and not id_.strip().startswith("("):
         assert shown == id_
 
 
 def test_no_id_is_a_group_with_a_name() -> None:
     assert name_of(None, "user", 10) == "(no user)"
     assert name_of(" \n", "key", 20) == "(blank key)"
+
+
+@pytest.mark.parametrize("id_", ["(no user)", " (no user)", "(blank user)"])
+def test_an_id_that_reads_like_no_id_is_not_taken_for_none(id_: str) -> None:
+    assert name_of(id_, "user", 40).startswith('"')
+    assert len({name_of(it, "user", 40) for it in (id_, None, "")}) == 3
+
+
+ODD = st.sampled_from(["(no user)", '"(no user)"', "", " ", "\u200b", "\\u200b", "x" * 99 + "y"])
+
+
+@given(st.lists(st.none() | ODD | st.text("ab", max_size=40), max_size=20, unique=True))
+def test_no_two_of_a_list_have_the_same_label(ids: list[str | None]) -> None:
+    labels = names_of(ids, "user", 20)
+    assert len(set(labels)) == len(labels) == len(ids)
+    assert all(len(label) <= 20 for label in labels)

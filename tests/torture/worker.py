@@ -10,7 +10,6 @@ import json
 import resource
 import signal
 import sys
-from contextlib import closing
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from pipeline.api import Client
-from pipeline.lake import engine
 from pipeline.lake.catalog import build_catalog
-from pipeline.lake.publication import cover_gaps
 from pipeline.lake.store import Lake
 from pipeline.loading import LoadError, load_days
 from pipeline.syncing import SyncError, sync_days
@@ -43,8 +40,6 @@ def load(task: dict[str, Any]) -> str:
                 now=lambda: task["now"],
             )
         finally:
-            with closing(engine.connect(threads=1)) as con:
-                cover_gaps(con, lake)
             build_catalog(lake, lake.root.parent / "usage.duckdb")
     except (LoadError, OSError, duckdb.Error, pa.ArrowException) as error:
         return f"{type(error).__name__}: {error}"
@@ -61,9 +56,7 @@ def sync(task: dict[str, Any]) -> str:
     days = [date.fromisoformat(day) for day in task["days"]]
     try:
         try:
-            sync_days(
-                connect, lake, days, lookback_days=3, full=task["full"], now=lambda: task["now"]
-            )
+            sync_days(connect, lake, days, full=task["full"], now=lambda: task["now"])
         finally:
             build_catalog(lake, lake.root.parent / "usage.duckdb")
     except (SyncError, OSError, duckdb.Error, pa.ArrowException) as error:

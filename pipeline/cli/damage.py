@@ -1,0 +1,35 @@
+"""What every command says of a lake that has damaged files.
+
+Belongs here: one sentence and an exit code instead of what a library says. Does not belong here:
+finding the damage (`pipeline.lake.snapshot`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.lake.store import Lake
+from pipeline.terminal import FAILED, fail, say
+
+
+def left_out(sentence: str) -> None:
+    """Say that an answer is over the rest."""
+    say(f"warning: {sentence}")
+
+
+@contextmanager
+def reading(lake: Lake) -> Iterator[None]:
+    """End with the name of the file to blame where the lake can't be read."""
+    import duckdb
+    import pyarrow as pa
+
+    from pipeline.lake.files import ContractError
+    from pipeline.lake.snapshot import reason
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
+        fail(f"the lake can't be read: {reason(lake, error)}", FAILED)

@@ -1,0 +1,223 @@
+"""The lake as a reader sees it: one look, without the files that are damaged.
+
+Belongs here: which version of each day is read, which of its files, and what coverage says then.
+Does not belong here: what is wrong with a file (`pipeline.lake.damage`), or any question.
+
+A version never changes, so all that is read through one snapshot stood together. A file that is
+damaged is left out, and coverage says that its hours are missing: no reader takes them for empty.
+Whoever shows less than was published says so, in the words of `warnings`.
+
+A day of the lake is one of which usage is loaded, or that lies between two of those. Records may be
+of other days: conversations are older than the first day that is loaded, and one whose `created_at`
+cannot be stands in UNDATED. They are rows like all others, but no days that are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import duckdb
+
+from pipeline.lake import engine
+from pipeline.lake.damage import damaged, first_line
+from pipeline.lake.engine import literal, scan
+from pipeline.lake.files import ContractError
+from pipeline.lake.schemas import COVERAGE, DATASETS, LEDGER_DATASETS, USAGE
+from pipeline.lake.store import Lake
+from pipeline.timeline import DAY, day_range, day_window, spans
+
+UNDATED: Final = date(1970, 1, 1)
+"""Holds records whose `created_at` is no moment that a record can have: no day of the lake."""
+
+ADVICE: Final = "`mka1-usage verify` says how to mend it"
+"""What whoever is told of a damaged file can do."""
+
+_USAGE: Final = USAGE["1d"].name
+
+
+class Damage(NamedTuple):
+    """A file that is left out, and what is wrong with it."""
+
+    day: date
+    path: Path
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+def left_out(damage: Damage) -> str:
+    """What is said of a damaged file, and what to do."""
+    return f"left out, since it is damaged: {damage}; {ADVICE}"
+
+
+class DamagedError(ContractError):
+    """What is asked for takes a file that is damaged. The message names it and says what to do."""
+
+    def __init__(self, damage: Sequence[Damage]) -> None:
+        more = f" (and {len(damage) - 1:,} more)" if damage[1:] else ""
+        super().__init__(f"damaged: {damage[0]}{more}; {ADVICE}")
+        self.damage = damage
+
+
+def check(lake: Lake, days: Iterable[date], names: Collection[str]) -> None:
+    """Raise DamagedError where a file of these days and datasets is damaged: a cheap test."""
+    found = Snapshot(lake, days, names=names).damage
+    if found:
+        raise DamagedError(found)
+
+
+def reason(lake: Lake, error: Exception) -> str:
+    """Why reading the lake failed: the damaged files that are found when every one is read.
+
+    Where none is, what the library says, in one line.
+    """
+    if isinstance(error, DamagedError):
+        return str(error)
+    damage = Snapshot(lake, thorough=True).damage
+    return str(DamagedError(damage)) if damage else first_line(error)
+
+
+class Snapshot:
+    """The versions that counted when this was made, of all days or of `days`.
+
+    `names` are the datasets whose files are tested, all by default: nothing is known of the others.
+    `thorough` reads every one of them, which takes as long as it takes.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        days: Iterable[date] | None = None,
+        *,
+        names: Collection[str] = DATASETS.keys(),
+        thorough: bool = False,
+    ) -> None:
+        wanted = lake.all_days() if days is None else sorted(set(days))
+        found = ((day, lake.version(day)) for day in wanted)
+        self.versions = {day: version for day, version in found if version is not None}
+        tested = (
+            (day, damaged(version, thorough=thorough, names=names))
+            for day, version in self.versions.items()
+        )
+        self._damage = {day: what for day, what in tested if what}
+
+    @cached_property
+    def damage(self) -> list[Damage]:
+        """Each file that is left out, in order; of a day that is gone as a whole, its folder."""
+        found: set[Damage] = set()
+        for day, wrong in self._damage.items():
+            version = self.versions[day]
+            whole = not version.is_dir()
+            for name, what in wrong.items():
+                path = version if whole else version / f"{name}.parquet"
+                found.add(Damage(day, path, what))
+        return sorted(found)
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """A sentence for each file that is left out, with what to do."""
+        return map(left_out, self.damage)
+
+    def is_damaged(self, name: str, day: date) -> bool:
+        """Whether a day's file of a dataset was published and is left out."""
+        return name in self._damage.get(day, ())
+
+    def file(self, name: str, day: date) -> Path | None:
+        """A day's file of a dataset, where there is one that is not damaged."""
+        version = self.versions.get(day)
+        if version is None or self.is_damaged(name, day):
+            return None
+        path = version / f"{name}.parquet"
+        return path if path.is_file() else None
+
+    def files(self, name: str, days: Iterable[date] | None = None) -> list[Path]:
+        """The files of a dataset, of all days or of `days`, in order."""
+        wanted = self.versions if days is None else sorted(set(days))
+        return [path for day in wanted if (path := self.file(name, day)) is not None]
+
+    def days(self, name: str) -> list[date]:
+        """The days of which a dataset can be read, in order."""
+        return [day for day in self.versions if self.file(name, day) is not None]
+
+    @cached_property
+    def extent(self) -> tuple[date, date] | None:
+        """The first and the last day of which usage was loaded, whatever became of its file."""
+        loaded = [
+            day
+            for day, version in self.versions.items()
+            if day != UNDATED
+            and (self.is_damaged(_USAGE, day) or (version / f"{_USAGE}.parquet").is_file())
+        ]
+        return (loaded[0], loaded[-1]) if loaded else None
+
+    def bind_coverage(
+        self, con: duckdb.DuckDBPyConnection, days: Iterable[date] | None = None
+    ) -> None:
+        """Make the view `coverage` of a connection, of all days or of `days`."""
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {COVERAGE.name} AS {self.coverage(days)}")
+
+    def coverage(self, days: Iterable[date] | None = None) -> str:
+        """A SELECT of coverage, with the contract's columns: what was published of the days, the
+        hours of damaged files and of days in between that have no version as missing.
+        """
+        asked = None if days is None else set(days)
+        within: list[Path] = []
+        outside: list[Path] = []
+        parts: list[str] = []
+        stretches = [
+            (name, first, last) for first, last in self._absent(asked) for name in _COVERED
+        ]
+        for day in self.versions:
+            path = self.file(COVERAGE.name, day)
+            if path is None or day == UNDATED or not (asked is None or day in asked):
+                continue
+            lost = [name for name in _COVERED if self.is_damaged(name, day)]
+            if not self._is_within(day):
+                outside.append(path)
+            elif lost:
+                names = ", ".join(map(literal, lost))
+                parts.append(f"{scan(COVERAGE, [path])} WHERE dataset NOT IN ({names})")
+                stretches += [(name, day, day) for name in lost]
+            else:
+                within.append(path)
+        if within or not (parts or outside):
+            parts.append(scan(COVERAGE, within))
+        if outside:  # what is not known of days that are none of the lake's is not missing
+            parts.append(f"{scan(COVERAGE, outside)} WHERE status <> 'missing'")
+        if stretches:
+            rows = ", ".join(
+                f"({literal(name)}, {_number(first)}, {_number(last)})"
+                for name, first, last in stretches
+            )
+            columns = "stretches(dataset, first_day, last_day)"
+            parts.append(f"FROM (WITH {columns} AS (VALUES {rows}) {engine.sql('missing_hours')})")
+        return " UNION ALL ".join(parts)
+
+    def _is_within(self, day: date) -> bool:
+        return self.extent is not None and self.extent[0] <= day <= self.extent[1]
+
+    def _absent(self, asked: Collection[date] | None) -> list[tuple[date, date]]:
+        """Stretches of days between the first and the last of which nothing says what is known."""
+        if self.extent is None:
+            return []
+        known = {day for day in self.versions if self.file(COVERAGE.name, day) is not None}
+        return spans(
+            day
+            for day in day_range(*self.extent)
+            if day not in known and (asked is None or day in asked)
+        )
+
+
+def _number(day: date) -> int:
+    return day_window(day).start // DAY
+
+
+_COVERED: Final = [
+    name for name in DATASETS if name not in {"item_contents", "reconciliation", *LEDGER_DATASETS}
+]
+"""The tables that coverage speaks of: those whose rows have an hour."""
