@@ -5,7 +5,8 @@
     keys        bearer keys, and which hosts are this machine
     answers     answers made in threads, once, and kept as bytes while they are right
     openapi     the contract, as a document
-    server      sockets and the lifetime of the server
+    connections what a client may take of time, memory and room; where its requests end
+    server      the socket and the lifetime of the server
 
 Belongs here: HTTP. Does not belong here: what a page says (`pipeline.pages`), and anything of the
 stand-in for the API (`pipeline.emulator`), which this is compared with.
