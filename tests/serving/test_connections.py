@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 import resource
+import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from threading import Event, Semaphore
 from typing import cast
 
@@ -17,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline.serving import Server, build_app
 from pipeline.serving.connections import Connection, ConnectionLimits
 from pipeline.settings import load_settings
+from tests.bounded import started
 from tests.serving.asking import ask, client
 from tests.serving.raw import WINDOW, answers, connected, page, said, taken_apart
 
@@ -151,6 +157,31 @@ def test_twelve_hundred_connections_without_a_request_hold_nobody_up(
         begun = time.monotonic()
         assert is_served(server)
         assert time.monotonic() < begun + 5
+
+
+@pytest.mark.parametrize("files", [256, 1_024])
+def test_the_command_has_files_left_whatever_comes(home: Path, files: int) -> None:
+    program = Path(sys.executable).with_name("mka1-usage")
+    command = f"ulimit -n {files} && exec {program} serve --port 0"
+    environment = {"MKA1_USAGE_HOME": str(home), "PATH": os.environ["PATH"]}
+    with (
+        started(["bash", "-c", command], env=environment, stderr=PIPE) as process,
+        files_at_most(4_096),
+        ExitStack() as stack,
+    ):
+        assert process.stderr is not None
+        url = re.findall(r"http://[\d.:]+", process.stderr.readline())[0]
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        for _ in range(1_200):
+            connection = socket.create_connection((host, int(port)), timeout=60)
+            stack.enter_context(closing(connection)).sendall(HALF)
+        begun = time.monotonic()
+        with client(url) as http:
+            assert ask(http, WINDOW).status_code == 200
+            assert ask(http, f"{WINDOW}&bucket_width=1h&group_by=user_id").status_code == 200
+        assert time.monotonic() < begun + 5
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read().count("\n") == 1
 
 
 def test_files_that_the_process_may_open_bound_the_connections() -> None:
