@@ -50,6 +50,9 @@ _OVERHEAD: Final = 1_000
 """Bytes that keeping an answer takes beside those of its body, and a request beside its users."""
 _PER_DAY: Final = 500
 """Bytes that it takes to know of a day which version an answer was made from."""
+_SETTLED: Final = 60 * 10**9
+"""Nanoseconds after which a change of a folder is sure to be seen by the time of its last one: file
+systems count time in steps, in which more may happen."""
 _AGAIN: Final = 0.05
 """Seconds after which a query is interrupted again: the next of an answer's queries may run."""
 
@@ -84,29 +87,51 @@ class Body:
 
 
 @dataclass(slots=True)
+class _Seen:
+    """What was seen of the lake while an answer was made, which is right while that is still so."""
+
+    links: Mark
+    """Of the folder of links to versions, in which every publication renames one."""
+    days: int
+    """Stands for the days of which anything is there."""
+    versions: dict[str, Mark] = field(default_factory=dict[str, Mark])
+
+    def still(self, lake: Lake) -> bool:
+        """Whether it is so now. As long as nothing is published, that is one look."""
+        links = _mark(_links(lake))
+        if links == self.links and links is not None and links[1] < time.time_ns() - _SETTLED:
+            return True
+        if hash(tuple(lake.all_days())) != self.days:
+            return False
+        if any(_mark(path) != mark for path, mark in self.versions.items()):
+            return False
+        self.links = links
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class _Made:
-    """An answer, and what was seen of the lake while it was made: right while that is still so."""
+    """An answer, and what it was made from."""
 
     body: Body
-    seen: dict[str, Mark] = field(default_factory=dict[str, Mark])
-
-    def stands(self) -> bool:
-        return all(_mark(path) == mark for path, mark in self.seen.items())
+    seen: _Seen
 
     @property
     def size(self) -> int:
-        return len(self.body.content) + len(self.seen) * _PER_DAY + _OVERHEAD
+        return len(self.body.content) + len(self.seen.versions) * _PER_DAY + _OVERHEAD
 
 
 class _Watched(Lake):
-    """A lake that shows one version of each day, and notes what was looked at.
+    """A lake that shows one version of each day, and the same days, and notes what was looked at.
 
     It shows nothing more to `work` that is to stop.
     """
 
     def __init__(self, lake: Lake, work: _Work) -> None:
         super().__init__(lake.root, lake.lookback_days)
-        self.seen: dict[str, Mark] = {}
+        links = _mark(_links(lake))
+        self._days = super().all_days()
+        self.seen = _Seen(links, hash(tuple(self._days)))
         self._versions: dict[date, Path | None] = {}
         self._work = work
 
@@ -115,13 +140,12 @@ class _Watched(Lake):
             raise _StoppedError
         if day not in self._versions:
             version = self._versions[day] = super().version(day)
-            self.seen[str(self.link(day))] = None if version is None else _mark(version)
+            mark = None if version is None else _mark(version)
+            self.seen.versions[str(self.link(day))] = mark
         return self._versions[day]
 
     def all_days(self) -> list[date]:
-        folder = self.root / "days"
-        self.seen[str(folder)] = _mark(folder)
-        return super().all_days()
+        return self._days
 
 
 class _StoppedError(Exception):
@@ -210,7 +234,7 @@ class Answers:
         ValueError where it has no answer.
         """
         made = self._kept.get(key := self._key(query, self._now(query)))
-        if made is None or not made.stands():
+        if made is None or not made.seen.still(self._lake):
             return None
         self._kept.move_to_end(key)
         return made.body
@@ -258,7 +282,7 @@ class Answers:
                 work = self._begin(key, query, now)
             made = await self._wait(key, work)
             # What somebody else's request began may be older than this one.
-            if begins or made.stands():
+            if begins or made.seen.still(self._lake):
                 return made.body
 
     def _begin(self, key: Key, query: PageQuery, now: int) -> _Work:
@@ -341,6 +365,10 @@ class Answers:
                 con = self._own.con = self._database.cursor()
             con.execute("SET TimeZone = 'UTC'")
         return con
+
+
+def _links(lake: Lake) -> Path:
+    return lake.link(date.min).parent
 
 
 def _mark(path: Path | str) -> Mark:

@@ -41,7 +41,9 @@ COMPLETE_THROUGH: Final = "X-Usage-Complete-Through"
 LONGEST_QUERY: Final = 1 << 15
 """Bytes of a query string: some 2,000 user ids."""
 _UNREADABLE: Final = "the lake cannot be read: `mka1-usage verify` names the files to blame"
-_BUSY: Final = "the server has more to answer than it can: try again"
+_BUSY: Final = (
+    "this takes longer than the server has now: try again, or ask for fewer buckets, by limit"
+)
 LONGEST_WAIT: Final = 30.0
 """Seconds after which a page that is still not there is not waited for any more."""
 _TAG: Final = re.compile(r'"[^"]*"')

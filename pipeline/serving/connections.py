@@ -21,7 +21,6 @@ from typing import Any, Final, cast
 
 import httptools
 from uvicorn import Config
-from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -111,7 +110,9 @@ class Connections(ServerState):
         """Count a connection no more."""
         if gone in self._admitted:
             self._admitted.remove(gone)
-            self._of_peer -= Counter([gone.peer])
+            self._of_peer[gone.peer] -= 1
+            if not self._of_peer[gone.peer]:
+                del self._of_peer[gone.peer]
             self.wait_no_more(gone)
             self.held -= gone.held
             gone.held = 0
@@ -199,9 +200,8 @@ class Connection(HttpToolsProtocol):
         self._has_body = False
         self._taken = 0
         """Bytes that have come of the request under way."""
-        self._sizes: deque[int] = deque()
-        """The bytes of each request that is being answered, or waits for that."""
-        self._answering: RequestResponseCycle | None = None
+        self._unanswered: deque[tuple[RequestResponseCycle, int]] = deque()
+        """Each request that is being answered, or waits for that, and its bytes."""
 
     # What a client does
 
@@ -226,11 +226,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        # It tells the last of pipelined requests. The one that is being answered must know.
-        if self._answering is not None and not self._answering.response_complete:
-            self._answering.disconnected = True
-            self._answering.message_event.set()
-        self.pipeline.clear()
+        for cycle, _ in self._unanswered:  # uvicorn tells the last one alone
+            cycle.disconnected = True
+            cycle.message_event.set()
         self._all.leave(self)
 
     # What the parser finds
@@ -261,7 +259,7 @@ class Connection(HttpToolsProtocol):
             for name, value in self.headers
         )
         if self._has_body and self.expect_100_continue:
-            self.on_message_complete()  # answered at once, so the body need not be sent
+            self.on_message_complete()  # answered at once, so that its body need not be sent
 
     def on_body(self, body: bytes) -> None:
         """What is in it changes no answer."""
@@ -269,11 +267,12 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self._ending:
             return
+        self.expect_100_continue = False
         super().on_headers_complete()
         super().on_message_complete()
         self.flow.resume_reading()  # or nobody would notice that the client has gone away
         self._all.wait_no_more(self)
-        self._sizes.append(self._taken)
+        self._unanswered.append((self.cycle, self._taken))
         self._taken = 0
         if self._has_body or self.parser.should_upgrade():
             self.cycle.keep_alive = False
@@ -281,12 +280,9 @@ class Connection(HttpToolsProtocol):
 
     # What becomes of it
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
-
     def on_response_complete(self) -> None:
-        self._all.release(self, self._sizes.popleft())
+        _, size = self._unanswered.popleft()
+        self._all.release(self, size)
         super().on_response_complete()
         if not self._busy and not self._ending:
             self._began = self.loop.time()
@@ -295,7 +291,7 @@ class Connection(HttpToolsProtocol):
     @property
     def _busy(self) -> bool:
         """Whether any request has no whole answer yet."""
-        return bool(self._sizes)
+        return bool(self._unanswered)
 
     def close_if_late(self, now: float) -> None:
         """Close it where its time for the request, or for taking the answer, is over."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, closing
@@ -133,6 +135,38 @@ def test_a_day_that_lay_ahead_becomes_a_gap_once_a_later_one_is_loaded(tmp_path:
         assert "not loaded: 2024-01-02." in ask(http, query).json()["error"]
         publish(world, tmp_path, 1)
         assert ask(http, query).headers["x-usage-complete-through"] == str(START + 2 * DAY)
+
+
+def test_a_page_that_is_kept_is_right_at_one_look_until_something_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = one_user()
+    lake = publish(world, tmp_path, 0, 1, 2)
+    links = lake.link(day_of(START)).parent
+    looks: list[Path | str] = []
+    mark = module._mark
+
+    def noted(path: Path | str) -> module.Mark:
+        looks.append(path)
+        return mark(path)
+
+    monkeypatch.setattr(module, "_mark", noted)
+
+    async def work(answers: Answers) -> list[int]:
+        query = PageQuery(START, START + 3 * DAY)
+        found = [operations(await answers.page(query))]
+        for ago in (2_000, 1_000):
+            os.utime(links, (time.time() - ago, time.time() - ago))
+            await answers.page(query)
+            looks.clear()
+            found.append(operations(await answers.page(query)))
+            assert looks == [links]
+            restate(world, 5)
+            await asyncio.to_thread(publish, world, tmp_path, 0)
+            found.append(operations(await answers.page(query)))
+        return found
+
+    assert running(lake, work) == [3, 3, 8, 8, 13]
 
 
 def test_a_window_without_an_end_goes_on_as_the_clock_does(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.serving.asking import ask, client
 from tests.serving.raw import WINDOW, answers, connected, page, said, taken_apart
 
 HALF = page(1)[:-2]
-HURRY = ConnectionLimits(request=0.5, idle=1, unread=0.5)
+HURRY = ConnectionLimits(request=0.3, idle=1, unread=0.5)
 """Limits that a test can wait for."""
 BODY = page(1, "Content-Length: 10")
 

@@ -7,9 +7,12 @@ be read in two ways is refused, and ends the connection: whatever follows is not
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.serving import Server
 from tests.serving.asking import KEYS, serving
@@ -203,6 +206,13 @@ def test_what_has_a_body_or_wants_another_protocol_is_answered_once_and_ends_the
     assert answers(server, *(bytes([byte]) for byte in sent), LAST) == [expected]
 
 
+def test_what_is_announced_is_not_asked_for(server: Server) -> None:
+    """Also where the page is new, so that the server waits for it."""
+    announced = with_body("Expect: 100-continue", "Content-Length: 5", body=b"", buckets=13)
+    assert answers(server, announced) == [13]
+    assert answers(server, page(14, "Expect: 100-continue") + LAST) == [14, 7]
+
+
 def test_a_length_of_nothing_is_no_body(server: Server) -> None:
     assert answers(server, page(1, "Content-Length: 0") + LAST) == [1, 7]
 
@@ -216,3 +226,33 @@ def test_a_body_is_no_place_for_a_key(locked: Server) -> None:
     key = f"Authorization: Bearer {KEYS[0]}\r\n\r\n".encode()
     assert answers(locked, with_body(CHUNKED, body=b"0\r\n" + key)) == [401]
     assert answers(locked, with_body(f"Content-Length: {len(key)}", body=key)) == [401]
+
+
+PARTS = {
+    **{f"pipelined: {name}": (*case, False) for name, case in PIPELINED.items()},
+    **{f"refused: {name}": (sent, [400], True) for name, sent in REFUSED.items()},
+    **{f"body: {name}": (sent, [answer], True) for name, (sent, answer) in BODIES.items()},
+}
+
+
+@given(
+    names=st.lists(st.sampled_from(sorted(PARTS)), min_size=1, max_size=3),
+    cuts=st.lists(st.floats(0, 1), max_size=5),
+)
+@settings(max_examples=60, deadline=None)
+def test_how_bytes_are_cut_into_pieces_changes_no_answer(
+    server: Server, names: list[str], cuts: list[float]
+) -> None:
+    expected: list[int] = []
+    for name in names:
+        _, found, ends = PARTS[name]
+        expected += found[:-1] if found[-1] == 7 else found
+        if ends or found[-1] != 7:
+            break
+    else:
+        expected.append(7)
+    sent = b"".join(PARTS[name][0] for name in names) + LAST
+    places = sorted({0, *(round(cut * len(sent)) for cut in cuts), len(sent)})
+    found = answers(server, *(sent[start:end] for start, end in pairwise(places)))
+    # What is no request is answered where nothing is under way, and else the connection ends.
+    assert found == expected or (expected[-1] == 400 and found == expected[:-1])
