@@ -42,7 +42,7 @@ KEPT_BYTES: Final = 64 << 20
 """How much is kept in memory at most; one answer takes an eighth of it at most."""
 WAITING_BYTES: Final = 16 << 20
 """How much the requests take that wait for an answer, all together."""
-QUEUE: Final = 256
+QUEUE: Final = 1_024
 """Answers that wait to be made at most."""
 THREADS: Final = max(4, os.cpu_count() or 1)
 """Answers that are made at once: more than cores, so that a slow one keeps none waiting."""

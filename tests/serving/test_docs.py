@@ -131,7 +131,7 @@ def test_its_bounds_are_those_of_the_server() -> None:
         f"{limits.unread_bytes >> 20} MB for those that clients have not taken",
         f"{limits.held_bytes >> 20} MB for what has come of requests",
         f"{WAITING_BYTES >> 20} MB for requests whose page is being made",
-        f"and {QUEUE} wait",
+        f"and {QUEUE:,} wait",
         f"not there after {LONGEST_WAIT:.0f} seconds",
         f"{PIPELINED} wait behind the one",
     ):
