@@ -37,7 +37,7 @@ from pipeline.lake.completeness import disputed_days
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.snapshot import Snapshot, check
 from pipeline.lake.store import Lake
-from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso, spans
+from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso
 from pipeline.zones import zone
 
 _LOADED: Final = USAGE["1d"].name
@@ -178,12 +178,14 @@ def answer_on(
     within = Window(start, min(start + longest, window.end))
     asked = buckets(con, within, query.bucket_width, query.tz)[: query.limit]
     part = Window(asked[0].start, asked[-1].end)
-    check(lake, part.days, {_LOADED, USAGE[finest(asked)].name, COVERAGE.name})
-    disputed = disputed_days(lake, part.days)
+    # Of years that are not loaded, no day is looked at.
+    days = part.among(lake.all_days())
+    check(lake, days, {_LOADED, USAGE[finest(asked)].name, COVERAGE.name})
+    disputed = disputed_days(lake, days)
     complete_through = _complete_through(
-        lake, part, disputed, partial=partial, ahead=now is not None
+        lake, part, days, disputed, partial=partial, ahead=now is not None
     )
-    results = _results(con, lake, query, asked)
+    results = _results(con, lake, query, asked, days)
     has_more = part.end < window.end
     page = {
         "object": "page",
@@ -226,33 +228,49 @@ def _window(
 
 
 def _complete_through(
-    lake: Lake, window: Window, disputed: Sequence[date], *, partial: bool, ahead: bool
+    lake: Lake,
+    window: Window,
+    days: Sequence[date],
+    disputed: Sequence[date],
+    *,
+    partial: bool,
+    ahead: bool,
 ) -> int | None:
     """Where the first open, missing or disputed day leaves the window incomplete; None where none
     does.
 
-    `ahead`: days after the last one that is loaded may be missing.
+    `days`: those of the window of which anything is there. `ahead`: days after the last one that is
+    loaded may be missing.
     """
-    missing: list[date] = []
-    through: int | None = None
-    for day in window.days:
-        loaded = lake.loaded(_LOADED, day)
-        if loaded is None:
-            missing.append(day)
-        elif not loaded.complete(day) and loaded.window.end < window.end:
-            through = loaded.window.end if through is None else min(through, loaded.window.end)
-    last = max(lake.days(_LOADED), default=date.max) if missing and ahead else date.max
-    if not partial and (gaps := [day for day in missing if day <= last]):
-        raise NotLoadedError(_missing(gaps))
-    starts = [day_window(day).start for day in (*missing, *disputed)]
-    return min([*starts, *([] if through is None else [through])], default=None)
+    loaded: list[date] = []
+    through: list[int] = []
+    for day in days:
+        file = lake.loaded(_LOADED, day)
+        if file is not None:
+            loaded.append(day)
+            if not file.complete(day) and file.window.end < window.end:
+                through.append(file.window.end)
+    missing = window.lacks(loaded)
+    if missing and not partial:
+        last = _last_day(lake) if ahead else date.max
+        if gaps := [(start, min(end, last)) for start, end in missing if start <= last]:
+            raise NotLoadedError(_missing(gaps))
+    starts = [day_window(day).start for day in (*(start for start, _ in missing), *disputed)]
+    return min([*starts, *through], default=None)
 
 
-def _missing(days: Sequence[date]) -> str:
-    first, last = spans(days)[0]
+def _last_day(lake: Lake) -> date:
+    """The last day that is loaded; that of all days where none is."""
+    found = (day for day in reversed(lake.all_days()) if lake.file("usage_1d", day) is not None)
+    return next(found, date.max)
+
+
+def _missing(gaps: Sequence[tuple[date, date]]) -> str:
+    first, last = gaps[0]
     end = min(last, date.max - timedelta(days=1)) + timedelta(days=1)
     words = f"{first}" if first == last else f"{first} to {last}"
-    more = f" (and {len(days) - (last - first).days - 1} more)" if len(spans(days)) > 1 else ""
+    others = sum((end - start).days + 1 for start, end in gaps[1:])
+    more = f" (and {others} more)" if others else ""
     return (
         f"not loaded: {words}{more}. Load with "
         f"`mka1-usage run --start {first} --end {end}`, "
@@ -261,19 +279,22 @@ def _missing(days: Sequence[date]) -> str:
 
 
 def _results(
-    con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery, asked: Sequence[Window]
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    query: PageQuery,
+    asked: Sequence[Window],
+    days: Sequence[date],
 ) -> dict[int, list[dict[str, Any]]]:
-    """Result objects per bucket start, in order."""
+    """Result objects per bucket start, in order, from those of `days` that are loaded."""
     window = Window(asked[0].start, asked[-1].end)
     dataset = USAGE[finest(asked)]
     results: dict[int, list[dict[str, Any]]] = {}
     native = is_native(query.bucket_width, query.tz)
     name = "usage" if native else "usage_rows"
-    engine.bind(con, {name: (dataset, lake.files(dataset.name, window.days))})
+    engine.bind(con, {name: (dataset, lake.files(dataset.name, days))})
     if not native:
-        # Of years that are not loaded there is nothing to count, and their minutes are many.
-        loaded = set(lake.days(dataset.name))
-        con.register("edges", edges([it for it in asked if not loaded.isdisjoint(it.days)]))
+        # Of days that are not loaded there is nothing to count, and their minutes are many.
+        con.register("edges", edges([it for it in asked if it.among(days)]))
         con.execute(f"CREATE OR REPLACE TEMP VIEW usage AS {engine.sql('usage_by')}")
     con.register("wanted_users", pa.table({"user_id": pa.array(query.user_ids, pa.string())}))
     rows = con.execute(

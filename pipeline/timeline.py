@@ -10,9 +10,11 @@ All times are whole Unix seconds, UTC. All windows are half-open: `[start, end)`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import Final, Literal, get_args
 
 Width = Literal["1m", "1h", "1d"]
@@ -54,6 +56,29 @@ class Window:
         if self.start == self.end:
             return []
         return list(day_range(day_of(self.start), day_of(self.end - 1)))
+
+    def among(self, days: Sequence[date]) -> Sequence[date]:
+        """Those of `days`, which are in order, that the window touches."""
+        if self.start == self.end:
+            return []
+        first = bisect_left(days, day_of(self.start))
+        return days[first : bisect_right(days, day_of(self.end - 1), first)]
+
+    def lacks(self, days: Sequence[date]) -> list[tuple[date, date]]:
+        """Runs of days that the window touches and `days`, which are in order, don't have.
+
+        As (first, last), in order. It takes no longer for years than for days.
+        """
+        if self.start == self.end:
+            return []
+        first, last = day_of(self.start).toordinal(), day_of(self.end - 1).toordinal()
+        there = [day.toordinal() for day in self.among(days)]
+        runs = pairwise([first - 1, *there, last + 1])
+        return [
+            (date.fromordinal(before + 1), date.fromordinal(after - 1))
+            for before, after in runs
+            if before + 1 < after
+        ]
 
     def cut(self, seconds: int) -> Iterator[Window]:
         """The window in parts of so many seconds, the last one shorter; none when it is empty."""

@@ -444,3 +444,27 @@ def test_a_century_that_is_not_loaded_takes_no_memory(week: Loaded) -> None:
     assert [bucket["results"][0]["num_operations"] for bucket in counted] == [
         sum(event.operations for event in week.world.events())
     ]
+
+
+@pytest.mark.parametrize("tz", ["UTC", "Asia/Kolkata"])
+@pytest.mark.parametrize("partial", [True, False])
+def test_of_a_century_only_the_days_that_are_loaded_are_looked_at(
+    week: Loaded, tz: str, partial: bool
+) -> None:
+    class Counting(Lake):
+        looks = 0
+
+        def version(self, day: date) -> Path | None:
+            self.looks += 1
+            return super().version(day)
+
+    lake = Counting(week.lake.root)
+    query = PageQuery(0, END + 100 * 366 * DAY, "1mo", tz=tz)
+    if partial:
+        assert len(answer(lake, query, partial=True).page["data"]) == query.limit
+    else:
+        with pytest.raises(
+            NotLoadedError, match=r"not loaded: 19\d\d-\d\d-\d\d to 2023-12-31 \(and "
+        ):
+            answer(lake, query)
+    assert 0 < lake.looks < 50

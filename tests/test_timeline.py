@@ -82,6 +82,20 @@ def test_the_days_of_a_window_are_those_it_touches(start: int, length: int) -> N
     assert len(window.days) == ((start % DAY) + length + DAY - 1) // DAY * bool(length)
 
 
+@given(
+    start=st.integers(day_window(date(2023, 12, 20)).start, day_window(date(2024, 3, 10)).start),
+    length=st.integers(0, 80 * DAY),
+    days=st.lists(st.dates(date(2024, 1, 1), date(2024, 3, 1)), max_size=40, unique=True),
+)
+def test_the_days_of_a_window_are_there_or_lacking(
+    start: int, length: int, days: list[date]
+) -> None:
+    window = Window(start, start + length)
+    there = window.among(sorted(days))
+    assert there == [day for day in window.days if day in days]
+    assert window.lacks(sorted(days)) == spans(day for day in window.days if day not in days)
+
+
 @given(start=SENSIBLE, length=st.integers(0, 10**8), width=EDGES)
 def test_a_window_is_widened_to_the_nearest_edges(start: int, length: int, width: Width) -> None:
     window = Window(start, start + length)

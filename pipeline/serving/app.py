@@ -9,11 +9,12 @@ Every answer that is no page is `{"error": "one line"}`, as the API's are.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -28,7 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline.api.usage import PATH
 from pipeline.lake.store import Lake
 from pipeline.pages import NotLoadedError
-from pipeline.serving.answers import Answers, UnknownUsersError, UnreadableError
+from pipeline.serving.answers import Answers, Body, BusyError, UnknownUsersError, UnreadableError
 from pipeline.serving.keys import Keys, names_this_machine
 from pipeline.serving.openapi import document
 from pipeline.serving.parameters import parse
@@ -40,6 +41,11 @@ COMPLETE_THROUGH: Final = "X-Usage-Complete-Through"
 LONGEST_QUERY: Final = 1 << 15
 """Bytes of a query string: some 2,000 user ids."""
 _UNREADABLE: Final = "the lake cannot be read: `mka1-usage verify` names the files to blame"
+_BUSY: Final = (
+    "this takes longer than the server has now: try again, or ask for fewer buckets, by limit"
+)
+LONGEST_WAIT: Final = 30.0
+"""Seconds after which a page that is still not there is not waited for any more."""
 _TAG: Final = re.compile(r'"[^"]*"')
 _LONGEST_ERROR: Final = 500
 """Characters of an error, which may quote what was asked."""
@@ -74,7 +80,10 @@ def build_app(
         if len(raw) > LONGEST_QUERY:
             raise HTTPException(414, f"the query string is longer than {LONGEST_QUERY:,} bytes")
         try:
-            body = await answers.page(parse(raw))
+            query = parse(raw)
+            body = answers.kept(query) or await _while_there(request, answers.page(query))
+        except BusyError:
+            raise HTTPException(503, _BUSY, headers={"Retry-After": "1"}) from None
         except UnknownUsersError as error:
             say(f"error: {error}")
             raise HTTPException(
@@ -110,6 +119,24 @@ def build_app(
     )
     app.router.redirect_slashes = False  # the API's paths are the API's, to the letter
     return app
+
+
+async def _while_there(request: Request, page: Coroutine[Any, Any, Body]) -> Body:
+    """The page, unless the client hangs up before it is there, or it takes too long: BusyError."""
+    making, leaving = asyncio.ensure_future(page), asyncio.ensure_future(_gone(request.receive))
+    try:
+        await asyncio.wait((making, leaving), timeout=LONGEST_WAIT, return_when="FIRST_COMPLETED")
+        if making.done():
+            return making.result()
+        raise BusyError
+    finally:
+        making.cancel()
+        leaving.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _is_known(etag: str, if_none_match: str) -> bool:

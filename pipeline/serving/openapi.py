@@ -34,10 +34,15 @@ when the numbers of a page are complete.
 
 def document(*, by_key: bool) -> dict[str, Any]:
     """The document; `by_key`: whether a bearer key is asked for."""
+    busy = _error("More is asked for than the server can answer now.")
+    busy["headers"] = {
+        "Retry-After": {"description": "Seconds.", "required": True, "schema": _COUNT}
+    }
     errors: dict[str, Any] = {
         "400": _error("A parameter is not possible, or days of the window are not loaded."),
         "414": _error("The query string is too long."),
         "500": _error("The lake cannot be read."),
+        "503": busy,
     }
     if by_key:
         unauthorized = _error("The bearer key is missing or is none of this server's.")

@@ -1,11 +1,12 @@
 """The server on a socket: start it, stop it.
 
-Belongs here: sockets, what a connection may send, the lifetime of the server. Does not belong here:
-what it answers (`pipeline.serving.app`).
+Belongs here: the socket, the lifetime of the server. Does not belong here: what a connection may do
+(`pipeline.serving.connections`), what it is answered (`pipeline.serving.app`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import threading
@@ -15,15 +16,15 @@ from typing import Final, Self
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pipeline.serving.app import LONGEST_QUERY
+from pipeline.serving.connections import Connection, ConnectionLimits, Connections
 
-_LONGEST_HEAD: Final = 2 * LONGEST_QUERY
-"""Bytes that a request may take before its headers end: the query, and as much beside it."""
 _PATIENCE: Final = 5
 """Seconds that a server which is told to stop waits for answers that are under way."""
 _BACKLOG: Final = 2048
+_LIMITS: Final = ConnectionLimits()
+_TICKS: Final = 5
+"""Tenths of a second after which late connections are looked for."""
 _REASONS: Final = {
     errno.EADDRINUSE: (
         "port {port} on {host} is in use: stop what uses it, or choose another with --port "
@@ -41,21 +42,29 @@ class Server:
     calling thread; as a context manager it serves in a thread of its own, until the block ends.
     """
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        limits: ConnectionLimits = _LIMITS,
+    ) -> None:
         self._socket = _listening(host, port)
         address = f"[{host}]" if ":" in host else host
         self.url: Final = f"http://{address}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app,
-            http=_Bounded,
+            http=Connection,
             ws="none",
             log_config=None,  # errors go to stderr; a request, which names people, nowhere
             log_level="error",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=limits.idle,
             timeout_graceful_shutdown=_PATIENCE,
         )
-        self._server = _Uvicorn(config)
+        self._server = _Uvicorn(config, limits)
         self._thread: threading.Thread | None = None
 
     def run(self, on_ready: Callable[[], None] | None = None) -> None:
@@ -87,50 +96,21 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Uvicorn's server, which tells when it is ready."""
+    """Uvicorn's server, which tells when it is ready, and closes connections that are late."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
         super().__init__(config)
+        self.server_state: Connections = Connections(limits)
         self.on_ready: Callable[[], None] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.on_ready()
 
-
-class _Bounded(HttpToolsProtocol):
-    """Uvicorn's protocol, which by itself would take in a head of any length."""
-
-    _heads = 0
-    """Heads that have ended on this connection."""
-    _in_head = True
-    _taken = 0
-    """Bytes of the head under way, without those that came together with what was before it."""
-
-    def data_received(self, data: bytes) -> None:
-        in_head, heads = self._in_head, self._heads
-        super().data_received(data)
-        self._taken = self._taken + len(data) if in_head and heads == self._heads else 0
-        if self._taken > _LONGEST_HEAD and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too long.")
-
-    def on_headers_complete(self) -> None:
-        self._heads += 1
-        self._in_head = False
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        self._in_head = True
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """What is no request is refused in the API's shape, too."""
-        body = b'{"error":"%s"}' % msg.encode("ascii")
-        self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
-        )
-        self.transport.close()
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS == 0:
+            self.server_state.close_late(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
 
 def _listening(host: str, port: int) -> socket.socket:

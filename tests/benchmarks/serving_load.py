@@ -16,16 +16,21 @@ from typing import Final, cast
 import uvloop
 
 _OK: Final = b"HTTP/1.1 200 "
+_BUSY: Final = b"HTTP/1.1 503 "
 _LENGTH: Final = b"content-length: "
 
 
 @dataclass
 class Load:
-    """What came of it. Times in seconds; `cpu` is what this process itself has used."""
+    """What came of it. Times in seconds, of pages; `cpu` is what this process itself has used.
+
+    `refused`: answers that said to come again, which have no latency here.
+    """
 
     seconds: float = 0.0
     cpu: float = 0.0
     received: int = 0
+    refused: int = 0
     latencies: list[float] = field(default_factory=list[float])
 
     @property
@@ -41,7 +46,7 @@ class Load:
 def load(host: str, port: int, requests: Iterator[bytes], connections: int, lasting: float) -> Load:
     """Send `requests` for some seconds, or to their end, `connections` at a time.
 
-    Raises RuntimeError for an answer that is not 200.
+    Raises RuntimeError for an answer that is neither 200 nor 503.
     """
 
     async def inside() -> Load:
@@ -95,15 +100,18 @@ class _Asking(asyncio.Protocol):
             head = self._came.find(b"\r\n\r\n")
             if head < 0:
                 return
-            if not self._came.startswith(_OK):
+            if not self._came.startswith((_OK, _BUSY)):
                 self._done.set_exception(RuntimeError(self._came.decode(errors="replace")))
                 self._transport.close()
                 return
             at = self._came.index(_LENGTH) + len(_LENGTH)
             self._whole = head + 4 + int(self._came[at : self._came.index(b"\r", at)])
         if len(self._came) >= self._whole:
-            self._result.latencies.append(time.perf_counter() - self._sent)
-            self._result.received += len(self._came)
+            if self._came.startswith(_BUSY):
+                self._result.refused += 1
+            else:
+                self._result.latencies.append(time.perf_counter() - self._sent)
+                self._result.received += len(self._came)
             self._came.clear()
             self._whole = 0
             self._ask()

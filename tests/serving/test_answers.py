@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import shutil
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,10 +23,11 @@ from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.lake.store import Lake
 from pipeline.pages import Answered, NotLoadedError, PageQuery, answer_on
 from pipeline.serving import answers as module
-from pipeline.serving.answers import Answers
+from pipeline.serving.answers import Answers, BusyError
 from pipeline.timeline import DAY, day_of
 from tests.disputed import dispute
 from tests.serving.asking import START, ask, client, serving
+from tests.serving.raw import connected, page
 from tests.truth import load
 
 T = TypeVar("T")
@@ -130,6 +136,38 @@ def test_a_day_that_lay_ahead_becomes_a_gap_once_a_later_one_is_loaded(tmp_path:
         assert "not loaded: 2024-01-02." in ask(http, query).json()["error"]
         publish(world, tmp_path, 1)
         assert ask(http, query).headers["x-usage-complete-through"] == str(START + 2 * DAY)
+
+
+def test_a_page_that_is_kept_is_right_at_one_look_until_something_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = one_user()
+    lake = publish(world, tmp_path, 0, 1, 2)
+    links = lake.link(day_of(START)).parent
+    looks: list[Path | str] = []
+    mark = module._mark
+
+    def noted(path: Path | str) -> module.Mark:
+        looks.append(path)
+        return mark(path)
+
+    monkeypatch.setattr(module, "_mark", noted)
+
+    async def work(answers: Answers) -> list[int]:
+        query = PageQuery(START, START + 3 * DAY)
+        found = [operations(await answers.page(query))]
+        for ago in (2_000, 1_000):
+            os.utime(links, (time.time() - ago, time.time() - ago))
+            await answers.page(query)
+            looks.clear()
+            found.append(operations(await answers.page(query)))
+            assert looks == [links]
+            restate(world, 5)
+            await asyncio.to_thread(publish, world, tmp_path, 0)
+            found.append(operations(await answers.page(query)))
+        return found
+
+    assert running(lake, work) == [3, 3, 8, 8, 13]
 
 
 def test_a_window_without_an_end_goes_on_as_the_clock_does(tmp_path: Path) -> None:
@@ -269,6 +307,37 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     assert [query.limit for query in watch.made] == made
 
 
+def test_what_is_kept_takes_as_much_memory_as_is_said(tmp_path: Path) -> None:
+    """Questions of 32 kB, whose answers are small."""
+    lake = publish(one_user(), tmp_path, 0)
+
+    def taken() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    async def work(answers: Answers) -> tuple[int, int]:
+        for number in range(20):
+            await answers.page(long_question(number))
+        before, counted = taken(), answers.kept_bytes
+        for number in range(20, 80):
+            await answers.page(long_question(number))
+        return taken() - before, answers.kept_bytes - counted
+
+    tracemalloc.start()
+    try:
+        grown, said = running(lake, work)
+    finally:
+        tracemalloc.stop()
+    assert said > 60_000
+    assert grown < said + 1_000_000  # the questions alone would be 8 MB
+
+
+def long_question(number: int) -> PageQuery:
+    """As much as a query string holds."""
+    users = tuple(f"{number:03}{user:03}" for user in range(2_000))
+    return PageQuery(START, START + DAY, user_ids=users)
+
+
 def test_what_is_asked_for_again_and_again_stays(tmp_path: Path, watch: Watch) -> None:
     lake = publish(one_user(), tmp_path, 0)
 
@@ -279,6 +348,153 @@ def test_what_is_asked_for_again_and_again_stays(tmp_path: Path, watch: Watch) -
 
     running(lake, work, kept_bytes=32_000)
     assert [query.limit for query in watch.made] == MANY
+
+
+# For those who wait
+
+
+@dataclass
+class Slow:
+    """Answers to pages of hours never end by themselves; the others are those of the lake."""
+
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    ended: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def __call__(
+        self, con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery, **how: Any
+    ) -> Answered:
+        if query.bucket_width != "1h":
+            return answer_on(con, lake, query, **how)
+        self.begun.release()
+        try:
+            con.execute("SELECT SUM(a.range * b.range) FROM range(9999999) a, range(9999999) b")
+        finally:
+            self.ended.release()
+        raise AssertionError
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    slowing = Slow()
+    monkeypatch.setattr(module, "answer_on", slowing)
+    return slowing
+
+
+def slow_page(number: int) -> PageQuery:
+    return PageQuery(START, START + DAY, "1h", number + 1)
+
+
+def test_what_nobody_waits_for_any_more_is_not_made(tmp_path: Path, slow: Slow) -> None:
+    lake = publish(one_user(), tmp_path, 0)
+
+    async def work(answers: Answers) -> int:
+        asked = [asyncio.create_task(answers.page(slow_page(number))) for number in range(40)]
+        await asyncio.to_thread(slow.begun.acquire)
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        return operations(await answers.page(DAY_ONE))
+
+    assert running(lake, work) == 3
+    assert slow.ended.acquire(timeout=60)
+    begun = 1
+    while slow.begun.acquire(blocking=False):
+        begun += 1
+    assert begun <= module.THREADS
+
+
+def test_who_asks_again_for_what_was_given_up_gets_it(tmp_path: Path, watch: Watch) -> None:
+    lake = publish(one_user(), tmp_path, 0)
+    watch.held = DAY_ONE
+
+    async def work(answers: Answers) -> int:
+        first = asyncio.create_task(answers.page(DAY_ONE))
+        await asyncio.to_thread(watch.begun.wait)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        again = operations(await answers.page(DAY_ONE))
+        watch.go_on.set()
+        return again
+
+    assert running(lake, work) == 3
+    assert watch.made == [DAY_ONE, DAY_ONE]
+
+
+def test_clients_that_hang_up_keep_nobody_waiting(tmp_path: Path, slow: Slow) -> None:
+    publish(one_user(), tmp_path, 0)
+    with serving(tmp_path) as server:
+        with ExitStack() as stack:
+            for number in range(40):
+                connection = stack.enter_context(closing(connected(server)))
+                connection.sendall(page(number + 1) * (number % 3 + 1))
+            assert slow.begun.acquire(timeout=60)
+        with client(server.url) as http:
+            assert ask(http, f"start_time={START}&end_time={START + DAY}").status_code == 200
+
+
+def test_beyond_the_queue_no_page_is_made(
+    tmp_path: Path, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = publish(one_user(), tmp_path, 0)
+    monkeypatch.setattr(module, "QUEUE", 3)
+
+    async def work(answers: Answers) -> int:
+        assert operations(await answers.page(DAY_ONE)) == 3
+        asked = [asyncio.create_task(answers.page(slow_page(number))) for number in range(20)]
+        await asyncio.to_thread(slow.begun.acquire)
+        refused = sum(task.done() and isinstance(task.exception(), BusyError) for task in asked)
+        assert operations(await answers.page(DAY_ONE)) == 3  # it is kept
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        return refused
+
+    assert running(lake, work) == 20 - module.THREADS - 3
+
+
+def test_who_is_refused_is_told_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(one_user(), tmp_path, 0)
+    window = f"start_time={START}&end_time={START + DAY}"
+    with serving(tmp_path) as server, client(server.url) as http:
+        assert ask(http, window).status_code == 200
+        monkeypatch.setattr(module, "QUEUE", -module.THREADS)
+        answer = ask(http, f"{window}&limit=2")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert "try again" in answer.json()["error"]
+        assert ask(http, window).status_code == 200
+
+
+def test_requests_that_wait_take_no_more_memory_than_there_is_for_them(
+    tmp_path: Path, slow: Slow
+) -> None:
+    lake = publish(one_user(), tmp_path, 0)
+
+    async def work(answers: Answers) -> int:
+        questions = [replace(long_question(number), bucket_width="1h") for number in range(40)]
+        asked = [asyncio.create_task(answers.page(question)) for question in questions]
+        await asyncio.to_thread(slow.begun.acquire)
+        refused = sum(task.done() and isinstance(task.exception(), BusyError) for task in asked)
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert operations(await answers.page(DAY_ONE)) == 3
+        return refused
+
+    assert 20 < running(lake, work, waiting_bytes=2_000_000) < 40
+
+
+def test_a_page_that_takes_too_long_is_given_up(
+    tmp_path: Path, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(one_user(), tmp_path, 0)
+    monkeypatch.setattr("pipeline.serving.app.LONGEST_WAIT", 0.2)
+    with serving(tmp_path) as server, client(server.url) as http:
+        answer = ask(http, f"start_time={START}&end_time={START + DAY}&bucket_width=1h")
+    assert answer.status_code == 503
+    assert slow.ended.acquire(timeout=60)
 
 
 def test_a_disputed_day_is_not_complete_until_a_run_has_loaded_it_again(tmp_path: Path) -> None:

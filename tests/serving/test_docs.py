@@ -16,6 +16,9 @@ from typing import Final
 
 import pytest
 
+from pipeline.serving.answers import KEPT_BYTES, QUEUE, WAITING_BYTES
+from pipeline.serving.app import LONGEST_WAIT
+from pipeline.serving.connections import PIPELINED, ConnectionLimits
 from pipeline.serving.openapi import document
 from pipeline.serving.parameters import DEFAULT_LIMITS
 from pipeline.timeline import WIDTHS
@@ -114,3 +117,22 @@ def test_what_is_new_or_left_out_is_named() -> None:
     assert set(re.findall(r"\b[45]\d\d\b", table)) - {"429"} == set(operation["responses"]) - {
         *("200", "304")
     } | {"404", "405"}
+
+
+def test_its_bounds_are_those_of_the_server() -> None:
+    bounds = TEXT.partition("## What bounds it")[2].partition("\n## ")[0]
+    limits = ConnectionLimits()
+    for said in (
+        f"a request has {limits.request:.0f} seconds to come in",
+        f"the next one on a connection {limits.idle} to begin",
+        f"at {limits.slowest >> 10} kB a second, after {limits.unread:.0f} seconds",
+        f"{limits.most:,} or",
+        f"{KEPT_BYTES >> 20} MB for pages that are kept",
+        f"{limits.unread_bytes >> 20} MB for those that clients have not taken",
+        f"{limits.held_bytes >> 20} MB for what has come of requests",
+        f"{WAITING_BYTES >> 20} MB for requests whose page is being made",
+        f"and {QUEUE:,} wait",
+        f"not there after {LONGEST_WAIT:.0f} seconds",
+        f"{PIPELINED} wait behind the one",
+    ):
+        assert said in " ".join(bounds.split())

@@ -15,32 +15,14 @@ import pytest
 from pipeline.api.usage import PATH
 from pipeline.serving import Server, build_app
 from pipeline.settings import load_settings
-from tests.serving.asking import END, START, ask, client, serving
-
-WINDOW = f"start_time={START}&end_time={END}"
-REQUEST = f"GET {PATH}?{WINDOW} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+from tests.serving.asking import ask, client, serving
+from tests.serving.raw import REQUEST, WINDOW, connected, said
 
 
 @pytest.fixture(scope="module")
 def server(home: Path) -> Iterator[Server]:
     with serving(home) as running:
         yield running
-
-
-def connected(server: Server) -> socket.socket:
-    host, _, port = server.url.removeprefix("http://").rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=60)
-
-
-def said(connection: socket.socket) -> bytes:
-    """All that comes until the server closes the connection."""
-    came = b""
-    try:
-        while piece := connection.recv(65_536):
-            came += piece
-    except ConnectionResetError:  # closed with something of ours unread
-        return came
-    return came
 
 
 @pytest.mark.parametrize(
