@@ -27,6 +27,7 @@ from pipeline.lake.engine import openable
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
+from pipeline.settings import without_secrets
 from pipeline.status import states, what_to_run
 from pipeline.timeline import iso
 from pipeline.words import count
@@ -232,7 +233,7 @@ def command_line(asked: Asked) -> Iterator[Finding]:
         yield Finding("skipped", "duckdb", "there is no `duckdb` on the path; none is needed")
         return
     try:
-        code, said = asyncio.run(_run(asked.patience, found, str(asked.settings.catalog)))
+        code, said = asyncio.run(_run(asked, found))
     except OSError as error:
         why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
         yield Finding("warning", "duckdb", f"{found} does not run ({why})", _OTHER)
@@ -244,17 +245,18 @@ def command_line(asked: Asked) -> Iterator[Finding]:
         yield Finding("ok", "duckdb", f"{found} ({lines[0].strip()}) opens the catalog")
 
 
-async def _run(patience: float, command: str, catalog: str) -> tuple[int | None, bytes]:
+async def _run(asked: Asked, command: str) -> tuple[int | None, bytes]:
     """Exit code of a command that asks the catalog, and what it said; its process is gone then."""
-    asks = ("-init", os.devnull, "-readonly", "-csv", "-noheader", catalog)
+    asks = ("-init", os.devnull, "-readonly", "-csv", "-noheader", str(asked.settings.catalog))
     process = await asyncio.create_subprocess_exec(
         *(command, *asks, "-c", f"SELECT version(); {OPENS}"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env=without_secrets(asked.environment),
     )
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(asked.patience):
             out, err = await process.communicate()
     except TimeoutError:
         process.kill()
