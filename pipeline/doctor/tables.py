@@ -60,19 +60,11 @@ def lake(asked: Asked) -> Iterator[Finding]:
     if empty:
         yield empty
         return
-    if damage := Snapshot(held).damage:  # of all days, which a sample may pass over
-        more = f", and {len(damage) - 1:,} more" if damage[1:] else ""
-        yield Finding(
-            "failed",
-            "lake",
-            f"{damage[0]}{more}",
-            "`mka1-usage verify` names everything and says what to run",
-        )
-        return
     days = held.all_days()
     sample = days if asked.deep else _spread(days)
     verified = verify(held, settings.catalog, None if asked.deep else sample)
-    wrong = [problem for problem in verified.problems if problem.path != settings.catalog]
+    wrong: Sequence[object] = [it for it in verified.problems if it.path != settings.catalog]
+    wrong = wrong or Snapshot(held).damage  # a cheap look at the days that a sample passes over
     if wrong:
         more = f", and {len(wrong) - 1:,} more" if wrong[1:] else ""
         yield Finding(

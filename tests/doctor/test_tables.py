@@ -46,6 +46,19 @@ def test_a_file_that_was_changed_is_named(look: Look, home: Path) -> None:
     assert "mka1-usage verify" in found.mend
 
 
+def test_a_file_that_is_gone_is_named_also_on_a_day_that_no_sample_has(
+    look: Look, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.doctor.tables._spread", lambda days: days[:1])
+    path = Lake(home / "lake").file("usage_1h", SECOND)
+    assert path is not None
+    path.unlink()
+    (found,) = look("lake")
+    assert found.state == "failed"
+    assert str(path) in found.found
+    assert "damaged: 1 file" in told(look("days"))
+
+
 def test_of_many_days_some_are_read_and_all_where_that_is_asked_for(look: Look, home: Path) -> None:
     lake = Lake(home / "lake")
     for number in range(4, 31):
