@@ -120,6 +120,20 @@ def built(snapshot: Snapshot, on_damage: Callable[[str], None]) -> Iterator[Path
         yield other
 
 
+@contextmanager
+def without_damage(catalog: Path, lake: Path, on_damage: Callable[[str], None]) -> Iterator[Path]:
+    """The catalog, or one like it that leaves out what has been damaged since it was built.
+
+    For the shell, whose queries nobody asks again.
+    """
+    snapshot = Snapshot(Lake(lake))
+    if set(snapshot.warnings) <= set(_left_out(catalog)):
+        yield catalog
+        return
+    with built(snapshot, on_damage) as other:
+        yield other
+
+
 def _left_out(catalog: Path) -> list[str]:
     """A sentence for each damaged file that a catalog leaves out, by its own account."""
     try:

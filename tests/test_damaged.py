@@ -6,11 +6,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from pipeline import adhoc
 from pipeline.emulator import EmulatorServer, Event, World
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.damage import damaged
@@ -117,6 +119,20 @@ def test_a_catalog_that_leaves_a_file_out_says_so_at_every_query(home: Path, nam
     ended = command(["sql", "--format", "csv", "select count(*) from usage_1h"])
     assert (ended.code, ended.text.splitlines()[-1]) == (0, "4")
     assert_names(ended, path)
+
+
+def test_the_shell_opens_over_the_rest(home: Path) -> None:
+    catalog, lake = home / "usage.duckdb", home / "lake"
+    told: list[str] = []
+    with adhoc.without_damage(catalog, lake, told.append) as opened:
+        assert (opened, told) == (catalog, [])
+    path = file_of(home, "usage_1d")
+    cut_short(path)
+    with adhoc.without_damage(catalog, lake, told.append) as opened:
+        out = BytesIO()
+        adhoc.export(opened, lake, "select count(*) as n from usage_1d", "csv", out)
+    assert out.getvalue() == b"n\n3\n"
+    assert str(path) in told[0]
 
 
 def test_a_query_that_is_wrong_is_told_as_it_is(home: Path) -> None:
