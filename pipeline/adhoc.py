@@ -15,6 +15,7 @@ those who write the queries can make links is none to allow.
 from __future__ import annotations
 
 import glob
+import os
 import re
 import shutil
 import signal
@@ -35,6 +36,7 @@ from pipeline.lake.catalog import DAMAGED, build, difference, shows_another_lake
 from pipeline.lake.engine import literal, openable
 from pipeline.lake.snapshot import Damage, Snapshot, left_out
 from pipeline.lake.store import Lake
+from pipeline.settings import without_secrets
 from pipeline.terminal import printable
 
 T = TypeVar("T")
@@ -115,6 +117,20 @@ def built(snapshot: Snapshot, on_damage: Callable[[str], None]) -> Iterator[Path
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / "usage.duckdb"
         build(snapshot, other)
+        yield other
+
+
+@contextmanager
+def without_damage(catalog: Path, lake: Path, on_damage: Callable[[str], None]) -> Iterator[Path]:
+    """The catalog, or one like it that leaves out what has been damaged since it was built.
+
+    For the shell, whose queries nobody asks again.
+    """
+    snapshot = Snapshot(Lake(lake))
+    if set(snapshot.warnings) <= set(_left_out(catalog)):
+        yield catalog
+        return
+    with built(snapshot, on_damage) as other:
         yield other
 
 
@@ -205,7 +221,8 @@ def shell(catalog: Path, lake: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with openable(catalog) as readable:
-            subprocess.run([program, "-readonly", *options, readable], check=False)
+            command = [str(program), "-readonly", *options, str(readable)]
+            subprocess.run(command, check=False, env=without_secrets(os.environ))
     finally:
         signal.signal(signal.SIGINT, before)
 

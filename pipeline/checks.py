@@ -20,7 +20,7 @@ from pipeline.assets.usage import API_POOL
 from pipeline.lake import audit, engine, reconcile
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import DATASETS, MEASURES, OBSERVED, USAGE, USAGE_DATASETS
-from pipeline.lake.snapshot import Snapshot, check, reason
+from pipeline.lake.snapshot import Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.partitions import days_of
 from pipeline.proof import Comparison, compare_days
@@ -74,14 +74,11 @@ def check_tables(
 ) -> Iterator[dg.AssetCheckResult]:
     """The checks that need no API."""
     days = _days(context, workspace)
-    seen = Snapshot(workspace.lake, days)
-    files = {name: seen.files(name) for name in DATASETS}
+    files = {name: workspace.lake.files(name, days) for name in DATASETS}
     with closing(engine.connect()) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
-            # What is damaged fails the checks of its table, and leaves the others to be made.
-            damage = [one for one in seen.damage if one.path.stem == asset or one.path.is_dir()]
-            found = [*damage, *_found(con, workspace.lake, key.name, {asset: files[asset]}, files)]
+            found = _found(con, workspace.lake, key.name, {asset: files[asset]}, files)
             yield dg.AssetCheckResult(
                 asset_key=asset,
                 check_name=key.name,
@@ -105,7 +102,7 @@ def _found(
         return _find(con, lake, check, files, all_files)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         # A file that can't be read fails the check, and leaves the others to be made.
-        return [f"can't be checked: {error}"]
+        return [f"can't be checked: {reason(lake, error)}"]
 
 
 def _find(
@@ -147,7 +144,6 @@ def check_against_api(
     """Two cheap requests for the days that are over, one more for the open day."""
     days = _days(context, workspace)
     try:
-        check(workspace.lake, days, {dataset.name for dataset in USAGE.values()})
         compared = compare_days(workspace.connect, workspace.lake, days)
     except (ApiError, SettingsError) as error:
         raise dg.Failure(str(error)) from error

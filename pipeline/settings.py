@@ -391,6 +391,18 @@ _ALIASES: Final[Mapping[str, str]] = {
 }
 
 
+_SECRET: Final = frozenset(
+    _ALIASES[name]
+    for name, field in Settings.model_fields.items()
+    if _holds(field.annotation, SecretStr)
+)
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for other programs: none of them needs a key of ours."""
+    return {name: value for name, value in environment.items() if name.upper() not in _SECRET}
+
+
 def load_settings(**overrides: Any) -> Settings:
     """The settings from the environment and `.env`; `overrides` (by field name) win.
 

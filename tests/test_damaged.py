@@ -6,13 +6,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from pipeline.emulator import Event, World
+from pipeline import adhoc
+from pipeline.emulator import EmulatorServer, Event, World
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.damage import damaged
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, Window, parse_time
@@ -116,6 +119,20 @@ def test_a_catalog_that_leaves_a_file_out_says_so_at_every_query(home: Path, nam
     ended = command(["sql", "--format", "csv", "select count(*) from usage_1h"])
     assert (ended.code, ended.text.splitlines()[-1]) == (0, "4")
     assert_names(ended, path)
+
+
+def test_the_shell_opens_over_the_rest(home: Path) -> None:
+    catalog, lake = home / "usage.duckdb", home / "lake"
+    told: list[str] = []
+    with adhoc.without_damage(catalog, lake, told.append) as opened:
+        assert (opened, told) == (catalog, [])
+    path = file_of(home, "usage_1d")
+    cut_short(path)
+    with adhoc.without_damage(catalog, lake, told.append) as opened:
+        out = BytesIO()
+        adhoc.export(opened, lake, "select count(*) as n from usage_1d", "csv", out)
+    assert out.getvalue() == b"n\n3\n"
+    assert str(path) in told[0]
 
 
 def test_a_query_that_is_wrong_is_told_as_it_is(home: Path) -> None:
@@ -232,3 +249,34 @@ def test_a_day_that_is_gone_as_a_whole_is_named_once(home: Path) -> None:
     build_catalog(Lake(home / "lake"), home / "usage.duckdb")
     query = "select distinct status from coverage where day = '2024-01-03'"
     assert command(["sql", "--format", "csv", query]).text == "status\nmissing\n"
+
+
+def test_a_run_over_other_days_says_what_the_catalog_leaves_out(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = file_of(home, "conversations")
+    cut_short(path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    with EmulatorServer(World.from_events([Event(START + 60, "ada", "key", 1, 1, 5)])) as server:
+        monkeypatch.setenv("MKA1_BASE_URL", server.base_url)
+        monkeypatch.setenv("MKA1_API_KEY", server.api_key)
+        ended = command(["run", "--usage-only", "--start", "2024-01-01", "--end", "2024-01-02"])
+    assert ended.code == 0, ended.err
+    assert_names(ended, path)
+    assert "warning: left out, since it is damaged" in ended.err
+
+
+def test_a_refresh_loads_a_day_with_a_damaged_file_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, damage in (("usage_1d", remove), ("usage_1m", cut_short), ("usage_1d", garble_pages)):
+        damage(file_of(home, name))
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+        events = [Event(START + n * DAY + 60, "ada", "key", 1, 1, 5) for n in range(len(DAYS))]
+        with EmulatorServer(World.from_events(events)) as server:
+            monkeypatch.setenv("MKA1_BASE_URL", server.base_url)
+            monkeypatch.setenv("MKA1_API_KEY", server.api_key)
+            ended = command(["refresh"])
+        assert ended.code == 0, ended.err
+        assert damaged(file_of(home, name).parent, thorough=True) == {}
+        assert "2024-01-03" in ended.err

@@ -74,7 +74,9 @@ def _look(alert: Alert, lake: Lake, tally: Path, thresholds: Thresholds, now: fl
 
 def _with_damage(looked: Looked, damage: Sequence[Damage]) -> Looked:
     """What was found without the files that are damaged: whoever is told is told of those too."""
-    return replace(looked, broken=str(DamagedError(damage))) if damage else looked
+    if not damage:
+        return looked
+    return replace(looked, broken=f"can't be looked for in everything: {DamagedError(damage)}")
 
 
 def _hour_and_day(lake: Lake, through: int, thresholds: Thresholds) -> Looked:

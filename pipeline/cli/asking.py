@@ -143,7 +143,8 @@ def sql(
         try:
             with adhoc.as_published(settings.catalog, lake, _changed, left_out) as catalog:
                 if query is None:
-                    adhoc.shell(catalog, lake)
+                    with adhoc.without_damage(catalog, lake, left_out) as sound:
+                        adhoc.shell(sound, lake)
                     return
                 asked, width = query, Console().width if sys.stdout.isatty() else NO_TERMINAL
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.lake.store import Lake
-from pipeline.terminal import FAILED, fail, say
+from pipeline.terminal import FAILED, fail, say, short
 
 
 def left_out(sentence: str) -> None:
@@ -32,4 +32,4 @@ def reading(lake: Lake) -> Iterator[None]:
     except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
-        fail(f"the lake can't be read: {reason(lake, error)}", FAILED)
+        fail(f"{short(lake.root)} cannot be read: {reason(lake, error)}", FAILED)

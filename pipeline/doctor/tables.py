@@ -27,6 +27,7 @@ from pipeline.lake.engine import openable
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
+from pipeline.settings import without_secrets
 from pipeline.status import states, what_to_run
 from pipeline.timeline import iso
 from pipeline.words import count
@@ -59,19 +60,11 @@ def lake(asked: Asked) -> Iterator[Finding]:
     if empty:
         yield empty
         return
-    if damage := Snapshot(held).damage:  # of all days, which a sample may pass over
-        more = f", and {len(damage) - 1:,} more" if damage[1:] else ""
-        yield Finding(
-            "failed",
-            "lake",
-            f"{damage[0]}{more}",
-            "`mka1-usage verify` names everything and says what to run",
-        )
-        return
     days = held.all_days()
     sample = days if asked.deep else _spread(days)
     verified = verify(held, settings.catalog, None if asked.deep else sample)
-    wrong = [problem for problem in verified.problems if problem.path != settings.catalog]
+    wrong: Sequence[object] = [it for it in verified.problems if it.path != settings.catalog]
+    wrong = wrong or Snapshot(held).damage  # a cheap look at the days that a sample passes over
     if wrong:
         more = f", and {len(wrong) - 1:,} more" if wrong[1:] else ""
         yield Finding(
@@ -232,7 +225,7 @@ def command_line(asked: Asked) -> Iterator[Finding]:
         yield Finding("skipped", "duckdb", "there is no `duckdb` on the path; none is needed")
         return
     try:
-        code, said = asyncio.run(_run(asked.patience, found, str(asked.settings.catalog)))
+        code, said = asyncio.run(_run(asked, found))
     except OSError as error:
         why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
         yield Finding("warning", "duckdb", f"{found} does not run ({why})", _OTHER)
@@ -244,17 +237,18 @@ def command_line(asked: Asked) -> Iterator[Finding]:
         yield Finding("ok", "duckdb", f"{found} ({lines[0].strip()}) opens the catalog")
 
 
-async def _run(patience: float, command: str, catalog: str) -> tuple[int | None, bytes]:
+async def _run(asked: Asked, command: str) -> tuple[int | None, bytes]:
     """Exit code of a command that asks the catalog, and what it said; its process is gone then."""
-    asks = ("-init", os.devnull, "-readonly", "-csv", "-noheader", catalog)
+    asks = ("-init", os.devnull, "-readonly", "-csv", "-noheader", str(asked.settings.catalog))
     process = await asyncio.create_subprocess_exec(
         *(command, *asks, "-c", f"SELECT version(); {OPENS}"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env=without_secrets(asked.environment),
     )
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(asked.patience):
             out, err = await process.communicate()
     except TimeoutError:
         process.kill()

@@ -5,6 +5,8 @@ files         one file: to the letter of the contract, and what its footer says
 store         where everything stands: links, versions, staging, locks
 publication   a day becomes a new version of itself, in all its tables at once
 ledger        coverage, revisions and a sealed record of each file
+damage        which files of a version are not what was published: a cheap test
+snapshot      the lake as a reader sees it: one look, without the files that are damaged
 verification  is the lake what was published
 by_day        rows of many days as a file a day
 engine        DuckDB in memory: connections, views over files, the files in `sql/`

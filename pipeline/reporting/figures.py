@@ -182,7 +182,7 @@ def read(lake: Lake, first: date | None, last: date | None, zone: ZoneInfo) -> F
     """
     source = _Source(lake)
     if not source.days and source.damage:
-        raise NothingToReportError(str(DamagedError(source.damage)))
+        raise NothingToReportError(f"{lake.root} cannot be read: {DamagedError(source.damage)}")
     if not source.days:
         raise NothingToReportError(
             f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"

@@ -46,6 +46,19 @@ def test_a_file_that_was_changed_is_named(look: Look, home: Path) -> None:
     assert "mka1-usage verify" in found.mend
 
 
+def test_a_file_that_is_gone_is_named_also_on_a_day_that_no_sample_has(
+    look: Look, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.doctor.tables._spread", lambda days: days[:1])
+    path = Lake(home / "lake").file("usage_1h", SECOND)
+    assert path is not None
+    path.unlink()
+    (found,) = look("lake")
+    assert found.state == "failed"
+    assert str(path) in found.found
+    assert "damaged: 1 file" in told(look("days"))
+
+
 def test_of_many_days_some_are_read_and_all_where_that_is_asked_for(look: Look, home: Path) -> None:
     lake = Lake(home / "lake")
     for number in range(4, 31):
@@ -141,3 +154,21 @@ def test_a_duckdb_that_cannot_open_the_catalog_is_a_warning(
     assert str(fake) in found.found
     place.setenv("PATH", str(tmp_path))
     assert [one.state for one in look("duckdb")] == ["skipped"]
+
+
+def test_a_duckdb_that_is_asked_is_given_no_key_of_ours(
+    look: Look, home: Path, place: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "duckdb"
+    fake.write_text(f"#!/bin/sh\nenv > {tmp_path}/given\n")
+    fake.chmod(0o700)
+    place.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    place.setenv("MKA1_API_KEY", "planted-secret-of-usage")
+    place.setenv("MKA1_API_KEYS", "key=planted-secret-of-a-key")
+    place.setenv("MKA1_USAGE_SERVE_KEYS", "planted-secret-of-a-server")
+    place.setenv("MKA1_USAGE_LOOKBACK_DAYS", "4")
+    look("duckdb")
+    given = (tmp_path / "given").read_text()
+    assert "MKA1_USAGE_LOOKBACK_DAYS=4" in given
+    assert "planted-secret" not in given

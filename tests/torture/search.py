@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -56,6 +57,16 @@ def said(path: Path) -> Iterator[bytes]:
             yield str(file.metadata.metadata).encode()
             yield str(file.metadata.to_dict()).encode()
             yield _words(file.read())
+    elif content[8:12] == b"DUCK":
+        with closing(duckdb.connect(str(path), read_only=True)) as con:
+            yield str(
+                con.execute("SELECT comment, column_name FROM duckdb_columns()").fetchall()
+            ).encode()
+            yield str(con.execute("SELECT comment, sql FROM duckdb_tables()").fetchall()).encode()
+            yield str(con.execute("SELECT comment, sql FROM duckdb_views()").fetchall()).encode()
+            tables = con.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+            for (name,) in tables:
+                yield _words(con.sql(f'FROM "{name}"').to_arrow_table())
     elif content.startswith(b"ARROW1"):
         with pa.ipc.open_file(path) as file:
             yield _words(file.read_all())

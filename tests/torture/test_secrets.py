@@ -7,22 +7,33 @@ The same is done without pseudonyms: there the person is found, so the search ca
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import SIGINT
+from subprocess import PIPE
+from typing import Any, Final, Self
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
 from pipeline.emulator import EmulatorServer, Faults, World
+from pipeline.exporting.tables import DEFAULT
+from pipeline.lake.schemas import DATASETS
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import parse_time
-from tests.bounded import finished
+from tests.bounded import LIMIT, finished, read_until, started
 from tests.loopback import answering
 from tests.torture.search import disguises, finds, places
 
@@ -33,7 +44,8 @@ KEY = "mka1/planted+Secret=0123456789abcdef"
 REFUSED_KEY = "mka1/refused+Secret=0123456789abcdef"
 PSEUDONYM_KEY = "planted+pseudonym/key=0123456789"
 PERSON = "zaphod+4711@planted.example"
-SECRETS = (KEY, REFUSED_KEY, PSEUDONYM_KEY)
+SERVE_KEY = "mka1/served+Secret=0123456789abcdef"
+SECRETS = (KEY, REFUSED_KEY, PSEUDONYM_KEY, SERVE_KEY)
 
 START = parse_time("2024-01-01")
 WINDOW = ["--start", "2024-01-01", "--end", "2024-01-03"]
@@ -71,9 +83,18 @@ class Left:
     out: bytes
     err: bytes
     codes: tuple[int, ...]
+    arguments: frozenset[bytes] = frozenset()
+    """Of every process that was seen, as `ps` shows them to all."""
 
 
 def live(folder: Path, settings: Mapping[str, str]) -> Left:
+    """What is left of a life, and what could be seen of its processes meanwhile."""
+    with Processes() as processes:
+        left = _live(folder, settings)
+    return replace(left, arguments=frozenset(processes.arguments))
+
+
+def _live(folder: Path, settings: Mapping[str, str]) -> Left:
     """A hard life: a server that refuses, a flaky one with a refused key, then all that reads."""
     for name in ("home", "tmp", "work"):
         (folder / name).mkdir(parents=True)
@@ -108,7 +129,92 @@ def live(folder: Path, settings: Mapping[str, str]) -> Left:
     command("buckets", "--start", "2024-01-01", "--group-by", "user_id", "--user-id", PERSON)
     command("sql", "from usage_1d")
     command("sql", "--format", "csv", "from conversations")
+    names = folder.parent / f"names of {folder.name}.csv"
+    names.write_text(f"kind,id,name\nuser,{PERSON},{PERSON} by name\n", encoding="utf-8")
+    for args in reading(names):
+        command(*args)
+    serve(folder / "work", environment)
     return Left(folder, out, err, tuple(codes))
+
+
+LANDED: Final = [name for name in DATASETS if name not in {*DEFAULT, "item_contents"}]
+
+
+def reading(names: Path) -> Iterator[list[str]]:
+    """Every command that shows what is loaded, or makes files of it."""
+    window = ["--start", "2024-01-01", "--end", "2024-01-03"]
+    yield ["report", "-o", "report.html", "--png", "pictures", *window]
+    every = [word for name in (*DEFAULT, *LANDED) for word in ("--table", name)]
+    for form in ("parquet", "csv", "duckdb"):
+        yield ["export", f"export-{form}", "--format", form, *every[:8], "--names", str(names)]
+    yield ["export", "all of it", *every, "--partition-by", "day"]
+    yield from (["status"], ["verify"], ["alerts", "--at", "2024-01-03"])
+    yield ["sql", "from coverage limit 3"]
+    yield ["doctor", "--deep", "--patience", "2"]
+
+
+READ: Final = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1)
+"""How those end; the doctor finds that the API is not there any more."""
+
+
+def serve(folder: Path, environment: Mapping[str, str]) -> None:
+    """Serve pages that name users, and keep in `folder` what was answered and what was said."""
+    ready = r"on (http://[^ ]+) until"
+    command = [*MAIN, "serve", "--port", "0"]
+    pipes: dict[str, Any] = {"stdout": PIPE, "stderr": PIPE}
+    keys = {"MKA1_USAGE_SERVE_KEYS": SERVE_KEY}
+    with started(command, cwd=folder, env={**environment, **keys}, **pipes) as process:
+        assert process.stderr is not None
+        said = read_until(ready, process.stderr)
+        [url] = re.findall(ready, said)
+        bodies = b""
+        for query in ("group_by=user_id", f"user_ids={quote(PERSON)}", "bucket_width=2y", "page=x"):
+            for key in (SERVE_KEY, "no key of this server"):
+                asked = Request(
+                    f"{url}/api/v1/llm/usage/conversations?start_time={START}&{query}",
+                    headers={"Authorization": f"Bearer {key}"},
+                )
+                try:
+                    with urlopen(asked, timeout=LIMIT) as answer:
+                        bodies += answer.read() + str(answer.headers).encode()
+                except HTTPError as error:
+                    bodies += error.read() + str(error.headers).encode()
+        process.send_signal(SIGINT)
+        out, err = process.communicate(timeout=LIMIT)
+    (folder / "served").write_bytes(bodies + said.encode() + out.encode() + err.encode())
+
+
+class Processes(threading.Thread):
+    """Watches the processes that this one starts, and those that they start."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.arguments: set[bytes] = set()
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        """Look again and again: a process lasts for some time."""
+        while not self._over.wait(0.02):
+            for child in _children(os.getpid()):
+                with suppress(OSError):
+                    self.arguments.add(Path("/proc", child, "cmdline").read_bytes())
+
+
+def _children(parent: int | str) -> Iterator[str]:
+    """All that are below a process."""
+    for listed in Path(f"/proc/{parent}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in listed.read_text().split():
+                yield child
+                yield from _children(child)
 
 
 def assert_hard(left: Left, landed: str, told: str) -> None:
@@ -116,13 +222,22 @@ def assert_hard(left: Left, landed: str, told: str) -> None:
 
     `landed` is what a user is called whose listing was read, `told` one whose listing was not.
     """
-    assert left.codes == (1, 1, 0, 0, 0, 0), left.err.decode()
+    assert left.codes == (1, 1, 0, 0, 0, 0, *READ), left.err.decode()
     for said in (
         *("refused with 400", "key key_mobile: ", "refused with 401", "refused with 403"),
         *("can't be asked for", "not a page of items", "listings read and"),
     ):
         assert said in left.err.decode()
     found = places(left.folder, landed)
+    for kind in (
+        "served",
+        "report.html",
+        "export-csv/",
+        "export-parquet/",
+        "all of it/",
+        ".duckdb",
+    ):
+        assert any(kind in path for path in found), kind
     for kind in ("usage_1m.p", "raw_usage.p", "conversations.p", "reconciliation.p", "listings.p"):
         assert any(kind in path for path in found), kind
     assert finds([left.out], landed)
@@ -133,7 +248,8 @@ def assert_hard(left: Left, landed: str, told: str) -> None:
 def assert_no_secret(left: Left) -> None:
     for secret in SECRETS:
         assert places(left.folder, secret) == []
-        assert not finds([left.out, left.err], secret)
+        assert not finds([left.out, left.err, *left.arguments], secret)
+    assert any(b"serve" in arguments for arguments in left.arguments)
 
 
 def test_under_pseudonyms_neither_a_key_nor_a_person_is_found_anywhere(tmp_path: Path) -> None:
@@ -183,12 +299,23 @@ def _sqlite(path: Path, text: str) -> None:
         con.commit()
 
 
+def _duckdb(path: Path, text: str) -> None:
+    with closing(duckdb.connect(str(path))) as con:
+        con.execute("CREATE TABLE t AS SELECT concat(?, i % 7) AS a FROM range(9999) r(i)", [text])
+
+
+def _comment(path: Path, text: str) -> None:
+    with closing(duckdb.connect(str(path))) as con:
+        con.execute("CREATE TABLE t (a INTEGER)")
+        con.execute(f"COMMENT ON COLUMN t.a IS '{text}'")
+
+
 def _text(path: Path, text: str) -> None:
     path.write_text(text)
 
 
 HIDING = {"parquet": _parquet, "footer": _footer, "nested": _nested, "arrow": _arrow}
-HIDING |= {"sqlite": _sqlite, "text": _text}
+HIDING |= {"sqlite": _sqlite, "text": _text, "duckdb": _duckdb, "comment": _comment}
 
 
 @pytest.mark.parametrize("secret", [KEY, PERSON, "käthe 漢字"])
