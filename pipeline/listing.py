@@ -71,7 +71,9 @@ class Known:
     order: Sequence[str] = ()
     """Conversation ids, the newest update first."""
     response_cursor: str | None = None
-    """The response after which to read on: all before it are final."""
+    """The response after which to read on: all before it are final, or given up."""
+    waiting: Sequence[str] = ()
+    """The responses that were not final, which stood behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +151,23 @@ class _Reading:
         self._fetch_items = partial(get_items, client, keep_bodies=keep_bodies)
         self._moved: Sequence[str] = ()
         self._new_items = 0
+        self._sought = known.waiting
 
     async def responses(self) -> None:
-        """Read the responses from the cursor on, and move it up to the first that is waited for."""
+        """Read the responses from the cursor on, and move it up to the first that is waited for.
+
+        One that was waited for and does not stand behind the cursor any more may be told another
+        time of creation: then the list is read from its beginning.
+        """
+        await self._responses_behind(self.found.response_cursor)
+        missed = set(self._sought) - self.found.responses.keys()
+        self._sought = ()
+        if missed and self.found.response_cursor is not None:
+            await self._responses_behind(None)
+
+    async def _responses_behind(self, cursor: str | None) -> None:
         found = self.found
-        query = ResponsesQuery(after=found.response_cursor, on_behalf_of=self._user)
+        query = ResponsesQuery(after=cursor, on_behalf_of=self._user)
         walk = ListWalk(partial(get_responses, self._client), query)
         async for page in walk.pages():
             found.responses.update((response.id, response) for response in page)
@@ -166,7 +180,7 @@ class _Reading:
                 which.append(response.id)
         waiting = set(found.waiting)
         done = takewhile(lambda name: name not in waiting, walk.order)
-        start = None if walk.whole else found.response_cursor
+        start = None if walk.whole else cursor
         found.response_cursor = [start, *filter(is_sendable, done)][-1]
 
     async def conversations(self, expect_new: int) -> None:

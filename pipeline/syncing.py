@@ -393,7 +393,9 @@ class _Sync:
 
     def _known(self, listing: Listing) -> Known:
         before = self._before(listing)
-        return Known() if before is None else Known(before.order, before.response_cursor)
+        if before is None:
+            return Known()
+        return Known(before.order, before.response_cursor, before.waiting)
 
     def _expected(self, listing: Listing) -> Expected:
         """What usage has counted since the last reading and was not observed then already."""

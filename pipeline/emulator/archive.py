@@ -37,13 +37,14 @@ class Archive:
         self.responses.append(response)
         insort(self._responses_of.setdefault(response.owner, []), response, key=_by_creation)
 
-    def remove_response(self, response_id: str) -> None:
-        """Forget a response. Raises KeyError for an unknown one."""
+    def remove_response(self, response_id: str) -> Response:
+        """Forget a response, and return it. Raises KeyError for an unknown one."""
         found = next((one for one in self.responses if one.id == response_id), None)
         if found is None:
             raise KeyError(response_id)
         self.responses.remove(found)
         self._responses_of[found.owner].remove(found)
+        return found
 
     def owners(self) -> set[Owner]:
         """All that have a conversation or a response."""

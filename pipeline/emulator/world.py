@@ -7,6 +7,7 @@ while a server is answering from the same world. All times are Unix seconds, UTC
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 
@@ -187,6 +188,27 @@ class World:
         """
         with self._lock:
             self._archive.remove_response(response_id)
+
+    def tell_created_at(self, conversation_id: str, created_at: float) -> None:
+        """Say another time of creation of a conversation from now on, which updates it.
+
+        One operation; when it was created stays counted as it was. Raises KeyError for an unknown
+        conversation.
+        """
+        with self._lock:
+            self._archive.conversations[conversation_id].created_at = created_at
+            self.touch(conversation_id)
+            self._count(conversation_id, Event(self.clock(), None, None, 0, 0, 1))
+
+    def finish_response(self, response_id: str, created_at: float) -> None:
+        """End a response now, whose time of creation is told as `created_at` from now on.
+
+        Counts nothing. Raises KeyError for an unknown response.
+        """
+        with self._lock:
+            response = self._archive.remove_response(response_id)
+            told = replace(response, created_at=created_at, finished_at=self.clock())
+            self._archive.add_response(told)
 
     def restate(
         self,
