@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from pipeline.lake.store import Lake
 from pipeline.terminal import FAILED, fail, say, short
+
+if TYPE_CHECKING:  # a command that needs no lake waits for none
+    from pipeline.lake.store import Lake
 
 
 def left_out(sentence: str) -> None:
