@@ -15,6 +15,7 @@ handed over, so that they get its time and not the moment at which they were fir
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -119,13 +120,16 @@ async def read_listing(
     *,
     keep_bodies: bool = False,
     given_up: Callable[[Response], bool] = lambda _: False,
+    settled_before: float = math.inf,
 ) -> Found:
     """Read what is new in a listing since `known`; everything, where nothing is known.
 
-    A response that is not final is read again next time, unless it is `given_up`. Raises ApiError:
-    then nothing of the listing counts. A conversation whose items are gone (404) is a gap instead.
+    A response that is not final is read again next time, unless it is `given_up`; so is one that
+    was not created before `settled_before` (Unix seconds), since others may come to stand before
+    it. Raises ApiError: then nothing of the listing counts. A conversation whose items are gone
+    (404) is a gap instead.
     """
-    reading = _Reading(client, listing, known, tail_of, keep_bodies, given_up)
+    reading = _Reading(client, listing, known, tail_of, keep_bodies, given_up, settled_before)
     await reading.responses()
     await reading.conversations(expected.conversations)
     await reading.items(expected.items)
@@ -141,6 +145,7 @@ class _Reading:
         tail_of: Callable[[str], TailState],
         keep_bodies: bool,
         given_up: Callable[[Response], bool],
+        settled_before: float,
     ) -> None:
         self.found = Found(response_cursor=known.response_cursor)
         self._client = client
@@ -148,6 +153,7 @@ class _Reading:
         self._known = known
         self._tail_of = tail_of
         self._given_up = given_up
+        self._settled_before = settled_before
         self._fetch_items = partial(get_items, client, keep_bodies=keep_bodies)
         self._moved: Sequence[str] = ()
         self._new_items = 0
@@ -179,9 +185,13 @@ class _Reading:
                 which = found.abandoned if self._given_up(response) else found.waiting
                 which.append(response.id)
         waiting = set(found.waiting)
-        done = takewhile(lambda name: name not in waiting, walk.order)
+        done = takewhile(lambda name: name not in waiting and self._is_settled(name), walk.order)
         start = None if walk.whole else cursor
         found.response_cursor = [start, *filter(is_sendable, done)][-1]
+
+    def _is_settled(self, response_id: str) -> bool:
+        """Whether nothing that is created from now on can come to stand before a response."""
+        return self.found.responses[response_id].created_at < self._settled_before
 
     async def conversations(self, expect_new: int) -> None:
         """Walk the list as far as anything can have changed."""

@@ -74,6 +74,8 @@ from pipeline.words import count
 WAITED_DAYS: Final = 30
 """How long after its creation a response that is not final is asked for again."""
 
+_SHOWN_LATE: Final = 900.0
+"""Seconds after its creation by which a response is listed, wherever it then stands."""
 _NAMED: Final = 3
 _BATCH: Final = 200_000
 """Rows seen after which they are landed, while further listings are read."""
@@ -375,6 +377,7 @@ class _Sync:
                 partial(self._tail, self._reads_all(listing)),
                 keep_bodies=self._keep_content,
                 given_up=self._is_given_up,
+                settled_before=self._began - _SHOWN_LATE,
             )
         except (QuotaExhausted, Unavailable):
             raise

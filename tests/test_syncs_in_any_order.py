@@ -1,4 +1,4 @@
-"""Whatever happens in between, the records end up as one undisturbed reading of everything has them.
+"""Whatever happens in between, the records end as one undisturbed reading of everything has them.
 
 Histories are made up: talk, edits, deletions, times of creation that are told anew, and runs over
 any days that end at any step of publishing. The emulator counts by itself.
@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.emulator import EmulatorServer, ManualClock, World
+from pipeline.emulator import EmulatorServer, Event, ManualClock, World
+from pipeline.emulator.state import Conversation, Owner
 from pipeline.lake import derived, publication
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
@@ -30,13 +31,16 @@ FIRST = date(2024, 1, 1)
 DAYS = [FIRST + timedelta(days=number) for number in range(3)]
 MIDNIGHT = day_window(FIRST).start
 NOW = MIDNIGHT + 12 * DAY
+PASSES = 4.9 * 3_600
+"""Seconds between two deeds: fourteen of them lie within three days."""
 USERS = ("ada", "bob", None)
 KEYS = ("key_web", "key_mobile")
 RECORDS = ("conversations", "responses", "items")
 DERIVED = ("observed_1m", "observed_1h", "observed_1d", "reconciliation")
 WHEN = {"first_seen_at", "last_seen_at"}
 
-Deed = Callable[["History"], None]
+Deed = tuple[Any, ...]
+"""A function of a history, and what it takes beside it."""
 
 
 @dataclass
@@ -45,6 +49,7 @@ class History:
 
     server: EmulatorServer
     folder: Path
+    clock: ManualClock
     conversations: list[str] = field(default_factory=list[str])
     running: list[str] = field(default_factory=list[str])
 
@@ -52,6 +57,14 @@ class History:
     def world(self) -> World:
         """What there is to be read."""
         return self.server.world
+
+    def owner(self, name: str) -> Owner:
+        """Whose a conversation is: key and user."""
+        return self.conversation(name).owner
+
+    def conversation(self, name: str) -> Conversation:
+        """What the world knows of a conversation."""
+        return next(one for one in self.world.all_conversations() if one.id == name)
 
     def reader(self, days: list[date], name: str = "lake") -> Reader:
         """Runs over these days."""
@@ -62,62 +75,49 @@ def said(text: str) -> dict[str, object]:
     return {"type": "message", "role": "user", "content": text}
 
 
-def talk(day: int, user: str | None, key: str, turns: int) -> Deed:
-    def deed(history: History) -> None:
-        at = MIDNIGHT + day * DAY + 3_600
-        name = history.world.create_conversation(at, user, key)
-        history.conversations.append(name)
-        for turn in range(turns):
-            history.world.add_response(name, at + 60 * turn, [said("q"), said("a")])
-
-    return deed
-
-
-def of_one(work: Callable[[History, str], None], which: int) -> Deed:
-    """Something that is done to a conversation, where there is one."""
-
-    def deed(history: History) -> None:
-        if history.conversations:
-            work(history, history.conversations[which % len(history.conversations)])
-
-    return deed
+def talk(history: History, user: str | None, key: str, turns: int, late: float) -> None:
+    """A conversation of some turns; it may be one that was created a while ago."""
+    now = history.clock()
+    name = history.world.create_conversation(now - late, user, key)
+    history.conversations.append(name)
+    for turn in range(turns):
+        history.world.add_response(name, now + turn, [said("q"), said("a")])
+    history.world.touch(name)
 
 
-def go_on(day: int) -> Callable[[History, str], None]:
-    def work(history: History, name: str) -> None:
-        history.world.add_response(name, MIDNIGHT + day * DAY + 7_200, [said("more")])
-
-    return work
-
-
-def begin(day: int) -> Callable[[History, str], None]:
-    """A response that runs: just before midnight, so that it may end on another day."""
-
-    def work(history: History, name: str) -> None:
-        at = MIDNIGHT + (day + 1) * DAY - 0.4
-        ends = NOW + DAY
-        history.running.append(
-            history.world.add_response(name, at, [said("slow")], finished_at=ends)
-        )
-
-    return work
+def on_one(history: History, which: int, work: Any, *more: float) -> None:
+    """Something is done to a conversation, where there is one; it is an operation."""
+    if history.conversations:
+        name = history.conversations[which % len(history.conversations)]
+        owner = history.owner(name)
+        work(history, name, *more)
+        history.world.touch(name)
+        history.world.log(Event(history.clock(), owner[1], owner[0], 0, 0, 1))
 
 
-def end(moves: float) -> Deed:
-    def deed(history: History) -> None:
-        if history.running:
-            name = history.running.pop(0)
-            told = next(one for one in history.world.all_responses() if one.id == name)
-            history.world.finish_response(name, told.created_at + moves)
-
-    return deed
+def go_on(history: History, name: str) -> None:
+    history.world.add_response(name, history.clock(), [said("q"), said("a")])
 
 
-def tell(day: float) -> Callable[[History, str], None]:
-    def work(history: History, name: str) -> None:
-        history.world.tell_created_at(name, MIDNIGHT + day * DAY)
+def begin(history: History, name: str) -> None:
+    """A response that runs until it is told to end."""
+    ends = MIDNIGHT + 99 * DAY
+    running = history.world.add_response(name, history.clock(), [said("q")], finished_at=ends)
+    history.running.append(running)
 
-    return work
+
+def end(history: History, moves: float) -> None:
+    """A response that runs ends, and tells another time of creation than before."""
+    if history.running:
+        name = history.running.pop(0)
+        told = next(one for one in history.world.all_responses() if one.id == name)
+        history.world.finish_response(name, told.created_at + moves)
+
+
+def tell(history: History, name: str, moves: float) -> None:
+    """Say another time of creation: a day before or after, or one that can't be."""
+    at = history.conversation(name).created_at
+    history.world.tell_created_at(name, max(0.0, at + moves))
 
 
 def delete(history: History, name: str) -> None:
@@ -125,22 +125,19 @@ def delete(history: History, name: str) -> None:
 
 
 def remove_item(history: History, name: str) -> None:
-    conversation = history.world.conversation(name)
-    assert conversation is not None
-    if conversation.items:
-        history.world.remove_item(name, conversation.items[-1].id)
+    items = history.conversation(name).items
+    if items:
+        history.world.remove_item(name, items[-1].id)
 
 
-def run(first: int, last: int, full: bool, steps: int | None) -> Deed:
+def run(history: History, first: int, last: int, full: bool, steps: int | None) -> None:
     """A run over some days; it ends at a step of publishing, or goes through."""
-
-    def deed(history: History) -> None:
-        reader = history.reader(DAYS[min(first, last) : max(first, last) + 1])
-        reader.load()
-        with stopped(steps):
-            reader.sync(full=full)
-
-    return deed
+    today = int((history.clock() - MIDNIGHT) // DAY)
+    first, last = sorted((min(first, today), min(last, today)))
+    reader = history.reader(DAYS[first : last + 1])
+    reader.load()
+    with stopped(steps):
+        reader.sync(full=full)
 
 
 @contextmanager
@@ -169,16 +166,26 @@ def stopped(steps: int | None) -> Iterator[None]:
 
 days = st.integers(0, len(DAYS) - 1)
 which = st.integers(0, 5)
+told = st.sampled_from([-DAY, -3_600.0, -19_723.0 * DAY])
+
+
+def one(work: Any, *more: st.SearchStrategy[Any]) -> st.SearchStrategy[Deed]:
+    return st.tuples(st.just(on_one), which, st.just(work), *more)
+
+
 kept = st.one_of(
-    st.builds(talk, days, st.sampled_from(USERS), st.sampled_from(KEYS), st.integers(0, 3)),
-    st.builds(of_one, st.builds(go_on, days), which),
-    st.builds(of_one, st.builds(begin, days), which),
-    st.builds(end, st.sampled_from([0.0, 0.4, 0.4, -DAY, DAY])),
-    st.builds(of_one, st.builds(tell, st.sampled_from([0.5, 1.5, 2.5, -19_723.0, 9e4])), which),
-    st.builds(of_one, st.just(delete), which),
+    st.tuples(
+        *(st.just(talk), st.sampled_from(USERS), st.sampled_from(KEYS), st.integers(0, 3)),
+        st.sampled_from([0.0, 0.0, 1.25 * DAY]),
+    ),
+    one(go_on),
+    one(begin),
+    st.tuples(st.just(end), st.sampled_from([0.0, 0.4, -0.4, -DAY])),
+    one(tell, told),
+    one(delete),
 )
-gone = st.builds(of_one, st.just(remove_item), which)
-runs = st.builds(run, days, days, st.booleans(), st.none() | st.integers(0, 60))
+gone = one(remove_item)
+runs = st.tuples(st.just(run), days, days, st.booleans(), st.none() | st.integers(0, 60))
 
 
 def tables(lake: Lake, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
@@ -204,11 +211,13 @@ def settle(history: History, name: str = "lake", *, full: bool = False) -> Lake:
 def history_of(deeds: list[Deed]) -> Iterator[History]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        EmulatorServer(World(keys=KEYS, clock=ManualClock(NOW))) as server,
+        EmulatorServer(World(keys=KEYS, clock=(clock := ManualClock(MIDNIGHT + PASSES)))) as server,
     ):
-        history = History(server, Path(folder))
-        for deed in deeds:
-            deed(history)
+        history = History(server, Path(folder), clock)
+        for work, *more in deeds:
+            work(history, *more)
+            history.clock.advance(PASSES)
+        history.clock.now = NOW
         yield history
 
 

@@ -232,6 +232,8 @@ class _Drain:
                 break
             page, before = answer.value, len(self._served)
             if not promised and page.buckets and not any(map(self._is_inside, page.buckets)):
+                for bucket in page.buckets:
+                    self._check_width(bucket.start_time, bucket.end_time)
                 break  # the cursor led on, behind the window
             for bucket in page.buckets:
                 self._check(bucket.start_time, bucket.end_time)
@@ -312,9 +314,12 @@ class _Drain:
         return self.window.start <= bucket.start_time < self.window.end
 
     def _check(self, start: int, end: int) -> None:
-        width = self.query.bucket_width
         if not self.window.start <= start < self.window.end:
             raise self.lie(f"serves the bucket that starts at {iso(start)}, outside the window")
+        self._check_width(start, end)
+
+    def _check_width(self, start: int, end: int) -> None:
+        width = self.query.bucket_width
         if end - start != SECONDS[width] or floor_to(start, width) != start:
             raise self.lie(
                 f"serves the bucket {iso(start)} to {iso(end)}, which is no {width} bucket"

@@ -192,13 +192,11 @@ class World:
     def tell_created_at(self, conversation_id: str, created_at: float) -> None:
         """Say another time of creation of a conversation from now on, which updates it.
 
-        One operation; when it was created stays counted as it was. Raises KeyError for an unknown
-        conversation.
+        Counts nothing: it stays counted when it was created. Raises KeyError for an unknown one.
         """
         with self._lock:
             self._archive.conversations[conversation_id].created_at = created_at
             self.touch(conversation_id)
-            self._count(conversation_id, Event(self.clock(), None, None, 0, 0, 1))
 
     def finish_response(self, response_id: str, created_at: float) -> None:
         """End a response now, whose time of creation is told as `created_at` from now on.

@@ -137,6 +137,23 @@ def test_a_paging_error_says_what_was_asked_and_what_came_back(lie: Lie, words: 
     assert "report it to MKA1" in str(caught.value)
 
 
+def test_what_a_cursor_leads_to_behind_the_window_must_be_buckets() -> None:
+    pages = {
+        None: UsagePage([Bucket(START, START + 60, results_of(1))], None, "on"),
+        "on": UsagePage([Bucket(START + 720, START + 120, results_of(1))], True, "further"),
+    }
+
+    async def fetch(query: UsageQuery) -> Answer[UsagePage]:
+        return Answer(pages[query.page], 100, 0.001)
+
+    async def run() -> None:
+        async for _ in walk_usage(fetch, UsageQuery(START, START + 480, "1m")):
+            pass
+
+    with pytest.raises(PagingError, match="which is no 1m bucket"):
+        asyncio.run(run())
+
+
 def test_a_server_that_promises_more_for_ever_is_found_out() -> None:
     asked = 0
 

@@ -13,7 +13,7 @@ product: neither its decoder nor its walk. The rules are those of the contract:
 - a bucket is a whole minute inside the window asked for; the later serving of one counts, whole;
 - a bucket that was not served is an empty one, once the pages have come to an end;
 - a page that promises more gives a new cursor, and so many of them bring something;
-- a new cursor is followed, also where no more is promised, until that brings nothing; buckets
+- a new cursor is followed, also where no more is promised, until that brings nothing; minutes
   outside the window are then nothing too;
 - usage that comes after it was said that there is no more contradicts that.
 """
@@ -357,6 +357,9 @@ class Reading:
         promised = not self._chain or bool(self._chain[-1].has_more)
         inside = [question.start <= start < question.end for start, _, _ in page.buckets]
         if not promised and inside and not any(inside):
+            for start, end, _ in page.buckets:
+                if end - start != 60 or start % 60:
+                    self._fail(f"[{start}, {end}) is no minute")
             return
         self._keep(question, page)
         followed = {one.next_page for one in self._chain}

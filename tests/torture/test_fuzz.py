@@ -236,6 +236,11 @@ def test_what_is_published_of_changed_bodies_is_what_they_say_or_nothing(
     assert not wrong, "\n".join(wrong[:10])
 
 
+@pytest.mark.parametrize("number", [9957])
+def test_what_was_wrong_once_is_not_wrong_again(number: int) -> None:
+    assert outcome(number)["wrong"] == 0
+
+
 @pytest.mark.parametrize(
     "body",
     [
