@@ -97,7 +97,8 @@ class Synced:
     """What became of a sync.
 
     `listings` were read, `unchanged` did not need to be. Rows are sights: what was served, known
-    or not. `gaps` are sentences: what could not be seen, and why.
+    or not. `gaps` are sentences: what could not be seen, and why. So are `warnings`: what of the
+    lake or of the records is not as it should be.
     """
 
     days: tuple[date, ...]
@@ -108,6 +109,7 @@ class Synced:
     items: int
     responses: int
     gaps: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class SyncError(Exception):
@@ -213,6 +215,7 @@ class _Sync:
         self._damaged_days = sorted({*days}.intersection(days_that_owe(lake, "read")))
         self._to_reread = set(self._active(self._damaged_days))
         self._gaps: list[str] = []
+        self._warnings: list[str] = []
         self._read: list[Listing] = []
         self._unchanged = 0
         self._listings = 0
@@ -226,7 +229,7 @@ class _Sync:
 
     def tell_damage(self, damaged: Iterable[Damage]) -> None:
         """Say which files could not be read, and what becomes of them."""
-        self._gaps += (f"{it} was damaged and is taken out" for it in damaged)
+        self._warnings += (f"taken out of the lake, since it is damaged: {it}" for it in damaged)
 
     async def run(self, connect: Mapping[str, Callable[[], Client]]) -> None:
         """Read all listings that there are to read, key by key side by side, and land them."""
@@ -264,6 +267,7 @@ class _Sync:
             unchanged=self._unchanged,
             requests=self._requests,
             gaps=tuple(sorted(self._gaps)),
+            warnings=tuple(self._warnings),
             **self._rows,
         )
 
@@ -280,7 +284,7 @@ class _Sync:
 
     def _tell_owed(self) -> None:
         for first, last in spans(days_that_owe(self._lake, "read")):
-            self._gaps.append(
+            self._warnings.append(
                 f"records of {in_words(day_range(first, last))} were lost: read them again with "
                 f"`{commands.run(first, last, '--full')}`"
             )
@@ -288,7 +292,7 @@ class _Sync:
     def _tell_impossible(self) -> None:
         for kind, number in self._impossible.items():
             if number:
-                self._gaps.append(
+                self._warnings.append(
                     f"{count(number, kind.removesuffix('s'))} said to be created before "
                     f"{EARLIEST:%Y} or in the future: kept, but counted on no day"
                 )
@@ -463,7 +467,7 @@ class _Sync:
         )
         self._gaps += (f"{listing}: {gap}" for gap in found.gaps)
         if found.abandoned:
-            self._gaps.append(
+            self._warnings.append(
                 f"{listing}: {count(len(found.abandoned), 'response')} not final {WAITED_DAYS} "
                 f"days after creation, no longer waited for: {', '.join(found.abandoned[:_NAMED])}"
                 f"{', ...' if len(found.abandoned) > _NAMED else ''}"

@@ -197,6 +197,8 @@ def showing_listings(console: Console) -> Iterator[Callable[[SyncProgress], None
 
 def tell_synced(synced: Synced) -> None:
     """Say what a sync brought, and what it could not see."""
+    for warning in synced.warnings:
+        say(f"warning: {warning}")
     for gap in synced.gaps:
         say(f"not seen: {gap}")
     say(

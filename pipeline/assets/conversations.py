@@ -97,8 +97,8 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
             finally:
                 interruption.hold()
                 conclude(workspace)
-        for gap in synced.gaps:
-            context.log.warning(gap)
+        for sentence in (*synced.warnings, *synced.gaps):
+            context.log.warning(sentence)
         for name, day, metadata in _shown(workspace.lake, synced):
             context.add_asset_metadata(metadata, asset_key=name, partition_key=day.isoformat())
         for name in _DEPENDS_ON:

@@ -201,7 +201,7 @@ def write_coverage(
         source: Source = "usage" if name in USAGE_DATASETS else "conversations"
         # Listings are not cut by days: how far they are known is how far they were observed.
         extent = path if source == "usage" else new / f"{OBSERVED['1d'].name}.parquet"
-        through = covered(extent).window.end if extent.is_file() else None
+        through = _through(extent)
         if source == "conversations" and "read" in record.owed:  # records of the day were lost
             through = None
         known.append(
@@ -235,6 +235,13 @@ def write_coverage(
     )
     path = new / f"{COVERAGE.name}.parquet"
     files.write(COVERAGE, rows.to_arrow_reader(files.ROW_GROUP), path, whole)
+
+
+def _through(path: Path) -> int | None:
+    """Through when a file goes; None where there is none, or a damaged one, which verify names."""
+    with suppress(OSError, pa.ArrowException, ContractError):
+        return covered(path).window.end
+    return None
 
 
 _COUNTED: Final = pa.schema(

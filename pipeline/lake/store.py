@@ -191,7 +191,10 @@ class Lake:
         with self.lock("staging"):
             _sweep(self._private(".staging"))
         for folder in (self.root / ".partial").glob("????-??-??"):
-            if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+            # Another run may publish the day, and remove the folder, at any moment.
+            with suppress(FileNotFoundError):
+                if time.time() - folder.stat().st_mtime <= KEPT_SECONDS:
+                    continue
                 with suppress(Timeout), self.day_lock(date.fromisoformat(folder.name)).acquire(0):
                     remove(folder)
         for folder in (self.root / ".versions").glob("????-??-??"):
