@@ -75,6 +75,8 @@ class Known:
     """The response after which to read on: all before it are final, or given up."""
     waiting: Sequence[str] = ()
     """The responses that were not final, which stood behind it."""
+    has_unlisted: bool = False
+    """Whether the whole list was once read for responses that items name, and did not have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ class Found:
     response_cursor: str | None = None
     waiting: list[str] = field(default_factory=list[str])
     """The responses that are not final and not given up, in the order of the list."""
+    has_unlisted: bool = False
+    """Whether items name responses that the whole list does not have."""
     abandoned: list[str] = field(default_factory=list[str])
     """The responses that are not final and given up, in the order of the list."""
     gaps: list[str] = field(default_factory=list[str])
@@ -147,7 +151,7 @@ class _Reading:
         given_up: Callable[[Response], bool],
         settled_before: float,
     ) -> None:
-        self.found = Found(response_cursor=known.response_cursor)
+        self.found = Found(response_cursor=known.response_cursor, has_unlisted=known.has_unlisted)
         self._client = client
         self._user = listing.on_behalf_of
         self._known = known
@@ -223,9 +227,18 @@ class _Reading:
                 before = self._new_items
                 await self._read_items(name)
                 idle = 0 if self._new_items > before else idle + 1
-        made_by = (item.response_id for item in found.items.values() if item.response_id)
-        if any(name not in found.responses for name in made_by):
+        if self._unknown():
             await self.responses()
+        if self._unknown() and self.found.response_cursor is not None and not found.has_unlisted:
+            # One that was listed late may stand anywhere. Where that was in vain, it stays so: what
+            # is not stored is never listed.
+            await self._responses_behind(None)
+            found.has_unlisted = bool(self._unknown())
+
+    def _unknown(self) -> set[str]:
+        """The responses that items name and that have not been read."""
+        named = {item.response_id for item in self.found.items.values() if item.response_id}
+        return named - self.found.responses.keys()
 
     async def _read_items(self, conversation_id: str) -> None:
         found, tail = self.found, self._tail_of(conversation_id)

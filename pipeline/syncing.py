@@ -402,7 +402,7 @@ class _Sync:
         before = self._before(listing)
         if before is None:
             return Known()
-        return Known(before.order, before.response_cursor, before.waiting)
+        return Known(before.order, before.response_cursor, before.waiting, before.has_unlisted)
 
     def _expected(self, listing: Listing) -> Expected:
         """What usage has counted since the last reading and was not observed then already."""
@@ -461,6 +461,7 @@ class _Sync:
                 tuple(found.order),
                 found.response_cursor,
                 waiting=tuple(found.waiting),
+                has_unlisted=found.has_unlisted,
                 synced_at=now,
                 full_at=now if found.complete else before.full_at if before else 0.0,
             )

@@ -3,7 +3,7 @@
 schemas       the data contract: columns, types, grain
 files         one file: to the letter of the contract, and what its footer says
 store         where everything stands: links, versions, staging, locks
-publication   a day becomes a new version of itself, in all its tables at once
+publication   days become new versions of themselves, in all their tables at once
 ledger        coverage, revisions and a sealed record of each file
 damage        which files of a version are not what was published: a cheap test
 snapshot      the lake as a reader sees it: one look, without the files that are damaged
@@ -16,6 +16,9 @@ sights        what a sync has seen, aside on disk until it is landed
 records       sights -> conversations, responses, items
 observed      conversations, items -> observed_1m -> observed_1h -> observed_1d
 reconcile     usage_1d beside observed_1d -> reconciliation
+derived       observed and reconciled again: the days that owe it
+mending       damaged files of records are taken out, and the day owes them
+visiting      whose usage has changed since their listing was read
 sync_state    how far listings and conversations are read: a cache
 identity      whose ids the lake holds: as they are, or pseudonyms of one key
 audit         do the tables agree with the contract and with each other

@@ -49,6 +49,8 @@ class ListingState(NamedTuple):
     """The response after which to read on."""
     waiting: tuple[str, ...] = ()
     """The responses that were not final, in the order of the list."""
+    has_unlisted: bool = False
+    """Whether items name responses that the whole list did not have."""
     synced_at: float = 0.0
     full_at: float = 0.0
     """When it was last read from the beginning to the end."""
@@ -70,6 +72,7 @@ _LISTINGS: Final = pa.schema(
         pa.field("order", pa.list_(pa.string())),
         pa.field("response_cursor", pa.string()),
         pa.field("waiting", pa.list_(pa.string())),
+        pa.field("has_unlisted", pa.bool_()),
         pa.field("synced_at", pa.float64()),
         pa.field("full_at", pa.float64()),
     ],

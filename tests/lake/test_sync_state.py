@@ -15,7 +15,7 @@ from pipeline.lake.sync_state import ListingState, SyncState, TailState, load, s
 from tests.lake.served import temporary
 
 LISTING = ListingState(
-    "key", "ada", ("c2", "c1"), "r9", ("r10", "r12"), 1_700_000_000.5, 1_600_000_000.0
+    "key", "ada", ("c2", "c1"), "r9", ("r10", "r12"), True, 1_700_000_000.5, 1_600_000_000.0
 )
 TAIL = TailState("c1", "i9", 10, True)
 FILES = ["listings", "tails"]
@@ -86,6 +86,7 @@ listings = st.builds(
     st.lists(ids, max_size=4).map(tuple),
     st.none() | ids,
     st.lists(ids, max_size=3).map(tuple),
+    st.booleans(),
     st.floats(0, 1e11),
     st.floats(0, 1e11),
 )
