@@ -1,13 +1,17 @@
 -- reconciliation: what the API reports beside what could be observed, and why they differ.
 -- grain: day x user_id x api_key_id x measure, where either side has a row; times are UTC
 -- inputs: usage_1d and observed_1d (of the days), visited (start_time, api_key_id, user_id; the days
---   of listings that were read since their usage came about), final_days (start_time), lost (id; conversations whose items could not be read, or that a complete reading
---   no longer saw), conversations, items, responses (all that are landed)
+--   of listings that were read since their usage came about), final_days (start_time), shared (id;
+--   conversations that were listed for several users), lost (id; conversations whose items could not
+--   be read, or that a complete reading no longer saw), conversations, items, responses (all that are
+--   landed)
 -- A side without a row counts 0. difference = reported - observed. The class is the first that fits:
 -- not derivable  operations, which leave no trace; a measure that is not reported; a pair that was
 --                not visited, among them every NULL key; and what a user's conversations that were
 --                seen under two keys can account for: the shortfalls of all the user's keys that day
---                together are at most what was observed under no key.
+--                together are at most what was observed under no key. Likewise what conversations that
+--                were seen for two users account for: too many observed for no user, or the shortfalls
+--                of all the key's users that day, are at most what is of such conversations.
 -- match          there is no difference.
 -- late           the day is not final: the API may still restate its usage.
 -- undated        items without a response's time, which count for when they were first seen. Too many
@@ -92,7 +96,9 @@ WITH both_sides AS (
     SUM(CASE WHEN visited = 1 AND difference > 0 THEN difference ELSE 0 END)
       OVER (PARTITION BY start_time, user_id, measure) AS missing,
     SUM(CASE WHEN api_key_id IS NULL AND difference < 0 THEN observed - reported ELSE 0 END)
-      OVER (PARTITION BY start_time, user_id, measure) AS without_key
+      OVER (PARTITION BY start_time, user_id, measure) AS without_key,
+    SUM(CASE WHEN visited = 1 AND difference > 0 THEN difference ELSE 0 END)
+      OVER (PARTITION BY start_time, api_key_id, measure) AS missing_of_key
   FROM compared
 ), in_question AS (
   SELECT start_time, user_id, api_key_id, measure, difference
@@ -108,6 +114,33 @@ WITH both_sides AS (
     CASE WHEN gone.id IS NULL THEN 0 ELSE 1 END AS lost
   FROM conversations
   LEFT JOIN (SELECT DISTINCT id FROM lost) AS gone ON conversations.id = gone.id
+), of_several AS (
+  SELECT
+    CAST(FLOOR(epoch(owners.created_at)) AS BIGINT) // 86400 AS day_number,
+    owners.api_key_id,
+    'num_conversations_created' AS measure
+  FROM owners
+  INNER JOIN (SELECT DISTINCT id FROM shared) AS told ON owners.id = told.id
+  UNION ALL
+  SELECT
+    CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 86400,
+    owners.api_key_id,
+    'num_items_added'
+  FROM items
+  INNER JOIN owners ON items.conversation_id = owners.id
+  INNER JOIN (SELECT DISTINCT id FROM shared) AS told ON owners.id = told.id
+), of_users AS (
+  SELECT
+    compared.start_time,
+    compared.api_key_id,
+    compared.measure,
+    COUNT(*) AS traces
+  FROM (SELECT DISTINCT start_time, api_key_id, measure FROM compared) AS compared
+  INNER JOIN of_several
+    ON compared.start_time = to_timestamp(of_several.day_number * 86400)
+    AND compared.measure = of_several.measure
+    AND (of_several.api_key_id IS NULL OR of_several.api_key_id = compared.api_key_id)
+  GROUP BY compared.start_time, compared.api_key_id, compared.measure
 ), undated_items AS (
   SELECT
     owners.user_id,
@@ -223,6 +256,12 @@ SELECT
     WHEN of_the_user.visited = 0 THEN 'not derivable'
     WHEN of_the_user.difference > 0 AND of_the_user.missing <= of_the_user.without_key
       THEN 'not derivable'
+    WHEN of_the_user.user_id IS NULL AND -of_the_user.difference BETWEEN 1 AND of_users.traces
+      THEN 'not derivable'
+    WHEN of_the_user.user_id IS NOT NULL
+      AND of_the_user.difference > 0
+      AND of_the_user.missing_of_key <= of_users.traces
+      THEN 'not derivable'
     WHEN of_the_user.difference = 0 THEN 'match'
     WHEN final_days.start_time IS NULL THEN 'late'
     WHEN -of_the_user.difference BETWEEN 1 AND undated.placed_here THEN 'undated'
@@ -238,6 +277,10 @@ SELECT
   END AS class
 FROM of_the_user
 LEFT JOIN final_days ON of_the_user.start_time = final_days.start_time
+LEFT JOIN of_users
+  ON of_the_user.start_time = of_users.start_time
+  AND of_the_user.api_key_id = of_users.api_key_id
+  AND of_the_user.measure = of_users.measure
 LEFT JOIN undated
   ON of_the_user.start_time = undated.start_time
   AND of_the_user.user_id IS NOT DISTINCT FROM undated.user_id

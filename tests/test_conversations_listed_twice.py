@@ -99,6 +99,32 @@ def test_what_several_listings_show_is_landed_and_counted_once(
     require_counted_once(reader, world)
 
 
+@pytest.mark.parametrize("shared", [("users",), ("keys", "users")])
+def test_what_two_users_list_is_held_against_neither(
+    make: Make, shared: tuple[Shared, ...]
+) -> None:
+    world = world_of(OLD, NEW)
+    for user in ("ada", "bob"):
+        talk(world, user, OLD)
+    reader = make(world, [FIRST], *shared)
+    reader.sync()
+    assert reader.classes() == {"not derivable"}
+
+
+def test_what_is_missing_beside_what_two_users_list_is_still_told(make: Make) -> None:
+    world = world_of(OLD)
+    for user in ("ada", "bob"):
+        talk(world, user, OLD)
+    world.restate(MIDNIGHT + 9 * 3_600, "ada", OLD, items_added=9)
+    reader = make(world, [FIRST], "users")
+    reader.sync()
+    assert {
+        (user, kind)
+        for (_, user, _, measure), (kind, _) in reader.differences().items()
+        if measure == "num_items_added"
+    } == {("ada", "unexplained"), ("bob", "unexplained")}
+
+
 def test_of_two_keys_that_list_it_none_is_told_and_no_difference_is_held_against_either(
     make: Make,
 ) -> None:

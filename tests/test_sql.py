@@ -247,6 +247,7 @@ INPUTS: dict[str, dict[str, pa.Schema]] = {
             [("start_time", MOMENT), ("user_id", pa.string()), ("api_key_id", pa.string())]
         ),
         "final_days": pa.schema([("start_time", MOMENT)]),
+        "shared": pa.schema([("id", pa.string())]),
         "lost": pa.schema([("id", pa.string())]),
     },
     "coverage": {

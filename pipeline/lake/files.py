@@ -25,6 +25,9 @@ ROW_GROUP: Final = 131_072
 """Rows per row group, exactly, so that equal rows make equal files."""
 
 SCHEMA_VERSION: Final = "1"
+DISPUTED: Final = "disputed_users"
+"""Footer note: ids in the file that were listed for several users. A NULL alone would not say
+whether a record is the key owner's own, so that a user seen later is told, or nobody's for good."""
 _META: Final = b"mka1_usage"
 _OWNER_ONLY: Final = 0o600
 

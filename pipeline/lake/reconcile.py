@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.lake import engine, files, sync_state
 from pipeline.lake.by_day import write_days
+from pipeline.lake.files import DISPUTED
 from pipeline.lake.ledger import is_final, record_of
 from pipeline.lake.publication import Change, publish_days
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, RECONCILIATION, RESPONSES, USAGE
@@ -50,6 +51,10 @@ def reconcile_days(
         con.register("visits", sync_state.visits(lake, windows))
         con.register("visited", con.sql(engine.sql("visited")).to_arrow_table())
         con.register("final_days", _days(final))
+        shared = (
+            name for path in lake.files("conversations") for name in files.noted(path, DISPUTED)
+        )
+        con.register("shared", pa.table({"id": pa.array(list(shared), pa.string())}))
         lost = sync_state.load(lake).unreadable()
         con.register("lost", pa.table({"id": pa.array(list(lost), pa.string())}))
         by_day = write_days(

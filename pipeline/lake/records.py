@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 from pipeline.lake import engine
 from pipeline.lake.by_day import days_in, write_days
-from pipeline.lake.files import ROW_GROUP, noted, same_but_for, write
+from pipeline.lake.files import DISPUTED, ROW_GROUP, noted, same_but_for, write
 from pipeline.lake.ledger import Work, record_of
 from pipeline.lake.mending import is_observed, take_out_damage
 from pipeline.lake.publication import Change, publish_days
@@ -44,10 +44,6 @@ from pipeline.lake.sights import Kind, Sights
 from pipeline.lake.snapshot import UNDATED, Damage
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, Window, day_of, day_window
-
-DISPUTED: Final = "disputed_users"
-"""Footer note: ids in the file that were listed for several users. A NULL alone would not say
-whether a record is the key owner's own, so that a user seen later is told, or nobody's for good."""
 
 _WHEN_SEEN: Final = frozenset({"first_seen_at", "last_seen_at"})
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.lake import audit, engine, files, publication
-from pipeline.lake.records import DISPUTED
+from pipeline.lake.files import DISPUTED
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
 from tests.bounded import at_once
