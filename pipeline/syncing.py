@@ -221,7 +221,7 @@ class _Sync:
         self._listings = 0
         self._requests = 0
         self._rows: dict[Kind, int] = dict.fromkeys(KINDS, 0)
-        self._impossible: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._impossible: dict[Kind, set[str]] = {kind: set() for kind in KINDS}
         self._news = False
         self._sights = self._next_sights()
         self._landings: list[asyncio.Task[None]] = []
@@ -290,10 +290,10 @@ class _Sync:
             )
 
     def _tell_impossible(self) -> None:
-        for kind, number in self._impossible.items():
-            if number:
+        for kind, ids in self._impossible.items():
+            if ids:
                 self._warnings.append(
-                    f"{count(number, kind.removesuffix('s'))} said to be created before "
+                    f"{count(len(ids), kind.removesuffix('s'))} said to be created before "
                     f"{EARLIEST:%Y} or in the future: kept, but counted on no day"
                 )
 
@@ -446,8 +446,8 @@ class _Sync:
                 **_constant(len(items), seen_at=now),
             },
         )
-        self._impossible["conversations"] += sum(map(self._is_impossible, found.conversations))
-        self._impossible["responses"] += sum(map(self._is_impossible, responses))
+        self._impossible["conversations"] |= self._with_impossible_times(found.conversations)
+        self._impossible["responses"] |= self._with_impossible_times(responses)
         for tail in found.tails.values():
             self._state.put_tail(tail)
         before = self._state.listing(key, user)
@@ -495,9 +495,9 @@ class _Sync:
     def _next_sights(self) -> Sights:
         return Sights(Path(tempfile.mkdtemp(dir=self._folder)))
 
-    def _is_impossible(self, record: Conversation | Response) -> bool:
-        earliest = day_window(EARLIEST).start
-        return not earliest <= record.created_at < self._now() + CLOCKS_DIFFER
+    def _with_impossible_times(self, records: Iterable[Conversation | Response]) -> set[str]:
+        earliest, until = day_window(EARLIEST).start, self._now() + CLOCKS_DIFFER
+        return {it.id for it in records if not earliest <= it.created_at < until}
 
 
 def _pair(listing: Listing | ListingState) -> visiting.Pair:
