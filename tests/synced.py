@@ -6,7 +6,7 @@ bucket or a class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -28,6 +28,23 @@ from tests.truth import load
 FAST = Limits(concurrency=8, requests_per_second=10_000, longest_wait=0.001)
 
 Rows = list[dict[str, Any]]
+
+_WHEN_SEEN = {"first_seen_at", "last_seen_at"}
+
+
+def rows_of(lake: Lake, names: Iterable[str]) -> dict[str, Rows]:
+    """All rows of datasets, without when they were seen, in an order of their own."""
+    return {
+        name: sorted(
+            (
+                {column: value for column, value in row.items() if column not in _WHEN_SEEN}
+                for path in lake.files(name)
+                for row in pq.ParquetFile(path).read().to_pylist()
+            ),
+            key=repr,
+        )
+        for name in names
+    }
 
 
 @dataclass

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,13 +18,12 @@ from pipeline.lake.snapshot import UNDATED
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import Problem, verify
 from pipeline.timeline import DAY, day_window
-from tests.synced import Reader
+from tests.synced import Reader, rows_of
 
 FIRST = date(2024, 1, 1)
 DAYS = [FIRST + timedelta(days=number) for number in range(5)]
 MIDNIGHT = day_window(FIRST).start
 KEY = "key_web"
-WHEN = {"first_seen_at", "last_seen_at"}
 TABLES = (*RECORD_DATASETS, *OBSERVED_DATASETS, RECONCILIATION.name)
 
 Make = Callable[[], Reader]
@@ -67,20 +65,6 @@ def said(text: str) -> dict[str, object]:
 def over(reader: Reader, *numbers: int) -> Reader:
     """The same, over some of the days."""
     return Reader(reader.server, reader.lake, [DAYS[number] for number in numbers])
-
-
-def tables(lake: Lake) -> dict[str, list[dict[str, Any]]]:
-    """All rows, without when they were seen, in an order of their own."""
-    return {
-        name: sorted(
-            (
-                {column: value for column, value in row.items() if column not in WHEN}
-                for row in Reader.rows(Reader(None, lake, DAYS), name)  # type: ignore[arg-type]
-            ),
-            key=repr,
-        )
-        for name in TABLES
-    }
 
 
 def problems(lake: Lake) -> tuple[Problem, ...]:
@@ -140,9 +124,9 @@ def test_what_an_ended_sync_left_to_be_derived_the_next_run_of_anything_derives(
         over(reader, *([2] if again == "sync of another day" else [4])).sync()
     assert sums(reader)["2024-01-01"] == (2, 4)
     assert problems(reader.lake) == ()
-    undisturbed = tables(reader.lake)
+    undisturbed = rows_of(reader.lake, TABLES)
     reader.sync(full=True)
-    assert tables(reader.lake)["observed_1m"] == undisturbed["observed_1m"]
+    assert rows_of(reader.lake, TABLES)["observed_1m"] == undisturbed["observed_1m"]
 
 
 def test_what_is_restated_away_and_what_is_new_do_not_cancel_out(world: World, make: Make) -> None:
@@ -243,7 +227,7 @@ def test_what_verify_advises_mends_every_table_of_any_damage(
     talk(world, 1, "bob")
     reader = make()
     reader.sync(keep_content=True)
-    before = tables(reader.lake)
+    before = rows_of(reader.lake, TABLES)
     path = reader.lake.file(name, FIRST)
     assert path is not None
     original = path.read_bytes()
@@ -258,7 +242,7 @@ def test_what_verify_advises_mends_every_table_of_any_damage(
     over(reader, 0).sync(full=True, keep_content=True)
     assert problems(reader.lake) == ()
     assert ledger.days_that_owe(reader.lake, "read", "observe", "reconcile") == []
-    assert tables(reader.lake) == before
+    assert rows_of(reader.lake, TABLES) == before
 
 
 def test_a_cache_that_speaks_of_records_that_are_not_there_is_not_believed(
@@ -271,11 +255,11 @@ def test_a_cache_that_speaks_of_records_that_are_not_there_is_not_believed(
     world.add_response(name, MIDNIGHT + 7_200, [said("q"), said("a")])
     reader.load()
     reader.sync()
-    after = tables(reader.lake)
+    after = rows_of(reader.lake, TABLES)
     assert standing is not None
     link = reader.lake.link(FIRST)
     link.unlink()
     link.symlink_to(Path("..", ".versions", FIRST.isoformat(), standing.name))  # as of a copy
     reader.load()
     reader.sync()
-    assert tables(reader.lake) == after
+    assert rows_of(reader.lake, TABLES) == after

@@ -7,25 +7,25 @@ any days that end at any step of publishing. The emulator counts by itself.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.emulator.state import Conversation, Owner
-from pipeline.lake import derived, publication
+from pipeline.lake import derived
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.timeline import DAY, day_window
-from tests.synced import Reader
+from tests.ended import publishing_ends
+from tests.synced import Reader, rows_of
 
 FIRST = date(2024, 1, 1)
 DAYS = [FIRST + timedelta(days=number) for number in range(3)]
@@ -37,7 +37,6 @@ USERS = ("ada", "bob", None)
 KEYS = ("key_web", "key_mobile")
 RECORDS = ("conversations", "responses", "items")
 DERIVED = ("observed_1m", "observed_1h", "observed_1d", "reconciliation")
-WHEN = {"first_seen_at", "last_seen_at"}
 
 Deed = tuple[Any, ...]
 """A function of a history, and what it takes beside it."""
@@ -136,32 +135,8 @@ def run(history: History, first: int, last: int, full: bool, steps: int | None) 
     first, last = sorted((min(first, today), min(last, today)))
     reader = history.reader(DAYS[first : last + 1])
     reader.load()
-    with stopped(steps):
+    with suppress(KeyboardInterrupt), publishing_ends(steps):
         reader.sync(full=full)
-
-
-@contextmanager
-def stopped(steps: int | None) -> Iterator[None]:
-    """End what goes on at its so manieth step that changes what counts, as a kill does."""
-    with pytest.MonkeyPatch.context() as patch:
-        left = -1 if steps is None else steps
-
-        def stop(step: Callable[..., None]) -> Callable[..., None]:
-            def stopping(*arguments: object) -> None:
-                nonlocal left
-                if not left:
-                    raise KeyboardInterrupt
-                left -= 1
-                step(*arguments)
-
-            return stopping
-
-        for name in ("_make_them_count", "_make_it_count", "_link"):
-            patch.setattr(publication, name, stop(getattr(publication, name)))
-        try:
-            yield
-        except KeyboardInterrupt:
-            assert steps is not None
 
 
 days = st.integers(0, len(DAYS) - 1)
@@ -186,16 +161,6 @@ kept = st.one_of(
 )
 gone = one(remove_item)
 runs = st.tuples(st.just(run), days, days, st.booleans(), st.none() | st.integers(0, 60))
-
-
-def tables(lake: Lake, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
-    """Rows without when they were seen, in an order of their own."""
-    reader_rows = Reader.rows
-    found = {name: reader_rows(Reader(None, lake, DAYS), name) for name in names}  # type: ignore[arg-type]
-    return {
-        name: sorted(({k: v for k, v in row.items() if k not in WHEN} for row in rows), key=repr)
-        for name, rows in found.items()
-    }
 
 
 def settle(history: History, name: str = "lake", *, full: bool = False) -> Lake:
@@ -228,8 +193,8 @@ def test_any_history_of_runs_ends_in_what_one_reading_of_everything_gives(
 ) -> None:
     with history_of(deeds) as history:
         lake, fresh = settle(history), settle(history, "fresh", full=True)
-        assert tables(lake, RECORDS) == tables(fresh, RECORDS)
-        assert tables(lake, DERIVED) == tables(fresh, DERIVED)
+        assert rows_of(lake, RECORDS) == rows_of(fresh, RECORDS)
+        assert rows_of(lake, DERIVED) == rows_of(fresh, DERIVED)
         catalog = build_catalog(lake, history.folder / "usage.duckdb")
         assert verify(lake, catalog).problems == ()
 
@@ -239,5 +204,5 @@ def test_any_history_of_runs_ends_in_what_one_reading_of_everything_gives(
 def test_reading_everything_again_finds_nothing_that_was_missed(deeds: list[Deed]) -> None:
     with history_of(deeds) as history:
         lake = settle(history)
-        before = tables(lake, RECORDS + DERIVED)
-        assert tables(settle(history, full=True), RECORDS + DERIVED) == before
+        before = rows_of(lake, RECORDS + DERIVED)
+        assert rows_of(settle(history, full=True), RECORDS + DERIVED) == before

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake import audit, engine, files, publication
+from pipeline.lake import audit, engine, files
 from pipeline.lake.files import DISPUTED
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
 from tests.bounded import at_once
+from tests.ended import publishing_ends
 from tests.lake.seen import (
     NOON,
     Conversation,
@@ -481,36 +482,16 @@ def moved() -> list[Sight]:
     ]
 
 
-def stopped_at(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let publishing end at its so manieth step that changes what counts."""
-    left = steps
-
-    def stop(step: Callable[..., None]) -> Callable[..., None]:
-        def stopping(*arguments: object) -> None:
-            nonlocal left
-            if not left:
-                raise KeyboardInterrupt
-            left -= 1
-            step(*arguments)
-
-        return stopping
-
-    for name in ("_make_them_count", "_make_it_count", "_link"):
-        monkeypatch.setattr(publication, name, stop(getattr(publication, name)))
-
-
 @pytest.mark.parametrize("steps", range(12))
 def test_a_landing_that_ends_at_any_step_has_changed_all_days_or_none(
-    con: Connection, lake: Lake, monkeypatch: pytest.MonkeyPatch, steps: int, tmp_path: Path
+    con: Connection, lake: Lake, steps: int, tmp_path: Path
 ) -> None:
     before, after = Lake(tmp_path / "before"), Lake(tmp_path / "after")
     for place in (lake, before, after):
         land_seen(con, place, *everything())
     land_seen(con, after, *moved())
-    with monkeypatch.context() as patched:
-        stopped_at(steps, patched)
-        with suppress(KeyboardInterrupt):
-            land_seen(con, lake, *moved())
+    with suppress(KeyboardInterrupt), publishing_ends(steps):
+        land_seen(con, lake, *moved())
     tables = [tuple(exact(it, name) for name in RECORDS) for it in (lake, before, after)]
     assert tables[0] == tables[2 if steps else 1]
     assert not audit.ids(con, {name: lake.files(name) for name in RECORDS})
