@@ -198,7 +198,7 @@ class Processes(threading.Thread):
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self.join()
+        self.join(LIMIT)
 
     def run(self) -> None:
         """Look again and again: a process lasts for some time."""
