@@ -1,21 +1,27 @@
-"""Syncs, loads and exports at once leave what they leave one after the other."""
+"""Syncs, loads, refreshes and exports at once leave what they leave one after the other."""
 
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from random import Random
 
+from pydantic import SecretStr
+
+from pipeline.api import Client
 from pipeline.emulator import EmulatorServer, ManualClock, World
 from pipeline.exporting.export import export
 from pipeline.lake.store import Lake
+from pipeline.refreshing import refresh_days
 from pipeline.timeline import day_window
 from tests.torture.conftest import Figures
 from tests.torture.scenes import require_cleared_up, workers
 from tests.torture.talking import DAYS, KEYS, differing, grow, read, talk
+from tests.truth import FAST
 
 
-def test_two_syncs_at_once_beside_loads_and_exports_leave_what_one_leaves(
+def test_two_syncs_at_once_beside_others_that_write_and_read_leave_what_one_leaves(
     tmp_path: Path, long: bool, figures: Figures
 ) -> None:
     rounds = 8 if long else 2
@@ -26,11 +32,14 @@ def test_two_syncs_at_once_beside_loads_and_exports_leave_what_one_leaves(
     wrong: list[str] = []
     with EmulatorServer(world) as server, workers(3) as pool:
         lake = Lake(tmp_path / "lake" / "lake")
+        connect = partial(Client, server.base_url, SecretStr(server.api_key), FAST, now=world.clock)
         assert pool[0].load(server, lake.root, DAYS) == "done"
         for turn in range(rounds):
             pool[0].begin_sync(server, lake.root, DAYS, KEYS)
             pool[1].begin_sync(server, lake.root, DAYS[turn % 3 :], KEYS, full=bool(turn % 2))
             pool[2].begin(server, lake.root, DAYS)
+            world.restate(day_window(DAYS[turn % 3]).start, "ada", KEYS[0], operations=turn + 1)
+            refresh_days(connect, lake, now=world.clock)
             export(lake, tmp_path / "export")
             wrong += [answer for worker in pool if (answer := worker.answer()) != "done"]
             grow(world, random, 600.0 * turn)
@@ -42,5 +51,5 @@ def test_two_syncs_at_once_beside_loads_and_exports_leave_what_one_leaves(
             assert pool[0].sync(server, clean.root, DAYS, KEYS) == "done"
             wrong += [f"round {turn}: {table}" for table in differing(read(lake), read(clean))]
             shutil.rmtree(tmp_path / "clean")
-    figures("2 syncs and a load at once", rounds=rounds, wrong=len(wrong))
+    figures("2 syncs, a load and a refresh at once", rounds=rounds, wrong=len(wrong))
     assert not wrong, ", ".join(wrong)
