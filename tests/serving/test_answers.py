@@ -23,7 +23,7 @@ from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.lake.store import Lake
 from pipeline.pages import Answered, NotLoadedError, PageQuery, answer_on
 from pipeline.serving import answers as module
-from pipeline.serving.answers import Answers, BusyError
+from pipeline.serving.answers import Answers, Body, BusyError
 from pipeline.timeline import DAY, day_of
 from tests.disputed import dispute
 from tests.serving.asking import START, ask, client, serving
@@ -388,19 +388,23 @@ def test_what_nobody_waits_for_any_more_is_not_made(tmp_path: Path, slow: Slow) 
     lake = publish(one_user(), tmp_path, 0)
 
     async def work(answers: Answers) -> int:
-        asked = [asyncio.create_task(answers.page(slow_page(number))) for number in range(40)]
-        await asyncio.to_thread(slow.begun.acquire)
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        async def begin(numbers: range) -> list[asyncio.Task[Body]]:
+            tasks = [asyncio.create_task(answers.page(slow_page(number))) for number in numbers]
+            await asyncio.sleep(0)  # to the loop, so that each has asked
+            return tasks
+
+        running_now = await begin(range(module.THREADS))
+        for _ in running_now:
+            await asyncio.to_thread(slow.begun.acquire)
+        for asked in (await begin(range(module.THREADS, module.THREADS + 36)), running_now):
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
         return operations(await answers.page(DAY_ONE))
 
     assert running(lake, work) == 3
-    assert slow.ended.acquire(timeout=60)
-    begun = 1
-    while slow.begun.acquire(blocking=False):
-        begun += 1
-    assert begun <= module.THREADS
+    assert all(slow.ended.acquire(timeout=60) for _ in range(module.THREADS))
+    assert not slow.begun.acquire(blocking=False)
 
 
 def test_who_asks_again_for_what_was_given_up_gets_it(tmp_path: Path, watch: Watch) -> None:
