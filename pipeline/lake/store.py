@@ -44,6 +44,8 @@ RECORD: Final = "record.json"
 """
 
 _OWNER_ONLY: Final = 0o700
+_REMOVED: Final = ".removed-"
+"""What the names of folders begin with that are being removed."""
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _CANNOT_FLUSH: Final = frozenset(
     {
@@ -190,6 +192,8 @@ class Lake:
         """
         with self.lock("staging"):
             _sweep(self._private(".staging"))
+        for folder in self.root.glob(f"*/{_REMOVED}*"):  # by those who died while they removed it
+            shutil.rmtree(folder, ignore_errors=True)
         for folder in (self.root / ".partial").glob("????-??-??"):
             # Another run may publish the day, and remove the folder, at any moment.
             with suppress(FileNotFoundError):
@@ -266,7 +270,7 @@ def remove(folder: Path) -> None:
     Renamed first: what comes late finds no folder, and can't keep this one from being removed.
     """
     with suppress(OSError):
-        folder = folder.rename(folder.with_name(f".removed-{folder.name}"))
+        folder = folder.rename(folder.with_name(f"{_REMOVED}{folder.name}"))
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import suppress
 from datetime import date, timedelta
 from functools import cache
@@ -17,7 +18,7 @@ import pytest
 from pipeline.lake import files
 from pipeline.lake.files import ContractError, Loaded
 from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE
-from pipeline.lake.store import Lake
+from pipeline.lake.store import Lake, private_folder, remove
 from pipeline.timeline import Window, day_window
 from tests.lake.served import (
     DAY,
@@ -142,6 +143,21 @@ def test_what_killed_loads_left_is_swept_at_once_and_what_runs_is_not(lake: Lake
         with lake.staging():
             assert not abandoned.exists()
             assert running.exists()
+
+
+@pytest.mark.parametrize("folder", [".partial", ".versions", ".catalogs", "days", "usage_1d"])
+def test_what_was_being_removed_by_somebody_who_was_killed_is_gone_with_the_next_run(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    path = lake.root / folder / "2024-01-01"
+    private_folder(path)
+    (path / "a").touch()
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        remove(path)
+    assert [left.name for left in path.parent.iterdir()] == [".removed-2024-01-01"]
+    lake.clear_up()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_unfinished_files_are_in_no_readers_way(lake: Lake) -> None:
