@@ -45,7 +45,7 @@ RECORD: Final = "record.json"
 
 _OWNER_ONLY: Final = 0o700
 _REMOVED: Final = ".removed-"
-"""What the names of folders begin with that are being removed."""
+"""Prefix of the names of folders that are being removed."""
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _CANNOT_FLUSH: Final = frozenset(
     {
@@ -192,7 +192,7 @@ class Lake:
         """
         with self.lock("staging"):
             _sweep(self._private(".staging"))
-        for folder in self.root.glob(f"*/{_REMOVED}*"):  # by those who died while they removed it
+        for folder in self.root.glob(f"*/{_REMOVED}*"):  # left by a process that was killed
             shutil.rmtree(folder, ignore_errors=True)
         for folder in (self.root / ".partial").glob("????-??-??"):
             # Another run may publish the day, and remove the folder, at any moment.

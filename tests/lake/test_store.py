@@ -146,7 +146,7 @@ def test_what_killed_loads_left_is_swept_at_once_and_what_runs_is_not(lake: Lake
 
 
 @pytest.mark.parametrize("folder", [".partial", ".versions", ".catalogs", "days", "usage_1d"])
-def test_what_was_being_removed_by_somebody_who_was_killed_is_gone_with_the_next_run(
+def test_a_folder_whose_removal_was_killed_half_way_is_removed_by_the_next_run(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     path = lake.root / folder / "2024-01-01"

@@ -390,7 +390,7 @@ def test_what_nobody_waits_for_any_more_is_not_made(tmp_path: Path, slow: Slow) 
     async def work(answers: Answers) -> int:
         async def begin(numbers: range) -> list[asyncio.Task[Body]]:
             tasks = [asyncio.create_task(answers.page(slow_page(number))) for number in numbers]
-            await asyncio.sleep(0)  # to the loop, so that each has asked
+            await asyncio.sleep(0)  # the loop runs each task up to its wait
             return tasks
 
         running_now = await begin(range(module.THREADS))
