@@ -19,7 +19,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -180,18 +180,21 @@ class _Work:
                 self._con = None
 
     def stop(self) -> None:
-        """Leave it, and end the query that runs, if any does."""
+        """Leave it, and end the query that runs, if any does, also after the event loop has ended.
+
+        A thread of its own interrupts: an interrupt before a query has begun is lost.
+        """
         self.stopped = True
         self.future.cancel()
-        self._interrupt()
+        if not self._submitted.cancel():
+            threading.Thread(target=self._interrupt, daemon=True).start()
 
     def _interrupt(self) -> None:
-        if self._submitted.done():
-            return
-        with self._lock:
-            if self._con is not None:
-                self._con.interrupt()
-        self.future.get_loop().call_later(_AGAIN, self._interrupt)
+        while not self._submitted.done():
+            with self._lock:
+                if self._con is not None:
+                    self._con.interrupt()
+            wait([self._submitted], _AGAIN)
 
 
 class Answers:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import duckdb
 import msgspec
@@ -32,6 +32,8 @@ from tests.truth import load
 
 T = TypeVar("T")
 DAY_ONE = PageQuery(START, START + DAY)
+LIMIT: Final = 60.0
+"""Seconds that a thread of a test may take."""
 
 
 def one_user() -> World:
@@ -359,6 +361,8 @@ class Slow:
 
     begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     ended: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    go_on: threading.Event = field(default_factory=threading.Event)
+    """Their queries wait for it."""
 
     def __call__(
         self, con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery, **how: Any
@@ -367,6 +371,7 @@ class Slow:
             return answer_on(con, lake, query, **how)
         self.begun.release()
         try:
+            self.go_on.wait(LIMIT)
             con.execute("SELECT SUM(a.range * b.range) FROM range(9999999) a, range(9999999) b")
         finally:
             self.ended.release()
@@ -376,6 +381,7 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     slowing = Slow()
+    slowing.go_on.set()
     monkeypatch.setattr(module, "answer_on", slowing)
     return slowing
 
@@ -403,8 +409,24 @@ def test_what_nobody_waits_for_any_more_is_not_made(tmp_path: Path, slow: Slow) 
         return operations(await answers.page(DAY_ONE))
 
     assert running(lake, work) == 3
-    assert all(slow.ended.acquire(timeout=60) for _ in range(module.THREADS))
+    assert all(slow.ended.acquire(timeout=LIMIT) for _ in range(module.THREADS))
     assert not slow.begun.acquire(blocking=False)
+
+
+def test_a_query_that_begins_after_its_server_has_ended_is_interrupted(
+    tmp_path: Path, slow: Slow
+) -> None:
+    slow.go_on.clear()
+
+    async def give_up(answers: Answers) -> None:
+        asked = asyncio.create_task(answers.page(slow_page(0)))
+        await asyncio.to_thread(slow.begun.acquire)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+    running(publish(one_user(), tmp_path, 0), give_up)
+    slow.go_on.set()
+    assert slow.ended.acquire(timeout=LIMIT)
 
 
 def test_who_asks_again_for_what_was_given_up_gets_it(tmp_path: Path, watch: Watch) -> None:
