@@ -17,13 +17,14 @@ import pyarrow as pa
 
 from pipeline.api import ApiError
 from pipeline.assets.usage import API_POOL
-from pipeline.lake import audit, engine, reconcile
+from pipeline.lake import audit, engine
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import DATASETS, MEASURES, OBSERVED, USAGE, USAGE_DATASETS
 from pipeline.lake.snapshot import Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.partitions import days_of
 from pipeline.proof import Comparison, compare_days
+from pipeline.reconciled import summary, worst
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
 from pipeline.timeline import closed_through, day_of, in_words, trailing_days
@@ -74,11 +75,12 @@ def check_tables(
 ) -> Iterator[dg.AssetCheckResult]:
     """The checks that need no API."""
     days = _days(context, workspace)
-    files = {name: workspace.lake.files(name, days) for name in DATASETS}
+    snapshot = Snapshot(workspace.lake)
+    files = {name: snapshot.published(name, days) for name in DATASETS}
     with closing(engine.connect()) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
-            found = _found(con, workspace.lake, key.name, {asset: files[asset]}, files)
+            found = _found(con, workspace.lake, snapshot, key.name, {asset: files[asset]}, files)
             yield dg.AssetCheckResult(
                 asset_key=asset,
                 check_name=key.name,
@@ -94,12 +96,13 @@ def check_tables(
 def _found(
     con: duckdb.DuckDBPyConnection,
     lake: Lake,
+    snapshot: Snapshot,
     check: str,
     files: audit.Files,
     all_files: audit.Files,
 ) -> Sequence[object]:
     try:
-        return _find(con, lake, check, files, all_files)
+        return _find(con, snapshot, check, files, all_files)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         # A file that can't be read fails the check, and leaves the others to be made.
         return [f"can't be checked: {reason(lake, error)}"]
@@ -107,7 +110,7 @@ def _found(
 
 def _find(
     con: duckdb.DuckDBPyConnection,
-    lake: Lake,
+    snapshot: Snapshot,
     check: str,
     files: audit.Files,
     all_files: audit.Files,
@@ -120,7 +123,7 @@ def _find(
         case "counts_not_negative":
             return audit.counts(con, files)
         case "ids_unique":
-            return audit.ids(con, {name: lake.files(name) for name in files})
+            return audit.ids(con, {name: snapshot.published(name) for name in files})
         case "widths_add_up":
             return audit.rollups(con, {name: all_files[name] for name in USAGE_DATASETS})
         case _:
@@ -184,8 +187,8 @@ def check_reconciliation(
     seen = Snapshot(workspace.lake, days_of(context.run.tags) or None, names={"reconciliation"})
     days = seen.days("reconciliation")
     with closing(engine.connect()) as con:
-        counted = reconcile.summary(con, workspace.lake, days).to_pylist()
-        worst = reconcile.worst(con, workspace.lake, days, _SHOWN).to_pylist()
+        counted = summary(con, seen, days).to_pylist()
+        differences = worst(con, seen, days, _SHOWN).to_pylist()
     unexplained = sum(row["comparisons"] for row in counted if row["class"] == "unexplained")
     return dg.AssetCheckResult(
         passed=not unexplained and not seen.damage,
@@ -200,7 +203,9 @@ def check_reconciliation(
                 records=[dg.TableRecord({**row}) for row in counted], schema=_CLASSES_SCHEMA
             ),
             "worst": dg.MetadataValue.table(
-                records=[dg.TableRecord({**row, "day": f"{row['day']:%Y-%m-%d}"}) for row in worst],
+                records=[
+                    dg.TableRecord({**row, "day": f"{row['day']:%Y-%m-%d}"}) for row in differences
+                ],
                 schema=_WORST_SCHEMA,
             ),
         },

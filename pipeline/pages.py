@@ -34,10 +34,11 @@ from pipeline.lake.buckets import (
     is_native,
 )
 from pipeline.lake.completeness import disputed_days
+from pipeline.lake.files import covered
 from pipeline.lake.schemas import COVERAGE, USAGE
-from pipeline.lake.snapshot import Snapshot, check
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
-from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso
+from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_of, day_window, iso
 from pipeline.zones import zone
 
 _LOADED: Final = USAGE["1d"].name
@@ -140,6 +141,8 @@ class Answered:
 
     page: dict[str, Any]
     complete_through: int | None
+    snapshot: Snapshot
+    """What it was read from."""
     disputed: Sequence[date] = ()
     """Its days whose totals differ from the API's own."""
 
@@ -167,7 +170,12 @@ def answer_on(
     With `now` (Unix seconds), a window without an end ends now, and days after the last one that is
     loaded count as empty: the API goes on.
     """
-    window = _window(con, lake, query, now)
+    whole: Snapshot | None = None
+    end = now if query.end_time is None else query.end_time
+    if end is None:
+        whole = Snapshot(lake)
+        end = _loaded_end(whole, query)
+    window = _window(con, query, end)
     start = window.start
     if query.page is not None:
         cursor = Cursor.decode(query.page, query)
@@ -178,14 +186,15 @@ def answer_on(
     within = Window(start, min(start + longest, window.end))
     asked = buckets(con, within, query.bucket_width, query.tz)[: query.limit]
     part = Window(asked[0].start, asked[-1].end)
+    snapshot = whole or _of_window(lake, part, ahead=now is not None and not partial)
     # Of years that are not loaded, no day is looked at.
-    days = part.among(lake.all_days())
-    check(lake, days, {_LOADED, USAGE[finest(asked)].name, COVERAGE.name})
-    disputed = disputed_days(lake, days)
+    days = part.among(list(snapshot.versions))
+    snapshot.check(days, {_LOADED, USAGE[finest(asked)].name, COVERAGE.name})
+    disputed = disputed_days(snapshot, days)
     complete_through = _complete_through(
-        lake, part, days, disputed, partial=partial, ahead=now is not None
+        snapshot, part, days, disputed, partial=partial, ahead=now is not None
     )
-    results = _results(con, lake, query, asked, days)
+    results = _results(con, snapshot, query, asked, days)
     has_more = part.end < window.end
     page = {
         "object": "page",
@@ -201,25 +210,34 @@ def answer_on(
         "has_more": has_more,
         "next_page": Cursor(_digest(query), part.end, window.end).encode() if has_more else None,
     }
-    return Answered(page, complete_through, disputed)
+    return Answered(page, complete_through, snapshot, disputed)
 
 
-def _window(
-    con: duckdb.DuckDBPyConnection, lake: Lake, query: PageQuery, now: int | None
-) -> Window:
-    end = now if query.end_time is None else query.end_time
-    if end is None:
-        seen = Snapshot(lake, names={_LOADED})
-        if seen.extent is not None:
-            check(lake, [seen.extent[1]], {_LOADED})
-        loaded = None if seen.extent is None else lake.loaded(_LOADED, seen.extent[1])
-        if loaded is None:
-            raise NotLoadedError("nothing is loaded yet: load days with `mka1-usage run`")
-        end = loaded.window.end
-        if end <= query.start_time:
-            raise NotLoadedError(
-                f"nothing is loaded from {iso(query.start_time)} on: the lake ends at {iso(end)}"
-            )
+def _of_window(lake: Lake, window: Window, *, ahead: bool) -> Snapshot:
+    """The days of a window that are there. `ahead`: the days after it too, where one of its own is
+    not loaded, so that it is known whether a later one is."""
+    every = lake.all_days()
+    snapshot = Snapshot(lake, window.among(every))
+    if not ahead or not window.lacks(snapshot.days(_LOADED)):
+        return snapshot
+    return Snapshot(lake, [day for day in every if day >= day_of(window.start)])
+
+
+def _loaded_end(snapshot: Snapshot, query: PageQuery) -> int:
+    """The end of what is loaded (Unix seconds)."""
+    if snapshot.extent is None:
+        raise NotLoadedError("nothing is loaded yet: load days with `mka1-usage run`")
+    last = snapshot.extent[1]
+    snapshot.check([last], {_LOADED})
+    end = covered(snapshot.files(_LOADED, [last])[0]).window.end
+    if end <= query.start_time:
+        raise NotLoadedError(
+            f"nothing is loaded from {iso(query.start_time)} on: the lake ends at {iso(end)}"
+        )
+    return end
+
+
+def _window(con: duckdb.DuckDBPyConnection, query: PageQuery, end: int) -> Window:
     first, *_ = buckets(
         con, Window(query.start_time, query.start_time + 1), query.bucket_width, query.tz
     )
@@ -228,7 +246,7 @@ def _window(
 
 
 def _complete_through(
-    lake: Lake,
+    snapshot: Snapshot,
     window: Window,
     days: Sequence[date],
     disputed: Sequence[date],
@@ -245,24 +263,18 @@ def _complete_through(
     loaded: list[date] = []
     through: list[int] = []
     for day in days:
-        file = lake.loaded(_LOADED, day)
+        file = snapshot.loaded(_LOADED, day)
         if file is not None:
             loaded.append(day)
             if not file.complete(day) and file.window.end < window.end:
                 through.append(file.window.end)
     missing = window.lacks(loaded)
     if missing and not partial:
-        last = _last_day(lake) if ahead else date.max
+        last = snapshot.extent[1] if ahead and snapshot.extent else date.max
         if gaps := [(start, min(end, last)) for start, end in missing if start <= last]:
             raise NotLoadedError(_missing(gaps))
     starts = [day_window(day).start for day in (*(start for start, _ in missing), *disputed)]
     return min([*starts, *through], default=None)
-
-
-def _last_day(lake: Lake) -> date:
-    """The last day that is loaded; that of all days where none is."""
-    found = (day for day in reversed(lake.all_days()) if lake.file("usage_1d", day) is not None)
-    return next(found, date.max)
 
 
 def _missing(gaps: Sequence[tuple[date, date]]) -> str:
@@ -280,7 +292,7 @@ def _missing(gaps: Sequence[tuple[date, date]]) -> str:
 
 def _results(
     con: duckdb.DuckDBPyConnection,
-    lake: Lake,
+    snapshot: Snapshot,
     query: PageQuery,
     asked: Sequence[Window],
     days: Sequence[date],
@@ -291,7 +303,7 @@ def _results(
     results: dict[int, list[dict[str, Any]]] = {}
     native = is_native(query.bucket_width, query.tz)
     name = "usage" if native else "usage_rows"
-    engine.bind(con, {name: (dataset, lake.files(dataset.name, days))})
+    engine.bind(con, {name: (dataset, snapshot.files(dataset.name, days))})
     if not native:
         # Of days that are not loaded there is nothing to count, and their minutes are many.
         con.register("edges", edges([it for it in asked if it.among(days)]))

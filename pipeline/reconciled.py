@@ -6,18 +6,19 @@ Belongs here: which days are shown, and two tables. Does not belong here: compar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
+import duckdb
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.lake import engine, reconcile
+from pipeline.lake import engine
 from pipeline.lake.schemas import RECONCILIATION
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
@@ -60,14 +61,34 @@ def print_reconciliation(
             f"no such day is reconciled yet: set MKA1_API_KEYS, and run `mka1-usage run{window}`"
         )
     with closing(engine.connect()) as con:
-        counted = reconcile.summary(con, lake, days)
-        worst = reconcile.worst(con, lake, days, limit)
+        counted = summary(con, seen, days)
+        differences = worst(con, seen, days, limit)
     whole = f"{days[0]} to {days[-1]}" if len(days) > 1 else f"{days[0]}"
     _print(out, f"Reported and observed, {whole}", counted)
-    if worst.num_rows:
-        _print(out, f"The worst: {count(worst.num_rows, 'difference')}", worst)
+    if differences.num_rows:
+        _print(out, f"The worst: {count(differences.num_rows, 'difference')}", differences)
     else:
         out.print("Everything that can be derived is as reported.", highlight=False)
+
+
+def worst(
+    con: duckdb.DuckDBPyConnection, snapshot: Snapshot, days: Iterable[date], limit: int
+) -> pa.Table:
+    """The rows that neither match nor are out of reach: the unexplained first, then the largest."""
+    _bind(con, snapshot, days)
+    query = engine.sql("reconciliation_worst")
+    return con.sql(query, params={"at_most": limit}).to_arrow_table()
+
+
+def summary(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, days: Iterable[date]) -> pa.Table:
+    """How many comparisons of each measure fell into each class, and what they come to."""
+    _bind(con, snapshot, days)
+    return con.sql(engine.sql("reconciliation_summary")).to_arrow_table()
+
+
+def _bind(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, days: Iterable[date]) -> None:
+    files = snapshot.files(RECONCILIATION.name, days)
+    engine.bind(con, {RECONCILIATION.name: (RECONCILIATION, files)})
 
 
 def _print(out: Console, title: str, rows: pa.Table) -> None:

@@ -22,7 +22,6 @@ from pipeline.lake import engine
 from pipeline.lake.completeness import of_coverage
 from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS
 from pipeline.lake.snapshot import Damage, Snapshot
-from pipeline.lake.store import Lake
 from pipeline.timeline import (
     CLOCKS_DIFFER,
     DAY,
@@ -67,7 +66,7 @@ class Days(NamedTuple):
 
 
 def states(
-    lake: Lake,
+    snapshot: Snapshot,
     first: date | None,
     last: date | None,
     now: float,
@@ -80,8 +79,8 @@ def states(
     after `clock`, or is about times after it, is not believed: a clock was ahead when it was read.
     """
     latest = clock() + CLOCKS_DIFFER
-    snapshot = Snapshot(lake, names=(*USAGE_DATASETS, COVERAGE.name))
-    damaged = {one.day for one in snapshot.damage}
+    damage = snapshot.damage_of(snapshot.versions, (*USAGE_DATASETS, COVERAGE.name))
+    damaged = {one.day for one in damage}
     with closing(engine.connect()) as con:
         snapshot.bind_coverage(con)
         rows = con.sql(engine.sql("status_days"), params={"dataset": USAGE["1d"].name}).fetchall()
@@ -93,7 +92,7 @@ def states(
         elif (fetched_at or 0) > latest or (day_of(start) in damaged and final + provisional):
             state = "stale"
         else:
-            state = _state(start, final, provisional, lake.lookback_days, now)
+            state = _state(start, final, provisional, snapshot.lookback_days, now)
         found[day_of(start)] = state
     loaded = [day for day, state in found.items() if state != "missing"]
     today = day_of(closed_through(now) - 1)
@@ -105,7 +104,7 @@ def states(
         _begun(known.through, latest),
         _begun(known.loaded_through, latest),
         frozenset(day for day in holes if found.get(day) in {"final", "provisional", "stale"}),
-        snapshot.damage,
+        damage,
     )
 
 

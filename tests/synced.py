@@ -18,10 +18,12 @@ from pydantic import SecretStr
 
 from pipeline.api import Client, Limits
 from pipeline.emulator import EmulatorServer
-from pipeline.lake import engine, reconcile
+from pipeline.lake import engine
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.people import People
 from pipeline.pseudonyms import Pseudonyms
+from pipeline.reconciled import worst
 from pipeline.syncing import Synced, sync_days
 from tests.truth import load
 
@@ -101,7 +103,7 @@ class Reader:
         """By day, user, key and measure: class and difference of what neither matches nor is out
         of reach."""
         with closing(engine.connect()) as con:
-            rows = reconcile.worst(con, self.lake, self.days, 10_000).to_pylist()
+            rows = worst(con, Snapshot(self.lake), self.days, 10_000).to_pylist()
         return {
             (f"{row['day']:%Y-%m-%d}", row["user_id"], row["api_key_id"], row["measure"]): (
                 row["class"],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.status import Days, State, print_status, states, what_to_run
 from pipeline.timeline import DAY, Window, day_window
@@ -50,7 +51,7 @@ def test_a_day_is_what_was_read_of_it_and_when(
     lake = Lake(tmp_path, lookback_days=3)
     end = day_window(FIRST).end
     loaded(lake, FIRST, end + read_after * DAY, minutes)
-    found = states(lake, FIRST, FIRST, end + now_after * DAY)
+    found = states(Snapshot(lake), FIRST, FIRST, end + now_after * DAY)
     assert found.states == {FIRST: state}
     assert found.complete_through == day_window(FIRST).start + 60 * minutes
 
@@ -61,7 +62,7 @@ def test_days_go_from_the_first_that_is_loaded_through_today(tmp_path: Path) -> 
     for day in (FIRST, third):
         loaded(lake, day, day_window(day).end + 30.0 * DAY)
     now = day_window(third).end + DAY + 1_000.0
-    found = states(lake, None, None, now).states
+    found = states(Snapshot(lake), None, None, now).states
     assert list(found.values()) == ["final", "missing", "final", "missing", "missing"]
     assert what_to_run(found) == [
         "To load what is stale or missing:",
@@ -104,7 +105,7 @@ def test_complete_through_stops_at_the_first_hole_after_the_first_day(tmp_path: 
     lake = Lake(tmp_path)
     for number in (0, 1, 3):
         loaded(lake, FIRST + timedelta(days=number), day_window(FIRST).end + 30.0 * DAY)
-    found = states(lake, None, None, day_window(FIRST).end + 40.0 * DAY)
+    found = states(Snapshot(lake), None, None, day_window(FIRST).end + 40.0 * DAY)
     assert found.complete_through == day_window(FIRST + timedelta(days=1)).end
     assert found.loaded_through == day_window(FIRST + timedelta(days=3)).end
     assert found.in_part == frozenset()
@@ -114,9 +115,9 @@ def test_a_day_that_is_loaded_in_part_is_a_hole_once_later_ones_are_loaded(tmp_p
     lake = Lake(tmp_path)
     later = FIRST + timedelta(days=1)
     loaded(lake, FIRST, day_window(FIRST).end + 30.0 * DAY, minutes=605)
-    assert states(lake, None, None, day_window(later).end + 0.0).in_part == frozenset()
+    assert states(Snapshot(lake), None, None, day_window(later).end + 0.0).in_part == frozenset()
     loaded(lake, later, day_window(FIRST).end + 30.0 * DAY)
-    found = states(lake, None, None, day_window(later).end + 0.0)
+    found = states(Snapshot(lake), None, None, day_window(later).end + 0.0)
     assert found.complete_through == day_window(FIRST).start + 605 * 60
     assert found.loaded_through == day_window(later).end
     assert found.in_part == {FIRST}
@@ -129,7 +130,7 @@ def test_complete_through_stops_before_a_disputed_day(tmp_path: Path, number: in
     for day in days:
         loaded(lake, day, day_window(day).end + 30.0 * DAY)
     dispute(lake, days[number])
-    found = states(lake, None, None, day_window(days[2]).end + 40.0 * DAY)
+    found = states(Snapshot(lake), None, None, day_window(days[2]).end + 40.0 * DAY)
     assert found.states[days[number]] == "disputed"
     assert found.complete_through == day_window(days[number]).start
     lines = shown(found)
@@ -144,7 +145,7 @@ def test_what_was_read_in_the_future_is_read_again_and_complete_for_nobody(tmp_p
     now = day_window(FIRST).end + 3_600.0
     for number in range(3):
         loaded(lake, FIRST + timedelta(days=number), now + 40 * DAY)
-    shown = states(lake, None, None, now, clock=lambda: now)
+    shown = states(Snapshot(lake), None, None, now, clock=lambda: now)
     assert shown.states == {FIRST: "stale", FIRST + timedelta(days=1): "stale"}
     assert shown.complete_through == now + 60
-    assert states(lake, None, None, now + 41 * DAY).states[FIRST] == "final"
+    assert states(Snapshot(lake), None, None, now + 41 * DAY).states[FIRST] == "final"

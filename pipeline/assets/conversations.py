@@ -21,11 +21,13 @@ from pipeline.assets.metadata import column_schema
 from pipeline.assets.shown import conclude
 from pipeline.assets.usage import API_POOL
 from pipeline.interrupts import only_the_first
-from pipeline.lake import engine, reconcile
+from pipeline.lake import engine
 from pipeline.lake.files import ContractError
 from pipeline.lake.identity import IdentityError
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
+from pipeline.reconciled import summary
 from pipeline.resources import Workspace
 from pipeline.settings import SettingsError
 from pipeline.syncing import Synced, SyncError, sync_days
@@ -145,11 +147,12 @@ def _shown(lake: Lake, synced: Synced) -> Iterator[tuple[str, date, dict[str, dg
         "requests": dg.MetadataValue.int(synced.requests),
         "gaps": dg.MetadataValue.text("\n".join(synced.gaps) or "none"),
     }
+    snapshot = Snapshot(lake, synced.days)
     with closing(engine.connect()) as con:
         for day in synced.days:
-            classes = reconcile.summary(con, lake, [day]).to_pylist()
+            classes = summary(con, snapshot, [day]).to_pylist()
             for name in _DEPENDS_ON:
-                loaded = lake.loaded(name, day)
+                loaded = snapshot.loaded(name, day)
                 of_name = {"classes": _classes(classes)} if name == "reconciliation" else {}
                 metadata = {
                     "dagster/row_count": dg.MetadataValue.int(loaded.rows if loaded else 0),

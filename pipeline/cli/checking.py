@@ -26,6 +26,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
 
     Without --start: from the first day that is loaded. Without --end: through today.
     """
+    from pipeline.lake.snapshot import Snapshot
     from pipeline.lake.snapshot import left_out as words
     from pipeline.lake.store import Lake
     from pipeline.status import print_status, states
@@ -36,7 +37,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
         first = None if start is None else day_of(start)
         last = None if end is None else day_of(end - 1)
         with reading(lake):
-            days = states(lake, first, last, time.time())
+            days = states(Snapshot(lake), first, last, time.time())
         for one in days.damage:
             left_out(words(one))
         if days.complete_through is None and not days.damage:

@@ -99,7 +99,8 @@ def days(asked: Asked) -> Iterator[Finding]:
         yield empty
         return
     settings = asked.settings
-    found = states(Lake(settings.lake, settings.lookback_days), None, None, asked.now())
+    snapshot = Snapshot(Lake(settings.lake, settings.lookback_days))
+    found = states(snapshot, None, None, asked.now())
     counted = Counter(found.states.values())
     words = ", ".join(f"{counted[state]:,} {state}" for state in _STATES if counted[state])
     if found.complete_through is not None:

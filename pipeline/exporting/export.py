@@ -21,10 +21,10 @@ from pipeline.exporting import dictionary
 from pipeline.exporting.files import Format, digest, write_csv, write_database, write_parquet
 from pipeline.exporting.folder import Folder, FolderError, Readers, Replaced, opened
 from pipeline.exporting.names import Names
-from pipeline.exporting.rows import Lacking, Rows, Snapshot
+from pipeline.exporting.rows import Lacking, Rows, Selection
 from pipeline.exporting.tables import DEFAULT, AskedError, Table, chosen
 from pipeline.lake import engine, identity
-from pipeline.lake.snapshot import UNDATED, DamagedError, reason
+from pipeline.lake.snapshot import UNDATED, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.timeline import in_words, iso
 from pipeline.words import be, count
@@ -84,24 +84,24 @@ def export(
     if by_day and form != "parquet":
         raise AskedError(f"only Parquet is cut into days: a table is one thing in {form}")
     wanted = chosen(tables)
-    snapshot = Snapshot(lake, first, last, wanted)
-    if snapshot.damage:
-        raise ExportError(f"nothing is exported: {DamagedError(snapshot.damage)}")
-    _check(lake, snapshot, wanted)
+    selection = Selection(lake, first, last, wanted)
+    if selection.damage:
+        raise ExportError(f"nothing is exported: {DamagedError(selection.damage)}")
+    _check(lake, selection, wanted)
     names, notes = _names(lake, names or Names())
-    calendar = snapshot.span(wanted.values())
+    calendar = selection.span(wanted.values())
     try:
-        notes += _undated(lake, wanted)
-        lacking = snapshot.lacking(calendar)
+        notes += _undated(selection.snapshot, wanted)
+        lacking = selection.lacking(calendar)
         with opened(path, readers) as folder, closing(engine.connect(folder.staging)) as con:
-            rows = Rows(con, snapshot, names, calendar, lacking)
+            rows = Rows(con, selection, names, calendar, lacking)
             notes += _unmatched(names, rows)
             parts: dict[str, dict[str, Path]] = {}
             counted: dict[str, int] = {}
             for name, table in wanted.items():
                 on_table(name)
-                days = snapshot.days_of(table) if by_day and table.by_day else None
-                parts[name], counted[name] = _parquet(rows, snapshot, table, days, folder.staging)
+                days = selection.days_of(table) if by_day and table.by_day else None
+                parts[name], counted[name] = _parquet(rows, selection, table, days, folder.staging)
             source = digest(path for files in parts.values() for path in files.values())
             staged, places = _staged(con, wanted, parts, form, folder, source)
             page = staged[dictionary.NAME] = folder.staging / dictionary.NAME
@@ -132,17 +132,17 @@ def export(
     return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
 
 
-def _check(lake: Lake, snapshot: Snapshot, wanted: Mapping[str, Table]) -> None:
+def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> None:
     """Raise ExportError where there is nothing to export."""
-    if not snapshot.loaded:
+    if not selection.loaded:
         raise ExportError(
             f"nothing is loaded in {lake.root}: load days with `mka1-usage run`, or set "
             "MKA1_USAGE_HOME to the folder that has them"
         )
     for name, table in wanted.items():
-        if not snapshot.days_of(table):
+        if not selection.days_of(table):
             hint = (
-                f"usage is loaded of {in_words(snapshot.loaded)}"
+                f"usage is loaded of {in_words(selection.loaded)}"
                 if name in DEFAULT
                 else "`mka1-usage run` loads conversations where MKA1_API_KEYS is set, and what "
                 "they say with MKA1_USAGE_STORE_CONTENT=true"
@@ -163,10 +163,11 @@ def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
     return names, []
 
 
-def _undated(lake: Lake, wanted: Mapping[str, Table]) -> list[str]:
+def _undated(snapshot: Snapshot, wanted: Mapping[str, Table]) -> list[str]:
     """What is to be said of records that are of no day."""
-    held = [name for name in wanted if lake.file(name, UNDATED) is not None]
-    rows = sum(loaded.rows for name in held if (loaded := lake.loaded(name, UNDATED)) is not None)
+    found = {name: snapshot.loaded(name, UNDATED) for name in wanted}
+    held = [name for name, loaded in found.items() if loaded is not None]
+    rows = sum(loaded.rows for loaded in found.values() if loaded is not None)
     if not rows:
         return []
     return [
@@ -195,7 +196,7 @@ def _unmatched(names: Names, rows: Rows) -> list[str]:
 
 
 def _parquet(
-    rows: Rows, snapshot: Snapshot, table: Table, days: Sequence[date] | None, staging: Path
+    rows: Rows, selection: Selection, table: Table, days: Sequence[date] | None, staging: Path
 ) -> tuple[dict[str, Path], int]:
     """A table's Parquet files, finished aside, by the names that they are to have, and its rows.
 
@@ -203,7 +204,7 @@ def _parquet(
     """
     if days is None:
         path = staging / f"{table.name}.part"
-        every = snapshot.days_of(table)
+        every = selection.days_of(table)
         batches = (
             chain.from_iterable(rows.of_day(table, day) for day in every)
             if table.by_day

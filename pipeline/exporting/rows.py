@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 from pipeline.exporting.keys import members
 from pipeline.exporting.names import Names
 from pipeline.exporting.tables import FACT_USAGE, Table
-from pipeline.lake import engine, snapshot
+from pipeline.lake import engine
 from pipeline.lake.completeness import is_disputed
 from pipeline.lake.files import ROW_GROUP, covered
 from pipeline.lake.schemas import COVERAGE, DATASETS, USAGE
+from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, in_words, iso
 
@@ -61,8 +62,8 @@ class Lacking(NamedTuple):
         return {name: days for name, days in said.items() if days}
 
 
-class Snapshot:
-    """The lake as it stood when this was made, and which of its days are exported."""
+class Selection:
+    """A snapshot of the lake, and which of its days are exported."""
 
     def __init__(
         self,
@@ -72,13 +73,12 @@ class Snapshot:
         tables: Iterable[str] = (),
     ) -> None:
         sources = {_READ.get(name, name) for name in tables} & DATASETS.keys()
-        seen = snapshot.Snapshot(lake, names={_HOURS.name, COVERAGE.name, *sources})
-        self._versions = seen.versions
+        self.snapshot = seen = Snapshot(lake, names={_HOURS.name, COVERAGE.name, *sources})
         self._first, self._last = first, last
         self._asked = [
             day
-            for day in self._versions
-            if (first or day) <= day <= (last or day) and day != snapshot.UNDATED
+            for day in seen.versions
+            if (first or day) <= day <= (last or day) and day != UNDATED
         ]
         asked = set(self._asked)
         self.damage = [
@@ -89,7 +89,7 @@ class Snapshot:
     @property
     def loaded(self) -> list[date]:
         """The days with usage, in order: those that are not exported, too."""
-        return [day for day in self._versions if self.of_day(_HOURS.name, day)]
+        return [day for day in self.snapshot.versions if self.of_day(_HOURS.name, day)]
 
     def days_of(self, table: Table) -> list[date]:
         """The exported days that there are of a table, in order; of a dimension, those of usage."""
@@ -122,15 +122,9 @@ class Snapshot:
                 disputed.append(day)
         return Lacking(missing, in_part, disputed)
 
-    def files(self, dataset: str) -> list[Path]:
-        """The files of all days of a dataset of the lake, those that are not exported too."""
-        return [path for day in self._versions for path in self.of_day(dataset, day)]
-
     def of_day(self, dataset: str, day: date) -> list[Path]:
         """The file of a day of a dataset, if there is one."""
-        version = self._versions.get(day)
-        path = None if version is None else version / f"{dataset}.parquet"
-        return [path] if path is not None and path.is_file() else []
+        return self.snapshot.published(dataset, [day])
 
 
 class Rows:
@@ -142,14 +136,14 @@ class Rows:
     def __init__(
         self,
         con: duckdb.DuckDBPyConnection,
-        source: Snapshot,
+        source: Selection,
         names: Names,
         calendar: Sequence[date],
         lacking: Lacking,
     ) -> None:
         self._con = con
-        self._snapshot = source
-        engine.bind(con, {_HOURS.name: (_HOURS, source.files(_HOURS.name))})
+        self._selection = source
+        engine.bind(con, {_HOURS.name: (_HOURS, source.snapshot.published(_HOURS.name))})
         known = con.sql(engine.sql("export_ids")).fetchall()
         self.users = {user for user, _ in known if user is not None}
         self.api_keys = {key for _, key in known if key is not None}
@@ -171,7 +165,7 @@ class Rows:
         if table is not FACT_USAGE:
             return self._plain(table, day)
         inputs = {
-            dataset.name: (dataset, self._snapshot.of_day(dataset.name, day))
+            dataset.name: (dataset, self._selection.of_day(dataset.name, day))
             for dataset in (_HOURS, COVERAGE)
         }
         engine.bind(self._con, inputs)
@@ -179,7 +173,7 @@ class Rows:
 
     def of_all(self, table: Table) -> Iterator[pa.RecordBatch]:
         """The rows of a table whose rows have no day: of the whole lake, by their first column."""
-        hours = self._snapshot.files(_HOURS.name)
+        hours = self._selection.snapshot.published(_HOURS.name)
         engine.bind(self._con, {_HOURS.name: (_HOURS, hours)})
         return self._query(table)
 
@@ -190,7 +184,7 @@ class Rows:
         return reader
 
     def _plain(self, table: Table, day: date) -> Iterator[pa.RecordBatch]:
-        (path,) = self._snapshot.of_day(table.name, day)
+        (path,) = self._selection.of_day(table.name, day)
         names = [column.name for column in table.columns[1:]]
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(ROW_GROUP, columns=names):

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline.lake import engine
 from pipeline.lake.schemas import COVERAGE, USAGE
-from pipeline.lake.store import Lake
+from pipeline.lake.snapshot import Snapshot
 from pipeline.timeline import Window
 
 DISPUTED: Final = "disputed"
@@ -63,9 +63,9 @@ def of_coverage(con: duckdb.DuckDBPyConnection) -> Completeness:
     return Completeness((*spans[:1], *(span for span in spans[1:] if span.start < span.end)))
 
 
-def disputed_days(lake: Lake, days: Iterable[date]) -> list[date]:
+def disputed_days(snapshot: Snapshot, days: Iterable[date]) -> list[date]:
     """Those of `days` whose totals differ from the API's own."""
-    found = [(day, lake.file(COVERAGE.name, day)) for day in days]
+    found = [(day, snapshot.file(COVERAGE.name, day)) for day in days]
     return [day for day, path in found if path is not None and is_disputed(path)]
 
 

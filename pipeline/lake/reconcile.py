@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import Final, Literal, get_args
 
 import duckdb
 import pyarrow as pa
@@ -21,10 +20,6 @@ from pipeline.lake.publication import Change, publish_days
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, RECONCILIATION, RESPONSES, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, Window, day_of, day_window
-
-Class = Literal["not derivable", "match", "late", "undated", "deleted", "unexplained"]
-CLASSES: Final[tuple[Class, ...]] = get_args(Class)
-"""In the order in which they are tried; `sql/reconciliation.sql` says what each means."""
 
 
 def reconcile_days(
@@ -75,32 +70,16 @@ def reconcile_days(
 
 def open_days(con: duckdb.DuckDBPyConnection, lake: Lake) -> list[date]:
     """The days with a difference that what is landed later may explain."""
-    _bind(con, lake, lake.days("reconciliation"))
+    files = lake.files(RECONCILIATION.name)
+    engine.bind(con, {RECONCILIATION.name: (RECONCILIATION, files)})
     found = con.sql(engine.sql("open_days")).fetchall()
     return [day_of(number * DAY) for (number,) in found]
-
-
-def worst(con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date], limit: int) -> pa.Table:
-    """The rows that neither match nor are out of reach: the unexplained first, then the largest."""
-    _bind(con, lake, days)
-    query = engine.sql("reconciliation_worst")
-    return con.sql(query, params={"at_most": limit}).to_arrow_table()
-
-
-def summary(con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date]) -> pa.Table:
-    """How many comparisons of each measure fell into each class, and what they come to."""
-    _bind(con, lake, days)
-    return con.sql(engine.sql("reconciliation_summary")).to_arrow_table()
 
 
 def _days(days: Sequence[date]) -> pa.Table:
     micros = [day_window(day).start * 1_000_000 for day in days]
     moments = pa.array(micros, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     return pa.table({"start_time": moments})
-
-
-def _bind(con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date]) -> None:
-    engine.bind(con, {"reconciliation": (RECONCILIATION, lake.files("reconciliation", days))})
 
 
 def _covered(lake: Lake, day: date) -> Window:

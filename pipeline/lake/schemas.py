@@ -10,7 +10,7 @@ API says null. Rows are sorted by the columns in the order shown, NULL first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import pyarrow as pa
 
@@ -24,6 +24,12 @@ MEASURES: Final[tuple[Measure, ...]] = (
 )
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
+
+
+Class = Literal["not derivable", "match", "late", "undated", "deleted", "unexplained"]
+CLASSES: Final[tuple[Class, ...]] = get_args(Class)
+"""Of reconciliation, in the order in which they are tried; `sql/reconciliation.sql` says what each
+means."""
 
 
 @dataclass(frozen=True, slots=True)

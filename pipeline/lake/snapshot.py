@@ -1,10 +1,11 @@
-"""The lake as a reader sees it: one look, without the files that are damaged.
+"""The lake as every reader sees it: at one moment, without the files that are damaged.
 
 Belongs here: which version of each day is read, which of its files, and what coverage says then.
 Does not belong here: what is wrong with a file (`pipeline.lake.damage`), or any question.
 
-A version never changes, so all that is read through one snapshot stood together. A file that is
-damaged is left out, and coverage says that its hours are missing: no reader takes them for empty.
+The versions of a snapshot counted together at one moment, and a version never changes: whatever
+is published meanwhile, all that is read through one snapshot agrees. A file that is damaged is left
+out, and coverage says that its hours are missing: no reader takes them for empty.
 Whoever shows less than was published says so, in the words of `warnings`.
 
 A day of the lake is one of which usage is loaded, or that lies between two of those. Records may be
@@ -25,7 +26,7 @@ import duckdb
 from pipeline.lake import engine
 from pipeline.lake.damage import damaged, first_line
 from pipeline.lake.engine import literal, scan
-from pipeline.lake.files import ContractError
+from pipeline.lake.files import ContractError, Loaded, covered
 from pipeline.lake.schemas import COVERAGE, DATASETS, LEDGER_DATASETS, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, spans
@@ -64,13 +65,6 @@ class DamagedError(ContractError):
         self.damage = damage
 
 
-def check(lake: Lake, days: Iterable[date], names: Collection[str]) -> None:
-    """Raise DamagedError where a file of these days and datasets is damaged: a cheap test."""
-    found = Snapshot(lake, days, names=names).damage
-    if found:
-        raise DamagedError(found)
-
-
 def reason(lake: Lake, error: Exception) -> str:
     """Why reading the lake failed: the damaged files that are found when every one is read.
 
@@ -83,10 +77,10 @@ def reason(lake: Lake, error: Exception) -> str:
 
 
 class Snapshot:
-    """The versions that counted when this was made, of all days or of `days`.
+    """The versions that counted together at one moment, of all days or of `days`.
 
-    `names` are the datasets whose files are tested, all by default: nothing is known of the others.
-    `thorough` reads every one of them, which takes as long as it takes.
+    A file is tested for damage when it is first asked for; `damage` tests those of `names`, of all
+    datasets by default. `thorough` reads a whole file to test it.
     """
 
     def __init__(
@@ -97,26 +91,33 @@ class Snapshot:
         names: Collection[str] = DATASETS.keys(),
         thorough: bool = False,
     ) -> None:
-        wanted = lake.all_days() if days is None else sorted(set(days))
-        found = ((day, lake.version(day)) for day in wanted)
-        self.versions = {day: version for day, version in found if version is not None}
-        tested = (
-            (day, damaged(version, thorough=thorough, names=names))
-            for day, version in self.versions.items()
-        )
-        self._damage = {day: what for day, what in tested if what}
+        self.versions = lake.versions_at_once(days)
+        self.lookback_days = lake.lookback_days
+        self._names = frozenset(names)
+        self._thorough = thorough
+        self._tested: dict[date, dict[str, str | None]] = {day: {} for day in self.versions}
 
     @cached_property
     def damage(self) -> list[Damage]:
         """Each file that is left out, in order; of a day that is gone as a whole, its folder."""
+        return self.damage_of(self.versions, self._names)
+
+    def damage_of(self, days: Iterable[date], names: Collection[str]) -> list[Damage]:
+        """The damage to the files of these days and datasets alone."""
         found: set[Damage] = set()
-        for day, wrong in self._damage.items():
+        for day in self.versions.keys() & set(days):
+            wrong = self._wrong(day, names)
             version = self.versions[day]
-            whole = not version.is_dir()
+            whole = bool(wrong) and not version.is_dir()
             for name, what in wrong.items():
                 path = version if whole else version / f"{name}.parquet"
                 found.add(Damage(day, path, what))
         return sorted(found)
+
+    def check(self, days: Iterable[date], names: Collection[str]) -> None:
+        """Raise DamagedError where a file of these days and datasets is damaged."""
+        if found := self.damage_of(days, names):
+            raise DamagedError(found)
 
     @property
     def warnings(self) -> Iterator[str]:
@@ -125,7 +126,7 @@ class Snapshot:
 
     def is_damaged(self, name: str, day: date) -> bool:
         """Whether a day's file of a dataset was published and is left out."""
-        return name in self._damage.get(day, ())
+        return day in self.versions and bool(self._wrong(day, (name,)))
 
     def file(self, name: str, day: date) -> Path | None:
         """A day's file of a dataset, where there is one that is not damaged."""
@@ -134,6 +135,17 @@ class Snapshot:
             return None
         path = version / f"{name}.parquet"
         return path if path.is_file() else None
+
+    def published(self, name: str, days: Iterable[date] | None = None) -> list[Path]:
+        """The files of a dataset, damaged or not, of all days or of `days`, in order."""
+        wanted = self.versions if days is None else sorted(self.versions.keys() & set(days))
+        paths = (self.versions[day] / f"{name}.parquet" for day in wanted)
+        return [path for path in paths if path.is_file()]
+
+    def loaded(self, name: str, day: date) -> Loaded | None:
+        """What a day's file of a dataset covers; None where there is none to read."""
+        path = self.file(name, day)
+        return None if path is None else covered(path)
 
     def files(self, name: str, days: Iterable[date] | None = None) -> list[Path]:
         """The files of a dataset, of all days or of `days`, in order."""
@@ -197,6 +209,14 @@ class Snapshot:
             columns = "stretches(dataset, first_day, last_day)"
             parts.append(f"FROM (WITH {columns} AS (VALUES {rows}) {engine.sql('missing_hours')})")
         return " UNION ALL ".join(parts)
+
+    def _wrong(self, day: date, names: Collection[str]) -> dict[str, str]:
+        """What is wrong with the files of these datasets; each is tested once."""
+        tested = self._tested[day]
+        if new := [name for name in names if name not in tested]:
+            found = damaged(self.versions[day], thorough=self._thorough, names=new)
+            tested.update((name, found.get(name)) for name in new)
+        return {name: what for name in names if (what := tested[name]) is not None}
 
     def _is_within(self, day: date) -> bool:
         return self.extent is not None and self.extent[0] <= day <= self.extent[1]

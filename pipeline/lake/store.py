@@ -99,9 +99,30 @@ class Lake:
 
     def version(self, day: date) -> Path | None:
         """The folder of the version that counts now, which never changes; None if there is none."""
-        committed = self.committed().get(day)
-        if committed is not None:
-            return self.versions(day) / committed
+        return self._version(day, self.committed())
+
+    def versions_at_once(self, days: Iterable[date] | None = None) -> dict[date, Path]:
+        """The versions that count at one moment, of all days or of `days`, in order.
+
+        Each link is read at a moment of its own, and several days may be replaced at once. So they
+        are read until twice in a row the same was found: a version that was replaced never counts
+        again, so between the two all of it counted.
+        """
+        asked = None if days is None else sorted(set(days))
+        before: dict[date, Path] | None = None
+        while before != (found := self._read_versions(asked)):
+            before = found
+        return found
+
+    def _read_versions(self, days: Iterable[date] | None) -> dict[date, Path]:
+        committed = self.committed()
+        wanted = self.all_days() if days is None else days
+        found = ((day, self._version(day, committed)) for day in wanted)
+        return {day: version for day, version in found if version is not None}
+
+    def _version(self, day: date, committed: Mapping[date, str]) -> Path | None:
+        if day in committed:
+            return self.versions(day) / committed[day]
         link = self.link(day)
         if link.is_symlink():
             return self.versions(day) / link.readlink().name

@@ -21,13 +21,13 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pyarrow as pa
 
-from pipeline.lake import engine, reconcile
+from pipeline.lake import engine
 from pipeline.lake.buckets import buckets, edges, finest
 from pipeline.lake.completeness import DISPUTED, of_coverage
-from pipeline.lake.reconcile import CLASSES
-from pipeline.lake.schemas import COVERAGE, RECONCILIATION, USAGE, USAGE_DATASETS
+from pipeline.lake.schemas import CLASSES, COVERAGE, RECONCILIATION, USAGE, USAGE_DATASETS
 from pipeline.lake.snapshot import Damage, DamagedError, Snapshot
 from pipeline.lake.store import Lake
+from pipeline.reconciled import summary
 from pipeline.reporting.period import LONGEST, Period, local_day, starts_at
 from pipeline.timeline import DAY, SECONDS, Window, day_window
 
@@ -196,23 +196,23 @@ class _Source:
     """The files of usage, each day's in one version: whatever runs publish meanwhile."""
 
     def __init__(self, lake: Lake) -> None:
-        self._snapshot = Snapshot(lake, names=_READ)
+        self.snapshot = Snapshot(lake, names=_READ)
         self.days = [
             day
-            for day in self._snapshot.days(USAGE["1d"].name)
-            if not any(self._snapshot.is_damaged(name, day) for name in USAGE_DATASETS)
+            for day in self.snapshot.days(USAGE["1d"].name)
+            if not any(self.snapshot.is_damaged(name, day) for name in USAGE_DATASETS)
         ]
         """The days that are loaded: none of which a table of usage is damaged."""
-        self.damage = self._snapshot.damage
+        self.damage = self.snapshot.damage
 
     def files(self, name: str, days: Iterable[date]) -> list[Path]:
-        return self._snapshot.files(name, set(days).intersection(self.days))
+        return self.snapshot.files(name, set(days).intersection(self.days))
 
     def bind_coverage(self, con: duckdb.DuckDBPyConnection, days: Iterable[date]) -> None:
-        self._snapshot.bind_coverage(con, set(days).intersection(self.days))
+        self.snapshot.bind_coverage(con, set(days).intersection(self.days))
 
     def reconciled(self, days: Collection[date]) -> list[date]:
-        return [day for day in self._snapshot.days(RECONCILIATION.name) if day in days]
+        return [day for day in self.snapshot.days(RECONCILIATION.name) if day in days]
 
 
 class _Hours(NamedTuple):
@@ -335,7 +335,7 @@ def _read(con: duckdb.DuckDBPyConnection, lake: Lake, source: _Source, period: P
         week=_week(con, hours, known),
         people=_people(con),
         history=len(history),
-        reconciliation=_reconciliation(con, lake, reconciled),
+        reconciliation=_reconciliation(con, source, reconciled),
         reconciled=len(reconciled),
         damage=source.damage,
     )
@@ -545,11 +545,11 @@ def _people(con: duckdb.DuckDBPyConnection) -> People:
 
 
 def _reconciliation(
-    con: duckdb.DuckDBPyConnection, lake: Lake, days: Sequence[date]
+    con: duckdb.DuckDBPyConnection, source: _Source, days: Sequence[date]
 ) -> list[dict[str, Any]]:
     """By measure and class, in the order in which classes are tried."""
     if not days:
         return []
-    rows: list[dict[str, Any]] = reconcile.summary(con, lake, days).to_pylist()
+    rows: list[dict[str, Any]] = summary(con, source.snapshot, days).to_pylist()
     order = {name: place for place, name in enumerate(CLASSES)}
     return sorted(rows, key=lambda row: (row["measure"], order[row["class"]]))

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, NamedTuple
 
-from pipeline.lake.reconcile import CLASSES, Class
+from pipeline.lake.schemas import CLASSES, Class
 from pipeline.reporting import charts, tables
 from pipeline.reporting.charts import Chart
 from pipeline.reporting.drawing import Frame

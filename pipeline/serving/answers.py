@@ -34,6 +34,7 @@ import pyarrow as pa
 from pipeline.lake import engine
 from pipeline.lake.files import ContractError
 from pipeline.lake.identity import IdentityError, check
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.pages import PageQuery, answer_on
 from pipeline.pseudonyms import Pseudonyms
@@ -96,6 +97,16 @@ class _Seen:
     """Stands for the days of which anything is there."""
     versions: dict[str, Mark] = field(default_factory=dict[str, Mark])
 
+    @classmethod
+    def of(cls, lake: Lake) -> _Seen:
+        """What is seen before anything is read."""
+        return cls(_mark(_links(lake)), hash(tuple(lake.all_days())))
+
+    def read(self, lake: Lake, snapshot: Snapshot) -> _Seen:
+        """What was seen once all was read from a snapshot."""
+        marks = {str(lake.link(day)): _mark(path) for day, path in snapshot.versions.items()}
+        return replace(self, versions=marks)
+
     def still(self, lake: Lake) -> bool:
         """Whether it is so now. As long as nothing is published, that is one look."""
         links = _mark(_links(lake))
@@ -119,33 +130,6 @@ class _Made:
     @property
     def size(self) -> int:
         return len(self.body.content) + len(self.seen.versions) * _PER_DAY + _OVERHEAD
-
-
-class _Watched(Lake):
-    """A lake that shows one version of each day, and the same days, and notes what was looked at.
-
-    It shows nothing more to `work` that is to stop.
-    """
-
-    def __init__(self, lake: Lake, work: _Work) -> None:
-        super().__init__(lake.root, lake.lookback_days)
-        links = _mark(_links(lake))
-        self._days = super().all_days()
-        self.seen = _Seen(links, hash(tuple(self._days)))
-        self._versions: dict[date, Path | None] = {}
-        self._work = work
-
-    def version(self, day: date) -> Path | None:
-        if self._work.stopped:
-            raise _StoppedError
-        if day not in self._versions:
-            version = self._versions[day] = super().version(day)
-            mark = None if version is None else _mark(version)
-            self.seen.versions[str(self.link(day))] = mark
-        return self._versions[day]
-
-    def all_days(self) -> list[date]:
-        return self._days
 
 
 class _StoppedError(Exception):
@@ -327,11 +311,13 @@ class Answers:
 
     def _answer(self, work: _Work, query: PageQuery, now: int) -> _Made:
         """The answer, from what the lake holds now. Runs in a thread of the pool."""
-        lake = _Watched(self._lake, work)
+        seen = _Seen.of(self._lake)
         try:
-            stored = self._as_stored(lake, query)
+            stored = self._as_stored(self._lake, query)
             with work.on(self._connection()) as con:
-                answered = answer_on(con, lake, stored, partial=self._partial, now=now)
+                if work.stopped:
+                    raise _StoppedError
+                answered = answer_on(con, self._lake, stored, partial=self._partial, now=now)
         except duckdb.InterruptException:
             raise _StoppedError from None
         except duckdb.OutOfMemoryException:
@@ -345,7 +331,8 @@ class Answers:
             through = answered.page["data"][-1]["end_time"]
         content = msgspec.json.encode(answered.page)
         digest = blake2b(content, digest_size=16, key=b"%d" % through).hexdigest()
-        return _Made(Body(content, through, f'"{digest}"'), lake.seen)
+        body = Body(content, through, f'"{digest}"')
+        return _Made(body, seen.read(self._lake, answered.snapshot))
 
     def _as_stored(self, lake: Lake, query: PageQuery) -> PageQuery:
         """The query with its users called what the lake calls them."""

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from pipeline.lake import observed, sync_state
 from pipeline.lake import reconcile as reconciling
 from pipeline.lake.publication import publish
-from pipeline.lake.reconcile import CLASSES, summary, worst
-from pipeline.lake.schemas import DATASETS, MEASURES
+from pipeline.lake.schemas import CLASSES, DATASETS, MEASURES
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
+from pipeline.reconciled import summary, worst
 from pipeline.timeline import day_window
 from tests.lake.seen import NOON, Conversation, Item, Response, Sight, land_seen
 from tests.lake.served import DAY, Row, plant, rows_of, stand, temporary
@@ -373,23 +374,29 @@ def test_a_day_without_both_sides_cannot_be_reconciled(
 def test_a_day_without_anything_is_reconciled(con: Connection, lake: Lake) -> None:
     reconcile(con, lake, [])
     assert lake.days("reconciliation") == DAYS
-    assert worst(con, lake, DAYS, 5).num_rows == summary(con, lake, DAYS).num_rows == 0
+    assert (
+        worst(con, Snapshot(lake), DAYS, 5).num_rows
+        == summary(con, Snapshot(lake), DAYS).num_rows
+        == 0
+    )
 
 
 def test_the_worst_are_the_unexplained_then_the_largest(con: Connection, lake: Lake) -> None:
     reconcile(con, lake, CASES)
-    rows = worst(con, lake, DAYS, 1_000).to_pylist()
+    rows = worst(con, Snapshot(lake), DAYS, 1_000).to_pylist()
     ranks = [(row["class"] != "unexplained", -abs(row["difference"])) for row in rows]
     assert ranks == sorted(ranks)
     expected = [c for case in CASES for c in case.expected.values() if c != "not derivable"]
     assert sorted(row["class"] for row in rows) == sorted(expected)
-    assert worst(con, lake, DAYS, 3).to_pylist() == rows[:3]
-    assert {row["day"].date() for row in worst(con, lake, [OPEN], 1_000).to_pylist()} == {OPEN}
+    assert worst(con, Snapshot(lake), DAYS, 3).to_pylist() == rows[:3]
+    assert {row["day"].date() for row in worst(con, Snapshot(lake), [OPEN], 1_000).to_pylist()} == {
+        OPEN
+    }
 
 
 def test_the_summary_counts_every_comparison(con: Connection, lake: Lake) -> None:
     reconcile(con, lake, CASES)
-    rows = summary(con, lake, DAYS).to_pylist()
+    rows = summary(con, Snapshot(lake), DAYS).to_pylist()
     everything = [r for day in DAYS for r in rows_of(lake.path("reconciliation", day))]
     assert sum(row["comparisons"] for row in rows) == len(everything)
     for row in rows:
