@@ -1,7 +1,6 @@
 """The environment (and a `.env` file) as one frozen, validated object; secrets never print.
 
 Belongs here: every setting the project reads, its default, its bounds and its one-line complaint.
-Does not belong here: what the settings are used for.
 
 Nothing is read at import: `load_settings()` reads when it is called, so that definitions load
 without an account and tests pass their own `Settings`.

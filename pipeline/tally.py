@@ -1,7 +1,6 @@
 """How many requests we made ourselves, and how many were refused: what is knowable of a quota.
 
-Belongs here: counting, by key and UTC day, in files that outlast a run. Does not belong here: when
-that is too many (`pipeline.alerts.quota`).
+Belongs here: counting, by key and UTC day, in files that outlast a run.
 
 The API tells nothing of a quota but the 429 that says it is spent, so what is left of one can only
 be reckoned from what was asked. Files are lines of JSON below `<home>/requests`, one file a day::

@@ -1,7 +1,6 @@
 """The alerts as Dagster tells of them: checks, a sensor that evaluates them, a job that fails.
 
-Belongs here: which asset an alert is shown at, when it is told again. Does not belong here: what is
-worth an alert (`pipeline.alerts`).
+Belongs here: which asset an alert is shown at, when it is told again.
 
 The checks block nothing, and no load evaluates them: a load may be about any day, they are about
 now, and data that is late is what no load comes to see. The sensor evaluates them without a run, so

@@ -1,7 +1,6 @@
 """What an alert says: one line of what, how much and since when, and a query that leads further.
 
-Belongs here: the finding, and how foreign text is shown and quoted. Does not belong here: what is
-worth a finding.
+Belongs here: the finding, and how foreign text is shown and quoted.
 """
 
 from __future__ import annotations

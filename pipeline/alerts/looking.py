@@ -1,7 +1,6 @@
 """All alerts over a lake, at a moment.
 
-Belongs here: which hour and day are judged, and what each alert is given. Does not belong here:
-judging.
+Belongs here: which hour and day are judged, and what each alert is given.
 """
 
 from __future__ import annotations

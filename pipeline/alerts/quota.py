@@ -1,7 +1,6 @@
 """A quota that is close to spent, as far as that can be known.
 
-Belongs here: our own requests against what we are told the quota is, and 429s. Does not belong
-here: counting (`pipeline.tally`).
+Belongs here: our own requests against what we are told the quota is, and 429s.
 
 The API gives no figure: neither a quota, nor what is left of it. So there are two signs. Requests
 of today against MKA1_USAGE_ALERT_REQUESTS_PER_DAY, where that is set; and 429s, of which the client

@@ -1,7 +1,6 @@
 """How far is too far: what the alerts measure against.
 
-Belongs here: the figures, most of them settings. Does not belong here: the settings themselves
-(`pipeline.settings`), measuring.
+Belongs here: the figures, most of them settings.
 """
 
 from __future__ import annotations

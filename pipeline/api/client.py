@@ -1,9 +1,6 @@
 """One authenticated GET or POST that either brings a decoded body or says clearly why not.
 
-Belongs here: transport, timeouts, size limits, and what becomes of an answer. Does not belong here:
-which answers are worth another try (`pipeline.api.verdicts`), waits and budgets
-(`pipeline.api.retrying`), the key (`pipeline.api.redaction`), what an endpoint's parameters and
-bodies mean (`pipeline.api.usage`), or how pages make a whole (`pipeline.api.paging`).
+Belongs here: transport, timeouts, size limits, and what becomes of an answer.
 
 What is tried again is in one table (`pipeline.api.verdicts`): with jittered exponential backoff; a
 `Retry-After` in seconds or as a date is the least that is waited, each wait capped; no try begins

@@ -1,6 +1,6 @@
 """alerts: the command that says what on-call wants to know.
 
-Belongs here: arguments and exit codes. Does not belong here: finding (`pipeline.alerts`).
+Belongs here: arguments and exit codes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The lake as a reader sees it: one look, without the files that are damaged.
 
 Belongs here: which version of each day is read, which of its files, and what coverage says then.
-Does not belong here: what is wrong with a file (`pipeline.lake.damage`), or any question.
 
 A version never changes, so all that is read through one snapshot stood together. A file that is
 damaged is left out, and coverage says that its hours are missing: no reader takes them for empty.
