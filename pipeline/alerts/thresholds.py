@@ -24,6 +24,4 @@ class Thresholds:
     spike_times: float
     spike_operations: int
     zero_usual: int
-    requests_per_day: int | None
-    quota_percent: int
     watched_days: int
