@@ -23,7 +23,6 @@
     serving/        mka1-usage serve: the pages over HTTP, as the API serves them   no Dagster
     adhoc           read-only SQL over the published tables
     exporting/      the lake as files for BI tools: a star schema, described   no HTTP, no Dagster
-    tally           how many requests we made ourselves, and how many were refused
     alerts/         what on-call wants to know, found in the lake     no Dagster, no clock
 
     resources       what Dagster's assets and checks are given

@@ -1,7 +1,6 @@
 """An event loop in a thread of its own, for code that is not async.
 
-Belongs here: running one coroutine to its end from synchronous code. Does not belong here: what is
-run.
+Belongs here: running one coroutine to its end from synchronous code.
 
 Why a thread: whoever calls may handle Ctrl-C in ways of its own, as Dagster does, by raising an
 exception of its own from a signal handler. Inside a running event loop such an exception may end

@@ -1,7 +1,6 @@
 """The blocking checks over what is published: the contract, the sums, and the API's own totals.
 
-Belongs here: which checks there are, over which days, and how a finding is shown. Does not belong
-here: finding (`pipeline.lake.audit`, `pipeline.proof`).
+Belongs here: which checks there are, over which days, and how a finding is shown.
 
 A run checks the days that it is about; a check that is started alone checks all that is loaded.
 """

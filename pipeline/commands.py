@@ -1,6 +1,6 @@
 """Commands of this project as messages name them, to be pasted.
 
-Belongs here: their words. Does not belong here: what they do.
+Belongs here: their words.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The code location: everything that Dagster loads, put together in one place.
 
-Belongs here: composition. Does not belong here: any definition of its own.
+Belongs here: composition.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Dagster instance below the home folder: where runs started here are kept.
 
-Belongs here: DAGSTER_HOME and its first `dagster.yaml`. Does not belong here: definitions.
+Belongs here: DAGSTER_HOME and its first `dagster.yaml`.
 """
 
 from __future__ import annotations

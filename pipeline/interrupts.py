@@ -1,6 +1,6 @@
 """SIGINT (Ctrl-C), SIGTERM (`kill`) and SIGHUP (a closed terminal) end work in the same way.
 
-Belongs here: signal handlers. Does not belong here: what is ended, or what is said about it.
+Belongs here: signal handlers.
 
 Dagster turns SIGINT and SIGTERM into an exception of its own, and leaves SIGHUP to the system,
 which ends the process at once: the run would stay STARTED for ever. And two signals in a row are

@@ -1,8 +1,7 @@
 """Read one listing: the conversations, responses and items that one key shows for one user.
 
 Belongs here: in which order the three endpoints are asked, which conversations' items are read
-again, and what is a gap rather than a failure. Does not belong here: which listings are read and
-what becomes of the rows (`pipeline.syncing`), or why a walk loses nothing (`pipeline.api`).
+again, and what is a gap rather than a failure.
 
 The order matters. Responses come first: they name conversations in which something was said, and
 they date items. Then the list of conversations, then the items of those that are new, that have

@@ -1,7 +1,7 @@
 """Load UTC days: the one place where the API meets the lake.
 
-Belongs here: which windows are asked for, how many at once, pages into columns, and what is
-kept when something fails. Does not belong here: Dagster (`pipeline.assets`), HTTP, SQL, files.
+Belongs here: which windows are asked for, how many at once, pages into columns, and what is kept
+when something fails.
 
 A day's pages are spooled to disk as they come; once its walk has drained it is landed, rolled up,
 held against the API's own totals and published, while the next days are being read. So a run that

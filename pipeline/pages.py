@@ -1,7 +1,6 @@
 """The lake answers as the API would: usage buckets, page by page, in endpoint 1's own shape.
 
-Belongs here: windows into pages, cursors, the JSON's names, order and types. Does not belong here:
-reading the command line or serving HTTP, which are edges over this.
+Belongs here: windows into pages, cursors, the JSON's names, order and types.
 
 Every bucket of the window is present, one without usage with `results: []`; ids that are not
 grouped by are null; results are ordered by user and key, null first. A window is widened to whole

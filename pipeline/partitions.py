@@ -1,7 +1,6 @@
 """UTC days as Dagster partitions, and which of them a run is about.
 
-Belongs here: the partitions definition and reading a run's days from its tags. Does not belong
-here: when runs are launched (`pipeline.schedules`).
+Belongs here: the partitions definition and reading a run's days from its tags.
 
 A run is about one day (`dagster/partition`) or about a range of days in a single run (the two
 range tags). A run over a range must handle the whole of it, so the days are always a list here.

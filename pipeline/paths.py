@@ -1,7 +1,6 @@
 """Which folders can be used: what the libraries here make of the characters in a path.
 
-Belongs here: the paths that DuckDB can't be given in any spelling. Does not belong here: the
-spellings (`pipeline.lake.engine` for DuckDB, `pipeline.instance` for Dagster).
+Belongs here: the paths that DuckDB can't be given in any spelling.
 """
 
 from __future__ import annotations

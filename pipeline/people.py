@@ -1,7 +1,6 @@
 """Who is behind a pseudonym, for as long as a sync takes.
 
-Belongs here: finding the real ids, in memory. Does not belong here: writing anything, or what is
-asked on behalf of whom (`pipeline.syncing`).
+Belongs here: finding the real ids, in memory.
 
 The lake knows pseudonyms only, and no pseudonym leads back. But the API is asked on behalf of real
 users: so it is asked first who has used it, with the key for usage, in few requests of 1d buckets.

@@ -1,7 +1,7 @@
 """How late does usage count, and does it count exactly? Add items, then watch the usage endpoint.
 
 Belongs here: the one thing in this project that writes to the API, and what can be concluded from
-it. Does not belong here: arguments, printing, clocks and waiting (all passed in).
+it.
 
 A probe adds items that name themselves (`mka1-usage probe <mark> 7/40`) to a conversation, then
 asks endpoint 1 for the minutes concerned until all of them are counted and stay counted until

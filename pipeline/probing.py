@@ -1,7 +1,6 @@
 """The probe as a command: settings to a client, events to lines of text.
 
-Belongs here: which key is used, and what is said meanwhile. Does not belong here: what a probe does
-(`pipeline.probe`), or arguments (`pipeline.cli`).
+Belongs here: which key is used, and what is said meanwhile.
 """
 
 from __future__ import annotations

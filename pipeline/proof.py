@@ -1,8 +1,6 @@
 """The proof against the API: do our days sum to what the API itself says of them?
 
-Belongs here: asking the API for its own totals and holding ours against them. Does not belong
-here: what a difference stops (`pipeline.loading` before a day is published, `pipeline.checks`
-after).
+Belongs here: asking the API for its own totals and holding ours against them.
 
 Days that are loaded whole are compared by two cheap questions, 1d and 1h buckets without groups,
 of which one page holds 1,440. Of a day that was still open when it was loaded, the load compares

@@ -1,7 +1,6 @@
 """The reconciliation as people read it: how much agrees, and the worst of what does not.
 
-Belongs here: which days are shown, and two tables. Does not belong here: comparing
-(`pipeline.lake.reconcile`).
+Belongs here: which days are shown, and two tables.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Find what the API has restated, however long ago, and load exactly those days again.
 
-Belongs here: the comparison day by day, user by user and key by key, and what follows from it. Does
-not belong here: loading (`pipeline.loading`), what changed (`revisions`, which every load keeps).
+Belongs here: the comparison day by day, user by user and key by key, and what follows from it.
 
 One 1d question covers 1,440 days a page, so the whole history costs a request or a few; a day too
 large for an answer is summed from its hours or minutes. A day that

@@ -1,6 +1,6 @@
 """What the assets and checks are given: settings, and the client and lake made from them.
 
-Belongs here: the one object that Dagster passes to assets. Does not belong here: any work.
+Belongs here: the one object that Dagster passes to assets.
 
 It is no configurable resource: run config is stored and shown in the UI, and a key must not be.
 Settings are read when they are first needed, in the process that needs them, so definitions load
@@ -26,7 +26,6 @@ from pipeline.people import People
 from pipeline.refreshing import Refreshed
 from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.syncing import Synced, SyncProgress
-from pipeline.tally import Meter
 
 _RETRIES_TOLD_EVERY: Final = 10.0
 """Seconds: an API that is down is no flood in the log."""
@@ -81,8 +80,7 @@ class Workspace:
 
     def connect(self) -> Client:
         """A new client with the key that usage is read with; SettingsError where none is set."""
-        settings = self.settings
-        return self._client(settings.key_name, settings.key())
+        return self._client(self.settings.key())
 
     def connect_each(self) -> dict[str, Callable[[], Client]]:
         """By key id, what makes a client with that key; SettingsError where no key is set."""
@@ -92,9 +90,9 @@ class Workspace:
                 "MKA1_API_KEYS is not set: conversations are listed per key, so set it to "
                 "key_id=secret,key_id=secret"
             )
-        return {key_id: partial(self._client, key_id, secret) for key_id, secret in keys.items()}
+        return {key_id: partial(self._client, secret) for key_id, secret in keys.items()}
 
-    def _client(self, key_id: str, key: SecretStr) -> Client:
+    def _client(self, key: SecretStr) -> Client:
         settings = self.settings
         limits = Limits(
             concurrency=settings.concurrency,
@@ -109,7 +107,6 @@ class Workspace:
                 key,
                 limits,
                 private=settings.pseudonym_key is not None,
-                meter=Meter(settings.tally, key_id, self.now),
                 odd_text=self.odd_text,
                 on_retry=self._retries,
                 now=self.clock,

@@ -1,7 +1,6 @@
 """Run the Dagster jobs in this process, and tell what became of them.
 
-Belongs here: launching a range as a single run, and what failed in words. Does not belong here:
-arguments (`pipeline.cli`), progress (`pipeline.terminal`), or what a run does.
+Belongs here: launching a range as a single run, and what failed in words.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When runs are launched: the jobs, and their schedules.
 
-Belongs here: what is asked for again and how often. Does not belong here: what a run does.
+Belongs here: what is asked for again and how often.
 
 The API may restate what it has reported, and does not say how late. So every schedule asks for a
 trailing window of days again, each as a single run over the range: hourly for the days that still

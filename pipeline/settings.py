@@ -1,7 +1,6 @@
 """The environment (and a `.env` file) as one frozen, validated object; secrets never print.
 
 Belongs here: every setting the project reads, its default, its bounds and its one-line complaint.
-Does not belong here: what the settings are used for.
 
 Nothing is read at import: `load_settings()` reads when it is called, so that definitions load
 without an account and tests pass their own `Settings`.
@@ -294,14 +293,6 @@ class Settings(BaseSettings):
         100, ge=1, le=2**53, validation_alias="MKA1_USAGE_ALERT_ZERO_USUAL"
     )
     """What hours usually have at least, for none in them to be an alert."""
-    alert_requests_per_day: int | None = Field(
-        None, ge=1, le=2**53, validation_alias="MKA1_USAGE_ALERT_REQUESTS_PER_DAY"
-    )
-    """The quota of requests that each key has a day, which the API does not tell."""
-    alert_quota_percent: int = Field(
-        80, ge=1, le=100, validation_alias="MKA1_USAGE_ALERT_QUOTA_PERCENT"
-    )
-    """How much of that quota is close to spent."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
     set_export_dir: TablesFolder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
     export_names: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_NAMES")
@@ -332,11 +323,6 @@ class Settings(BaseSettings):
         return self.home / "usage.duckdb"
 
     @property
-    def tally(self) -> Path:
-        """The folder in which our own requests are counted."""
-        return self.home / "requests"
-
-    @property
     def thresholds(self) -> Thresholds:
         """What the alerts measure against."""
         return Thresholds(
@@ -345,8 +331,6 @@ class Settings(BaseSettings):
             spike_times=self.alert_spike_times,
             spike_operations=self.alert_spike_operations,
             zero_usual=self.alert_zero_usual,
-            requests_per_day=self.alert_requests_per_day,
-            quota_percent=self.alert_quota_percent,
             watched_days=self.daily_lookback_days,
         )
 
@@ -373,11 +357,6 @@ class Settings(BaseSettings):
                 "in the environment or in .env"
             )
         return self.api_key
-
-    @property
-    def key_name(self) -> str:
-        """What the key that usage is read with is called where it may be shown."""
-        return self.api_key_id or "MKA1_API_KEY"
 
     def keys(self) -> dict[str, SecretStr]:
         """Secrets by key id, for what is listed per key: MKA1_API_KEYS, and the key for usage."""

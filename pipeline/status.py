@@ -1,7 +1,6 @@
 """`mka1-usage status`: what is loaded, as a calendar, and what to run for what is not.
 
-Belongs here: what state a day is in, and the calendar. Does not belong here: what is known of an
-hour (`sql/coverage.sql`).
+Belongs here: what state a day is in, and the calendar.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Read conversations, items and responses of those who used the API, and land them.
 
 Belongs here: who is asked for, what a failure stops, when rows are landed, and what follows from
-them (observed buckets, reconciliation). Does not belong here: reading one listing
-(`pipeline.listing`), files and SQL (`pipeline.lake`), Dagster.
+them (observed buckets, reconciliation).
 
 Usage is the change feed. Conversations are listed per key and user, so of the days in question
 only the pairs of user and key that have usage are visited, and the key owners' own listings; a pair

@@ -1,8 +1,7 @@
 """What a person at a terminal sees: messages, exit codes, and progress while days are loaded.
 
 Belongs here: one-line messages on stderr, errors as exit codes, a progress bar on a terminal and
-plain log lines elsewhere, paths as one would type them. Does not belong here: results, which go to
-stdout from the commands themselves.
+plain log lines elsewhere, paths as one would type them.
 """
 
 from __future__ import annotations

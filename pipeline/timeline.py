@@ -1,8 +1,7 @@
 """Days, windows and bucket widths: the only date arithmetic in the project.
 
-Belongs here: turning what a person types into Unix seconds, cutting windows into UTC days,
-rounding to bucket edges. Does not belong here: reading the clock (the edges pass `now` in), and
-anything that knows of the API, of files or of Dagster.
+Belongs here: turning what a person types into Unix seconds, cutting windows into UTC days, rounding
+to bucket edges.
 
 All times are whole Unix seconds, UTC. All windows are half-open: `[start, end)`.
 """

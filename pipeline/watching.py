@@ -1,7 +1,6 @@
 """The alerts as Dagster tells of them: checks, a sensor that evaluates them, a job that fails.
 
-Belongs here: which asset an alert is shown at, when it is told again. Does not belong here: what is
-worth an alert (`pipeline.alerts`).
+Belongs here: which asset an alert is shown at, when it is told again.
 
 The checks block nothing, and no load evaluates them: a load may be about any day, they are about
 now, and data that is late is what no load comes to see. The sensor evaluates them without a run, so
@@ -37,7 +36,6 @@ _SHOWN: Final[Mapping[Alert, _Shown]] = {
         "usage_1h", "usage_as_usual", "No user or key is far above what it usually peaks at."
     ),
     "zero": _Shown("usage_1h", "no_measure_at_zero", "No measure fell to zero."),
-    "quota": _Shown("raw_usage", "quota_not_spent", "Our own requests are not close to a quota."),
 }
 _KEYS: Final = {
     alert: dg.AssetCheckKey(dg.AssetKey(shown.asset), shown.check)
@@ -135,8 +133,7 @@ def watch_alerts(
 
 
 def _looked(workspace: Workspace, alerts: Iterable[Alert]) -> Mapping[Alert, Looked]:
-    settings = workspace.settings
-    return look(workspace.lake, settings.tally, settings.thresholds, workspace.now(), alerts)
+    return look(workspace.lake, workspace.settings.thresholds, workspace.now(), alerts)
 
 
 def _told(alert: Alert, looked: Looked) -> dg.AssetCheckEvaluation:

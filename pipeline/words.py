@@ -1,6 +1,6 @@
 """A number and what it counts, in English: `1 day`, `2 days`.
 
-Belongs here: how a count is said. Does not belong here: what is said.
+Belongs here: how a count is said.
 """
 
 from __future__ import annotations

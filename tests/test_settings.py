@@ -89,8 +89,6 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_ALERT_SPIKE_TIMES": "4.5",
         "MKA1_USAGE_ALERT_SPIKE_OPERATIONS": "1000",
         "MKA1_USAGE_ALERT_ZERO_USUAL": "70",
-        "MKA1_USAGE_ALERT_REQUESTS_PER_DAY": "100000",
-        "MKA1_USAGE_ALERT_QUOTA_PERCENT": "90",
         "DAGSTER_HOME": "/tmp/dagster",
     }
     apart = {"MKA1_USAGE_PSEUDONYM_KEY"}  # which is not taken together with content
@@ -121,10 +119,14 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         spike_times=4.5,
         spike_operations=1_000,
         zero_usual=70,
-        requests_per_day=100_000,
-        quota_percent=90,
         watched_days=60,
     )
+
+
+def test_a_variable_that_is_no_setting_any_more_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_settings()
+    monkeypatch.setenv("MKA1_USAGE_ALERT_REQUESTS_PER_DAY", "not a number")
+    assert load_settings() == plain
 
 
 def test_users_have_pseudonyms_where_a_key_for_them_is_set(

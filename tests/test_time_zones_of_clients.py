@@ -29,7 +29,6 @@ from pipeline.emulator import synthetic_world
 from pipeline.exporting.export import DATABASE, export
 from pipeline.lake.macros import MACROS
 from pipeline.lake.store import Lake
-from pipeline.tally import Meter
 from pipeline.timeline import DAY, Window, day_window
 from tests.alerts.history import HOUR, START, History, thresholds
 from tests.bounded import finished
@@ -110,7 +109,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Asked]:
 
 def of_alerts(home: Path) -> list[str]:
     """What alerts of each kind print: a month of which a day is missing, and its last hours silent,
-    after a spike, and a quota that is spent."""
+    after a spike."""
     history = History(days=30)
     history.daily(200, user="u")
     history.use(START + 29 * DAY, 4_000, user="u")
@@ -118,17 +117,12 @@ def of_alerts(home: Path) -> list[str]:
         history.counts.pop((hour, "u", "k"), None)
     lake = history.publish(home)
     now = START + 29 * DAY + 2 * HOUR
-    meter = Meter(home / "requests", "k", lambda: float(now))
-    for _ in range(50):
-        meter.refused()
-        meter.sent()
-    limits = thresholds(alert_requests_per_day=10)
     kinds = {}
     for moment in (now - HOUR, now + 10 * HOUR, now + 40 * DAY):
-        for alert, looked in look(lake, home / "requests", limits, moment).items():
+        for alert, looked in look(lake, thresholds(), moment).items():
             for finding in looked.findings:
                 kinds[alert, finding.subject.split()[0]] = finding.query
-    assert {alert for alert, _ in kinds} == {"late", "spike", "zero", "quota"}
+    assert {alert for alert, _ in kinds} == {"late", "spike", "zero"}
     return list(kinds.values())
 
 
@@ -190,7 +184,7 @@ def test_every_query_has_one_result_in_every_client_and_zone(asked: list[Asked])
                     assert numbers(result) == numbers(expected), (zone, query)
         if file.name == "usage.duckdb":
             out = BytesIO()
-            adhoc.export(file, file.parent / "lake", query, "csv", out, [file.parent / "requests"])
+            adhoc.export(file, file.parent / "lake", query, "csv", out)
             rows = list(csv.reader(StringIO(out.getvalue().decode())))[1:]
             assert len(rows) == len(expected), query
 

@@ -1,7 +1,6 @@
 """What an alert says: one line of what, how much and since when, and a query that leads further.
 
-Belongs here: the finding, and how foreign text is shown and quoted. Does not belong here: what is
-worth a finding.
+Belongs here: the finding, and how foreign text is shown and quoted.
 """
 
 from __future__ import annotations
@@ -9,13 +8,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 from pipeline.lake.engine import literal
 from pipeline.timeline import iso
 
-Alert = Literal["late", "spike", "zero", "quota"]
+Alert = Literal["late", "spike", "zero"]
 Severity = Literal["warning", "error"]
 
 _LONGEST_ID: Final = 80
@@ -29,7 +27,7 @@ class Finding:
 
     `subject` tells it from other findings of its alert, `since` (Unix seconds) from the same one
     at another time; `how_much` may grow from one look to the next. `query` runs with
-    `mka1-usage sql`, which has to be allowed to read `folder` where there is one.
+    `mka1-usage sql`.
     """
 
     alert: Alert
@@ -39,13 +37,14 @@ class Finding:
     how_much: float
     what: str
     query: str
-    folder: Path | None = None
 
     @property
     def command(self) -> str:
         """What to type to look further."""
-        allow = "" if self.folder is None else f"--allow {_argument(str(self.folder))} "
-        return f"mka1-usage sql {allow}{_argument(self.query)}"
+        # In double quotes where that will do, for SQL has single ones.
+        live = _LIVE_IN_QUOTES.intersection(self.query)
+        quoted = shlex.quote(self.query) if live else f'"{self.query}"'
+        return f"mka1-usage sql {quoted}"
 
     @property
     def line(self) -> str:
@@ -122,8 +121,3 @@ def lasting(seconds: int) -> str:
         return f"{days:,} day{'s' if days > 1 else ''}" + (f" {hours} h" if hours else "")
     parts = [f"{hours} h" if hours else "", f"{rest} min" if rest or not hours else ""]
     return " ".join(part for part in parts if part)
-
-
-def _argument(text: str) -> str:
-    """One argument for a shell; in double quotes where that will do, for SQL has single ones."""
-    return shlex.quote(text) if _LIVE_IN_QUOTES.intersection(text) else f'"{text}"'

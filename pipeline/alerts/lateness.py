@@ -1,7 +1,6 @@
 """Data that is later than expected, and days that were left out.
 
-Belongs here: what is late, and the sentences. Does not belong here: what is known of an hour
-(`sql/coverage.sql`) or a day (`pipeline.status`).
+Belongs here: what is late, and the sentences.
 """
 
 from __future__ import annotations

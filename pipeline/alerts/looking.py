@@ -1,7 +1,6 @@
 """All alerts over a lake, at a moment.
 
-Belongs here: which hour and day are judged, and what each alert is given. Does not belong here:
-judging.
+Belongs here: which hour and day are judged, and what each alert is given.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Final
 
 import duckdb
 
 from pipeline.alerts.finding import Alert, Looked
 from pipeline.alerts.lateness import NOTHING, late
-from pipeline.alerts.quota import spending
 from pipeline.alerts.silence import silent
 from pipeline.alerts.spikes import spikes
 from pipeline.alerts.thresholds import LEAST_DAYS, MOST, Thresholds
@@ -26,34 +23,30 @@ from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS
 from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.status import states
-from pipeline.tally import read_tally
 from pipeline.timeline import DAY, SECONDS, Width, day_of, day_range, floor_to
 
 _HOURS: Final = USAGE["1h"].name
 """What coverage is asked about."""
 
-ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero", "quota")
+ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero")
 
 
 def look(
     lake: Lake,
-    tally: Path,
     thresholds: Thresholds,
     now: float,
     alerts: Iterable[Alert] = ALERTS,
 ) -> Mapping[Alert, Looked]:
-    """What each of `alerts` finds at `now` (Unix seconds); `tally` is the folder of the tally.
+    """What each of `alerts` finds at `now` (Unix seconds).
 
     Spikes and silence are judged up to the last hour that is complete at `now`. An alert that can't
     read what it needs says so, and keeps no other from being looked for.
     """
-    return {alert: _look(alert, lake, tally, thresholds, now) for alert in alerts}
+    return {alert: _look(alert, lake, thresholds, now) for alert in alerts}
 
 
-def _look(alert: Alert, lake: Lake, tally: Path, thresholds: Thresholds, now: float) -> Looked:
+def _look(alert: Alert, lake: Lake, thresholds: Thresholds, now: float) -> Looked:
     try:
-        if alert == "quota":
-            return spending(read_tally(tally, day_of(int(now))), tally, now, thresholds)
         known = states(lake, None, None, now)
         if alert == "late":
             # A damaged table of usage is a day that is to be read again, which is late itself.
@@ -68,8 +61,7 @@ def _look(alert: Alert, lake: Lake, tally: Path, thresholds: Thresholds, now: fl
             looked = _comparable(con) or silent(con, through, thresholds)
             return _with_damage(looked, damage)
     except (duckdb.Error, OSError) as error:
-        why = " ".join(str(error).split()) if alert == "quota" else reason(lake, error)
-        return Looked(broken=f"can't be looked for: {why}")
+        return Looked(broken=f"can't be looked for: {reason(lake, error)}")
 
 
 def _with_damage(looked: Looked, damage: Sequence[Damage]) -> Looked:

@@ -1,6 +1,6 @@
 """A measure that fell to zero.
 
-Belongs here: the sentence. Does not belong here: which zero is unusual (`sql/alert_zero.sql`).
+Belongs here: the sentence.
 """
 
 from __future__ import annotations

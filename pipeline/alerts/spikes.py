@@ -1,7 +1,6 @@
 """A user or key far above its own baseline.
 
-Belongs here: which bucket is judged, and the sentence. Does not belong here: what is usual
-(`sql/alert_spikes.sql`).
+Belongs here: which bucket is judged, and the sentence.
 """
 
 from __future__ import annotations

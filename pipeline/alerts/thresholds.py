@@ -1,7 +1,6 @@
 """How far is too far: what the alerts measure against.
 
-Belongs here: the figures, most of them settings. Does not belong here: the settings themselves
-(`pipeline.settings`), measuring.
+Belongs here: the figures, most of them settings.
 """
 
 from __future__ import annotations
@@ -25,6 +24,4 @@ class Thresholds:
     spike_times: float
     spike_operations: int
     zero_usual: int
-    requests_per_day: int | None
-    quota_percent: int
     watched_days: int

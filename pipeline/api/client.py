@@ -1,9 +1,6 @@
 """One authenticated GET or POST that either brings a decoded body or says clearly why not.
 
-Belongs here: transport, timeouts, size limits, and what becomes of an answer. Does not belong here:
-which answers are worth another try (`pipeline.api.verdicts`), waits and budgets
-(`pipeline.api.retrying`), the key (`pipeline.api.redaction`), what an endpoint's parameters and
-bodies mean (`pipeline.api.usage`), or how pages make a whole (`pipeline.api.paging`).
+Belongs here: transport, timeouts, size limits, and what becomes of an answer.
 
 What is tried again is in one table (`pipeline.api.verdicts`): with jittered exponential backoff; a
 `Retry-After` in seconds or as a date is the least that is waited, each wait capped; no try begins
@@ -24,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -88,19 +85,6 @@ class Limits:
     """Largest body that is taken in."""
 
 
-class Meter(Protocol):
-    """Is told of what the server counts: for whoever keeps an eye on a quota."""
-
-    def sent(self) -> None:
-        """A request leaves, be it for the first time or again."""
-
-    def refused(self) -> None:
-        """A request was answered 429."""
-
-    def close(self) -> None:
-        """The client is done."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T_co]):
     """A decoded body, its size in bytes and the seconds that the last try took."""
@@ -160,10 +144,10 @@ def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
 class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
-    `private`: every answer is, see `get`. `meter` counts what is asked, `odd_text` which texts were
-    not Unicode. `on_retry` is called before each wait between two tries of a request. `transport`
-    is the seam for tests; `sleep` and `now` (Unix seconds) are the clock. RouteError where the
-    environment names a proxy or certificates that can't be used.
+    `private`: every answer is, see `get`. `odd_text` notes which texts were not Unicode. `on_retry`
+    is called before each wait between two tries of a request. `transport` is the seam for tests;
+    `sleep` and `now` (Unix seconds) are the clock. RouteError where the environment names a proxy
+    or certificates that can't be used.
     """
 
     def __init__(
@@ -173,7 +157,6 @@ class Client:
         limits: Limits | None = None,
         *,
         private: bool = False,
-        meter: Meter | None = None,
         on_retry: Callable[[Retry], None] = lambda _: None,
         odd_text: OddText | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -190,7 +173,6 @@ class Client:
         self.clock = now if isinstance(now, Clock) else Clock(now)
         """Unix seconds, held against the API's own."""
         self._private = private
-        self._meter = meter
         self._on_retry = on_retry
         self._sleep = sleep
         self._auth = Bearer(key)
@@ -236,8 +218,6 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._meter is not None:
-            self._meter.close()
         for lane in self._lanes:
             await lane.aclose()
 
@@ -316,8 +296,6 @@ class Client:
         try:
             generation = await self._pace.turn()
             self.requests += 1
-            if self._meter is not None:
-                self._meter.sent()
             began, sent = time.monotonic(), self.clock.local()
             status, answer_headers, body = await self._send(lane, request, asked, private)
             seconds = time.monotonic() - began
@@ -326,8 +304,6 @@ class Client:
             self._idle.put_nowait(lane)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._pace.too_fast(generation)
-            if self._meter is not None:
-                self._meter.refused()
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
             raise TryAgain(f"429: {self._excerpt(body, private)}", wait, rate_limited=True)
         self._pace.went_well()

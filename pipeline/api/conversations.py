@@ -1,7 +1,6 @@
 """Endpoint 2, GET /api/v1/llm/conversations: its question and its answer, typed and checked.
 
-Belongs here: every parameter with its bounds, and a page decoded. Does not belong here: how pages
-follow each other (`pipeline.api.listings`).
+Belongs here: every parameter with its bounds, and a page decoded.
 """
 
 from __future__ import annotations

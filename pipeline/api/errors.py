@@ -1,6 +1,6 @@
 """What can go wrong between this project and the API, one class for each thing a caller can do.
 
-Belongs here: the exceptions of `pipeline.api`. Does not belong here: deciding when they are raised.
+Belongs here: the exceptions of `pipeline.api`.
 
 Every message says what was asked, what came back and what the reader can do. None holds a secret:
 the client redacts what the server sent before it gets here.

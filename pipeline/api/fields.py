@@ -1,7 +1,7 @@
 """What the endpoints' questions and answers have in common: how values are checked and sent.
 
 Belongs here: text that can be sent, the user that is acted for, times and whole numbers as the API
-gives them, pages from JSON. Does not belong here: any one endpoint.
+gives them, pages from JSON.
 
 Ids and cursors go out as they came in: what is not Unicode was written otherwise
 (`pipeline.api.unicode`), and can't be sent.

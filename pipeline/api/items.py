@@ -1,7 +1,6 @@
 """Endpoints 3 and 4, …/conversations/{id}/items: reading and adding items, typed and checked.
 
-Belongs here: every parameter with its bounds, and a page decoded. Does not belong here: how pages
-follow each other (`pipeline.api.listings`), or when items are added (`pipeline.probe`).
+Belongs here: every parameter with its bounds, and a page decoded.
 
 What an item says is counted and forgotten: only its length in characters leaves this module, unless
 the whole item is asked for. No error quotes it.

@@ -1,7 +1,6 @@
 """Walks over conversations, items and responses that lose nothing, whatever moves meanwhile.
 
-Belongs here: following cursors through lists, and the argument why nothing is lost. Does not belong
-here: HTTP (pages come from a function that is passed in) or what is done with the rows.
+Belongs here: following cursors through lists, and the argument why nothing is lost.
 
 **Conversations** are listed by last update, a time that the API does not show, and `after` means
 the current place of a row. A conversation that is touched moves to the newest end, the one that

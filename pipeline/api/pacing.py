@@ -1,7 +1,6 @@
 """How fast requests may leave: a rate limit that adapts to the server's 429s.
 
-Belongs here: the rate and how it moves. Does not belong here: retries and waits of one request
-(`pipeline.api.retrying`), or how many are in flight at once (`pipeline.api.client`).
+Belongs here: the rate and how it moves.
 """
 
 from __future__ import annotations

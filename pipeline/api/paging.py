@@ -1,8 +1,7 @@
 """The walk over a window of usage buckets: it brings every bucket, or it fails loudly.
 
 Belongs here: following cursors, checking each page against the question and against the pages
-before it, recovering, and choosing how many buckets to ask for. Does not belong here: HTTP (pages
-come from a function that is passed in) or what is done with the pages.
+before it, recovering, and choosing how many buckets to ask for.
 
 What a server may do, and what the walk makes of it (API.md, "What the API does not say"):
 

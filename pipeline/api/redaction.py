@@ -1,8 +1,7 @@
 """The key on its way out, and never on its way back.
 
-Belongs here: adding the key to a request, and taking it out of whatever a server sends before
-that becomes a message. Does not belong here: when a message is made (`pipeline.api.client`), or
-where a key comes from (`pipeline.settings`).
+Belongs here: adding the key to a request, and taking it out of whatever a server sends before that
+becomes a message.
 """
 
 from __future__ import annotations

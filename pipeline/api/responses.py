@@ -1,7 +1,7 @@
 """Endpoint 5, GET /api/v1/llm/responses: its question and its answer, typed and checked.
 
-Belongs here: every parameter with its bounds, and a page decoded. Does not belong here: how pages
-follow each other (`pipeline.api.listings`). What a response says is not decoded at all.
+Belongs here: every parameter with its bounds, and a page decoded. What a response says is
+not decoded at all.
 """
 
 from __future__ import annotations

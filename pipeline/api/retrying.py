@@ -1,8 +1,6 @@
 """When a request is tried again, after how long a wait, and when it is given up.
 
-Belongs here: backoff, `Retry-After`, the budget of one request, and the error at its end. Does not
-belong here: which answers are worth another try (`pipeline.api.client`), or how fast requests
-leave altogether (`pipeline.api.pacing`).
+Belongs here: backoff, `Retry-After`, the budget of one request, and the error at its end.
 """
 
 from __future__ import annotations

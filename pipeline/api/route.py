@@ -1,7 +1,7 @@
 """How the API is reached: through which proxy of the environment, and trusting which certificates.
 
 Belongs here: HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE, and
-one line for each that can't be used. Does not belong here: requests (`pipeline.api.client`).
+one line for each that can't be used.
 
 httpx can read the proxies itself. It is not asked to: it raises on entries of NO_PROXY that other
 clients accept, matches no CIDR range, and its errors name no variable. NO_PROXY is read here as

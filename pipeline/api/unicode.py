@@ -1,7 +1,7 @@
 r"""Text that is not Unicode: read without loss, told of, and never merged with other text.
 
 Belongs here: how half a surrogate pair and bytes that are not UTF-8 are written as Unicode, the way
-back, and where they were found. Does not belong here: what a body means, or who shows the notes.
+back, and where they were found.
 
 JSON can hold half of a surrogate pair (the escape `\ud83d` without its other half), and servers
 send bytes that are not UTF-8. Neither is a fault of the way that the answer took: asked again, the

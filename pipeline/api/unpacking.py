@@ -1,7 +1,7 @@
 """Bodies as they come off the wire, unpacked within bounds.
 
 Belongs here: which content codings are read, and that a small body never becomes a large one at a
-stroke. Does not belong here: how large a body may be (`pipeline.api.client`).
+stroke.
 
 gzip alone is asked for. What servers send all the same and RFC 9110 (8.4.1) allows is read as well:
 `x-gzip`, gzip of several members, `deflate` (the zlib format, and raw as some servers send it), and

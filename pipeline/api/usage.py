@@ -1,7 +1,6 @@
 """Endpoint 1, GET /api/v1/llm/usage/conversations: its question and its answer, typed and checked.
 
-Belongs here: every parameter with its bounds, and a page decoded without leniency. Does not belong
-here: how pages follow each other (`pipeline.api.paging`).
+Belongs here: every parameter with its bounds, and a page decoded without leniency.
 
 Decoding is strict where a number could lie: counts are whole numbers from 0 to 2^63-1 or null (or
 absent), never `5.5`, `"5"` or `true`; `5.0` and `5e0` are 5, read digit by digit, so exactly at any

@@ -1,7 +1,6 @@
 """Which answers are worth another try.
 
-Belongs here: the table. Does not belong here: how long to wait (`pipeline.api.retrying`), or asking
-(`pipeline.api.client`).
+Belongs here: the table.
 
 | what came | to a GET | to a POST |
 | --- | --- | --- |

@@ -1,7 +1,6 @@
 """Which days a run of the assets is about.
 
-Belongs here: reading them from the run, and refusing those that can't be loaded. Does not belong
-here: what is done with them.
+Belongs here: reading them from the run, and refusing those that can't be loaded.
 """
 
 from datetime import date

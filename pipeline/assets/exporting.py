@@ -1,7 +1,6 @@
 """bi_export: the lake as files for BI tools, as an asset.
 
-Belongs here: what Dagster runs, is told and shows. Does not belong here: exporting
-(`pipeline.exporting`).
+Belongs here: what Dagster runs, is told and shows.
 
 It has no partitions: files for BI tools are of all days, and only those that change are written.
 """

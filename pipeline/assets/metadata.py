@@ -1,6 +1,6 @@
 """What a materialization shows of its day: rows, columns, totals, the window, a small chart.
 
-Belongs here: turning a published day into Dagster metadata. Does not belong here: computing it.
+Belongs here: turning a published day into Dagster metadata.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The refresh as a job of its own: it decides itself which days it is about.
 
-Belongs here: what Dagster runs, is told and shows. Does not belong here: comparing and loading
-(`pipeline.refreshing`).
+Belongs here: what Dagster runs, is told and shows.
 """
 
 import dagster as dg

@@ -1,7 +1,6 @@
 """What Dagster is told of days that were published, and what ends every step that publishes.
 
-Belongs here: materializations day by day, the catalog. Does not belong here: what a
-materialization shows (`pipeline.assets.metadata`).
+Belongs here: materializations day by day, the catalog.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """raw_usage, usage_1m, usage_1h, usage_1d and what is known of them: a partition per UTC day.
 
-Belongs here: what Dagster selects, is told and shows. Does not belong here: loading
-(`pipeline.loading`), computing (`pipeline.lake.rollup`).
+Belongs here: what Dagster selects, is told and shows.
 
 They are one step on purpose. A day goes from its first page to its last published file before
 it counts as loaded, so a run that stops in the middle keeps the days that it finished, at every

@@ -2,9 +2,8 @@
 
 Belongs here: the list of commands. A command reads arguments and settings and calls what does the
 work. Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed, 2 bad
-arguments or settings, 128 + the number of the signal that ended it (130: Ctrl-C). Does not belong
-here: work, or how messages look (`pipeline.terminal`). Heavy modules are imported by the commands
-that need them.
+arguments or settings, 128 + the number of the signal that ended it (130: Ctrl-C).
+Heavy modules are imported by the commands that need them.
 
     network     the proxy and the certificates of the environment, said or refused
     options     how times, choices and tables are read

@@ -1,6 +1,6 @@
 """alerts: the command that says what on-call wants to know.
 
-Belongs here: arguments and exit codes. Does not belong here: finding (`pipeline.alerts`).
+Belongs here: arguments and exit codes.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def alerts(
 ) -> None:
     """Print what on-call wants to know, a line each: nothing where all is well.
 
-    Late data, a user or key far above its own baseline, a measure that fell to zero, a quota close
-    to spent. Exit code 1 if any of it is an error, 0 for warnings.
+    Late data, a user or key far above its own baseline, a measure that fell to zero. Exit code 1 if
+    any of it is an error, 0 for warnings.
     """
     with exit_codes():
         settings = load_settings()
@@ -41,7 +41,7 @@ def alerts(
         lake = Lake(settings.lake, settings.lookback_days)
         now = time.time() if at is None else float(at)
         with reading(lake):
-            found = look(lake, settings.tally, settings.thresholds, now)
+            found = look(lake, settings.thresholds, now)
         if found["late"].unjudged == NOTHING and not found["late"].broken:
             fail(f"nothing is loaded in {short(settings.lake)}: `mka1-usage run` loads", FAILED)
         for alert, looked in found.items():

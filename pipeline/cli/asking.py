@@ -1,7 +1,6 @@
 """buckets, sql: the commands that answer from what is loaded.
 
-Belongs here: arguments, and the format of an answer. Does not belong here: how it is found
-(`pipeline.pages`, `pipeline.adhoc`).
+Belongs here: arguments, and the format of an answer.
 """
 
 from __future__ import annotations

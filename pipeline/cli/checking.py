@@ -1,6 +1,6 @@
 """status, verify, reconcile, probe: the commands that say how far what is there is right.
 
-Belongs here: arguments and exit codes. Does not belong here: the checking itself.
+Belongs here: arguments and exit codes.
 """
 
 from __future__ import annotations

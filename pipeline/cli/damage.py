@@ -1,7 +1,6 @@
 """What every command says of a lake that has damaged files.
 
-Belongs here: one sentence and an exit code instead of what a library says. Does not belong here:
-finding the damage (`pipeline.lake.snapshot`).
+Belongs here: one sentence and an exit code instead of what a library says.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """emulator: the command that stands in for the API.
 
-Belongs here: arguments, and how to go on in another terminal. Does not belong here: the emulator.
+Belongs here: arguments, and how to go on in another terminal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """export: the command that writes files for BI tools.
 
-Belongs here: arguments, and what is said of an export. Does not belong here: what it writes
-(`pipeline.exporting`).
+Belongs here: arguments, and what is said of an export.
 """
 
 from __future__ import annotations

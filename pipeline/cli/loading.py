@@ -1,7 +1,6 @@
 """demo, run, refresh: the commands that load.
 
-Belongs here: which days, and what is said before and after. Does not belong here: what a run does
-(`pipeline.runs`).
+Belongs here: which days, and what is said before and after.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What the environment says of the way to the API, said before a command goes there.
 
-Belongs here: one line, or an exit code where it can't be used. Does not belong here: what is read
-and how (`pipeline.api.route`).
+Belongs here: one line, or an exit code where it can't be used.
 """
 
 from __future__ import annotations

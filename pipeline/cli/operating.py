@@ -1,7 +1,6 @@
 """doctor, dagster-home: the commands about the place where the others run.
 
-Belongs here: arguments, and how findings are printed. Does not belong here: the checks
-(`pipeline.doctor`).
+Belongs here: arguments, and how findings are printed.
 """
 
 from __future__ import annotations

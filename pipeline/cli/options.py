@@ -1,6 +1,6 @@
 """What options of several commands have in common: how a time, a choice, a table's width is read.
 
-Belongs here: parsers and types for typer. Does not belong here: a command.
+Belongs here: parsers and types for typer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """report: the command that makes a page of what is loaded.
 
-Belongs here: arguments, and where the files go. Does not belong here: the report
-(`pipeline.reporting`).
+Belongs here: arguments, and where the files go.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """serve: the command that answers HTTP as the API does.
 
-Belongs here: arguments, who may be let in, and how to go on in another terminal. Does not belong
-here: the server (`pipeline.serving`).
+Belongs here: arguments, who may be let in, and how to go on in another terminal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """`mka1-usage doctor`: is everything here that a run needs, and how is what is not to be mended?
 
-Belongs here: which checks there are, in which order, and that none of them hangs or raises. Does
-not belong here: a check itself, or how findings are printed (`pipeline.cli.operating`).
+Belongs here: which checks there are, in which order, and that none of them hangs or raises.
 
     finding        what a check says
     configured     settings, `.env`, names that look like settings

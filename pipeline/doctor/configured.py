@@ -1,7 +1,6 @@
 """Are the settings what was meant? All complaints at once, and names that are none of a setting.
 
-Belongs here: reading settings as far as they can be read, and `.env`. Does not belong here: what a
-setting must be (`pipeline.settings`).
+Belongs here: reading settings as far as they can be read, and `.env`.
 """
 
 from __future__ import annotations

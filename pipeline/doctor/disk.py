@@ -1,7 +1,6 @@
 """Is there room, does the file system do what the lake relies on, and who may read it?
 
-Belongs here: the home folder as a place. Does not belong here: what is in it
-(`pipeline.doctor.tables`).
+Belongs here: the home folder as a place.
 """
 
 from __future__ import annotations

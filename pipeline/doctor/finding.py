@@ -1,6 +1,6 @@
 """What a check is given, and what it says.
 
-Belongs here: the two types that all checks share. Does not belong here: a check.
+Belongs here: the two types that all checks share.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Is the gateway reached, does its clock agree with ours, and does it take our keys?
 
-Belongs here: one step after the other, so that what fails is known by its name. Does not belong
-here: how the API is asked in earnest (`pipeline.api`).
+Belongs here: one step after the other, so that what fails is known by its name.
 
 It costs one request without a key, one for a minute of usage, and one for a single conversation by
 each key of MKA1_API_KEYS. Nothing is tried twice.

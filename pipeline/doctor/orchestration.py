@@ -1,7 +1,6 @@
 """Is Dagster set up so that runs take turns, schedules run, and somebody runs them?
 
-Belongs here: reading Dagster's instance. Does not belong here: making one (`pipeline.instance`), or
-what is scheduled (`pipeline.schedules`).
+Belongs here: reading Dagster's instance.
 
 An instance is opened only where there has been one: opening one makes its database.
 """

@@ -1,7 +1,6 @@
 """Is the lake whole, of the kind that the settings say, up to date, and can it be queried?
 
-Belongs here: looking at what is loaded, quickly. Does not belong here: what is wrong with a file
-(`pipeline.lake.verification`), or what state a day is in (`pipeline.status`).
+Belongs here: looking at what is loaded, quickly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Is what is installed what the project was tested with?
 
-Belongs here: Python and packages against the metadata of this one. Does not belong here: which
-versions these are (`pyproject.toml`).
+Belongs here: Python and packages against the metadata of this one.
 """
 
 from __future__ import annotations

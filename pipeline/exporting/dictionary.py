@@ -1,7 +1,6 @@
 """DATA_DICTIONARY.md: what an export holds, in words, from what its tables say of themselves.
 
-Belongs here: that page. Does not belong here: what a column means (`pipeline.exporting.tables`,
-`pipeline.lake.schemas`).
+Belongs here: that page.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """An export from beginning to end: what is asked for, and what came of it.
 
-Belongs here: the order of things. Does not belong here: arguments and messages (`pipeline.cli`),
-what Dagster is told (`pipeline.assets.exporting`).
+Belongs here: the order of things.
 """
 
 from __future__ import annotations

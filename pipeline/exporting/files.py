@@ -1,7 +1,6 @@
 """A table as Parquet or CSV, or all of them as one DuckDB file.
 
-Belongs here: what a file looks like. Does not belong here: which rows it has
-(`pipeline.exporting.rows`), or where it goes in the end (`pipeline.exporting.folder`).
+Belongs here: what a file looks like.
 
 Equal rows make equal bytes in Parquet and CSV. In a DuckDB file they do not: small blocks are put
 into it in any order. So that is written only where the Parquet files that it is made of differ from

@@ -1,7 +1,6 @@
 """The export's folder: replaced file by file, and what others put there is left alone.
 
-Belongs here: which files are the export's, and how new ones take the place of old ones. Does not
-belong here: what the files hold.
+Belongs here: which files are the export's, and how new ones take the place of old ones.
 
     <folder>/export.json               the manifest: the files, and whether all are in place
     <folder>/.mka1-usage-staging/…     unfinished files, none of them called *.parquet or *.csv

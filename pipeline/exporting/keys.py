@@ -1,6 +1,6 @@
 """Users and API keys as numbers that a join can go by, and their names.
 
-Belongs here: which number an id has. Does not belong here: the tables that have it (`sql/`).
+Belongs here: which number an id has.
 
 A number is a hash of the id: the same in every export of every lake, without a list to keep. It has
 at most 15 digits, which spreadsheets and browsers, where numbers are doubles, hold exactly. Ids

@@ -1,7 +1,6 @@
 """Names that people know users and API keys by, from a CSV.
 
-Belongs here: reading and checking that file. Does not belong here: what a name goes with
-(`pipeline.exporting.keys`).
+Belongs here: reading and checking that file.
 
     kind,id,name
     user,user_0000,Ada Lovelace

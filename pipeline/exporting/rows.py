@@ -1,7 +1,6 @@
 """Where the rows of an exported table come from: one look at the lake.
 
-Belongs here: which files of which versions are read, and by which query. Does not belong here: what
-a query computes (`sql/`), or what becomes of the rows (`pipeline.exporting.files`).
+Belongs here: which files of which versions are read, and by which query.
 
 The versions that count are looked up once, and a version never changes: all tables of an export
 agree with each other, whatever runs publish meanwhile.

@@ -1,7 +1,6 @@
 """What can be exported: each table's grain, columns and what they mean.
 
-Belongs here: what an exported file looks like. Does not belong here: where its rows come from
-(`pipeline.exporting.rows`, `sql/`), or how it is written (`pipeline.exporting.files`).
+Belongs here: what an exported file looks like.
 
 Timestamps are microseconds in UTC without a zone, since some tools read no other, and each row has
 a DATE beside. Numbers are 64-bit integers. The columns of the lake's own tables are as in its data

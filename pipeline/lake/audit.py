@@ -1,8 +1,7 @@
 """Do the tables agree with the contract and with each other?
 
-Belongs here: the checks that need no API, as functions from files to violations. Does not belong
-here: what a failed check stops. `pipeline.lake.rollup` runs them before a day is published,
-`pipeline.checks` in Dagster over what is published.
+Belongs here: the checks that need no API, as functions from files to violations.
+`pipeline.lake.rollup` runs them before a day is published, `pipeline.checks` in Dagster after.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Buckets of any width on the wall clock of any time zone.
 
-Belongs here: where buckets begin and end, and which table is fine enough to count them from. Does
-not belong here: how a bucket is defined (`sql/bucket_edges.sql`), or what a page looks like.
+Belongs here: where buckets begin and end, and which table is fine enough to count them from.
 """
 
 from __future__ import annotations

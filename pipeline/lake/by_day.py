@@ -1,7 +1,6 @@
 """Rows of many days as one file a day.
 
-Belongs here: cutting an ordered stream of rows at midnight, UTC. Does not belong here: queries, or
-where the files go in the end (`pipeline.lake.store`).
+Belongs here: cutting an ordered stream of rows at midnight, UTC.
 """
 
 from __future__ import annotations

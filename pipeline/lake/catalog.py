@@ -1,9 +1,7 @@
 """`usage.duckdb`: views over the lake, so that any DuckDB client can query it by name.
 
 Belongs here: what the catalog file holds: no data but the offsets of time zones and the names of
-damaged files; what it has besides a view of each table stands in `pipeline.lake.macros`. Does not
-belong here: how one file takes the place of another, or what a client changed in one
-(`pipeline.lake.catalog_files`).
+damaged files; what it has besides a view of each table stands in `pipeline.lake.macros`.
 
 Its views name the versions of the days that counted when it was built, which never change: whoever
 has it open sees all tables as they stood together, until it is opened anew, and for as long as

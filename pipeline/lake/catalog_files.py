@@ -1,8 +1,7 @@
 """The files of the catalog: a folder for each that was published, and a link to the last.
 
 Belongs here: how one catalog takes the place of another, whether a client has changed one, and
-where what it put there is kept. Does not belong here: what a catalog holds
-(`pipeline.lake.catalog`).
+where what it put there is kept.
 
     <home>/usage.duckdb                        link to the catalog that was published last
     <home>/lake/.catalogs/000007/usage.duckdb  that catalog

@@ -1,7 +1,6 @@
 """Up to when is usage complete, and which days are disputed? One answer for all who say so.
 
-Belongs here: what coverage says of whole stretches of time. Does not belong here: what is known of
-an hour (`sql/coverage.sql`), or what is done about it.
+Belongs here: what coverage says of whole stretches of time.
 
 Usage is complete through the first hole after the first day that is loaded: an hour that is not
 loaded, or loaded in part, or of a disputed day, whose totals differ from the API's own.

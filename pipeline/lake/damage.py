@@ -1,7 +1,6 @@
 """Which files of a version are not what was published? The cheap test that readers can afford.
 
-Belongs here: what is wrong with a file, in words. Does not belong here: links, folders and tables
-that contradict each other (`pipeline.lake.verification`), or what a reader does about it.
+Belongs here: what is wrong with a file, in words.
 
 A file is damaged that the version's record lists and that is not there, has another size, has a
 footer that can't be read, or other columns than the contract's. `thorough` also reads all of it:

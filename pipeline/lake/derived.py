@@ -1,8 +1,6 @@
 """Bring what is derived from the records up to what is landed: observed buckets, reconciliation.
 
-Belongs here: which days are to be derived again, and in which order. Does not belong here: how
-(`pipeline.lake.observed`, `pipeline.lake.reconcile`), or what makes a day owe it
-(`pipeline.lake.records`, `pipeline.lake.publication`).
+Belongs here: which days are to be derived again, and in which order.
 
 Each day's record says what it owes, from the publication on that made it so. A process that ends
 before it has derived leaves that to the next run of anything.

@@ -1,7 +1,6 @@
 """DuckDB as a pure function from Parquet files to rows: connections, views, the files in `sql/`.
 
-Belongs here: how a query is found, given its inputs and run. Does not belong here: what a query
-computes (`sql/`) or where results go (`pipeline.lake.store`).
+Belongs here: how a query is found, given its inputs and run.
 
 Nothing is ever stored in a database here: connections are in memory, inputs are views over files.
 """

@@ -1,7 +1,7 @@
 """One file of the lake: Parquet to the letter of the contract, and what its footer says.
 
 Belongs here: writing rows so that equal rows make equal bytes, reading a footer, comparing two
-files. Does not belong here: where files stand (`pipeline.lake.store`), or what is in them (`sql/`).
+files.
 """
 
 from __future__ import annotations

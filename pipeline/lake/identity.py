@@ -1,7 +1,6 @@
 """Whose ids a lake holds: users as the API names them, or pseudonyms of one key.
 
-Belongs here: the marker that says so, and the refusal to mix. Does not belong here: making
-pseudonyms (`pipeline.pseudonyms`).
+Belongs here: the marker that says so, and the refusal to mix.
 
     <lake>/.identity.json    {"pseudonyms": "<fingerprint of the key>"}, or null for ids as they are
 

@@ -1,8 +1,7 @@
 """What is known of a version's tables: coverage, revisions, and a sealed record of each file.
 
 Belongs here: computing these from the files that a version is to have and those of the version
-before. Does not belong here: making a version count (`pipeline.lake.publication`), holding files
-against their record (`pipeline.lake.verification`).
+before.
 """
 
 from __future__ import annotations

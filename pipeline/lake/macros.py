@@ -1,7 +1,6 @@
 """What `usage.duckdb` has besides a view of each table: macros and views for common questions.
 
-Belongs here: which there are, with their parameters and defaults. Does not belong here: how they
-are answered (`sql/`, a file each), or the file that they are put into (`pipeline.lake.catalog`).
+Belongs here: which there are, with their parameters and defaults.
 
 They are put together from text: a macro is a query whose parameters are the macro's own, over
 tables that are themselves macros or views. So they run in any DuckDB client, without this package.

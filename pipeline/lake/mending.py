@@ -1,8 +1,6 @@
 """Damaged files of the conversations' side are taken out, and the day owes what they held.
 
-Belongs here: which damage makes a day owe what. Does not belong here: finding damage
-(`pipeline.lake.damage`), reading the records anew (`pipeline.syncing`), computing what is derived
-(`pipeline.lake.derived`), or tables of usage, which the next load of their day replaces.
+Belongs here: which damage makes a day owe what.
 
 A file that can't be read can be neither merged with nor queried beside the others. So it is taken
 out of its day, in the same publication that notes what is to be done: records are read again by

@@ -1,8 +1,7 @@
 """What conversations and items come to in the buckets of usage, and who is to be asked for.
 
 Belongs here: publishing `observed_1m`, `observed_1h` and `observed_1d` from what is landed, and the
-pairs of user and key that usage names. Does not belong here: landing (`pipeline.lake.records`),
-what differs from usage and why (`pipeline.lake.reconcile`).
+pairs of user and key that usage names.
 """
 
 from __future__ import annotations

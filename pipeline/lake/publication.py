@@ -1,8 +1,6 @@
 """Publication: a day becomes a new version of itself, in all its tables at once or not at all.
 
-Belongs here: filling a version's folder and the one rename that makes it count. Does not belong
-here: what the files hold (`sql/`), what is known of them (`pipeline.lake.ledger`), paths and locks
-(`pipeline.lake.store`).
+Belongs here: filling a version's folder and the one rename that makes it count.
 
 A version is a folder that never changes again. Files that say nothing new are the same file in
 both versions (a hard link). Whatever happens before the rename leaves the day as it was; whatever

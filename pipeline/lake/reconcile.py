@@ -1,7 +1,6 @@
 """What the API reports beside what could be observed: every difference gets a class.
 
 Belongs here: which files are compared, publishing `reconciliation`, and reading the worst of it.
-Does not belong here: the rules (`sql/reconciliation.sql` states them), or reading the listings.
 """
 
 from __future__ import annotations

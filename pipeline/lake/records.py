@@ -1,8 +1,6 @@
 """Landing what a sync has seen: conversations, responses and items, merged with what is landed.
 
-Belongs here: which days' files are read and written, and in which order they are published. Does
-not belong here: how sights become rows (`sql/`), asking the API, or what the rows come to in
-buckets (`pipeline.lake.observed`).
+Belongs here: which days' files are read and written, and in which order they are published.
 
 Conversations and responses stand in the file of the UTC day they were created on, items in that of
 the day they were added on. Where one is told another time, it moves: an id stands on one day only.

@@ -1,7 +1,7 @@
 """From served pages to a day's published files: raw_usage, then 1m, 1h and 1d by cascade.
 
-Belongs here: which query reads what, in which order, and the refusal to publish a day that does
-not add up. Does not belong here: the queries (`sql/`), the file format (`pipeline.lake.store`).
+Belongs here: which query reads what, in which order, and the refusal to publish a day that does not
+add up.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a sync has seen, kept on disk until it is landed.
 
 Belongs here: the columns of conversations, items and responses as seen, and taking them in within
-bounded memory, listing by listing. Does not belong here: listings as the API shapes them, or how
-sights of the same thing become one row (`pipeline.lake.records`, `sql/`).
+bounded memory, listing by listing.
 """
 
 from __future__ import annotations

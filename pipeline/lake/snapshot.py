@@ -1,7 +1,6 @@
 """The lake as every reader sees it: at one moment, without the files that are damaged.
 
 Belongs here: which version of each day is read, which of its files, and what coverage says then.
-Does not belong here: what is wrong with a file (`pipeline.lake.damage`), or any question.
 
 The versions of a snapshot counted together at one moment, and a version never changes: whatever
 is published meanwhile, all that is read through one snapshot agrees. A file that is damaged is left

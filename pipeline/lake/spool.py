@@ -1,8 +1,7 @@
 """Pages of a day that is being read, kept on disk until it is published: part by part.
 
 Belongs here: taking in rows page by page within bounded memory, and finding again what a run that
-was cut off had read. Does not belong here: pages as the API shapes them (`pipeline.loading` turns
-those into columns), or what counts when a bucket came twice (`sql/raw_usage.sql`).
+was cut off had read.
 
 A part is a window of the day whose walk has drained. Its files get their names once they are whole,
 so whatever has a name counts, also after a process was killed:

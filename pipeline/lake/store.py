@@ -1,8 +1,6 @@
 """The lake on disk: where everything stands, what is loaded, and who may write it now.
 
 Belongs here: paths, what stands where, staging, locks, clearing up after those that were killed.
-Does not belong here: one file (`pipeline.lake.files`), how a day is published
-(`pipeline.lake.publication`), or the views over the tables (`pipeline.lake.catalog`).
 
     <home>/lake/days/YYYY-MM-DD               link to the version of the day that counts
     <home>/lake/<dataset>/day=YYYY-MM-DD/<dataset>.parquet      link to its file, through `days/`

@@ -1,8 +1,7 @@
 """How far a sync has read: a cache beside the lake, which costs requests when it is lost.
 
 Belongs here: what was read of each listing and each conversation, and what usage said of the
-listing then, kept as Parquet files. Does not belong here: anything that is true of the data; that
-is in the lake.
+listing then, kept as Parquet files.
 
     <lake>/.sync/listings.parquet
     <lake>/.sync/tails.parquet

@@ -1,8 +1,7 @@
 """Is the lake what was published? Every file held against what was recorded of it.
 
 Belongs here: finding files that were changed, cut short, removed or put there by somebody else, and
-tables of a day that contradict each other. Does not belong here: repairing (loading the day again
-does), or asking the API (`pipeline.proof`).
+tables of a day that contradict each other.
 """
 
 from __future__ import annotations

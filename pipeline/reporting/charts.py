@@ -1,7 +1,6 @@
 """One function a chart: figures to Altair.
 
-Belongs here: which marks stand for what. Does not belong here: colours and sizes
-(`pipeline.reporting.drawing`), or what is said beside a chart (`pipeline.reporting.page`).
+Belongs here: which marks stand for what.
 
 What is not loaded is a grey band or a cross, never a bar of height 0; what may still change has a
 dashed outline. Ids are foreign text: they are data, never part of an expression.

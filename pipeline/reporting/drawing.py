@@ -1,7 +1,6 @@
 """How a chart becomes a picture: an SVG that follows the page's colours and widths, or a PNG.
 
-Belongs here: colours, sizes, and what is done to the SVG that comes out of Vega. Does not belong
-here: what a chart shows (`pipeline.reporting.charts`).
+Belongs here: colours, sizes, and what is done to the SVG that comes out of Vega.
 
 Charts are drawn in the light colours. In the page each of them becomes the custom property of that
 name, which the stylesheet sets for light, dark and paper. Pictures are rendered by vl-convert,

@@ -1,7 +1,7 @@
 """What the lake holds of a report's period, as plain numbers.
 
 Belongs here: which files are read, how the queries in `sql/report_*.sql` are given their inputs,
-and what is known of each local day. Does not belong here: words, charts, the page.
+and what is known of each local day.
 
 Unknown is None, never 0: a measure that the API does not report, a day that is not loaded, a
 comparison that cannot be made.

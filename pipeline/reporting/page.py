@@ -1,7 +1,6 @@
 """A report as one HTML file: no script, no network, charts inline.
 
-Belongs here: filling the template. Does not belong here: what is said (`sections`), how it looks
-(`page.html`, `page.css`).
+Belongs here: filling the template.
 
 Each chart is there twice, wide and narrow; the stylesheet shows the one that fits.
 """

@@ -1,7 +1,6 @@
 """Which local days a report is about.
 
-Belongs here: local days as spans of Unix seconds, and how days are grouped on an axis. Does not
-belong here: what was used, or buckets (`pipeline.lake.buckets`).
+Belongs here: local days as spans of Unix seconds, and how days are grouped on an axis.
 
 A local day is 23, 24 or 25 hours, or none at all where a country crossed the date line.
 """

@@ -1,7 +1,6 @@
 """What a report says, part by part: a heading, the finding in words, the chart, its tables.
 
-Belongs here: the sentences. Does not belong here: HTML (`page.html`), or the numbers
-(`pipeline.reporting.figures`).
+Belongs here: the sentences.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The numbers behind each chart, as a table under it.
 
-Belongs here: rows of text. Does not belong here: HTML (`page.html`), or pictures.
+Belongs here: rows of text.
 """
 
 from __future__ import annotations

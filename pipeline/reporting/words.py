@@ -1,7 +1,6 @@
 """Numbers, changes, days and ids as people read them.
 
-Belongs here: how one thing is said. Does not belong here: what is said where
-(`pipeline.reporting.page`).
+Belongs here: how one thing is said.
 
 English, whatever the locale of the machine is: the same figures make the same bytes.
 """

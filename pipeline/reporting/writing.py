@@ -1,6 +1,6 @@
 """A report's files, each whole or not at all.
 
-Belongs here: writing aside and renaming. Does not belong here: what is in them.
+Belongs here: writing aside and renaming.
 """
 
 from __future__ import annotations

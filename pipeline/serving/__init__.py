@@ -8,8 +8,7 @@
     connections  what a client may take of time, memory and room; where its requests end
     server       the socket and the lifetime of the server
 
-Belongs here: HTTP. Does not belong here: what a page says (`pipeline.pages`), and anything of the
-stand-in for the API (`pipeline.emulator`), which this is compared with.
+Belongs here: HTTP.
 """
 
 from pipeline.serving.app import build_app

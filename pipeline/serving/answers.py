@@ -1,7 +1,6 @@
 """Answers: each made once, in a thread, and kept as bytes for as long as it is right.
 
-Belongs here: threads, what an answer was made from, what is kept and for how long. Does not belong
-here: what a page says (`pipeline.pages`), or HTTP (`pipeline.serving.app`).
+Belongs here: threads, what an answer was made from, what is kept and for how long.
 
 An answer is right while every day that it was made from has the version that it had then. So each
 request looks at the links of those days, and a run that publishes one is seen by the next request.

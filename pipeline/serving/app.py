@@ -1,8 +1,6 @@
 """The server as an ASGI app: routes, who is let in, and errors in the API's shape.
 
-Belongs here: requests into questions, answers into responses. Does not belong here: parsing
-(`pipeline.serving.parameters`), how an answer is made (`pipeline.serving.answers`), sockets
-(`pipeline.serving.server`).
+Belongs here: requests into questions, answers into responses.
 
 Every answer that is no page is `{"error": "one line"}`, as the API's are.
 """

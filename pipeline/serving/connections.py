@@ -1,8 +1,6 @@
 """Connections: what each may take of the server's time and room, and where its requests end.
 
-Belongs here: connections, bounds on them, requests told apart. Does not belong here: the socket
-that they come from (`pipeline.serving.server`), or what a request is answered with
-(`pipeline.serving.app`).
+Belongs here: connections, bounds on them, requests told apart.
 
 No bound here needs a key, so that nobody without one can hold the server up. Where there is no
 room, the connection that has kept the server waiting the longest for a request is closed: those who

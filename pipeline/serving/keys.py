@@ -1,7 +1,6 @@
 """Who is let in: bearer keys, and without any, this machine alone.
 
-Belongs here: comparing what a request brings with what is allowed. Does not belong here: the answer
-to those who are not let in (`pipeline.serving.app`).
+Belongs here: comparing what a request brings with what is allowed.
 """
 
 from __future__ import annotations

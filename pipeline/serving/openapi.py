@@ -1,7 +1,7 @@
 """The contract as an OpenAPI 3.1 document, for people, generators of clients, and the tests.
 
-Belongs here: what is asked and answered, in words and schemas. Does not belong here: doing it. What
-goes beyond the API says so, and carries `x-extension`.
+Belongs here: what is asked and answered, in words and schemas. What goes beyond the API says so,
+and carries `x-extension`.
 """
 
 from __future__ import annotations

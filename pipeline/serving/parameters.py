@@ -1,7 +1,6 @@
 """Endpoint 1's query string as a question: each parameter known, given once, and of its type.
 
-Belongs here: parsing, defaults, and one line for what is wrong. Does not belong here: which values
-are in range (`pipeline.pages`), which the question itself checks.
+Belongs here: parsing, defaults, and one line for what is wrong.
 """
 
 from __future__ import annotations

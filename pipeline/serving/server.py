@@ -1,7 +1,6 @@
 """The server on a socket: start it, stop it.
 
-Belongs here: the socket, the lifetime of the server. Does not belong here: what a connection may do
-(`pipeline.serving.connections`), what it is answered (`pipeline.serving.app`).
+Belongs here: the socket, the lifetime of the server.
 """
 
 from __future__ import annotations

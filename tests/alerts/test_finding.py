@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from contextlib import closing
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -16,8 +15,8 @@ from pipeline.alerts.finding import Finding, Looked, equals, lasting, shown
 IDS = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
-def finding(query: str = "from usage_1d", folder: Path | None = None) -> Finding:
-    return Finding("spike", "warning", "u", 0, 1.0, "much", query, folder)
+def finding(query: str = "from usage_1d") -> Finding:
+    return Finding("spike", "warning", "u", 0, 1.0, "much", query)
 
 
 @example("it's; drop table usage_1d; --\n")
@@ -63,15 +62,14 @@ def test_an_id_in_a_sentence(identifier: str | None, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "folder", "command"),
+    ("query", "command"),
     [
-        ("where id = 'a'", None, "mka1-usage sql \"where id = 'a'\""),
-        ("where id = '$a'", None, "mka1-usage sql 'where id = '\"'\"'$a'\"'\"''"),
-        ("from x", Path("/my data"), 'mka1-usage sql --allow "/my data" "from x"'),
+        ("where id = 'a'", "mka1-usage sql \"where id = 'a'\""),
+        ("where id = '$a'", "mka1-usage sql 'where id = '\"'\"'$a'\"'\"''"),
     ],
 )
-def test_a_command_as_one_would_type_it(query: str, folder: Path | None, command: str) -> None:
-    assert finding(query, folder).command == command
+def test_a_command_as_one_would_type_it(query: str, command: str) -> None:
+    assert finding(query).command == command
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from pipeline import adhoc
 from pipeline.alerts.finding import Alert, Looked
 from pipeline.alerts.looking import look
 from pipeline.lake.store import Lake
-from pipeline.tally import Meter
 from pipeline.timeline import DAY
 from tests.alerts.history import HOUR, START, History, thresholds
 from tests.bounded import finished
@@ -47,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def at(home: Path, now: float = NOW, **changed: float) -> Mapping[Alert, Looked]:
-    return look(Lake(home / "lake"), home / "requests", thresholds(**changed), now)
+    return look(Lake(home / "lake"), thresholds(**changed), now)
 
 
 def test_the_last_complete_hour_and_day_are_judged(home: Path) -> None:
@@ -59,7 +58,7 @@ def test_the_last_complete_hour_and_day_are_judged(home: Path) -> None:
         "1h key 'k'",
     ]
     assert {one.since for one in found["spike"].findings} == {LAST}
-    assert found["late"].severity is found["zero"].severity is found["quota"].severity is None
+    assert found["late"].severity is found["zero"].severity is None
 
 
 def test_as_of_an_earlier_time_nothing_later_has_a_say(home: Path) -> None:
@@ -97,20 +96,13 @@ def test_every_query_runs_and_has_an_answer(tmp_path: Path) -> None:
         history.use(hour, 900)
     history.use(LAST, 900, user=ODD, key=None)
     history.publish(tmp_path, through=int(NOW), left_out=Counter({20: 1}))
-    folder = tmp_path / "requests"
-    meter = Meter(folder, "it's a key", lambda: NOW + DAY)
-    for _ in range(60):
-        meter.sent()
-        meter.refused()
-    meter.close()
-    found = at(tmp_path, NOW + DAY, alert_requests_per_day=50)
+    found = at(tmp_path, NOW + DAY)
     findings = [finding for looked in found.values() for finding in looked.findings]
-    assert {finding.alert for finding in findings} == {"late", "spike", "zero", "quota"}
+    assert {finding.alert for finding in findings} == {"late", "spike", "zero"}
     for finding in findings:
-        words = shlex.split(finding.command)
-        allowed = [Path(words[3])] if words[2] == "--allow" else []
+        (*_, query) = shlex.split(finding.command)
         out = BytesIO()
-        adhoc.export(tmp_path / "usage.duckdb", tmp_path / "lake", words[-1], "json", out, allowed)
+        adhoc.export(tmp_path / "usage.duckdb", tmp_path / "lake", query, "json", out)
         assert json.loads(out.getvalue()), finding.line
 
 

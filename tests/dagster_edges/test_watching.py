@@ -21,7 +21,6 @@ NAMES = {
     "coverage.data_on_time",
     "usage_1h.usage_as_usual",
     "usage_1h.no_measure_at_zero",
-    "raw_usage.quota_not_spent",
 }
 
 
