@@ -1,76 +1,139 @@
--- spikes: hours in which a user did far more than in the days before.
--- grain: user_id x 1h bucket; null is a group of its own
--- inputs: usage_1h, coverage
--- parameters: times (how many times the usual), days (that are averaged for it), at_least (operations)
--- What is usual is the mean of the loaded hours before, those without usage among them: as many days of
--- them as asked for, or as there are, a day of them at least. Loaded is what coverage says is not
--- missing. An hour that is not loaded is passed over: it is unknown, not zero.
-WITH loaded AS (
-  SELECT hour_number, ROW_NUMBER() OVER (ORDER BY hour_number NULLS FIRST) - 1 AS hours_before
+-- spikes: users and keys whose operations in a bucket are far above what they usually peak at.
+-- grain: bucket_start (epoch seconds) x kind (user, key) x id; null is a group of its own
+-- inputs: counted (usage_1h or usage_1d), coverage
+-- parameters: first_start, last_start (epoch seconds, the first and the last bucket that are judged),
+--   days (how far the baseline of a bucket goes back), least_days (fewer loaded ones are no baseline),
+--   times and at_least (a spike is so many times the usual, and at least so many operations)
+-- The baseline is cut into spans of 24 hours that end where the bucket starts; one with an hour that
+-- is not loaded is left out. Of each span the busiest bucket counts, 0 where there is no usage since
+-- the first. The usual is what nine of ten spans stay within, and never the busiest alone: so neither
+-- a quiet night nor one bad day moves it. Who was first seen too few spans ago, or in too few, has
+-- no usual of its own, and is held against the largest usual of its kind.
+WITH used AS (
+  SELECT
+    'user' AS kind,
+    user_id AS id,
+    CAST(FLOOR(epoch(start_time)) AS BIGINT) AS bucket_start,
+    COALESCE(num_operations, 0) AS operations
+  FROM counted
+  UNION ALL
+  SELECT
+    'key',
+    api_key_id,
+    CAST(FLOOR(epoch(start_time)) AS BIGINT),
+    COALESCE(num_operations, 0)
+  FROM counted
+), buckets AS (
+  SELECT kind, id, bucket_start, SUM(operations) AS operations
+  FROM used
+  WHERE bucket_start >= $first_start - $days * 86400 AND bucket_start <= $last_start
+  GROUP BY kind, id, bucket_start
+), candidates AS (
+  SELECT kind, id, bucket_start AS judged_start, operations
+  FROM buckets
+  WHERE bucket_start >= $first_start AND operations >= $at_least
+), judged AS (
+  SELECT judged_start FROM candidates GROUP BY judged_start
+), whole_hours AS (
+  SELECT CAST(FLOOR(epoch(start_time)) AS BIGINT) AS hour_start
+  FROM coverage
+  WHERE dataset = 'usage_1h' AND status <> 'missing' AND complete_through >= end_time
+), spans AS (
+  SELECT
+    judged_start,
+    span,
+    ROW_NUMBER() OVER (PARTITION BY judged_start ORDER BY span NULLS FIRST) AS nth,
+    COUNT(*) OVER (PARTITION BY judged_start) AS num_spans
   FROM (
-    SELECT CAST(epoch(start_time) AS BIGINT) // 3600 AS hour_number
-    FROM coverage
-    WHERE dataset = 'usage_1h' AND status <> 'missing'
-    GROUP BY 1
-  ) AS known
-),
-
-hours AS (
+    SELECT
+      judged.judged_start,
+      (judged.judged_start - 1 - whole_hours.hour_start) // 86400 AS span
+    FROM judged
+    JOIN whole_hours
+      ON whole_hours.hour_start >= judged.judged_start - $days * 86400
+      AND whole_hours.hour_start < judged.judged_start
+    GROUP BY 1, 2
+    HAVING COUNT(*) = 24
+  ) AS whole
+), before AS (
   SELECT
-    usage_1h.user_id,
-    loaded.hours_before,
-    usage_1h.start_time,
-    CAST(SUM(usage_1h.num_operations) AS BIGINT) AS num_operations
-  FROM usage_1h
-  INNER JOIN loaded ON CAST(epoch(usage_1h.start_time) AS BIGINT) // 3600 = loaded.hour_number
-  GROUP BY 1, 2, 3
-),
-
-beside AS (
+    judged.judged_start,
+    buckets.kind,
+    buckets.id,
+    (judged.judged_start - 1 - buckets.bucket_start) // 86400 AS span,
+    MAX(buckets.operations) AS peak
+  FROM judged
+  JOIN buckets
+    ON buckets.bucket_start >= judged.judged_start - $days * 86400
+    AND buckets.bucket_start < judged.judged_start
+  WHERE buckets.operations > 0
+  GROUP BY 1, 2, 3, 4
+), ranked AS (
   SELECT
-    user_id,
-    start_time,
-    num_operations,
-    hours_before,
-    COALESCE(
-      SUM(num_operations) OVER (
-        PARTITION BY user_id
-        ORDER BY hours_before NULLS FIRST
-        RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-      ),
-      0
-    ) AS all_before,
-    COALESCE(
-      SUM(num_operations) OVER (
-        PARTITION BY user_id
-        ORDER BY hours_before NULLS FIRST
-        RANGE BETWEEN UNBOUNDED PRECEDING AND (24 * $days + 1) PRECEDING
-      ),
-      0
-    ) AS long_before
-  FROM hours
-),
-
-usual AS (
+    before.judged_start,
+    before.kind,
+    before.id,
+    before.peak,
+    ROW_NUMBER() OVER (
+      PARTITION BY before.judged_start, before.kind, before.id
+      ORDER BY before.peak DESC NULLS LAST, spans.nth NULLS FIRST
+    ) AS place,
+    MAX(spans.nth) OVER (PARTITION BY before.judged_start, before.kind, before.id) AS known_for
+  FROM before
+  JOIN spans ON before.judged_start = spans.judged_start AND before.span = spans.span
+), usual AS (
   SELECT
-    user_id,
-    start_time,
-    num_operations,
-    1e0 * (all_before - long_before)
-    / CASE WHEN hours_before < 24 * $days THEN hours_before ELSE 24 * $days END AS usual_operations
-  FROM beside
-  WHERE hours_before >= 24
+    judged_start,
+    kind,
+    id,
+    COUNT(*) AS seen_on,
+    MAX(known_for) AS known_for,
+    MAX(
+      CASE
+        WHEN known_for >= $least_days
+          AND place = CASE WHEN known_for >= 20 THEN known_for // 10 + 1 ELSE 2 END
+          THEN peak
+      END
+    ) AS peak
+  FROM ranked
+  GROUP BY judged_start, kind, id
+), largest AS (
+  SELECT judged_start, kind, MAX(peak) AS peak FROM usual GROUP BY judged_start, kind
+), extents AS (
+  SELECT judged_start, MAX(num_spans) AS num_spans FROM spans GROUP BY judged_start
+), compared AS (
+  SELECT
+    candidates.judged_start,
+    candidates.kind,
+    candidates.id,
+    candidates.operations,
+    usual.peak AS own,
+    COALESCE(usual.peak, largest.peak, 0) AS usual,
+    COALESCE(usual.seen_on, 0) AS seen_on,
+    CASE WHEN usual.peak IS NULL THEN extents.num_spans ELSE usual.known_for END AS num_spans
+  FROM candidates
+  JOIN extents ON candidates.judged_start = extents.judged_start
+  LEFT JOIN usual
+    ON candidates.judged_start = usual.judged_start
+    AND candidates.kind = usual.kind
+    AND candidates.id IS NOT DISTINCT FROM usual.id
+  LEFT JOIN largest
+    ON candidates.judged_start = largest.judged_start AND candidates.kind = largest.kind
+  WHERE extents.num_spans >= $least_days
 )
-
 SELECT
-  user_id,
-  start_time,
-  num_operations,
-  ROUND(usual_operations, 1) AS usual_operations,
-  CASE
-    WHEN usual_operations > 0 THEN ROUND(1e0 * num_operations / usual_operations, 1)
-  END AS times_usual
-FROM usual
-WHERE num_operations >= $at_least
-  AND num_operations > $times * usual_operations
-ORDER BY num_operations DESC NULLS LAST, start_time NULLS FIRST, user_id NULLS FIRST
+  judged_start AS bucket_start,
+  kind,
+  id,
+  CAST(operations AS BIGINT) AS operations,
+  CAST(usual AS BIGINT) AS usual,
+  own IS NOT NULL AS has_usual,
+  CAST(seen_on AS BIGINT) AS seen_on,
+  CAST(num_spans AS BIGINT) AS num_spans
+FROM compared
+WHERE operations > usual AND (own IS NULL OR operations >= $times * own)
+ORDER BY
+  operations - usual DESC NULLS LAST,
+  judged_start NULLS FIRST,
+  kind DESC NULLS LAST,
+  id NULLS FIRST

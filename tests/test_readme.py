@@ -26,6 +26,7 @@ from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.store import Lake
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
+from tests.alerts.history import HOUR, History
 from tests.bounded import finished, read_until, started
 from tests.documented import blocks, pasted
 from tests.synced import Reader
@@ -120,10 +121,21 @@ def test_a_server_answers_until_it_is_stopped(
             assert client.get(f"http://127.0.0.1:{unused_port}/{path}").status_code < 500
 
 
+@pytest.fixture(scope="module")
+def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A month with a spike in its last hour: a week alone has nothing to hold one against."""
+    home = tmp_path_factory.mktemp("month")
+    history = History(days=30)
+    history.daily(100)
+    history.use(history.end - HOUR, 5_000)
+    history.publish(home)
+    return home
+
+
 @pytest.mark.parametrize("query", blocks(README, "sql"))
-def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path) -> None:
+def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path, month: Path) -> None:
     out = BytesIO()
-    data = place / "data"
+    data = month if "spikes(" in query else place / "data"
     adhoc.export(data / "usage.duckdb", data / "lake", query, "json", out)
     assert json.loads(out.getvalue())
 

@@ -55,6 +55,7 @@ def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         save(folder, "usage", con.sql("FROM usage_by('6h')").to_arrow_table())
         save(folder, "buckets", con.sql("FROM buckets_by('6h')").to_arrow_table())
     save(folder, "usage_rows", pq.read_table(folder / "usage_1m.parquet"))
+    save(folder, "counted", pq.read_table(folder / "usage_1h.parquet"))
     save(folder, "wanted_users", pa.table({"user_id": pa.array(["user_0000", None], pa.string())}))
     return folder
 
@@ -102,7 +103,13 @@ def plain(row: Any) -> tuple[Any, ...]:
         ("share", {"by": "user_id"}),
         ("share", {"by": "api_key_id"}),
         ("top", {"by": "user_id", "n": 5, "days": 2}),
-        ("spikes", {"times": 3, "days": 2, "at_least": 5}),
+        (
+            "spikes",
+            {
+                **{"first_start": WINDOW.end - DAY, "last_start": WINDOW.end},
+                **{"days": 3, "least_days": 1, "times": 1, "at_least": 1},
+            },
+        ),
         ("users", {}),
         ("api_keys", {}),
         (

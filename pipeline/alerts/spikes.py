@@ -20,7 +20,7 @@ _COLUMN: Final = {"user": "user_id", "key": "api_key_id"}
 
 
 class Spike(NamedTuple):
-    """A row of `alert_spikes`."""
+    """A row of `sql/spikes.sql`, without the start of its bucket."""
 
     kind: str
     id: str | None
@@ -29,7 +29,6 @@ class Spike(NamedTuple):
     has_usual: bool
     seen_on: int
     num_spans: int
-    found: int
 
 
 def spikes(
@@ -40,22 +39,18 @@ def spikes(
     `con` has the views `coverage` and `counted`, which is the usage table of that width.
     """
     params: Mapping[str, Any] = {
-        "start": start,
+        "first_start": start,
+        "last_start": start,
         "days": thresholds.baseline_days,
         "least_days": LEAST_DAYS,
         "times": thresholds.spike_times,
-        "least": thresholds.spike_operations,
-        "most": MOST,
+        "at_least": thresholds.spike_operations,
     }
-    rows = con.execute(engine.sql("alert_spikes"), params).fetchall()
-    found = [Spike(*row) for row in rows]
-    return Looked(
-        [_finding(spike, width, start, thresholds) for spike in found],
-        found[0].found - len(found) if found else 0,
-    )
+    found = [Spike(*row) for _, *row in con.execute(engine.sql("spikes"), params).fetchall()]
+    return Looked([_finding(spike, width, start) for spike in found[:MOST]], len(found[MOST:]))
 
 
-def _finding(spike: Spike, width: Width, start: int, thresholds: Thresholds) -> Finding:
+def _finding(spike: Spike, width: Width, start: int) -> Finding:
     who = shown(spike.id, spike.kind)
     when = f"on {iso(start)[:10]}" if width == "1d" else f"in the hour from {iso(start)}"
     bucket = "day" if width == "1d" else "busiest hour of a day"

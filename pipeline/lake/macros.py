@@ -80,6 +80,17 @@ _BY_TIME: Final = {"width": "", "tz": "'UTC'"}
 _USAGE: Final = "SELECT * FROM usage_by(width, tz := tz)"
 _BUCKETS: Final = "SELECT * FROM buckets_by(width, tz := tz)"
 _TOP: Final = {"n": "10", "days": "7"}
+_LAST_HOUR: Final = (
+    "(SELECT max(CAST(epoch(start_time) AS BIGINT)) FROM coverage WHERE dataset = 'usage_1h' "
+    "AND status <> 'missing' AND complete_through >= end_time)"
+)
+_SPIKES: Final = (
+    "SELECT it.id AS user_id, make_timestamp(1000000 * it.bucket_start) AS start_time, "
+    "it.operations AS num_operations, CAST(it.usual AS DOUBLE) AS usual_operations, "
+    "CASE WHEN it.usual > 0 THEN ROUND(1e0 * it.operations / it.usual, 1) END AS times_usual "
+    "FROM {query} AS it WHERE it.kind = 'user' "
+    "ORDER BY it.operations - it.usual DESC, it.bucket_start, it.id NULLS FIRST"
+)
 
 
 def plain(moment: str) -> str:
@@ -177,9 +188,17 @@ MACROS: Final = (
     ),
     Macro(
         "spikes",
-        "Hours in which a user did more than `times` what is usual for them in the days before.",
+        "Of the last complete hours, those in which a user is far above their usual peak: what the "
+        "alert of that name tells, with its defaults.",
         "spikes",
-        {"times": "3", "days": "7", "at_least": "20"},
+        {"times": "3", "days": "28", "at_least": "100", "hours": "24"},
+        {
+            "first_start": f"({_LAST_HOUR} - 3600 * (hours - 1))",
+            "last_start": _LAST_HOUR,
+            "least_days": "7",
+        },
+        {"counted": "SELECT * FROM usage_1h"},
+        _SPIKES,
     ),
 )
 VIEWS: Final = {

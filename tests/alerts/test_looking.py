@@ -7,14 +7,18 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pipeline import adhoc
 from pipeline.alerts.finding import Alert, Looked
 from pipeline.alerts.looking import look
+from pipeline.alerts.thresholds import LEAST_DAYS
+from pipeline.lake.macros import MACROS
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY
 from tests.alerts.history import HOUR, START, History, thresholds
@@ -115,6 +119,50 @@ def test_a_line_can_be_pasted_into_a_shell(home: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert "900" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "parameters"),
+    [
+        ({}, "hours := 14"),
+        ({"alert_spike_times": 1.2}, "times := 1.2, hours := 14"),
+        ({"alert_spike_operations": 3_000}, "at_least := 3000, hours := 14"),
+        ({"alert_baseline_days": 7}, "days := 7, hours := 14"),
+    ],
+)
+def test_the_macro_of_that_name_says_of_each_hour_what_the_alert_says_of_it(
+    tmp_path: Path, changed: Mapping[str, float], parameters: str
+) -> None:
+    history = busy()
+    for number, hour in enumerate(range(LAST - 13 * HOUR, LAST + HOUR, HOUR)):
+        history.use(hour, 150 * number, user=None)
+        history.use(hour, 2_000 * (number % 3), user=f"new {number % 5}", key="k")
+    for number in (3, 9, 24):
+        history.use(START + number * DAY + 5 * HOUR, 2_500, user="new 1")
+    history.publish(tmp_path, through=int(NOW), left_out=Counter({20: 1}))
+    alerted = {
+        (one.subject.removeprefix("1h user "), one.since, one.how_much)
+        for hours in range(14)
+        for one in at(tmp_path, NOW - hours * HOUR, **changed)["spike"].findings
+        if one.subject.startswith("1h user ")
+    }
+    with closing(duckdb.connect(str(tmp_path / "usage.duckdb"), read_only=True)) as con:
+        query = f"select user_id, epoch(start_time), num_operations from spikes({parameters})"
+        listed = {(repr(user), *rest) for user, *rest in con.sql(query).fetchall()}
+    assert alerted == listed
+    assert len({since for _, since, _ in listed}) > 2
+
+
+def test_the_macro_has_the_alerts_defaults() -> None:
+    (macro,) = (macro for macro in MACROS if macro.name == "spikes")
+    usual = thresholds()
+    assert {name: float(value) for name, value in macro.parameters.items()} == {
+        "times": usual.spike_times,
+        "days": usual.baseline_days,
+        "at_least": usual.spike_operations,
+        "hours": 24,
+    }
+    assert macro.given["least_days"] == str(LEAST_DAYS)
 
 
 def test_too_short_a_past_is_said_not_judged(tmp_path: Path) -> None:

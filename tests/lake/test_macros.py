@@ -180,27 +180,29 @@ def test_top_users(con: duckdb.DuckDBPyConnection, n: int, days: int) -> None:
     ]
 
 
-def test_a_spike_is_held_against_the_days_before_with_their_empty_hours(
+def test_a_spike_is_held_against_the_busiest_hours_of_the_days_before(
     con: duckdb.DuckDBPyConnection,
 ) -> None:
     hour = BURST // 3_600
     mine = Counter(
         {
             at: sum(e.operations for e in events() if e.user_id == "ada" and e.second // 3600 == at)
-            for at in range(hour - 7 * 24, hour + 1)
+            for at in range(hour - 9 * 24, hour + 1)
         }
     )
-    usual = sum(mine[at] for at in range(hour - 7 * 24, hour)) / (7 * 24)
-    [row] = ask(con, "from spikes()")
+    peaks = [max(mine[hour - 24 * day - at] for at in range(1, 25)) for day in range(9)]
+    usual = sorted(peaks)[-2]
+    [row] = ask(con, "from spikes(hours := 24 * 14)")
     assert row == {
         "user_id": "ada",
         "start_time": datetime.fromtimestamp(BURST, UTC),
         "num_operations": mine[hour],
-        "usual_operations": round(usual, 1),
+        "usual_operations": usual,
         "times_usual": round(mine[hour] / usual, 1),
     }
-    assert ask(con, "from spikes(at_least := 1000)") == []
-    assert ask(con, "from spikes(times := 1000)") == []
+    assert ask(con, "from spikes(at_least := 1000, hours := 24 * 14)") == []
+    assert ask(con, "from spikes(times := 1000, hours := 24 * 14)") == []
+    assert ask(con, "from spikes()") == [], "it is not of the last 24 hours"
 
 
 @pytest.mark.parametrize(("view", "column"), [("users", "user_id"), ("api_keys", "api_key_id")])
