@@ -22,7 +22,7 @@ from pipeline.lake import engine
 from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS
 from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
-from pipeline.status import states
+from pipeline.status import Days, states
 from pipeline.timeline import DAY, SECONDS, Width, day_of, day_range, floor_to
 
 _HOURS: Final = USAGE["1h"].name
@@ -40,14 +40,25 @@ def look(
     """What each of `alerts` finds at `now` (Unix seconds).
 
     Spikes and silence are judged up to the last hour that is complete at `now`. An alert that can't
-    read what it needs says so, and keeps no other from being looked for.
+    read what it needs says so, and keeps no other from being looked for. All of them look at the
+    lake as it stood at one moment.
     """
-    return {alert: _look(alert, lake, thresholds, now) for alert in alerts}
-
-
-def _look(alert: Alert, lake: Lake, thresholds: Thresholds, now: float) -> Looked:
     try:
-        known = states(lake, None, None, now)
+        snapshot = Snapshot(lake)
+        known = states(snapshot, None, None, now)
+    except (duckdb.Error, OSError) as error:
+        return dict.fromkeys(alerts, _broken(lake, error))
+    return {alert: _look(alert, lake, snapshot, known, thresholds, now) for alert in alerts}
+
+
+def _broken(lake: Lake, error: Exception) -> Looked:
+    return Looked(broken=f"can't be looked for: {reason(lake, error)}")
+
+
+def _look(
+    alert: Alert, lake: Lake, snapshot: Snapshot, known: Days, thresholds: Thresholds, now: float
+) -> Looked:
+    try:
         if alert == "late":
             # A damaged table of usage is a day that is to be read again, which is late itself.
             blind = [one for one in known.damage if one.path.stem not in USAGE_DATASETS]
@@ -56,12 +67,12 @@ def _look(alert: Alert, lake: Lake, thresholds: Thresholds, now: float) -> Looke
             return Looked(unjudged=NOTHING)
         through = floor_to(min(known.loaded_through, int(now)), "1h")
         if alert == "spike":
-            return _hour_and_day(lake, through, thresholds)
-        with _baseline(lake, "1h", through, thresholds) as (con, damage):
+            return _hour_and_day(snapshot, through, thresholds)
+        with _baseline(snapshot, "1h", through, thresholds) as (con, damage):
             looked = _comparable(con) or silent(con, through, thresholds)
             return _with_damage(looked, damage)
     except (duckdb.Error, OSError) as error:
-        return Looked(broken=f"can't be looked for: {reason(lake, error)}")
+        return _broken(lake, error)
 
 
 def _with_damage(looked: Looked, damage: Sequence[Damage]) -> Looked:
@@ -71,13 +82,13 @@ def _with_damage(looked: Looked, damage: Sequence[Damage]) -> Looked:
     return replace(looked, broken=f"can't be looked for in everything: {DamagedError(damage)}")
 
 
-def _hour_and_day(lake: Lake, through: int, thresholds: Thresholds) -> Looked:
+def _hour_and_day(snapshot: Snapshot, through: int, thresholds: Thresholds) -> Looked:
     """Spikes of the last complete hour, and of the last complete day."""
     widths: tuple[Width, Width] = ("1h", "1d")
     looked: list[Looked] = []
     for width in widths:
         end = floor_to(through, width)
-        with _baseline(lake, width, end, thresholds) as (con, damage):
+        with _baseline(snapshot, width, end, thresholds) as (con, damage):
             one = _comparable(con) or spikes(con, width, end - SECONDS[width], thresholds)
             looked.append(_with_damage(one, damage))
     findings = [finding for one in looked for finding in one.findings]
@@ -91,19 +102,19 @@ def _hour_and_day(lake: Lake, through: int, thresholds: Thresholds) -> Looked:
 
 @contextmanager
 def _baseline(
-    lake: Lake, width: Width, end: int, thresholds: Thresholds
+    snapshot: Snapshot, width: Width, end: int, thresholds: Thresholds
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Sequence[Damage]]]:
     """A connection with the views `counted` and `coverage` over what can matter before `end`.
 
     And the files that they leave out: an hour counts as loaded where both tables have it.
     """
     name = USAGE[width].name
-    snapshot = Snapshot(lake, _days(end, thresholds), names={name, _HOURS, COVERAGE.name})
-    whole = [day for day in snapshot.versions if not snapshot.is_damaged(name, day)]
+    days = [day for day in _days(end, thresholds) if day in snapshot.versions]
+    whole = [day for day in days if not snapshot.is_damaged(name, day)]
     with closing(engine.connect()) as con:
-        engine.bind(con, {"counted": (USAGE[width], snapshot.files(name))})
+        engine.bind(con, {"counted": (USAGE[width], snapshot.files(name, days))})
         snapshot.bind_coverage(con, whole)
-        yield con, snapshot.damage
+        yield con, snapshot.damage_of(days, {name, _HOURS, COVERAGE.name})
 
 
 def _days(end: int, thresholds: Thresholds) -> list[date]:
