@@ -133,21 +133,21 @@ def probe(
     with exit_codes():
         settings = load_settings()
         from pipeline.api import ApiError
-        from pipeline.probing import plan_of, run_probe
+        from pipeline.probing import in_words, plan_of, run_probe
 
         try:
-            asked = plan_of(settings, conversation, items, on_behalf_of, key_id)
+            plan, key = plan_of(settings, conversation, items, on_behalf_of, key_id)
         except SettingsError:
             raise
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         say_route(settings)
-        say(asked.words)
+        say(in_words(settings, plan))
         if not yes and not (sys.stdin.isatty() and typer.confirm("Go on?", err=True)):
             fail("nothing was added: answer yes, or give --yes where nobody can be asked", MISUSED)
         try:
-            with interruptible(f"items marked {asked.mark} may have been added"):
-                result = run_probe(settings, asked, patience, say)
+            with interruptible(f"items marked {plan.mark} may have been added"):
+                result = run_probe(settings, plan, key, patience, say)
         except ApiError as error:
             fail(str(error), FAILED)
         print(result.sentence)
