@@ -1,8 +1,8 @@
 """Event log to usage buckets: the arithmetic of endpoint 1, in plain Python.
 
-Belongs here: bucket edges, the running sums, and the order and shape of result rows. Does not:
-pages, cursors and HTTP (`usage_pages`). Nothing here may share code with the tables that the
-product computes: these numbers are what those are compared with.
+Belongs here: bucket edges, the running sums, and the order and shape of result rows. Nothing here
+may share code with the tables that the product computes: these numbers are what those are compared
+with.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

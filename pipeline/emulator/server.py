@@ -1,6 +1,6 @@
 """The emulator as a server on this machine: start it, ask it, stop it.
 
-Belongs here: sockets, threads and the lifetime of the server. Does not: what it answers (`app`).
+Belongs here: sockets, threads and the lifetime of the server.
 """
 
 import asyncio
