@@ -154,21 +154,6 @@ class EmulatorServer:
         return self.api_keys
 
 
-def serve_forever(
-    world: World,
-    faults: Faults | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8600,
-    *,
-    on_ready: Callable[[str], None] | None = None,
-) -> None:
-    """Serve `world` until Ctrl-C, which ends it quietly. Call it from the main thread.
-
-    `on_ready` is told the address once connections are taken. Raises as `EmulatorServer` does.
-    """
-    EmulatorServer(world, faults, host, port).run(on_ready)
-
-
 class _Server(uvicorn.Server):
     """Uvicorn's server, which tells when it is ready and stops as soon as it is told to."""
 
