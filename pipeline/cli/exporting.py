@@ -13,10 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli.options import OptionalTime, one_of, stdout
+from pipeline.cli.options import OptionalTime, days_of, not_empty, one_of, stdout
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
-from pipeline.timeline import day_of, iso
 from pipeline.words import count
 
 _Format = Literal["parquet", "csv", "duckdb"]
@@ -70,10 +69,7 @@ def export(
     and usage_1d, of all days that are loaded; of the UTC days of [start, end) where these are
     given, whole days. Run it again and only what has changed is written.
     """
-    if start is not None and end is not None and end <= start:
-        raise typer.BadParameter(
-            f"the window is empty: --start is {iso(start)}, --end is {iso(end)}"
-        )
+    not_empty(start, end)
     from pipeline.exporting.export import ExportError, export
     from pipeline.exporting.files import MOST_CSV_ROWS
     from pipeline.exporting.folder import FolderError
@@ -84,6 +80,7 @@ def export(
     with exit_codes():
         settings = load_settings()
         names_file = names or settings.export_names
+        first, last = days_of(start, end)
         console = Console(stderr=True)
         try:
             with console.status("exporting") as status:
@@ -93,8 +90,8 @@ def export(
                     table or (),
                     form=form,
                     by_day=partition_by == "day",
-                    first=None if start is None else day_of(start),
-                    last=None if end is None else day_of(end - 1),
+                    first=first,
+                    last=last,
                     names=read_names(names_file) if names_file else None,
                     readers=readable_by or settings.export_readable_by,
                     on_table=lambda name: status.update(f"exporting {name}"),
