@@ -6,7 +6,7 @@ Belongs here: arguments, and what is said of an export.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich import box
@@ -17,6 +17,9 @@ from pipeline.cli.options import OptionalTime, days_of, not_empty, one_of, stdou
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
 from pipeline.words import count
+
+if TYPE_CHECKING:  # the command imports what it needs
+    from pipeline.exporting.export import Exported
 
 _Format = Literal["parquet", "csv", "duckdb"]
 _Readers = Literal["owner", "group", "all"]
@@ -103,26 +106,30 @@ def export(
         except KeyboardInterrupt:
             say("interrupted: run the same again")
             raise typer.Exit(INTERRUPTED) from None
-        shown = Table(box=box.SIMPLE_HEAD)
-        shown.add_column("table")
-        shown.add_column("rows", justify="right")
-        for name, rows in exported.rows.items():
-            shown.add_row(name, f"{rows:,}")
-        stdout().print(shown)
-        for note in exported.notes:
-            say(f"note: {note}")
-        for name, rows in exported.rows.items():
-            if form == "csv" and rows > MOST_CSV_ROWS:
-                say(
-                    f"note: {name} has {count(rows, 'row')}, and a sheet of a spreadsheet ends at "
-                    f"{MOST_CSV_ROWS:,}: export fewer days (--start, --end) or wider buckets"
-                )
-        for what, days in exported.lacking.words.items():
-            say(f"note: {what}: {days}")
-        replaced = exported.replaced
-        say(
-            f"{exported.days[0]} to {exported.days[-1]} is in {short(exported.folder)}: "
-            f"{count(len(exported.sizes), 'file')}, {sum(exported.sizes.values()) / 1e6:,.1f} MB; "
-            f"{replaced.written:,} written, {replaced.unchanged:,} unchanged, "
-            f"{replaced.removed:,} removed"
-        )
+        _report(exported, MOST_CSV_ROWS if form == "csv" else None)
+
+
+def _report(exported: Exported, most_rows: int | None) -> None:
+    shown = Table(box=box.SIMPLE_HEAD)
+    shown.add_column("table")
+    shown.add_column("rows", justify="right")
+    for name, rows in exported.rows.items():
+        shown.add_row(name, f"{rows:,}")
+    stdout().print(shown)
+    for note in exported.notes:
+        say(f"note: {note}")
+    for name, rows in exported.rows.items():
+        if most_rows is not None and rows > most_rows:
+            say(
+                f"note: {name} has {count(rows, 'row')}, and a sheet of a spreadsheet ends at "
+                f"{most_rows:,}: export fewer days (--start, --end) or wider buckets"
+            )
+    for what, days in exported.lacking.words.items():
+        say(f"note: {what}: {days}")
+    replaced = exported.replaced
+    say(
+        f"{exported.days[0]} to {exported.days[-1]} is in {short(exported.folder)}: "
+        f"{count(len(exported.sizes), 'file')}, {sum(exported.sizes.values()) / 1e6:,.1f} MB; "
+        f"{replaced.written:,} written, {replaced.unchanged:,} unchanged, "
+        f"{replaced.removed:,} removed"
+    )
