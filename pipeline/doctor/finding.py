@@ -29,9 +29,9 @@ class Finding:
     mend: str = ""
 
 
-def ok(found: str, mend: str = "", subject: str = "") -> Finding:
+def ok(found: str, subject: str = "") -> Finding:
     """All is well."""
-    return Finding("ok", subject, found, mend)
+    return Finding("ok", subject, found)
 
 
 def warning(found: str, mend: str, subject: str = "") -> Finding:
@@ -44,9 +44,9 @@ def failed(found: str, mend: str, subject: str = "") -> Finding:
     return Finding("failed", subject, found, mend)
 
 
-def skipped(found: str, mend: str = "", subject: str = "") -> Finding:
+def skipped(found: str) -> Finding:
     """There is nothing to look at."""
-    return Finding("skipped", subject, found, mend)
+    return Finding("skipped", "", found)
 
 
 @dataclass(frozen=True, slots=True)
