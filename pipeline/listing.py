@@ -108,11 +108,6 @@ class Found:
     """The responses that are not final and given up, in the order of the list."""
     gaps: list[str] = field(default_factory=list[str])
 
-    @property
-    def settled(self) -> bool:
-        """Whether no response is waited for."""
-        return not self.waiting
-
 
 async def read_listing(
     client: Client,

@@ -461,8 +461,6 @@ class _Sync:
                 found.response_cursor,
                 waiting=tuple(found.waiting),
                 has_unlisted=found.has_unlisted,
-                synced_at=now,
-                full_at=now if found.complete else before.full_at if before else 0.0,
             )
         )
         self._gaps += (f"{listing}: {gap}" for gap in found.gaps)

@@ -140,17 +140,9 @@ def showing(
     if not console.is_terminal:
         yield _line
         return
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[brought]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        known = first is not None and last is not None
-        title = f"{first} to {last}" if known else "days"
-        days = (last - first).days + 1 if first is not None and last is not None else None
+    with _bar(console) as progress:
+        days = None if first is None or last is None else (last - first).days + 1
+        title = "days" if days is None else f"{first} to {last}"
         task = progress.add_task(title, total=days, brought=_brought("day", days, "row", 0))
         rows: dict[date, int] = {}
 
@@ -165,6 +157,17 @@ def showing(
         yield listener
 
 
+def _bar(console: Console) -> Progress:
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[brought]}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console)
+
+
 def _brought(part: str, parts: int | None, row: str, rows: int) -> str:
     """What follows the number of parts that are done, as in `1/2 days  3 rows`."""
     return f"{noun(0 if parts is None else parts, part)}  {count(rows, row)}"
@@ -176,14 +179,7 @@ def showing_listings(console: Console) -> Iterator[Callable[[SyncProgress], None
     if not console.is_terminal:
         yield lambda _: None
         return
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[brought]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with _bar(console) as progress:
         brought = _brought("listing", None, "item", 0)
         task = progress.add_task("conversations", total=None, brought=brought)
 

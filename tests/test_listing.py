@@ -107,7 +107,6 @@ def test_what_is_not_final_is_waited_for_until_it_is_given_up_and_either_is_name
     rows = [response(f"r{place}", status) for place, status in enumerate(statuses)]
     found = Server(rows).read(given_up=lambda one: one.status == "given up")
     assert (found.waiting, found.abandoned) == (waiting, abandoned)
-    assert found.settled == (not waiting)
     assert found.response_cursor == cursor
 
 

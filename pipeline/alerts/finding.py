@@ -25,16 +25,14 @@ _LIVE_IN_QUOTES: Final = frozenset('$`\\"!')
 class Finding:
     """Something that on-call wants to know. `what` is a sentence without its full stop.
 
-    `subject` tells it from other findings of its alert, `since` (Unix seconds) from the same one
-    at another time; `how_much` may grow from one look to the next. `query` runs with
-    `mka1-usage sql`.
+    `subject` tells it from other findings of its alert, `since` (Unix seconds) from the same one at
+    another time. `query` runs with `mka1-usage sql`.
     """
 
     alert: Alert
     severity: Severity
     subject: str
     since: int
-    how_much: float
     what: str
     query: str
 

@@ -70,7 +70,6 @@ def _behind(complete_through: int, newest: int, behind: int, allowed: int) -> Fi
         severity="error",
         subject="behind",
         since=newest,
-        how_much=float(behind),
         what=(
             f"usage is {how} through {iso(newest)} only, {lasting(behind)} ago "
             f"({lasting(60 * allowed)} are allowed){hole}"
@@ -93,7 +92,6 @@ def _days(
         severity=severity,
         subject=f"{subject} {in_words(days)}",
         since=since,
-        how_much=float(len(days)),
         what=f"{number} {why}: {in_words(days)}",
         query=(
             "select start_time, status, complete_through, fetched_at from coverage "

@@ -52,7 +52,6 @@ def _finding(
         severity="error",
         subject=measure,
         since=since,
-        how_much=float(through - since),
         what=(
             f"no {_WORDS[measure]} since {iso(since)}, in {(through - since) // SECONDS['1h']:,} h "
             f"that are loaded; {same} at least {usual:,} "

@@ -70,7 +70,6 @@ def _finding(spike: Spike, width: Width, start: int) -> Finding:
         severity="warning",
         subject=f"{width} {spike.kind} {spike.id!r}",
         since=start,
-        how_much=float(spike.operations),
         what=f"{who}: {count(spike.operations, 'operation')} {when}, {compared}",
         query=_query(spike, start, start + SECONDS[width]),
     )

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.damage import left_out, reading
-from pipeline.cli.options import LOCAL_TIME, NO_TERMINAL, Zone, as_time, one_of
+from pipeline.cli.options import LOCAL_TIME, NO_TERMINAL, Zone, as_time, not_empty, one_of
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, printable, say, short
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
@@ -54,10 +54,7 @@ def buckets(
     """
     first = as_time(start, tz)
     last = None if end is None else as_time(end, tz)
-    if last is not None and last <= first:
-        raise typer.BadParameter(
-            f"the window is empty: --start is {iso(first)}, --end is {iso(last)}"
-        )
+    not_empty(first, last)
     from pipeline.lake.identity import IdentityError, check
     from pipeline.lake.store import Lake
     from pipeline.pages import NotLoadedError, PageQuery, answer

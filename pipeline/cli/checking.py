@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 
 from pipeline import commands
-from pipeline.cli.damage import left_out, reading
+from pipeline.cli.damage import left_out, nothing_loaded, reading
 from pipeline.cli.network import say_route
-from pipeline.cli.options import OptionalTime, stdout
-from pipeline.settings import Settings, SettingsError, load_settings
-from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, interruptible, say, short
-from pipeline.timeline import day_of, spans
+from pipeline.cli.options import OptionalTime, days_of, stdout
+from pipeline.settings import SettingsError, load_settings
+from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, interruptible, say
+from pipeline.timeline import spans
 from pipeline.words import count
 
 
@@ -34,14 +34,12 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
     with exit_codes():
         settings = load_settings()
         lake = Lake(settings.lake, settings.lookback_days)
-        first = None if start is None else day_of(start)
-        last = None if end is None else day_of(end - 1)
         with reading(lake):
-            days = states(Snapshot(lake), first, last, time.time())
+            days = states(Snapshot(lake), *days_of(start, end), time.time())
         for one in days.damage:
             left_out(words(one))
         if days.complete_through is None and not days.damage:
-            fail(_nothing_loaded(settings), FAILED)
+            nothing_loaded(settings.lake)
         print_status(days, stdout())
 
 
@@ -58,7 +56,7 @@ def verify() -> None:
         settings = load_settings()
         verified = verify_lake(Lake(settings.lake), settings.catalog)
         if not verified.days:
-            fail(_nothing_loaded(settings), FAILED)
+            nothing_loaded(settings.lake)
         for problem in verified.problems:
             print(problem)
         full = {problem.day for problem in verified.problems if problem.day and problem.full}
@@ -72,13 +70,6 @@ def verify() -> None:
             f"{count(verified.days, 'day')}, {count(verified.files, 'file')}: "
             "all are as they were published"
         )
-
-
-def _nothing_loaded(settings: Settings) -> str:
-    return (
-        f"nothing is loaded in {short(settings.lake)}: load days with `mka1-usage run`, or set "
-        "MKA1_USAGE_HOME to the folder that has them"
-    )
 
 
 def reconcile(
@@ -98,10 +89,7 @@ def reconcile(
 
     with exit_codes():
         settings = load_settings()
-        first, last = (
-            (None if start is None else day_of(start)),
-            (None if end is None else day_of(end - 1)),
-        )
+        first, last = days_of(start, end)
         try:
             with reading(Lake(settings.lake)):
                 print_reconciliation(settings.lake, first, last, limit, stdout(), left_out)
@@ -134,21 +122,21 @@ def probe(
     with exit_codes():
         settings = load_settings()
         from pipeline.api import ApiError
-        from pipeline.probing import plan_of, run_probe
+        from pipeline.probing import in_words, plan_of, run_probe
 
         try:
-            asked = plan_of(settings, conversation, items, on_behalf_of, key_id)
+            plan, key = plan_of(settings, conversation, items, on_behalf_of, key_id)
         except SettingsError:
             raise
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         say_route(settings)
-        say(asked.words)
+        say(in_words(settings, plan))
         if not yes and not (sys.stdin.isatty() and typer.confirm("Go on?", err=True)):
             fail("nothing was added: answer yes, or give --yes where nobody can be asked", MISUSED)
         try:
-            with interruptible(f"items marked {asked.mark} may have been added"):
-                result = run_probe(settings, asked, patience, say)
+            with interruptible(f"items marked {plan.mark} may have been added"):
+                result = run_probe(settings, plan, key, patience, say)
         except ApiError as error:
             fail(str(error), FAILED)
         print(result.sentence)

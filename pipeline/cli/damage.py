@@ -1,4 +1,4 @@
-"""What every command says of a lake that has damaged files.
+"""What every command says of a lake that has damaged files, or none.
 
 Belongs here: one sentence and an exit code instead of what a library says.
 """
@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.terminal import FAILED, fail, say, short
 
 if TYPE_CHECKING:  # a command that needs no lake waits for none
     from pipeline.lake.store import Lake
+
+
+def nothing_loaded(root: Path) -> NoReturn:
+    """End where there is nothing in the lake at `root` to answer from."""
+    fail(
+        f"nothing is loaded in {short(root)}: load days with `mka1-usage run`, or set "
+        "MKA1_USAGE_HOME to the folder that has them",
+        FAILED,
+    )
 
 
 def left_out(sentence: str) -> None:

@@ -6,18 +6,20 @@ Belongs here: arguments, and what is said of an export.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli.options import OptionalTime, one_of, stdout
+from pipeline.cli.options import OptionalTime, days_of, not_empty, one_of, stdout
 from pipeline.settings import load_settings
 from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
-from pipeline.timeline import day_of, iso
 from pipeline.words import count
+
+if TYPE_CHECKING:  # the command imports what it needs
+    from pipeline.exporting.export import Exported
 
 _Format = Literal["parquet", "csv", "duckdb"]
 _Readers = Literal["owner", "group", "all"]
@@ -70,10 +72,7 @@ def export(
     and usage_1d, of all days that are loaded; of the UTC days of [start, end) where these are
     given, whole days. Run it again and only what has changed is written.
     """
-    if start is not None and end is not None and end <= start:
-        raise typer.BadParameter(
-            f"the window is empty: --start is {iso(start)}, --end is {iso(end)}"
-        )
+    not_empty(start, end)
     from pipeline.exporting.export import ExportError, export
     from pipeline.exporting.files import MOST_CSV_ROWS
     from pipeline.exporting.folder import FolderError
@@ -84,6 +83,7 @@ def export(
     with exit_codes():
         settings = load_settings()
         names_file = names or settings.export_names
+        first, last = days_of(start, end)
         console = Console(stderr=True)
         try:
             with console.status("exporting") as status:
@@ -93,8 +93,8 @@ def export(
                     table or (),
                     form=form,
                     by_day=partition_by == "day",
-                    first=None if start is None else day_of(start),
-                    last=None if end is None else day_of(end - 1),
+                    first=first,
+                    last=last,
                     names=read_names(names_file) if names_file else None,
                     readers=readable_by or settings.export_readable_by,
                     on_table=lambda name: status.update(f"exporting {name}"),
@@ -106,26 +106,30 @@ def export(
         except KeyboardInterrupt:
             say("interrupted: run the same again")
             raise typer.Exit(INTERRUPTED) from None
-        shown = Table(box=box.SIMPLE_HEAD)
-        shown.add_column("table")
-        shown.add_column("rows", justify="right")
-        for name, rows in exported.rows.items():
-            shown.add_row(name, f"{rows:,}")
-        stdout().print(shown)
-        for note in exported.notes:
-            say(f"note: {note}")
-        for name, rows in exported.rows.items():
-            if form == "csv" and rows > MOST_CSV_ROWS:
-                say(
-                    f"note: {name} has {count(rows, 'row')}, and a sheet of a spreadsheet ends at "
-                    f"{MOST_CSV_ROWS:,}: export fewer days (--start, --end) or wider buckets"
-                )
-        for what, days in exported.lacking.words.items():
-            say(f"note: {what}: {days}")
-        replaced = exported.replaced
-        say(
-            f"{exported.days[0]} to {exported.days[-1]} is in {short(exported.folder)}: "
-            f"{count(len(exported.sizes), 'file')}, {sum(exported.sizes.values()) / 1e6:,.1f} MB; "
-            f"{replaced.written:,} written, {replaced.unchanged:,} unchanged, "
-            f"{replaced.removed:,} removed"
-        )
+        _report(exported, MOST_CSV_ROWS if form == "csv" else None)
+
+
+def _report(exported: Exported, most_rows: int | None) -> None:
+    shown = Table(box=box.SIMPLE_HEAD)
+    shown.add_column("table")
+    shown.add_column("rows", justify="right")
+    for name, rows in exported.rows.items():
+        shown.add_row(name, f"{rows:,}")
+    stdout().print(shown)
+    for note in exported.notes:
+        say(f"note: {note}")
+    for name, rows in exported.rows.items():
+        if most_rows is not None and rows > most_rows:
+            say(
+                f"note: {name} has {count(rows, 'row')}, and a sheet of a spreadsheet ends at "
+                f"{most_rows:,}: export fewer days (--start, --end) or wider buckets"
+            )
+    for what, days in exported.lacking.words.items():
+        say(f"note: {what}: {days}")
+    replaced = exported.replaced
+    say(
+        f"{exported.days[0]} to {exported.days[-1]} is in {short(exported.folder)}: "
+        f"{count(len(exported.sizes), 'file')}, {sum(exported.sizes.values()) / 1e6:,.1f} MB; "
+        f"{replaced.written:,} written, {replaced.unchanged:,} unchanged, "
+        f"{replaced.removed:,} removed"
+    )

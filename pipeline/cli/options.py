@@ -6,12 +6,13 @@ Belongs here: parsers and types for typer.
 from __future__ import annotations
 
 import sys
+from datetime import date
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
-from pipeline.timeline import parse_time
+from pipeline.timeline import day_of, iso, parse_time
 from pipeline.zones import zone
 
 NO_TERMINAL: Final = 240
@@ -34,6 +35,19 @@ def as_time(text: str, tz: str = "UTC") -> int:
         return parse_time(text, zone(tz))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def not_empty(start: int | None, end: int | None) -> None:
+    """typer.BadParameter for a window (Unix seconds) that ends before it begins, or then."""
+    if start is not None and end is not None and end <= start:
+        raise typer.BadParameter(
+            f"the window is empty: --start is {iso(start)}, --end is {iso(end)}"
+        )
+
+
+def days_of(start: int | None, end: int | None) -> tuple[date | None, date | None]:
+    """The first and the last UTC day of a window; None where it is open."""
+    return None if start is None else day_of(start), None if end is None else day_of(end - 1)
 
 
 def one_of(*choices: str) -> Any:

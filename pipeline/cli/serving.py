@@ -11,9 +11,10 @@ from typing import Annotated, Final
 
 import typer
 
+from pipeline.cli.damage import nothing_loaded
 from pipeline.interrupts import interrupts
 from pipeline.settings import Settings, load_settings
-from pipeline.terminal import FAILED, exit_codes, fail, say, short
+from pipeline.terminal import exit_codes, say, short
 from pipeline.timeline import day_window
 
 _CONNECTIONS: Final = 16_384
@@ -46,11 +47,7 @@ def serve(
         host = _checked(host, settings)
         days = Lake(settings.lake).days("usage_1d")
         if not days:
-            fail(
-                f"nothing is loaded in {short(settings.lake)}: load days with `mka1-usage run`, or "
-                "set MKA1_USAGE_HOME to the folder that has them",
-                FAILED,
-            )
+            nothing_loaded(settings.lake)
         server = Server(build_app(settings, partial=partial), host, port)
         _let_in_many()
         sys.setswitchinterval(_TURN)

@@ -86,7 +86,8 @@ def examine(asked: Asked, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]
         else:
             endless = check.patient == "unless deep" and asked.deep
             found = _within(None if endless else asked.patience, check, asked)
-        for finding in found:
+        for one in found:
+            finding = one if one.subject else replace(one, subject=check.name)
             if finding.state in {"failed", "skipped"} and finding.subject == check.name:
                 dark.add(check.name)
             yield _without(asked.secrets, finding)

@@ -15,7 +15,7 @@ from typing import Final
 
 from dotenv.parser import parse_stream
 
-from pipeline.doctor.finding import Asked, Finding
+from pipeline.doctor.finding import Asked, Finding, failed, ok, warning
 from pipeline.settings import ENV_FILE, Settings, SettingsError, load_settings, misspelt
 
 _FIELDS: Final = {str(of.validation_alias): name for name, of in Settings.model_fields.items()}
@@ -87,32 +87,26 @@ def settings(asked: Asked) -> Iterator[Finding]:
     """What is malformed, needed and not set, set twice, or looks like a slip of the pen."""
     for name, complaint in asked.wrong.items():
         if complaint:
-            yield Finding("failed", "settings", f"{name}: {complaint}", "set it right, or unset it")
+            yield failed(f"{name}: {complaint}", "set it right, or unset it")
     in_file, outside = _lines(asked.env_file), asked.environment
     if not asked.wrong:
         names = {name for name in (*in_file, *outside) if name in _FIELDS}
         told = f"{len(names)} of {len(_FIELDS)} are set, the others have their defaults"
         if asked.settings.api_key is None:
-            yield Finding(
-                "failed",
-                "settings",
+            yield failed(
                 f"MKA1_API_KEY is not set ({told})",
                 "set it to the key that usage is to be read with, in the environment or in .env",
             )
         else:
-            yield Finding("ok", "settings", told)
+            yield ok(told)
     for name, near in misspelt({*in_file, *outside}).items():
-        yield Finding(
-            "warning",
-            "settings",
+        yield warning(
             f"{name} is no setting, so it is ignored",
             f"is it {near} that is meant?" if near else "unset it, or look it up in the README",
         )
     for name in sorted(_FIELDS):
         if in_file.get(name) and outside.get(name) and in_file[name] != outside[name]:
-            yield Finding(
-                "warning",
-                "settings",
+            yield warning(
                 f"{name} is one thing in .env and another in the environment, which counts",
                 f"unset {name}, or take it out of .env",
             )
@@ -128,17 +122,15 @@ def _env_file(path: Path) -> Iterator[Finding]:
     except (OSError, UnicodeDecodeError):  # said above, as the complaint of `.env`
         return
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield Finding(
-            "warning",
-            ENV_FILE,
+        yield warning(
             f"others on this machine can get at it, keys and all (mode {mode:04o})",
             f"chmod 600 {shlex.quote(str(path))}",
+            subject=ENV_FILE,
         )
     for line in lines:
         if line.error:
-            yield Finding(
-                "warning",
-                ENV_FILE,
+            yield warning(
                 f"line {line.original.line} is not NAME=value, so it is ignored",
                 "write NAME=value, and what has spaces or # in quotes",
+                subject=ENV_FILE,
             )

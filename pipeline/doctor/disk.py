@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 
-from pipeline.doctor.finding import Asked, Finding
+from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
 from pipeline.lake.ledger import record_of
 from pipeline.lake.store import Lake, flush_folder
 from pipeline.words import count
@@ -37,10 +37,10 @@ def room(asked: Asked) -> Iterator[Finding]:
     standing = next(folder for folder in (home, *home.parents) if folder.exists())
     mend = "set MKA1_USAGE_HOME to a folder of yours, or mend its owner and mode"
     if not standing.is_dir():
-        yield Finding("failed", "home", f"{standing} is no folder", mend)
+        yield failed(f"{standing} is no folder", mend)
         return
     if not os.access(standing, os.W_OK | os.X_OK):
-        yield Finding("failed", "home", f"{standing} can't be written to, so no run can load", mend)
+        yield failed(f"{standing} can't be written to, so no run can load", mend)
         return
     free = shutil.disk_usage(standing).free
     growth = _growth(Lake(asked.settings.lake))
@@ -56,9 +56,7 @@ def room(asked: Asked) -> Iterator[Finding]:
     yield Finding(state, "home", words, room_for if state != "ok" else "")
     left = os.statvfs(standing)
     if left.f_files and left.f_favail < _FEW_FILES:
-        yield Finding(
-            "warning", "home", f"room for {count(left.f_favail, 'more file')} (inodes)", room_for
-        )
+        yield warning(f"room for {count(left.f_favail, 'more file')} (inodes)", room_for)
 
 
 def _state(free: int, days: int | None) -> Literal["ok", "warning", "failed"]:
@@ -92,7 +90,7 @@ def trial(asked: Asked) -> Iterator[Finding]:
     """Do with small files what publishing a day does, in a folder that is removed again."""
     home = asked.settings.home
     if not home.is_dir():
-        yield Finding("skipped", "file system", "nothing to try it in, until the first run")
+        yield skipped("nothing to try it in, until the first run")
         return
     folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=home))
     try:
@@ -101,24 +99,20 @@ def trial(asked: Asked) -> Iterator[Finding]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if lacking:
-        yield Finding(
-            "failed",
-            "file system",
+        yield failed(
             f"that of {home} has no {', no '.join(lacking)}",
             "set MKA1_USAGE_HOME to a folder on a local disk or a POSIX file system (ext4, XFS, "
             "NFS 4)",
         )
     elif not durable:
-        yield Finding(
-            "warning",
-            "file system",
+        yield warning(
             f"that of {home} can't flush folders: a loss of power may take back what was published "
             "last",
             "after a loss of power, run `mka1-usage verify`; or set MKA1_USAGE_HOME to a folder on "
             "a local disk",
         )
     else:
-        yield Finding("ok", "file system", f"{', '.join(_TRIALS)}, flushing: all work")
+        yield ok(f"{', '.join(_TRIALS)}, flushing: all work")
 
 
 def _works(trial: Callable[[Path], bool], folder: Path) -> bool:
@@ -191,13 +185,13 @@ def permissions(asked: Asked) -> Iterator[Finding]:
         within.append(settings.dagster_home)
     there = [path for path in within if path.exists()]
     if not there:
-        yield Finding("skipped", "permissions", "nothing is written yet")
+        yield skipped("nothing is written yet")
         return
     found = list(_permissions(there))
     yield from found
     if not found:
         names = ", ".join(path.name for path in there)
-        yield Finding("ok", "permissions", f"{names}: readable by their owner only")
+        yield ok(f"{names}: readable by their owner only")
 
 
 def _permissions(there: list[Path]) -> Iterator[Finding]:
@@ -214,9 +208,7 @@ def _permissions(there: list[Path]) -> Iterator[Finding]:
     for path in there:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            yield Finding(
-                "warning",
-                "permissions",
+            yield warning(
                 f"{path} can be read by others on this machine (mode {mode:04o})",
                 f"chmod -R go= {shlex.quote(str(path))}; start Dagster's processes with umask 077",
             )

@@ -1,6 +1,6 @@
 """What a check is given, and what it says.
 
-Belongs here: the two types that all checks share.
+Belongs here: what all checks share.
 """
 
 from __future__ import annotations
@@ -18,12 +18,35 @@ State = Literal["ok", "warning", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, what was found, and how it is mended where it is to be."""
+    """One line: what was looked at, what was found, and how it is mended where it is to be.
+
+    Without a subject, it is about what its check is called.
+    """
 
     state: State
     subject: str
     found: str
     mend: str = ""
+
+
+def ok(found: str, subject: str = "") -> Finding:
+    """All is well."""
+    return Finding("ok", subject, found)
+
+
+def warning(found: str, mend: str, subject: str = "") -> Finding:
+    """It works, and could be better."""
+    return Finding("warning", subject, found, mend)
+
+
+def failed(found: str, mend: str, subject: str = "") -> Finding:
+    """It does not work."""
+    return Finding("failed", subject, found, mend)
+
+
+def skipped(found: str) -> Finding:
+    """There is nothing to look at."""
+    return Finding("skipped", "", found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from pipeline.api import (
     get_usage,
     route_to,
 )
-from pipeline.doctor.finding import Asked, Finding
+from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
 from pipeline.settings import Settings
 from pipeline.timeline import DAY, closed_through, iso
 
@@ -52,10 +52,10 @@ def environment(asked: Asked) -> Iterator[Finding]:
     try:
         route = route_to(asked.settings.base_url)
     except RouteError as error:
-        yield Finding("failed", "network", f"{error.variable}: {error.found}", error.todo)
+        yield failed(f"{error.variable}: {error.found}", error.todo)
         return
     if not route.words:
-        yield Finding("ok", "network", "directly: no proxy is set")
+        yield ok("directly: no proxy is set")
         return
     todo = "write the entry as host, host:port, address or address/bits" if route.ignored else ""
     yield Finding("warning" if route.ignored else "ok", "network", route.words, todo)
@@ -82,15 +82,13 @@ def name(asked: Asked) -> Iterator[Finding]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         where = f"the proxy in {proxied}" if proxied else "MKA1_BASE_URL"
-        yield Finding(
-            "failed",
-            "DNS",
+        yield failed(
             f"{host} has no address ({getattr(error, 'strerror', None) or error})",
             f"check the network, the name server and {where}",
         )
         return
     addresses = sorted({str(address[4][0]) for address in found})
-    yield Finding("ok", "DNS", f"{host} is {', '.join(addresses)}")
+    yield ok(f"{host} is {', '.join(addresses)}")
 
 
 def connection(asked: Asked) -> Iterator[Finding]:
@@ -102,15 +100,13 @@ def connection(asked: Asked) -> Iterator[Finding]:
         with socket.create_connection((host, port), timeout=asked.patience / 2):
             took = time.monotonic() - began
     except OSError as error:
-        yield Finding(
-            "failed",
-            "TCP",
+        yield failed(
             f"{where} can't be connected to ({error.strerror or error})",
             f"see that a firewall lets out to {where}, and that {proxied or 'MKA1_BASE_URL'} has "
             "the right port",
         )
         return
-    yield Finding("ok", "TCP", f"connected to {where} in {took * 1_000:.0f} ms")
+    yield ok(f"connected to {where} in {took * 1_000:.0f} ms")
 
 
 def encryption(asked: Asked) -> Iterator[Finding]:
@@ -119,11 +115,11 @@ def encryption(asked: Asked) -> Iterator[Finding]:
     host, port, proxied = _way(asked.settings)
     route = route_to(asked.settings.base_url)
     if url.scheme == "http":
-        yield Finding("ok", "TLS", "not used: http:// to this machine")
+        yield ok("not used: http:// to this machine")
         return
     where = _called(host, port, proxied)
     if proxied:
-        yield Finding("ok", "TLS", f"not looked at through {where}")
+        yield ok(f"not looked at through {where}")
         return
     try:
         with (
@@ -132,18 +128,14 @@ def encryption(asked: Asked) -> Iterator[Finding]:
         ):
             version, certificate = secure.version(), secure.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
-        yield Finding(
-            "failed",
-            "TLS",
+        yield failed(
             f"the certificate of {host} is refused: {error.verify_message}",
             f"send no key there; {route.distrust(error)}; if a date is the reason, set this "
             "machine's clock",
         )
         return
     except OSError as error:
-        yield Finding(
-            "failed",
-            "TLS",
+        yield failed(
             f"{where} does not speak TLS ({getattr(error, 'reason', None) or error})",
             "see that MKA1_BASE_URL has the right port",
         )
@@ -168,9 +160,7 @@ def clock(asked: Asked) -> Iterator[Finding]:
         )
     except (httpx.HTTPError, SOCKSError) as error:
         refusal = route.refusal(error)
-        yield Finding(
-            "failed",
-            "clock",
+        yield failed(
             f"no answer to ask the time of ({type(error).__name__} {error})",
             refusal.todo
             if refusal
@@ -182,14 +172,14 @@ def clock(asked: Asked) -> Iterator[Finding]:
     try:
         said = parsedate_to_datetime(answer.headers["Date"])
     except (KeyError, ValueError):
-        yield Finding("skipped", "clock", "the gateway's answers don't say when they were made")
+        yield skipped("the gateway's answers don't say when they were made")
         return
     skew = ours - (said.replace(tzinfo=said.tzinfo or UTC).timestamp() + _HALF_A_SECOND)
     side = "ahead of" if skew > 0 else "behind"
     moment = datetime.fromtimestamp(int(ours), UTC).strftime("%H:%M:%S UTC")
     if abs(skew) <= _WARN_SKEW:
         words = f"within {max(abs(skew), 1):.0f} s of the gateway's ({moment})"
-        yield Finding("ok", "clock", words)
+        yield ok(words)
         return
     yield Finding(
         "failed" if abs(skew) > _FAIL_SKEW else "warning",
@@ -207,11 +197,11 @@ def keys(asked: Asked) -> Iterator[Finding]:
     """Whether each key is taken for what it is for."""
     settings = asked.settings
     if settings.api_key is None and not settings.api_keys:
-        yield Finding("skipped", "keys", "not tried: MKA1_API_KEY is not set")
+        yield skipped("not tried: MKA1_API_KEY is not set")
         return
     yield from asyncio.run(_tried(asked))
     if not settings.api_keys:
-        yield Finding("ok", "keys", "MKA1_API_KEYS is not set: conversations are not read")
+        yield ok("MKA1_API_KEYS is not set: conversations are not read")
 
 
 async def _tried(asked: Asked) -> list[Finding]:
@@ -262,14 +252,12 @@ async def _try(
                 "is refused (401)",
                 "it is mistyped, revoked or of another gateway: set the right one",
             )
-        return Finding("failed", "keys", f"{whose} {found}", mend)
+        return failed(f"{whose} {found}", mend)
     except QuotaExhausted:
-        return Finding(
-            "warning",
-            "keys",
+        return warning(
             f"{whose} has spent a quota (429)",
             "wait; if it is often so, lower MKA1_USAGE_REQUESTS_PER_SECOND",
         )
     except ApiError as error:
-        return Finding("failed", "keys", f"{whose}: {error}", "look again when the API is well")
-    return Finding("ok", "keys", f"{whose} reads {what}")
+        return failed(f"{whose}: {error}", "look again when the API is well")
+    return ok(f"{whose} reads {what}")

@@ -16,7 +16,7 @@ import dagster as dg
 import yaml
 
 from pipeline.assets.usage import API_POOL
-from pipeline.doctor.finding import Asked, Finding, State
+from pipeline.doctor.finding import Asked, Finding, State, failed, ok, skipped, warning
 from pipeline.instance import STORAGE_ERRORS, misread, storage_failure
 from pipeline.instance import opened as open_instance
 from pipeline.schedules import conversations_schedule, refresh_schedule, usage_schedules
@@ -32,33 +32,27 @@ def instance(asked: Asked) -> Iterator[Finding]:
     home = asked.settings.dagster_home
     config = home / "dagster.yaml"
     if not config.is_file():
-        yield Finding(
-            "skipped",
-            "dagster",
-            f"{config} is not there: `mka1-usage dagster-home` writes one",
-        )
+        yield skipped(f"{config} is not there: `mka1-usage dagster-home` writes one")
         return
     try:
         said = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         where = " ".join(str(error).split())
-        yield Finding("failed", "dagster", f"{config} is no YAML ({where})", "mend that line")
+        yield failed(f"{config} is no YAML ({where})", "mend that line")
         return
     if not isinstance(said, dict):
-        yield Finding("failed", "dagster", f"{config} is no mapping of names", "mend it")
+        yield failed(f"{config} is no mapping of names", "mend it")
         return
     if not _STORAGES & set(said) and not (home / "history").is_dir():
-        yield Finding("ok", "dagster", f"{config}: no run was started yet")
+        yield ok(f"{config}: no run was started yet")
         return
     try:
         with _first_failure_ends_it(), open_instance(home) as opened:
-            yield Finding("ok", "dagster", f"{config} opens ({type(opened.run_storage).__name__})")
+            yield ok(f"{config} opens ({type(opened.run_storage).__name__})")
             yield _pool(opened)
             yield from _schedules(opened, asked.now())
         if sign := misread(home):
-            yield Finding(
-                "warning",
-                "dagster",
+            yield warning(
                 f"{home} holds {sign!r}: runs from the command line use it, Dagster's own programs "
                 "misread it",
                 "set DAGSTER_HOME to another folder before `dagster dev` or a daemon is started",
@@ -66,20 +60,16 @@ def instance(asked: Asked) -> Iterator[Finding]:
     except dg.DagsterInvalidConfigError as error:
         words = " ".join(error.errors[0].message.split())
         words = words.rpartition("PostProcessingError: ")[2].partition(" Expected: ")[0]
-        yield Finding("failed", "dagster", f"{config}: {words}", "mend what it names")
+        yield failed(f"{config}: {words}", "mend what it names")
     except STORAGE_ERRORS as error:
-        yield Finding("failed", "dagster", *storage_failure(error, home))
+        yield failed(*storage_failure(error, home))
     except ModuleNotFoundError as error:
-        yield Finding(
-            "failed",
-            "dagster",
+        yield failed(
             f"{config} needs {error.name}, which is not installed",
             "install it, for Postgres from .ci/constraints-postgres.txt",
         )
     except ConnectionError as error:
-        yield Finding(
-            "failed",
-            "dagster",
+        yield failed(
             f"{config} names a database that can't be used: {error}",
             "start it, or mend its address and password",
         )
@@ -112,20 +102,18 @@ def _pool(opened: dg.DagsterInstance) -> Finding:
     limit = limits.get(API_POOL, config.default_pool_limit)
     by_run = config.pool_granularity is not None and config.pool_granularity.value == "run"
     if limit == 1 and by_run:
-        return Finding("ok", "pool", f"runs that read the API ({API_POOL}) take turns")
+        return ok(f"runs that read the API ({API_POOL}) take turns", subject="pool")
     if limit == 1:
-        return Finding(
-            "warning",
-            "pool",
+        return warning(
             f"{API_POOL} is limited by step: a process that is killed may keep its turn",
             "in dagster.yaml, set concurrency: pools: granularity: run",
+            subject="pool",
         )
     how_many = "without a limit" if limit is None else f"{limit} at a time"
-    return Finding(
-        "warning",
-        "pool",
+    return warning(
         f"runs that read the API ({API_POOL}) share its quota, {how_many}",
         "in dagster.yaml, set concurrency: pools: {granularity: run, default_limit: 1}",
+        subject="pool",
     )
 
 
@@ -140,14 +128,13 @@ def _schedules(opened: dg.DagsterInstance, now: float) -> Iterator[Finding]:
         if status.last_heartbeat is not None
     ]
     if not on:
-        yield Finding(
-            "warning",
-            "schedules",
+        yield warning(
             "all are off: nothing is loaded by itself",
             f"switch {known[0]} on in Dagster's page, or let cron start `mka1-usage run`",
+            subject="schedules",
         )
     else:
-        yield Finding("ok", "schedules", f"on: {', '.join(on)}; {len(known) - len(on)} off")
+        yield ok(f"on: {', '.join(on)}; {len(known) - len(on)} off", subject="schedules")
     start = "start it: dagster-daemon run, with this DAGSTER_HOME"
     if not heartbeats:
         state: State = "failed" if on else "skipped"
@@ -158,13 +145,12 @@ def _schedules(opened: dg.DagsterInstance, now: float) -> Iterator[Finding]:
         yield Finding("failed" if on else "skipped", "daemon", words, start if on else "")
     else:
         ago = max(now - max(heartbeats), 0)
-        yield Finding("ok", "daemon", f"alive {ago:.0f} s ago")
+        yield ok(f"alive {ago:.0f} s ago", subject="daemon")
     for one in states:
         ticks = opened.get_ticks(one.instigator_origin_id, one.selector_id, limit=1)
         if one.name in known and ticks and ticks[0].is_failure:
-            yield Finding(
-                "warning",
-                "schedules",
+            yield warning(
                 f"{one.name} failed to start a run at {iso(int(ticks[0].timestamp))}",
                 "Dagster's page has the error, under the schedule's ticks",
+                subject="schedules",
             )

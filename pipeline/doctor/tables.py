@@ -19,7 +19,7 @@ from typing import Final
 import duckdb
 from filelock import FileLock, Timeout
 
-from pipeline.doctor.finding import Asked, Finding
+from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
 from pipeline.lake import identity
 from pipeline.lake.catalog import difference, shows_another_lake
 from pipeline.lake.engine import openable
@@ -38,11 +38,11 @@ _LONG: Final = 6 * 3_600.0
 _STATES: Final = ("final", "provisional", "stale", "disputed", "missing")
 
 
-def _nothing(asked: Asked, subject: str) -> Finding | None:
+def _nothing(asked: Asked) -> Finding | None:
     """What is said of a lake without days."""
     if Lake(asked.settings.lake).all_days():
         return None
-    return Finding("skipped", subject, "nothing is loaded yet: `mka1-usage run` loads")
+    return skipped("nothing is loaded yet: `mka1-usage run` loads")
 
 
 def lake(asked: Asked) -> Iterator[Finding]:
@@ -54,8 +54,8 @@ def lake(asked: Asked) -> Iterator[Finding]:
         identity.check(held, pseudonyms.fingerprint if pseudonyms else None)
     except identity.IdentityError as error:
         found, _, mend = str(error).rpartition(": ")
-        yield Finding("failed", "lake", found, mend)
-    empty = _nothing(asked, "lake")
+        yield failed(found, mend)
+    empty = _nothing(asked)
     if empty:
         yield empty
         return
@@ -66,21 +66,14 @@ def lake(asked: Asked) -> Iterator[Finding]:
     wrong = wrong or Snapshot(held).damage  # a cheap look at the days that a sample passes over
     if wrong:
         more = f", and {len(wrong) - 1:,} more" if wrong[1:] else ""
-        yield Finding(
-            "failed",
-            "lake",
-            f"{wrong[0]}{more}",
-            "`mka1-usage verify` names everything and says what to run",
+        yield failed(
+            f"{wrong[0]}{more}", "`mka1-usage verify` names everything and says what to run"
         )
         return
     all_or_some = "all" if len(sample) == len(days) else f"{len(sample)} of"
     hint = "" if len(sample) == len(days) else "; --deep reads all"
     whose = "with user ids as they are" if pseudonyms is None else "with pseudonyms"
-    yield Finding(
-        "ok",
-        "lake",
-        f"{whose}; {all_or_some} {count(len(days), 'day')} read again, as published{hint}",
-    )
+    yield ok(f"{whose}; {all_or_some} {count(len(days), 'day')} read again, as published{hint}")
 
 
 def _spread(days: Sequence[date]) -> list[date]:
@@ -93,7 +86,7 @@ def _spread(days: Sequence[date]) -> list[date]:
 
 def days(asked: Asked) -> Iterator[Finding]:
     """How many days are final, provisional, stale and missing."""
-    empty = _nothing(asked, "days")
+    empty = _nothing(asked)
     if empty:
         yield empty
         return
@@ -109,9 +102,9 @@ def days(asked: Asked) -> Iterator[Finding]:
     commands = [line.strip() for line in what_to_run(found.states)[1:]]
     if commands:
         more = " (`mka1-usage status` has more)" if commands[1:] else ""
-        yield Finding("warning", "days", words, commands[0] + more)
+        yield warning(words, commands[0] + more)
     else:
-        yield Finding("ok", "days", words)
+        yield ok(words)
 
 
 def runs(asked: Asked) -> Iterator[Finding]:
@@ -124,20 +117,18 @@ def runs(asked: Asked) -> Iterator[Finding]:
     left = len(list((asked.settings.lake / ".partial").glob("????-??-??")))
     if not held:
         resumed = f"; begun: {count(left, 'day')}, which the next run goes on with" if left else ""
-        yield Finding("ok", "runs", f"nobody is loading{resumed}")
+        yield ok(f"nobody is loading{resumed}")
     for lock, (process, seconds) in held.items():
         day = lock.removeprefix("day-")
         by = f"process {process}" if process else "another process"
         if process and seconds > _LONG:
-            yield Finding(
-                "warning",
-                "runs",
+            yield warning(
                 f"{day} is being loaded by {by}, which began "
                 f"{count(round(seconds / 3_600), 'hour')} ago",
                 f"if it hangs, end it (kill {process}): nothing is lost, and the lock is free",
             )
         else:
-            yield Finding("ok", "runs", f"{day} is being loaded by {by}")
+            yield ok(f"{day} is being loaded by {by}")
 
 
 def _is_held(path: Path) -> bool:
@@ -173,19 +164,17 @@ OPENS: Final = "SELECT count(*), min(start_time), max(start_time) FROM usage_1d"
 def catalog(asked: Asked) -> Iterator[Finding]:
     """Whether `usage.duckdb` opens, and shows this lake and no other."""
     settings = asked.settings
-    empty = _nothing(asked, "catalog")
+    empty = _nothing(asked)
     if empty:
         yield empty
         return
     again = "any run builds it anew: `mka1-usage run`"
     if not settings.catalog.is_file():
-        yield Finding("failed", "catalog", f"{settings.catalog} is not there", again)
+        yield failed(f"{settings.catalog} is not there", again)
         return
     changed = difference(Lake(settings.lake), settings.catalog)
     if changed is not None:
-        yield Finding(
-            "failed",
-            "catalog",
+        yield failed(
             f"{settings.catalog} is not as it was published: {changed}",
             f"{again}; what was put into it is kept in a folder beside it",
         )
@@ -196,45 +185,38 @@ def catalog(asked: Asked) -> Iterator[Finding]:
             closing(duckdb.connect(str(readable), read_only=True)) as con,
         ):
             if shows_another_lake(con, Lake(settings.lake)):
-                yield Finding(
-                    "failed",
-                    "catalog",
+                yield failed(
                     f"{settings.catalog} shows another lake than {settings.lake}: was it moved?",
                     again,
                 )
                 return
             rows = (con.execute(OPENS).fetchone() or (0,))[0]
     except duckdb.Error as error:
-        yield Finding(
-            "failed",
-            "catalog",
-            f"{settings.catalog} can't be queried ({str(error).splitlines()[0]})",
-            again,
-        )
+        yield failed(f"{settings.catalog} can't be queried ({str(error).splitlines()[0]})", again)
         return
-    yield Finding("ok", "catalog", f"{settings.catalog} opens: {count(rows, 'row')} in usage_1d")
+    yield ok(f"{settings.catalog} opens: {count(rows, 'row')} in usage_1d")
 
 
 def command_line(asked: Asked) -> Iterator[Finding]:
     """Whether the `duckdb` that one would type opens the catalog."""
     if not asked.settings.catalog.is_file():
-        yield Finding("skipped", "duckdb", "there is no catalog to open")
+        yield skipped("there is no catalog to open")
         return
     found = shutil.which("duckdb", path=asked.environment.get("PATH", os.defpath))
     if found is None:
-        yield Finding("skipped", "duckdb", "there is no `duckdb` on the path; none is needed")
+        yield skipped("there is no `duckdb` on the path; none is needed")
         return
     try:
         code, said = asyncio.run(_run(asked, found))
     except OSError as error:
         why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        yield Finding("warning", "duckdb", f"{found} does not run ({why})", _OTHER)
+        yield warning(f"{found} does not run ({why})", _OTHER)
         return
     lines = said.decode(errors="replace").split("\n")
     if code:
-        yield Finding("warning", "duckdb", f"{found} can't open the catalog ({lines[0]})", _OTHER)
+        yield warning(f"{found} can't open the catalog ({lines[0]})", _OTHER)
     else:
-        yield Finding("ok", "duckdb", f"{found} ({lines[0].strip()}) opens the catalog")
+        yield ok(f"{found} ({lines[0].strip()}) opens the catalog")
 
 
 async def _run(asked: Asked, command: str) -> tuple[int | None, bytes]:

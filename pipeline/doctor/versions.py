@@ -13,7 +13,7 @@ from typing import Final
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pipeline.doctor.finding import Asked, Finding
+from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
 
 _PACKAGE: Final = "mka1-usage"
 _TOLD: Final = ("duckdb", "pyarrow", "dagster")
@@ -26,14 +26,14 @@ def installed(asked: Asked) -> Iterator[Finding]:
     try:
         package = distribution(_PACKAGE)
     except PackageNotFoundError:
-        yield Finding("skipped", "versions", f"{_PACKAGE} is not installed, so nothing is pinned")
+        yield skipped(f"{_PACKAGE} is not installed, so nothing is pinned")
         return
     python = platform.python_version()
     met = True
     if python not in SpecifierSet(package.metadata["Requires-Python"]):
         met = False
         wanted = package.metadata["Requires-Python"]
-        yield Finding("failed", "versions", f"Python is {python}, wanted is {wanted}", _MEND)
+        yield failed(f"Python is {python}, wanted is {wanted}", _MEND)
     for line in package.requires or ():
         finding = _compared(Requirement(line))
         if finding is not None:
@@ -41,9 +41,7 @@ def installed(asked: Asked) -> Iterator[Finding]:
             yield finding
     if met:
         told = ", ".join(f"{name} {version(name)}" for name in _TOLD)
-        yield Finding(
-            "ok", "versions", f"{_PACKAGE} {package.version}, Python {python}, {told}: as pinned"
-        )
+        yield ok(f"{_PACKAGE} {package.version}, Python {python}, {told}: as pinned")
 
 
 def _compared(wanted: Requirement) -> Finding | None:
@@ -54,12 +52,7 @@ def _compared(wanted: Requirement) -> Finding | None:
     except PackageNotFoundError:
         if extra:
             return None
-        return Finding("failed", "versions", f"{wanted.name} is not installed", _MEND)
+        return failed(f"{wanted.name} is not installed", _MEND)
     if extra or wanted.specifier.contains(found, prereleases=True):
         return None
-    return Finding(
-        "warning",
-        "versions",
-        f"{wanted.name} is {found}, tested is {wanted.specifier}",
-        _MEND,
-    )
+    return warning(f"{wanted.name} is {found}, tested is {wanted.specifier}", _MEND)

@@ -23,7 +23,7 @@ package: so it can disagree with it.
 from pipeline.emulator.clock import ManualClock
 from pipeline.emulator.events import DEFAULT_KEYS, Event
 from pipeline.emulator.faults import FAULT_KINDS, FaultKind, Faults
-from pipeline.emulator.server import EmulatorServer, secret_of, serve_forever
+from pipeline.emulator.server import EmulatorServer, secret_of
 from pipeline.emulator.state import Conversation, Item, Response, Tokens
 from pipeline.emulator.synthetic import START_2024, synthetic_world, user_ids
 from pipeline.emulator.trace import trace_world
@@ -44,7 +44,6 @@ __all__ = [
     "Tokens",
     "World",
     "secret_of",
-    "serve_forever",
     "synthetic_world",
     "trace_world",
     "user_ids",

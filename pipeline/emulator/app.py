@@ -1,7 +1,6 @@
 """The five endpoints as a Starlette app.
 
-Belongs here: routes, who is asking (bearer key, `X-On-Behalf-Of`), and JSON in and out. Does not:
-what an endpoint answers (`usage_pages`, `listings`), or what goes wrong on the way (`gateway`).
+Belongs here: routes, who is asking (bearer key, `X-On-Behalf-Of`), and JSON in and out.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

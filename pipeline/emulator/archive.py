@@ -1,7 +1,7 @@
 """Where conversations and responses are kept: by id, and by owner in listing order.
 
-Belongs here: finding records as of a moment. Does not: making or changing them (`world`), or pages
-of them (`listings`). It has no lock of its own: the world holds one around every call.
+Belongs here: finding records as of a moment. It has no lock of its own: the world holds one around
+every call.
 """
 
 import sys

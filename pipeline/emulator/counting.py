@@ -1,8 +1,8 @@
 """Event log to usage buckets: the arithmetic of endpoint 1, in plain Python.
 
-Belongs here: bucket edges, the running sums, and the order and shape of result rows. Does not:
-pages, cursors and HTTP (`usage_pages`). Nothing here may share code with the tables that the
-product computes: these numbers are what those are compared with.
+Belongs here: bucket edges, the running sums, and the order and shape of result rows. Nothing here
+may share code with the tables that the product computes: these numbers are what those are compared
+with.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,18 +26,13 @@ GROUPINGS = ("user_id", "api_key_id")
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A restatement: signed changes to one minute's row, counted from `made_at` (Unix seconds)."""
+    """A restatement: signed changes to one minute's row, from `counts_from` (Unix seconds) on."""
 
     second: int
     user_id: str | None
     api_key_id: str | None
     measures: tuple[int, int, int]
-    made_at: float
-
-    @property
-    def counts_from(self) -> float:
-        """The moment (Unix seconds) from which the usage endpoint serves the new numbers."""
-        return self.made_at
+    counts_from: float
 
 
 class UsageLedger:

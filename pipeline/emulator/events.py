@@ -1,7 +1,6 @@
 """What happened and when: one `Event` per API call that traffic makes.
 
-Belongs here: the event itself and the rule of when it starts to count. Does not: adding events up
-(`counting`), or the objects that calls create (`state`).
+Belongs here: the event itself and the rule of when it starts to count.
 """
 
 import math

@@ -1,8 +1,7 @@
 """What may go wrong on purpose, and when it does.
 
-Belongs here: the switches (`Faults`) and the decision for each request (`FaultPlan`). Does not: how
-a fault looks on the wire (`gateway`), or how usage pages and listings bend (`usage_pages`,
-`listings`). Decisions follow from the seed and the number of the request, never from wall time.
+Belongs here: the switches (`Faults`) and the decision for each request (`FaultPlan`). Decisions
+follow from the seed and the number of the request, never from wall time.
 """
 
 import math

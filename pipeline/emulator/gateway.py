@@ -1,6 +1,6 @@
 """The gateway in front of the API: it lets faults happen on the wire, and logs every request.
 
-Belongs here: what each kind of fault looks like to a client. Does not: when one happens (`faults`).
+Belongs here: what each kind of fault looks like to a client.
 """
 
 import asyncio

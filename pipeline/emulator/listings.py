@@ -1,8 +1,8 @@
 """Endpoints 2 to 5: conversations, items and responses, a page at a time.
 
-Belongs here: their parameters, filters, order and cursors. Does not: what a record looks like
-(`shapes`) or who is asking (`app`). A cursor here is the id of a row and means that row's *current*
-place: a conversation that is updated takes the cursor with it to the end of the order.
+Belongs here: their parameters, filters, order and cursors. A cursor here is the id of a row and
+means that row's *current* place: a conversation that is updated takes the cursor with it to the end
+of the order.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What is said in made-up conversations: items in the API's own shapes.
 
-Belongs here: the JSON of items by type. Does not: when they are said (`synthetic`, `trace`).
+Belongs here: the JSON of items by type.
 """
 
 from random import Random

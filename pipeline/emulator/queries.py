@@ -1,6 +1,6 @@
 """Reading a request's query as strictly as the API may: each parameter known, single, and in range.
 
-Belongs here: parsing and its 400s. Does not: what a parameter means (`usage_pages`, `listings`).
+Belongs here: parsing and its 400s.
 """
 
 import re

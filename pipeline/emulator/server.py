@@ -1,6 +1,6 @@
 """The emulator as a server on this machine: start it, ask it, stop it.
 
-Belongs here: sockets, threads and the lifetime of the server. Does not: what it answers (`app`).
+Belongs here: sockets, threads and the lifetime of the server.
 """
 
 import asyncio
@@ -152,21 +152,6 @@ class EmulatorServer:
 
     def _secrets(self) -> Mapping[str, str]:
         return self.api_keys
-
-
-def serve_forever(
-    world: World,
-    faults: Faults | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8600,
-    *,
-    on_ready: Callable[[str], None] | None = None,
-) -> None:
-    """Serve `world` until Ctrl-C, which ends it quietly. Call it from the main thread.
-
-    `on_ready` is told the address once connections are taken. Raises as `EmulatorServer` does.
-    """
-    EmulatorServer(world, faults, host, port).run(on_ready)
 
 
 class _Server(uvicorn.Server):

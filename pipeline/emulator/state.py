@@ -1,7 +1,7 @@
 """What API calls leave behind: conversations, their items, and responses.
 
-Belongs here: the records and what can be said of one as of a moment. Does not: who may see them
-and in what order (`world`), or their JSON (`shapes`). All times are Unix seconds, UTC.
+Belongs here: the records and what can be said of one as of a moment. All times are Unix seconds,
+UTC.
 """
 
 import sys

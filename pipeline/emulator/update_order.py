@@ -1,7 +1,7 @@
 """One owner's conversations by last update, kept in order from one moment to the next.
 
-Belongs here: the order of endpoint 2 and the places in it. Does not: whose conversations they are
-(`archive`), filters and pages (`listings`). It has no lock of its own: the world holds one.
+Belongs here: the order of endpoint 2 and the places in it. It has no lock of its own: the world
+holds one.
 """
 
 from bisect import bisect_left, bisect_right

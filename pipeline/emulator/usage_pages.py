@@ -1,8 +1,7 @@
 """Endpoint 1, usage/conversations: the window in pages.
 
-Belongs here: its parameters, its cursors and its pages. Does not: the numbers (`counting`), or what
-the switches change about a bucket (`usage_quirks`). Without `limit` a page holds 1440 buckets at
-1m, 168 at 1h, 31 at 1d.
+Belongs here: its parameters, its cursors and its pages. Without `limit` a page holds 1440 buckets
+at 1m, 168 at 1h, 31 at 1d.
 """
 
 import base64

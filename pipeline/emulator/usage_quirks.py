@@ -1,7 +1,6 @@
 """What may be odd about a usage page, each by its switch in `Faults`.
 
-Belongs here: changes to buckets and rows after they have been counted. Does not: which buckets are
-on a page (`usage_pages`).
+Belongs here: changes to buckets and rows after they have been counted.
 """
 
 from collections.abc import Mapping

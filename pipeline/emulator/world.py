@@ -1,8 +1,8 @@
 """The emulator's state, and the truth that tests compare with.
 
 Belongs here: what API calls do to the state, who owns what, and what all of it looks like as of the
-world's clock. Does not: HTTP, pages and cursors, or deliberate faults. Every method may be called
-while a server is answering from the same world. All times are Unix seconds, UTC.
+world's clock. Every method may be called while a server is answering from the same world. All times
+are Unix seconds, UTC.
 """
 
 import time

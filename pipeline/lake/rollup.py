@@ -59,18 +59,6 @@ class Staged:
     read_at: Mapping[Source, float]
 
 
-def publish_day(
-    con: duckdb.DuckDBPyConnection,
-    lake: Lake,
-    day: date,
-    window: Window,
-    spool: Spool,
-    folder: Path,
-) -> DayPublished:
-    """Stage and publish a day, as `stage_day` and `publish_staged` do."""
-    return publish_staged(con, lake, stage_day(con, day, window, spool, folder), folder)
-
-
 def stage_day(
     con: duckdb.DuckDBPyConnection, day: date, window: Window, spool: Spool, folder: Path
 ) -> Staged:

@@ -37,7 +37,7 @@ _KEY: Final = b"mka1_sync"
 
 
 class ListingState(NamedTuple):
-    """What the last reading of a listing left behind. Times are Unix seconds."""
+    """What the last reading of a listing left behind."""
 
     api_key_id: str
     user_id: str | None
@@ -50,9 +50,6 @@ class ListingState(NamedTuple):
     """The responses that were not final, in the order of the list."""
     has_unlisted: bool = False
     """Whether items name responses that the whole list did not have."""
-    synced_at: float = 0.0
-    full_at: float = 0.0
-    """When it was last read from the beginning to the end."""
 
 
 class TailState(NamedTuple):
@@ -72,8 +69,6 @@ _LISTINGS: Final = pa.schema(
         pa.field("response_cursor", pa.string()),
         pa.field("waiting", pa.list_(pa.string())),
         pa.field("has_unlisted", pa.bool_()),
-        pa.field("synced_at", pa.float64()),
-        pa.field("full_at", pa.float64()),
     ],
     metadata={_KEY: _VERSION},
 )
@@ -257,7 +252,7 @@ def _table(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        table = pq.ParquetFile(path).read()
+        table = pq.ParquetFile(path).read(columns=schema.names)
         if not table.schema.equals(schema, check_metadata=False):
             return schema.empty_table()
         return table if _ours(table) else schema.empty_table()

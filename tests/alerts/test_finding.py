@@ -16,7 +16,7 @@ IDS = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
 def finding(query: str = "from usage_1d") -> Finding:
-    return Finding("spike", "warning", "u", 0, 1.0, "much", query)
+    return Finding("spike", "warning", "u", 0, "much", query)
 
 
 @example("it's; drop table usage_1d; --\n")

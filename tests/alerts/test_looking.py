@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ import duckdb
 import pytest
 
 from pipeline import adhoc
-from pipeline.alerts.finding import Alert, Looked
+from pipeline.alerts.finding import Alert, Finding, Looked
 from pipeline.alerts.looking import look
 from pipeline.alerts.thresholds import LEAST_DAYS
 from pipeline.lake.macros import MACROS
@@ -121,6 +122,12 @@ def test_a_line_can_be_pasted_into_a_shell(home: Path, tmp_path: Path) -> None:
     assert "900" in done.stdout
 
 
+def operations(finding: Finding) -> int:
+    """The number that a finding of a spike names."""
+    (said,) = re.findall(r": ([0-9,]+) operations in the hour", finding.what)
+    return int(said.replace(",", ""))
+
+
 @pytest.mark.parametrize(
     ("changed", "parameters"),
     [
@@ -141,7 +148,7 @@ def test_the_macro_of_that_name_says_of_each_hour_what_the_alert_says_of_it(
         history.use(START + number * DAY + 5 * HOUR, 2_500, user="new 1")
     history.publish(tmp_path, through=int(NOW), left_out=Counter({20: 1}))
     alerted = {
-        (one.subject.removeprefix("1h user "), one.since, one.how_much)
+        (one.subject.removeprefix("1h user "), one.since, operations(one))
         for hours in range(14)
         for one in at(tmp_path, NOW - hours * HOUR, **changed)["spike"].findings
         if one.subject.startswith("1h user ")

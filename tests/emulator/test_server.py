@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 import pipeline.emulator
-from pipeline.emulator import EmulatorServer, World, serve_forever
+from pipeline.emulator import EmulatorServer
 from tests.bounded import LIMIT, started
 
 Serve = Callable[..., EmulatorServer]
@@ -33,8 +33,6 @@ def authorised(server: EmulatorServer) -> dict[str, str]:
 def test_it_serves_nothing_but_loopback(host: str) -> None:
     with pytest.raises(ValueError, match="loopback only"):
         EmulatorServer(host=host)
-    with pytest.raises(ValueError, match="loopback only"):
-        serve_forever(World(), host=host)
 
 
 def test_it_is_ready_on_entry_and_gone_on_exit() -> None:
@@ -59,7 +57,7 @@ def test_a_port_that_is_taken_is_named(serve: Serve) -> None:
     port = int(serve().base_url.rpartition(":")[2])
     for start in (
         lambda: EmulatorServer(port=port).__enter__(),
-        lambda: serve_forever(World(), port=port),
+        lambda: EmulatorServer(port=port).run(),
     ):
         with pytest.raises(OSError, match=f"port {port} on 127.0.0.1 is in use"):
             start()
@@ -116,8 +114,8 @@ def test_it_is_quiet(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
 
 
 FOREVER = """
-from pipeline.emulator import World, serve_forever
-serve_forever(World(), port=0, on_ready=lambda address: print(address, flush=True))
+from pipeline.emulator import EmulatorServer
+EmulatorServer().run(lambda address: print(address, flush=True))
 print("ended")
 """
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.lake import engine, files, ledger, publication
-from pipeline.lake.rollup import DayPublished, publish_day
+from pipeline.lake.rollup import DayPublished, publish_staged, stage_day
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, MEASURES, RAW_USAGE
 from pipeline.lake.spool import SERVED_ROWS, Spool
 from pipeline.lake.store import Lake
@@ -106,7 +106,8 @@ def publish(
     """Publish a day as a load does: spooled in a staging folder of its own."""
     with lake.staging() as folder:
         taken = spool(folder, pages, fetched_at, window or day_window(day))
-        return publish_day(con, lake, day, taken.window, taken, folder)
+        staged = stage_day(con, day, taken.window, taken, folder)
+        return publish_staged(con, lake, staged, folder)
 
 
 def counted(pages: Iterable[Page], width: Width) -> list[Row]:

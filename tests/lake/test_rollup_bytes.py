@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.lake import engine
-from pipeline.lake.rollup import publish_day
+from pipeline.lake.rollup import publish_staged, stage_day
 from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.lake.spool import Spool
 from pipeline.lake.store import Lake
@@ -78,7 +78,7 @@ def test_a_large_day_has_full_row_groups_and_the_same_bytes_over_any_number_of_t
                 for starts, rows in spooled:
                     part.add(starts, rows)
                 part.finish()
-            publish_day(con, lake, DAY, WINDOW, spool, folder)
+            publish_staged(con, lake, stage_day(con, DAY, WINDOW, spool, folder), folder)
         found.append(digests(lake))
         for name in ("raw_usage", "usage_1m"):
             metadata = pq.read_metadata(lake.path(name, DAY))
