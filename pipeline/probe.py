@@ -58,7 +58,7 @@ from pipeline.words import count
 MAX_ITEMS: Final = 1_000
 """Most items of one probe: it writes into somebody's conversation."""
 PER_POST: Final = 20
-"""Most items of one POST (API.md, endpoint 4)."""
+"""Most items of one POST (docs/api.md, "Adding items")."""
 PATIENCE: Final = 900.0
 """Seconds after the last POST for which a probe watches, if it is not told otherwise."""
 PAUSE: Final = 30.0

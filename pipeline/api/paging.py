@@ -4,7 +4,7 @@ Belongs here: following cursors, checking each page against the question and aga
 before it, recovering, and choosing how many buckets to ask for. Does not belong here: HTTP (pages
 come from a function that is passed in) or what is done with the pages.
 
-What a server may do, and what the walk makes of it (API.md, "What the API does not say"):
+What a server may do, and what the walk makes of it (docs/api.md, "What the API leaves open"):
 
 | the server | the walk |
 | --- | --- |
