@@ -48,7 +48,7 @@ from pipeline.words import count
 MAX_ITEMS: Final = 1_000
 """Most items of one probe: it writes into somebody's conversation."""
 PER_POST: Final = 20
-"""Most items of one POST of endpoint 4."""
+"""Most items of one POST (docs/api.md, "Adding items")."""
 
 _SKEW: Final = 10
 """Seconds by which the server's clock may differ from the one passed in."""

@@ -3,7 +3,7 @@
 Belongs here: following cursors, checking each page against the question and against the pages
 before it, recovering, and choosing how many buckets to ask for.
 
-What a server may do, and what the walk makes of it (API.md, "What the API does not say"):
+What a server may do, and what the walk makes of it (docs/api.md, "What the API leaves open"):
 
 | the server | the walk |
 | --- | --- |

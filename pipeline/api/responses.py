@@ -33,7 +33,7 @@ MAX_LIMIT: Final = 100
 """Most responses a page may be asked for."""
 
 FINAL: Final = frozenset({"completed", "failed", "cancelled", "incomplete"})
-"""Statuses that do not change any more (API.md). One that is not known may."""
+"""Statuses that do not change any more (docs/api.md, Responses). One that is not known may."""
 
 
 @dataclass(frozen=True, slots=True)

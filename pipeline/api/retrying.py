@@ -25,7 +25,7 @@ _REASON: Final = 120
 """Characters of a reason that a message quotes."""
 
 _LONGEST_MEANT: Final = 25 * 3_600.0
-"""Seconds. Quotas last a day at most (API.md), and a day in local time can have 25 hours."""
+"""Seconds. Quotas last a day at most (docs/api.md, Quotas), and a local day can have 25 hours."""
 
 
 class TryAgain(Exception):

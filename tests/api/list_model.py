@@ -1,7 +1,7 @@
 """Lists as plain Python lists that somebody keeps changing, also while they are read.
 
-Belongs here: a listing of conversations by last update, and a list of items or responses, as API.md
-describes them. Shares no code with the emulator.
+Belongs here: a listing of conversations by last update, and a list of items or responses, as
+docs/api.md describes them. Shares no code with the emulator.
 """
 
 from __future__ import annotations
