@@ -72,7 +72,7 @@ RUNNABLE: Final = [
 
 def week() -> World:
     """A week of a small platform, and what time it is there: a few days later."""
-    return synthetic_world(users=20, conversations_per_user_day=4, clock=in_2024)
+    return synthetic_world(users=10, conversations_per_user_day=2, clock=in_2024)
 
 
 @pytest.fixture(scope="module")
