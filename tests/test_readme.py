@@ -1,7 +1,7 @@
 """Every command, query and snippet of the README, and of the pages that share its world, runs here.
 
 The exceptions are its two lines that install, which `.ci/run` takes from the README and runs. Pages
-with a world of their own have a test of their own, named in `OTHER_TESTS`.
+with a world of their own (`OTHER_TESTS`) have a test of their own.
 """
 
 from __future__ import annotations
@@ -36,16 +36,10 @@ ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN: Final = Path(sys.executable).parent
 DAYS: Final = list(day_range(day_of(parse_time("2024-01-01")), day_of(parse_time("2024-01-07"))))
-
-
 DOCS: Final = ROOT / "docs"
-OTHER_TESTS: Final = {
-    "alerts": "tests/test_docs_alerts.py",
-    "bi": "tests/test_docs_bi.py",
-    "contributing": "tests/test_docs_contributing.py",
-    "operations": "tests/test_production.py",
-    "serving": "tests/serving/test_docs.py",
-}
+OTHER_TESTS: Final = {"alerts", "bi", "contributing", "operations", "serving"}
+"""Pages whose commands a test of their own runs, in a world of their own."""
+
 PAGES: Final = {
     path.stem: path.read_text(encoding="utf-8")
     for path in sorted(DOCS.glob("*.md"))
@@ -59,12 +53,14 @@ INSTALLS: Final = [line for line in COMMANDS if " install " in line]
 SERVERS: Final = [
     line for line in COMMANDS if line.startswith(("mka1-usage emulator", "mka1-usage serve"))
 ]
-IN_A_SHELL: Final = [block for block in blocks(ALL, "bash") if "export " in block]
+WITH_VARIABLES: Final = [
+    block for block in blocks(ALL, "bash") if re.search(r"^export ", block, re.MULTILINE)
+]
 """Blocks that set the environment of their later commands."""
 RUNNABLE: Final = [
     line
     for block in blocks(ALL, "bash")
-    if block not in IN_A_SHELL
+    if block not in WITH_VARIABLES
     for line in block.splitlines()
     if line not in {*INSTALLS, *SERVERS}
 ]
@@ -129,7 +125,7 @@ def test_a_command_does_what_it_should(
         assert any(bucket["results"] for bucket in page["data"])
 
 
-@pytest.mark.parametrize("block", IN_A_SHELL)
+@pytest.mark.parametrize("block", WITH_VARIABLES)
 def test_a_block_that_sets_variables_works_line_by_line(
     block: str, place: Path, environment: Mapping[str, str]
 ) -> None:
