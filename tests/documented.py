@@ -32,11 +32,17 @@ def pasted(
 ) -> CompletedProcess[str]:
     """A command as a reader pastes it in a folder, whatever its exit code.
 
-    `mka1-usage` runs in this process where that needs no shell: a new one takes seconds to import.
+    `mka1-usage`, also with variables before it, runs in this process where that needs no shell: a
+    new process takes seconds to import.
     """
     program, *words = shlex.split(command)
+    given = dict(environment)
+    while "=" in program and words:
+        name, _, value = program.partition("=")
+        given[name] = value
+        program, *words = words
     if program == "mka1-usage" and not FOR_A_SHELL.search(command):
-        with patch.dict(os.environ, environment, clear=True), chdir(folder):
+        with patch.dict(os.environ, given, clear=True), chdir(folder):
             ended = fixtures_local.command(words)
         return CompletedProcess(command, ended.code, ended.text, ended.err)
     bash = ["bash", "-euo", "pipefail", "-c", command]

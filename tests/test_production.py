@@ -1,7 +1,8 @@
-"""`docs/production.md` keeps its word, and the files that it shows fit each other and the package.
+"""`docs/operations.md` keeps its word, and the files that it shows fit each other and the package.
 
-Its commands are run here, in their order. Those that need root or a container engine (```console)
-can't be: what they name is held against the files. No Postgres is needed.
+The commands from its section "Services" on are run here, in their order. Those that need root or a
+container engine (```console) can't be: what they name is held against the files. No Postgres is
+needed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ from tests.truth import load
 ROOT: Final = Path(__file__).parents[1]
 DEPLOY: Final = ROOT / "docs" / "deploy"
 SYSTEMD: Final = DEPLOY / "systemd"
-PAGE: Final = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
+PAGE: Final = (
+    (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("\n## Services\n")[2]
+)
 BIN: Final = Path(sys.executable).parent
 DAYS: Final = list(day_range(day_of(parse_time("2024-01-01")), day_of(parse_time("2024-01-07"))))
 INSTALLED: Final = "/opt/mka1-usage/bin/"

@@ -1,4 +1,4 @@
-"""README's "In production", pasted as it stands after README's first line alone: it works.
+"""The commands of docs/operations.md for Dagster work after README's first line alone.
 
 That line has left the demo's home folder and nothing else. Every process is ended within a bound.
 """
@@ -29,7 +29,8 @@ from tests.fixtures_local import clean_environment, command
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN: Final = Path(sys.executable).parent
-SECTION: Final = README.partition("## In production\n")[2].partition("\n## ")[0]
+PAGE: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+SECTION: Final = PAGE.partition("\n## In Dagster\n")[2].partition("\n## ")[0]
 NO_ACCOUNT, COMMANDS = blocks(SECTION, "bash")
 BOUND: Final = 180.0
 """Seconds that a process may take to get ready; a machine that runs tests may be slow."""

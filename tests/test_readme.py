@@ -1,6 +1,7 @@
-"""The README keeps its word: every command, query and snippet in it is run here.
+"""Every command, query and snippet of the README, and of the pages that share its world, runs here.
 
-The exceptions are its two lines that install, which `.ci/run` takes from the README and runs.
+The exceptions are its two lines that install, which `.ci/run` takes from the README and runs. Pages
+with a world of their own (`OTHER_TESTS`) have a test of their own.
 """
 
 from __future__ import annotations
@@ -36,21 +37,39 @@ ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN: Final = Path(sys.executable).parent
 DAYS: Final = list(day_range(day_of(parse_time("2024-01-01")), day_of(parse_time("2024-01-07"))))
+DOCS: Final = ROOT / "docs"
+OTHER_TESTS: Final = {"alerts", "bi", "contributing", "operations", "serving"}
+"""Pages whose commands a test of their own runs, in a world of their own."""
 
-
-COMMANDS: Final = [line for block in blocks(README, "bash") for line in block.splitlines()]
+PAGES: Final = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in sorted(DOCS.glob("*.md"))
+    if path.stem not in OTHER_TESTS
+}
+ALL: Final = "\n".join([README, *PAGES.values()])
+SETTINGS: Final = PAGES["settings"]
+COOKBOOK: Final = PAGES["cookbook"]
+COMMANDS: Final = [line for block in blocks(ALL, "bash") for line in block.splitlines()]
 INSTALLS: Final = [line for line in COMMANDS if " install " in line]
 SERVERS: Final = [
-    line
-    for line in COMMANDS
-    if line.startswith(("mka1-usage emulator", "mka1-usage serve", "dagster dev"))
+    line for line in COMMANDS if line.startswith(("mka1-usage emulator", "mka1-usage serve"))
 ]
-RUNNABLE: Final = [line for line in COMMANDS if line not in {*INSTALLS, *SERVERS}]
+WITH_VARIABLES: Final = [
+    block for block in blocks(ALL, "bash") if re.search(r"^export ", block, re.MULTILINE)
+]
+"""Blocks that set the environment of their later commands."""
+RUNNABLE: Final = [
+    line
+    for block in blocks(ALL, "bash")
+    if block not in WITH_VARIABLES
+    for line in block.splitlines()
+    if line not in {*INSTALLS, *SERVERS}
+]
 
 
 def week() -> World:
     """A week of a small platform, and what time it is there: a few days later."""
-    return synthetic_world(users=20, conversations_per_user_day=4, clock=in_2024)
+    return synthetic_world(users=10, conversations_per_user_day=2, clock=in_2024)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +82,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reader = Reader(server, lake, DAYS)
         reader.load()
         reader.sync()
-    build_catalog(lake, folder / "data" / "usage.duckdb")
-    (folder / "data" / "dagster").mkdir()
+    demo = folder / "data" / "demo"
+    shutil.copytree(lake.root, demo / "lake", symlinks=True)
+    for home in (demo, folder / "data"):
+        build_catalog(Lake(home / "lake"), home / "usage.duckdb")
+        (home / "dagster").mkdir()
     return folder
 
 
@@ -104,12 +126,28 @@ def test_a_command_does_what_it_should(
         assert any(bucket["results"] for bucket in page["data"])
 
 
+@pytest.mark.parametrize("block", WITH_VARIABLES)
+def test_a_block_that_sets_variables_works_line_by_line(
+    block: str, place: Path, environment: Mapping[str, str]
+) -> None:
+    shell = dict(environment)
+    for line in block.replace("your-key", environment["MKA1_API_KEY"]).splitlines():
+        if line.startswith("export "):
+            name, value = line.removeprefix("export ").split("=")
+            shell[name] = value
+        elif line.startswith("unset "):
+            shell.pop(line.removeprefix("unset "), None)
+        else:
+            done = pasted(line, place, shell)
+            assert done.returncode == 0, (line, done.stderr)
+
+
 @pytest.mark.parametrize("command", SERVERS)
 def test_a_server_answers_until_it_is_stopped(
     command: str, place: Path, environment: Mapping[str, str], unused_port: int
 ) -> None:
     port = f"--port {unused_port}"
-    moved = re.sub(r"--port \d+", port, command) if "--port" in command else f"{command} {port}"
+    moved = re.sub(r"--port \d+", port, command)
     with started(
         ["bash", "-c", f"exec {moved}"], cwd=place, env=environment, stdout=PIPE, stderr=STDOUT
     ) as process:
@@ -117,8 +155,7 @@ def test_a_server_answers_until_it_is_stopped(
         read_until("(?i)serving .*on http", process.stdout)
         # It says so a moment before it listens; the transport tries to connect until it does.
         with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=60) as client:
-            path = "server_info" if command.startswith("dagster") else ""
-            assert client.get(f"http://127.0.0.1:{unused_port}/{path}").status_code < 500
+            assert client.get(f"http://127.0.0.1:{unused_port}/").status_code < 500
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +169,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.mark.parametrize("query", blocks(README, "sql"))
+@pytest.mark.parametrize("query", blocks(ALL, "sql"))
 def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path, month: Path) -> None:
     out = BytesIO()
     data = month if "spikes(" in query else place / "data"
@@ -141,27 +178,27 @@ def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path, month: P
 
 
 def test_the_cookbook_has_twelve_queries_and_names_every_macro() -> None:
-    assert len(blocks(README, "sql")) == 12
+    assert len(blocks(COOKBOOK, "sql")) == 12
     for macro in MACROS[1:]:
-        assert f"`{macro.name}({', '.join(macro.parameters)})`" in README
+        assert f"`{macro.name}({', '.join(macro.parameters)})`" in COOKBOOK
     for view in VIEWS:
-        assert f"`{view}`" in README
+        assert f"`{view}`" in COOKBOOK
 
 
-@pytest.mark.parametrize("snippet", blocks(README, "python"))
+@pytest.mark.parametrize("snippet", blocks(ALL, "python"))
 def test_a_snippet_of_python_runs(snippet: str, place: Path) -> None:
     done = finished([sys.executable, "-W", "error", "-c", snippet], cwd=place)
     assert "key_web" in done.stdout
 
 
-def test_the_benchmarks_are_run_by_the_command_that_the_readme_gives() -> None:
-    assert "`python -m tests.benchmarks`" in README
+def test_the_benchmarks_are_run_by_the_command_that_their_page_gives() -> None:
+    assert "`python -m tests.benchmarks`" in PAGES["benchmarks"]
     done = finished([sys.executable, "-m", "tests.benchmarks", "--help"], cwd=ROOT)
     assert "ingest" in done.stdout
 
 
 def test_every_setting_is_explained() -> None:
     names = {str(field.validation_alias) for field in Settings.model_fields.values()}
-    explained = set(re.findall(r"`((?:MKA1|DAGSTER)_[A-Z_]+)`", README))
+    explained = set(re.findall(r"`((?:MKA1|DAGSTER)_[A-Z_]+)`", SETTINGS))
     assert names <= explained
     assert {name for name in explained if name.startswith("MKA1")} <= names

@@ -102,7 +102,7 @@ def settings(asked: Asked) -> Iterator[Finding]:
     for name, near in misspelt({*in_file, *outside}).items():
         yield warning(
             f"{name} is no setting, so it is ignored",
-            f"is it {near} that is meant?" if near else "unset it, or look it up in the README",
+            f"is it {near} that is meant?" if near else "unset it, or see docs/settings.md",
         )
     for name in sorted(_FIELDS):
         if in_file.get(name) and outside.get(name) and in_file[name] != outside[name]:

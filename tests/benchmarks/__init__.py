@@ -5,8 +5,8 @@ Run all of it, from the root of the repository, with one command::
     python -m tests.benchmarks
 
 Nothing here is collected by pytest and nothing here asserts a duration: a benchmark prints a
-Markdown table for the README, says which targets were met, and exits with 0 either way. What it
-does insist on is that all contenders produced the same rows: a wrong answer is an error.
+Markdown table for docs/benchmarks.md, says which targets were met, and exits with 0 either way.
+What it does insist on is that all contenders produced the same rows: a wrong answer is an error.
 
 - ``ingest``   from the first request to published files, beside dlt and the published client
 - ``rollup``   20 million minute rows to hours and days, beside DuckDB reading them and Polars

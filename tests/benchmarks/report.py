@@ -62,7 +62,7 @@ class Report:
     notes: Sequence[str] = ()
 
     def markdown(self) -> str:
-        """The table and the lines below it, to be pasted into the README as they are."""
+        """The table and the lines below it, to be pasted into docs/benchmarks.md as they are."""
         ours = next((row.summary.seconds for row in self.rows if row.contender == self.ours), None)
         lines = [
             f"### {self.title}",

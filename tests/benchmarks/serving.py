@@ -108,7 +108,7 @@ class ServingReport:
     notes: Sequence[str]
 
     def markdown(self) -> str:
-        """The table and the lines below it, to be pasted into the README as they are."""
+        """The table and the lines below it, to be pasted into docs/benchmarks.md as they are."""
         return (
             "\n".join(
                 [
