@@ -15,6 +15,7 @@ test at full length. CI runs the two tiers, one after the other.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import socket
@@ -64,6 +65,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: folders.get(item.path.parent.name, len(folders)))
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and tests: they stay until the end anyway."""
+    gc.freeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the stderr that is not captured; let Ctrl-C reach what tests start.
 
@@ -78,6 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let no thread that hangs keep the process; a worker waits for the others, and is ended."""
+    gc.unfreeze()  # at the end of the process, modules want to be collected
     if not hasattr(config, "workerinput"):
         _end_after(LAST_SECONDS, config)
 
