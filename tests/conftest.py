@@ -6,11 +6,16 @@ pool waits for its threads, a call never comes back from C), the process ends `L
 with the stacks of all threads, and pytest-xdist goes on in a new one.
 
 A file of tests keeps to one worker (`--dist loadfile`), so that its fixtures are made once.
+
+There are two tiers. `pytest` runs all tests but those marked `slow` (`@pytest.mark.slow`);
+`pytest --slow` runs only those, also where a file or a test is named. `--long` runs both, each
+test at full length. CI runs the two tiers, one after the other.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import socket
@@ -31,18 +36,38 @@ _STDERR: Final = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The one option of the suite."""
+    """The options of the suite."""
+    parser.addoption(
+        "--slow",
+        action="store_true",
+        help="run the tests marked slow, and no others",
+    )
     parser.addoption(
         "--long",
         action="store_true",
-        help="run tests/torture at full length, and the queries on Spark",
+        help="run both tiers, tests/torture at full length and the queries on Spark",
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring what takes long to the front: at the end no worker waits for another's long file."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one tier, and bring what takes long to the front.
+
+    So no worker waits at the end for the long file of another one.
+    """
+    if not config.getoption("--long"):
+        tiers: dict[bool, list[pytest.Item]] = {True: [], False: []}
+        for item in items:
+            tiers[item.get_closest_marker("slow") is not None].append(item)
+        slow = bool(config.getoption("--slow"))
+        config.hook.pytest_deselected(items=tiers[not slow])
+        items[:] = tiers[slow]
     folders = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: folders.get(item.path.parent.name, len(folders)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and tests: they stay until the end anyway."""
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,6 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let no thread that hangs keep the process; a worker waits for the others, and is ended."""
+    gc.unfreeze()  # at the end of the process, modules want to be collected
     if not hasattr(config, "workerinput"):
         _end_after(LAST_SECONDS, config)
 

@@ -208,6 +208,7 @@ def run(folder: Path, *options: str) -> CompletedProcess[str]:
     return bounded.finished([*ignoring, *command], cwd=ROOT, check=False)
 
 
+@pytest.mark.slow
 def test_what_hangs_fails_and_the_others_are_run(tmp_path: Path) -> None:
     done = run(tmp_path, "-n", "1", "--timeout", "2")
     assert "2 failed, 2 passed" in done.stdout, done.stdout + done.stderr

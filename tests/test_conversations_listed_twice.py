@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import date
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,8 +85,24 @@ def require_counted_once(reader: Reader, world: World) -> None:
         assert sums(reader, f"observed_{width}") == sums(reader, f"usage_{width}")
 
 
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("shared", [(), ("keys",), ("users",), ("keys", "users")])
+@pytest.mark.parametrize(
+    ("shared", "full"),
+    [
+        ((), False),
+        (("keys",), True),
+        (("users",), False),
+        (("keys", "users"), True),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ((), True),
+                (("keys",), False),
+                (("users",), True),
+                (("keys", "users"), False),
+            )
+        ),
+    ],
+)
 def test_what_several_listings_show_is_landed_and_counted_once(
     make: Make, shared: tuple[Shared, ...], full: bool
 ) -> None:
@@ -162,9 +179,13 @@ def test_a_key_whose_listings_another_one_shows_as_its_own_only_is_not_disputed(
     assert reader.differences() == {}
 
 
-@pytest.mark.parametrize("refused", [False, True])
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("shared", [(), ("keys",)])
+@pytest.mark.parametrize(
+    ("shared", "full", "refused"),
+    [
+        pytest.param(*each, marks=() if each[1] != each[2] else pytest.mark.slow)
+        for each in product([(), ("keys",)], [False, True], [False, True])
+    ],
+)
 def test_a_key_that_is_replaced_leaves_its_records_and_nothing_is_counted_twice(
     make: Make, shared: tuple[Shared, ...], full: bool, refused: bool
 ) -> None:

@@ -4,7 +4,7 @@ do, and none shows what is left as if it were all."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
@@ -40,10 +40,12 @@ def garble_pages(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder with a row a day in every table. Tests copy it."""
+    """A home folder with a row a day in every table, and its catalog. Tests move copies of it to
+    the place that the catalog names."""
     events = [Event(START + n * DAY + 60, "ada", "key", 1, 1, 5) for n in range(len(DAYS))]
     window = Window(START, START + len(DAYS) * DAY)
-    home = published_home(tmp_path_factory.mktemp("whole"), World.from_events(events), window)
+    folder = tmp_path_factory.mktemp("whole")
+    home = published_home(folder / "home", World.from_events(events), window)
     for number, day in enumerate(DAYS):
         at = datetime(day.year, day.month, day.day, tzinfo=UTC)
         row = {"created_at": at, "added_at": at, "id": f"id {number}", "conversation_id": "c"}
@@ -53,16 +55,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name.startswith(("observed", "conv", "resp", "item", "recon")):
                 columns = DATASETS[name].schema.names
                 plant(Lake(home / "lake"), name, [{c: row[c] for c in columns if c in row}], day)
-    return home
+    build_catalog(Lake(home / "lake"), home / "usage.duckdb")
+    return home.rename(folder / "whole")
 
 
 @pytest.fixture
-def home(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "home"
+def home(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = whole.with_name("home")
     shutil.copytree(whole, folder, symlinks=True)
-    build_catalog(Lake(folder / "lake"), folder / "usage.duckdb")
     clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": str(folder)})
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 def file_of(home: Path, name: str, day: date = DAMAGED) -> Path:

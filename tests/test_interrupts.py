@@ -87,7 +87,7 @@ def told(home: Path) -> tuple[list[str], set[str]]:
         return [run.status.value for run in instance.get_runs()], days
 
 
-ENDINGS = [
+ENDINGS: list[tuple[tuple[signal.Signals, ...], set[int]]] = [
     ((signal.SIGINT,), {130}),
     ((signal.SIGTERM,), {143}),
     ((signal.SIGHUP,), {129}),
@@ -96,7 +96,15 @@ ENDINGS = [
 
 
 @pytest.mark.parametrize(
-    ("signals", "codes"), ENDINGS, ids=["+".join(one.name for one in each) for each, _ in ENDINGS]
+    ("signals", "codes"),
+    [
+        pytest.param(
+            *(signals, codes),
+            id="+".join(one.name for one in signals),
+            marks=() if codes == {130} else pytest.mark.slow,
+        )
+        for signals, codes in ENDINGS
+    ],
 )
 def test_a_signal_ends_a_run_and_what_is_published_is_kept_and_told(
     signals: tuple[signal.Signals, ...],
@@ -137,6 +145,7 @@ def test_a_terminal_that_is_closed_ends_a_run_though_nothing_can_be_written_any_
     assert told(tmp_path / "home") == (["FAILURE"], {"2024-01-01"})
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_a_refresh(
     world: World, server: EmulatorServer, environment: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -151,6 +160,7 @@ def test_a_closed_terminal_ends_a_refresh(
     assert told(tmp_path / "home")[0] == ["FAILURE"]
 
 
+@pytest.mark.slow
 def test_under_nohup_a_run_goes_on_though_nobody_reads_its_messages(
     server: EmulatorServer, environment: Mapping[str, str], tmp_path: Path
 ) -> None:

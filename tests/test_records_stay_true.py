@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import date, timedelta
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,41 @@ def make(world: World, tmp_path: Path) -> Iterator[Make]:
             return made
 
         yield reader
+
+
+@pytest.fixture(scope="module")
+def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Days that were synced, before one was listed late and one restated. Tests copy the lake."""
+    world = World(keys=(KEY,), clock=ManualClock(MIDNIGHT + 12 * DAY))
+    talk(world, 0)
+    talk(world, 4)
+    with EmulatorServer(world) as server:
+        reader = Reader(server, Lake(tmp_path_factory.mktemp("behind") / "lake"), DAYS)
+        reader.load()
+        reader.sync()
+        talk(world, 0)  # listed late
+        world.restate(MIDNIGHT + 4 * DAY, "ada", KEY, operations=1)
+        over(reader, 4).load()
+        yield reader
+
+
+@pytest.fixture(scope="module")
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Two days with all that is kept of conversations. Tests damage a copy of the lake."""
+    world = World(keys=(KEY,), clock=ManualClock(MIDNIGHT + 12 * DAY))
+    talk(world, 0)
+    talk(world, 1, "bob")
+    with EmulatorServer(world) as server:
+        reader = Reader(server, Lake(tmp_path_factory.mktemp("whole") / "lake"), DAYS[:2])
+        reader.load()
+        reader.sync(keep_content=True)
+        yield reader
+
+
+def copied(reader: Reader, folder: Path) -> Reader:
+    """The same days of the same server, in a lake of the test's own."""
+    shutil.copytree(reader.lake.root, folder / "lake", symlinks=True)
+    return Reader(reader.server, Lake(folder / "lake"), reader.days)
 
 
 def talk(world: World, day: int, user: str | None = "ada", turns: int = 1) -> str:
@@ -100,15 +137,13 @@ def test_a_day_is_observed_in_its_own_bounds_whatever_was_asked_for(
 @pytest.mark.parametrize("again", ["finish", "sync of another day", "sync of these days"])
 @pytest.mark.parametrize("ended", ["derive", "save", "save_visits"])
 def test_what_an_ended_sync_left_to_be_derived_the_next_run_of_anything_derives(
-    world: World, make: Make, monkeypatch: pytest.MonkeyPatch, ended: str, again: str
+    left_behind: Reader,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ended: str,
+    again: str,
 ) -> None:
-    talk(world, 0)
-    talk(world, 4)
-    reader = make()
-    reader.sync()
-    talk(world, 0)  # listed late
-    world.restate(MIDNIGHT + 4 * DAY, "ada", KEY, operations=1)
-    over(reader, 4).load()
+    reader = copied(left_behind, tmp_path)
 
     def end(*_: object) -> None:
         raise KeyboardInterrupt
@@ -218,15 +253,26 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [cut, remove, garble, empty, flip])
-@pytest.mark.parametrize("name", TABLES)
+DAMAGES = (cut, remove, garble, empty, flip)
+USUAL = [
+    (name, damage)
+    for place, name in enumerate(TABLES)
+    for damage in {remove, DAMAGES[place % len(DAMAGES)]}
+]
+"""Each table missing or changed in one way, each way in some table; the other pairs are slow."""
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        pytest.param(*pair, marks=() if pair in USUAL else pytest.mark.slow)
+        for pair in product(TABLES, DAMAGES)
+    ],
+)
 def test_what_verify_advises_mends_every_table_of_any_damage(
-    world: World, make: Make, name: str, damage: Callable[[Path], None]
+    undamaged: Reader, tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
-    talk(world, 0)
-    talk(world, 1, "bob")
-    reader = make()
-    reader.sync(keep_content=True)
+    reader = copied(undamaged, tmp_path)
     before = rows_of(reader.lake, TABLES)
     path = reader.lake.file(name, FIRST)
     assert path is not None

@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,8 @@ PASSES = 4.9 * 3_600
 """Seconds between two deeds: fourteen of them lie within three days."""
 USERS = ("ada", "bob", None)
 KEYS = ("key_web", "key_mobile")
+pytestmark = pytest.mark.slow
+
 RECORDS = ("conversations", "responses", "items")
 DERIVED = ("observed_1m", "observed_1h", "observed_1d", "reconciliation")
 

@@ -191,8 +191,9 @@ def test_an_entry_that_is_none_of_the_forms_is_named_and_ignored(
     entries=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
     | st.text(string.punctuation + "0a. ,", max_size=40)
 )
-def test_no_text_in_no_proxy_raises(entries: str) -> None:
+def test_no_text_in_no_proxy_raises(authority: tuple[Path, ssl.SSLContext], entries: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(authority[0]))  # those of the system take long to read
         patch.setenv("HTTPS_PROXY", "proxy.example")
         patch.setenv("NO_PROXY", entries)
         assert "\n" not in route_to(GATEWAY).words
@@ -281,14 +282,18 @@ def test_what_is_no_proxy_is_one_line_that_names_the_variable_and_no_password(
 
 
 @given(value=st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=40))
-def test_any_text_is_a_proxy_or_one_line(value: str) -> None:
+def test_any_text_is_a_proxy_or_one_line(
+    authority: tuple[Path, ssl.SSLContext], value: str
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(authority[0]))  # those of the system take long to read
         patch.setenv("HTTPS_PROXY", os.fsdecode(value.encode("utf-8", "surrogatepass")))
         try:
             said = route_to(GATEWAY).words
         except RouteError as error:
             said = str(error)
-    assert not said or "HTTPS_PROXY" in said
+    trusting = f"trusting the certificates of SSL_CERT_FILE ({authority[0]})"
+    assert said == trusting or "HTTPS_PROXY" in said
     assert "\n" not in said
 
 

@@ -1,7 +1,8 @@
 """How much the torture does, and the figures that it prints.
 
 Belongs here: the length of a run and the table at its end. Does not belong here: any test. All
-figures, at full length: `pytest tests/torture --long`; on two cores, with `-n 2` behind it.
+figures, at full length: `pytest tests/torture --long`; on two cores, with `-n 2` behind it. At
+short length: `pytest tests/torture --slow`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ Figures = Callable[..., None]
 _NOTED: Final = "figures"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Full length takes longer than a test may take otherwise."""
-    if config.getoption("--long"):
-        for item in items:
-            if item.path.is_relative_to(Path(__file__).parent):
+    """All of it is slow; full length takes longer than a test may take otherwise."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
+            if config.getoption("--long"):
                 item.add_marker(pytest.mark.timeout(LONG))
 
 

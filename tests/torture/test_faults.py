@@ -210,7 +210,7 @@ def note(figures: Figures, name: str, worlds: Sequence[Small]) -> None:
 def test_faults_at_any_rate_publish_exact_days_or_none_and_say_why(
     name: str, long: bool, figures: Figures
 ) -> None:
-    kind, worlds = KINDS[name], [Small(seed) for seed in range(50 if long else 3)]
+    kind, worlds = KINDS[name], [Small(seed) for seed in range(50 if long else 2)]
     for world in worlds:
         patient = kind.outlasted and world.limits.attempts >= PATIENT
         with world.server:
@@ -227,7 +227,7 @@ def test_faults_at_any_rate_publish_exact_days_or_none_and_say_why(
 def test_pages_of_any_shape_that_is_allowed_publish_exact_days(
     name: str, long: bool, figures: Figures
 ) -> None:
-    worlds = [Small(seed) for seed in range(50 if long else 3)]
+    worlds = [Small(seed) for seed in range(50 if long else 2)]
     for world in worlds:
         with world.server:
             world.strike(SHAPES[name], None)
@@ -237,7 +237,7 @@ def test_pages_of_any_shape_that_is_allowed_publish_exact_days(
 def test_a_quota_that_is_spent_on_the_way_keeps_the_days_before_it(
     long: bool, figures: Figures
 ) -> None:
-    worlds = [Small(seed) for seed in range(50 if long else 3)]
+    worlds = [Small(seed) for seed in range(50 if long else 2)]
     for world in worlds:
         with world.server, TemporaryDirectory() as folder:
             world.server.faults = Faults(clamp_limit=60)
