@@ -223,7 +223,7 @@ def test_a_log_beside_no_catalog_is_kept_and_not_read(lake: Lake, path: Path) ->
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("linked", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("step", range(1, 12))
 def test_a_build_that_is_killed_anywhere_is_made_good_by_the_next(
     lake: Lake,
