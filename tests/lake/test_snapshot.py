@@ -56,16 +56,18 @@ def after(number: int) -> date:
     return MONDAY + timedelta(days=number)
 
 
-def ask(lake: Lake, query: str) -> list[tuple[Any, ...]]:
-    """A query to the catalog, built anew."""
-    path = build_catalog(lake, lake.root.parent / "usage.duckdb")
+def ask(lake: Lake, query: str, catalog: Path | None = None) -> list[tuple[Any, ...]]:
+    """A query to the catalog, built anew where none is given."""
+    path = catalog or build_catalog(lake, lake.root.parent / "usage.duckdb")
     with closing(duckdb.connect(str(path), read_only=True)) as con:
         return con.sql(query).fetchall()
 
 
-def shown(lake: Lake, dataset: str = "usage_1d") -> dict[date, set[str]]:
+def shown(
+    lake: Lake, dataset: str = "usage_1d", catalog: Path | None = None
+) -> dict[date, set[str]]:
     """What coverage in the catalog says of a table, day by day: 24 hours each."""
-    rows = ask(lake, f"SELECT day, status FROM coverage WHERE dataset = '{dataset}'")
+    rows = ask(lake, f"SELECT day, status FROM coverage WHERE dataset = '{dataset}'", catalog)
     assert set(Counter(day for day, _ in rows).values()) <= {24}
     return {day: {status for of, status in rows if of == day} for day, _ in sorted(rows)}
 
@@ -131,17 +133,19 @@ def test_a_damaged_file_is_left_out_its_hours_are_missing_and_the_build_tells(
     assert version is not None
     damage(version / f"{name}.parquet")
     told: list[Damage] = []
-    build_catalog(lake, lake.root.parent / "usage.duckdb", on_damage=told.append)
+    catalog = build_catalog(lake, lake.root.parent / "usage.duckdb", on_damage=told.append)
     assert [(one.day, one.path) for one in told] == [(day, version / f"{name}.parquet")]
     lost = {"usage_1d", "usage_1h"} if name == "coverage" else {name}
     for dataset in ("usage_1d", "usage_1h"):
         expected = {it: {"final"} for it in map(after, range(3))}
-        assert shown(lake, dataset) == expected | ({day: {"missing"}} if dataset in lost else {})
-        days = ask(lake, f"SELECT day FROM {dataset} ORDER BY 1")
+        missing = {day: {"missing"}} if dataset in lost else {}
+        assert shown(lake, dataset, catalog) == expected | missing
+        days = ask(lake, f"SELECT day FROM {dataset} ORDER BY 1", catalog)
         assert [it for (it,) in days] == [
             it for it in map(after, range(3)) if dataset != name or it != day
         ]
-    assert ask(lake, "SELECT day, path FROM damaged_files") == [(told[0].day, str(told[0].path))]
+    damaged = ask(lake, "SELECT day, path FROM damaged_files", catalog)
+    assert damaged == [(told[0].day, str(told[0].path))]
 
 
 def test_a_lake_without_damage_says_so(lake: Lake) -> None:

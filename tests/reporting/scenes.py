@@ -5,7 +5,6 @@ Belongs here: making them. Does not belong here: what a report says of them.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Final
 from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_of, parse_time
+from tests.lake.served import copy_day
 from tests.truth import load
 
 FIRST: Final = date(2024, 1, 1)
@@ -77,18 +77,5 @@ def loaded(root: Path, events: Sequence[Event], *readings: tuple[float, Sequence
             _ALREADY.update(dict.fromkeys(new, made))
     lake = Lake(root)
     for day in days:
-        _copy(_ALREADY[day], lake, on(day[1]))
+        copy_day(_ALREADY[day], lake, on(day[1]))
     return lake
-
-
-def _copy(source: Lake, target: Lake, day: date) -> None:
-    """Give a lake the day as another one has it."""
-    target.root.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source.root / ".identity.json", target.root)
-    for path in source.root.glob(f"*/*{day}"):
-        copied = target.root / path.relative_to(source.root)
-        if path.is_symlink():
-            copied.parent.mkdir(exist_ok=True)
-            copied.symlink_to(path.readlink())
-        else:
-            shutil.copytree(path, copied, symlinks=True)
