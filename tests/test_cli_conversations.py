@@ -93,14 +93,18 @@ def test_usage_only_asks_for_usage_alone(account: EmulatorServer) -> None:
     assert all("/usage/conversations" in target for _, target, _ in account.requests)
 
 
-def test_a_refused_key_fails_the_run_and_says_which(account: EmulatorServer) -> None:
+@pytest.mark.parametrize(
+    "flags", [["--full"], pytest.param([], marks=pytest.mark.slow)], ids=" ".join
+)
+def test_a_refused_key_fails_the_run_and_says_which(
+    account: EmulatorServer, flags: list[str]
+) -> None:
     account.api_keys = {**account.api_keys, "key_mobile": "another"}
-    for flags in ([], ["--full"]):
-        ran = run(*flags)
-        assert ran.code == 1
-        assert re.search(r"error: key key_mobile: .* was refused with 401", ran.err)
-        resume = " ".join(["mka1-usage run", *flags, "--start 2024-01-01 --end 2024-01-03"])
-        assert f"Resume with: {resume}\n" in ran.err
+    ran = run(*flags)
+    assert ran.code == 1
+    assert re.search(r"error: key key_mobile: .* was refused with 401", ran.err)
+    resume = " ".join(["mka1-usage run", *flags, "--start 2024-01-01 --end 2024-01-03"])
+    assert f"Resume with: {resume}\n" in ran.err
 
 
 @pytest.mark.parametrize(

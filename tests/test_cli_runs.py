@@ -117,7 +117,15 @@ def test_a_run_that_fails_says_why_and_how_to_resume(
     assert_no_secret(ended, tmp_path)
 
 
-@pytest.mark.parametrize("flags", [[], ["--usage-only"], ["--full"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--full"],
+        pytest.param([], marks=pytest.mark.slow),
+        pytest.param(["--usage-only"], marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
 def test_what_a_failed_run_says_to_type_finishes_it_with_the_same_flags(
     flags: list[str], account: EmulatorServer, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow  # every command; the usual run reads tables below such names
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_works_in_a_home_of_any_name(
     name: str, here: Path, monkeypatch: pytest.MonkeyPatch

@@ -94,6 +94,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return Done(folder, said)
 
 
+@pytest.mark.slow  # every command of the page, each in a process
 def test_the_schedules_that_are_named_are_on(done: Done) -> None:
     started = [line.split()[-1] for line in COMMANDS if " schedule start " in line]
     with dg.DagsterInstance.from_config(str(done.folder / "data" / "dagster")) as instance:
@@ -102,6 +103,7 @@ def test_the_schedules_that_are_named_are_on(done: Done) -> None:
     assert len(on) == 2
 
 
+@pytest.mark.slow
 def test_what_is_restored_is_what_was_backed_up(done: Done) -> None:
     def content(home: Path) -> dict[str, bytes]:
         files = (home / "lake").rglob("*.parquet")

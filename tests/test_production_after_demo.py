@@ -69,6 +69,7 @@ def ready(
         yield said
 
 
+@pytest.mark.slow  # the demo, an emulator, a job and a web server
 def test_the_commands_work_one_after_another_without_an_account(
     clone: Path, environment: Mapping[str, str], unused_port: int
 ) -> None:

@@ -170,6 +170,7 @@ def output(command: Sequence[str | Path], given: str, zone: str) -> str:
     return finished(command, text=given, env={**os.environ, "TZ": zone}).stdout
 
 
+@pytest.mark.slow  # every documented query, by two clients in every time zone
 def test_every_query_has_one_result_in_every_client_and_zone(asked: list[Asked]) -> None:
     asked = sorted(asked)
     with ThreadPoolExecutor(2) as pool:

@@ -88,6 +88,7 @@ def test_the_first_partition_is_a_setting(first_day: str) -> None:
     assert partitions.start.date() == settings.first_day
 
 
+@pytest.mark.slow  # two processes of Dagster's own command
 def test_a_range_runs_from_dagsters_own_commands(tmp_path: Path) -> None:
     tags = json.dumps(range_tags(DAYS[0], DAYS[1]))
     commands = {

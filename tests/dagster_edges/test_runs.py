@@ -76,6 +76,7 @@ def test_a_spent_quota_is_one_failure_that_says_how_to_resume(
     assert outcome.checks == 0
 
 
+@pytest.mark.slow  # each request waits for a second
 def test_what_is_tried_again_is_said_and_logged_but_not_each_time(
     server: EmulatorServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ from tests.spark import needs_java, spark
 from tests.truth import reported
 
 EVERY = [
-    pytest.param(reader, id=name, marks=needs_java if name == "spark" else ())
+    pytest.param(reader, id=name, marks=[needs_java, pytest.mark.slow] if name == "spark" else [])
     for name, reader in READERS.items()
 ]
 COUNTED = ("fact_usage", "usage_1m", "usage_1h", "usage_1d")
@@ -92,6 +92,7 @@ def test_superset_would_find_the_tables_and_the_same_answers(database: Path, sta
 
 
 @needs_java
+@pytest.mark.slow
 def test_spark_makes_the_same_star_from_the_lake(lake: Lake, star: Path, tmp_path: Path) -> None:
     """The files in `sql/` are the whole computation: carried over, they give the same rows."""
     session = spark()

@@ -7,6 +7,7 @@ and to know the truth. Does not belong here: SQL, or anything that computes as t
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -220,6 +221,21 @@ def plant(
         asked: dict[ledger.Source, float] = {} if read_at is None else {"usage": read_at}
         publication.publish(con, lake, day, {dataset: path}, asked)
     return lake.path(dataset, day)
+
+
+def copy_day(source: Lake, target: Lake, day: date) -> None:
+    """Give a lake the day as another one has it."""
+    target.root.mkdir(parents=True, exist_ok=True)
+    mode = source.root / ".identity.json"
+    if mode.exists():
+        shutil.copy(mode, target.root)
+    for path in source.root.glob(f"*/*{day}"):
+        copied = target.root / path.relative_to(source.root)
+        if path.is_symlink():
+            copied.parent.mkdir(exist_ok=True)
+            copied.symlink_to(path.readlink())
+        else:
+            shutil.copytree(path, copied, symlinks=True)
 
 
 def raw_row(columns: Mapping[str, object] | None = None) -> Row:

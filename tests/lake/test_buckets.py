@@ -89,7 +89,16 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         yield opened
 
 
-@pytest.mark.parametrize("name", ZONES)
+IN_THE_USUAL_RUN = ("UTC", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in IN_THE_USUAL_RUN else pytest.mark.slow)
+        for name in ZONES
+    ],
+)
 def test_two_years_equal_a_count_in_plain_python(con: duckdb.DuckDBPyConnection, name: str) -> None:
     known = ZoneInfo(name)
     for width in ANY_WIDTHS[1:]:

@@ -6,6 +6,7 @@ come out. All cases are run alone, and all together in one lake.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -280,15 +281,23 @@ def differing(lake: Lake, user: str) -> dict[Place, str]:
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def together(con: Connection, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """All cases in one lake, which is only read."""
+    lake = Lake(tmp_path_factory.mktemp("together") / "lake")
+    reconcile(con, lake, CASES)
+    return lake
+
+
+@pytest.mark.slow  # the usual run has them in one lake, and some of them in others
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_difference_is_named_for_what_it_is(con: Connection, lake: Lake, case: Case) -> None:
     reconcile(con, lake, [case])
     assert differing(lake, case.name) == case.expected
 
 
-def test_all_differences_together_are_named_and_nothing_else(con: Connection, lake: Lake) -> None:
-    reconcile(con, lake, CASES)
-    found = {case.name: differing(lake, case.name) for case in CASES}
+def test_all_differences_together_are_named_and_nothing_else(together: Lake) -> None:
+    found = {case.name: differing(together, case.name) for case in CASES}
     assert found == {case.name: dict(case.expected) for case in CASES}
     names = {c for case in CASES for c in case.expected.values()} | {"match"}
     assert names == set(CLASSES)
@@ -349,9 +358,9 @@ def test_a_listing_that_is_named_twice_and_a_lost_one_too_count_once(
 
 
 def test_days_alone_or_together_are_the_same_and_again_is_nothing_new(
-    con: Connection, lake: Lake
+    con: Connection, lake: Lake, together: Lake
 ) -> None:
-    reconcile(con, lake, CASES)
+    shutil.copytree(together.root, lake.root, symlinks=True)
     before = stand(lake)
     visited = [(key, case.name) for case in CASES for key in case.visited]
     lost = [f"{case.name}/{name}" for case in CASES for name in case.lost]
@@ -381,23 +390,20 @@ def test_a_day_without_anything_is_reconciled(con: Connection, lake: Lake) -> No
     )
 
 
-def test_the_worst_are_the_unexplained_then_the_largest(con: Connection, lake: Lake) -> None:
-    reconcile(con, lake, CASES)
-    rows = worst(con, Snapshot(lake), DAYS, 1_000).to_pylist()
+def test_the_worst_are_the_unexplained_then_the_largest(con: Connection, together: Lake) -> None:
+    rows = worst(con, Snapshot(together), DAYS, 1_000).to_pylist()
     ranks = [(row["class"] != "unexplained", -abs(row["difference"])) for row in rows]
     assert ranks == sorted(ranks)
     expected = [c for case in CASES for c in case.expected.values() if c != "not derivable"]
     assert sorted(row["class"] for row in rows) == sorted(expected)
-    assert worst(con, Snapshot(lake), DAYS, 3).to_pylist() == rows[:3]
-    assert {row["day"].date() for row in worst(con, Snapshot(lake), [OPEN], 1_000).to_pylist()} == {
-        OPEN
-    }
+    assert worst(con, Snapshot(together), DAYS, 3).to_pylist() == rows[:3]
+    of_one_day = worst(con, Snapshot(together), [OPEN], 1_000).to_pylist()
+    assert {row["day"].date() for row in of_one_day} == {OPEN}
 
 
-def test_the_summary_counts_every_comparison(con: Connection, lake: Lake) -> None:
-    reconcile(con, lake, CASES)
-    rows = summary(con, Snapshot(lake), DAYS).to_pylist()
-    everything = [r for day in DAYS for r in rows_of(lake.path("reconciliation", day))]
+def test_the_summary_counts_every_comparison(con: Connection, together: Lake) -> None:
+    rows = summary(con, Snapshot(together), DAYS).to_pylist()
+    everything = [r for day in DAYS for r in rows_of(together.path("reconciliation", day))]
     assert sum(row["comparisons"] for row in rows) == len(everything)
     for row in rows:
         own_rows = [

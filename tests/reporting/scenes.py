@@ -12,7 +12,8 @@ from typing import Final
 
 from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, parse_time
+from pipeline.timeline import DAY, day_of, parse_time
+from tests.lake.served import copy_day
 from tests.truth import load
 
 FIRST: Final = date(2024, 1, 1)
@@ -48,12 +49,33 @@ def one_a_day(users: Sequence[str | None], days: range, hour: int = 9) -> list[E
     ]
 
 
+_Reading = tuple[float, int, tuple[Event, ...]]
+"""When a day was loaded, its number and its events: the same day again for the same ones."""
+
+_ALREADY: Final[dict[_Reading, Lake]] = {}
+"""The lake that has such a day, loaded and never changed."""
+
+
 def loaded(root: Path, events: Sequence[Event], *readings: tuple[float, Sequence[int]]) -> Lake:
-    """A lake into which days were loaded at some moments: (Unix seconds, numbers of days)."""
-    lake = Lake(root)
+    """A lake into which days were loaded at some moments: (Unix seconds, numbers of days).
+
+    It has copies of the days: those that an earlier lake had too are not loaded again.
+    """
+    made = Lake(root.with_name(f"{root.name} as loaded"))
     clock = ManualClock(LATER)
+    days = [
+        (now, number, tuple(one for one in events if on(number) == day_of(one.second)))
+        for now, numbers in readings
+        for number in numbers
+    ]
+    assert len({number for _, number, _ in days}) == len(days), "a day is loaded once"
     with EmulatorServer(World.from_events(events, clock=clock)) as server:
-        for now, numbers in readings:
+        for now, _ in readings:
             clock.now = now
-            load(server, lake, [on(number) for number in numbers])
+            new = [day for day in days if day[0] == now and day not in _ALREADY]
+            load(server, made, [on(number) for _, number, _ in new])
+            _ALREADY.update(dict.fromkeys(new, made))
+    lake = Lake(root)
+    for day in days:
+        copy_day(_ALREADY[day], lake, on(day[1]))
     return lake

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Final
@@ -116,10 +117,25 @@ START_OF_SCENES: Final = LATER - 400 * DAY
 SCENES: Final = ["odd ids", "gaps", "no usage", "one user", "no user, no key", "weeks"]
 
 
+Drawn = Callable[[str], tuple[Figures, str]]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    """The figures and the page of a scene, by its name."""
+
+    @cache
+    def of(name: str) -> tuple[Figures, str]:
+        figures = scene(name, tmp_path_factory.mktemp("scene") / "lake")
+        return figures, render(figures)
+
+    return of
+
+
 @pytest.fixture(scope="module", params=SCENES)
-def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+def rendered(request: pytest.FixtureRequest, drawn: Drawn) -> str:
     """The page of each scene."""
-    return render(scene(request.param, tmp_path_factory.mktemp("scene")))
+    return drawn(request.param)[1]
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +237,8 @@ def test_the_headline_says_what_happened_and_where(page: Page, figures: Figures)
     assert "--tz Europe/Berlin" in page.said("code")
 
 
-def test_ids_are_shown_and_do_nothing(tmp_path: Path) -> None:
-    text = render(scene("odd ids", tmp_path))
+def test_ids_are_shown_and_do_nothing(drawn: Drawn) -> None:
+    _, text = drawn("odd ids")
     page = Page(text)
     assert "<script" not in text
     names = [row[0] for row in page.table("The users that use most")[1:]]
@@ -242,9 +258,8 @@ def test_ids_are_shown_and_do_nothing(tmp_path: Path) -> None:
     assert "x" * 101 not in text
 
 
-def test_what_is_not_known_is_marked_in_the_charts_and_in_words(tmp_path: Path) -> None:
-    found = scene("gaps", tmp_path)
-    text = render(found)
+def test_what_is_not_known_is_marked_in_the_charts_and_in_words(drawn: Drawn) -> None:
+    _, text = drawn("gaps")
     page = Page(text)
     said = page.said("li")
     assert "1 day is provisional, 16 January 2024: the API may still restate" in said
@@ -277,15 +292,15 @@ def test_a_measure_that_nobody_reports_is_unknown_in_charts_tables_and_words(
     assert page.table("Operations an hour on average")[1][1] == "–"
 
 
-def test_a_period_before_that_is_not_loaded_is_no_rise_from_zero(tmp_path: Path) -> None:
-    page = Page(render(scene("one user", tmp_path)))
+def test_a_period_before_that_is_not_loaded_is_no_rise_from_zero(drawn: Drawn) -> None:
+    page = Page(drawn("one user")[1])
     assert "Not compared with 31 December 2023: of 1 day, none is loaded whole." in page.said("p")
     assert page.said("span").count("not compared") == 4
     assert not re.search("[▲▼]", page.said("span"))
 
 
 def test_a_rise_is_said_in_signs_and_in_words(tmp_path: Path) -> None:
-    lake = loaded(tmp_path, one_a_day(["a"], range(14)), (LATER, range(14)))
+    lake = loaded(tmp_path / "lake", one_a_day(["a"], range(14)), (LATER, range(14)))
     page = Page(render(read(lake, on(7), on(13), UTC)))
     assert "Compared with 1 to 7 January 2024." in page.said("p")
     assert "77 operations, 175 % more than in the period before." in page.said("p")
@@ -331,13 +346,13 @@ def sizes(drawn: bytes) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", ["odd ids", "gaps", "no usage"])
-def test_the_pictures_are_the_charts_at_twice_their_size(name: str, tmp_path: Path) -> None:
-    found = scene(name, tmp_path)
-    drawn = pictures(found)
-    shown = re.findall(r'<svg class="wide" viewBox="0 0 ([\d.]+) ([\d.]+)"', render(found))
-    assert len(drawn) == len(shown)
-    assert {"usage.png", "week.png", "coverage.png", "active-users.png"} <= set(drawn)
-    for picture, (width, height) in zip(drawn.values(), shown, strict=True):
+def test_the_pictures_are_the_charts_at_twice_their_size(name: str, drawn: Drawn) -> None:
+    figures, text = drawn(name)
+    painted = pictures(figures)
+    shown = re.findall(r'<svg class="wide" viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    assert len(painted) == len(shown)
+    assert {"usage.png", "week.png", "coverage.png", "active-users.png"} <= set(painted)
+    for picture, (width, height) in zip(painted.values(), shown, strict=True):
         wide, high = sizes(picture)
         assert SCALE * float(width) <= wide <= SCALE * (float(width) + 60)
         assert SCALE * float(height) <= high <= SCALE * (float(height) + 160)

@@ -309,6 +309,7 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     assert [query.limit for query in watch.made] == made
 
 
+@pytest.mark.slow  # every allocation is traced
 def test_what_is_kept_takes_as_much_memory_as_is_said(tmp_path: Path) -> None:
     """Questions of 32 kB, whose answers are small."""
     lake = publish(one_user(), tmp_path, 0)

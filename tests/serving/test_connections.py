@@ -161,7 +161,7 @@ def test_twelve_hundred_connections_without_a_request_hold_nobody_up(
         assert time.monotonic() < begun + 5
 
 
-@pytest.mark.parametrize("files", [256, 1_024])
+@pytest.mark.parametrize("files", [256, pytest.param(1_024, marks=pytest.mark.slow)])
 def test_the_command_has_files_left_whatever_comes(home: Path, files: int) -> None:
     program = Path(sys.executable).with_name("mka1-usage")
     command = f"ulimit -n {files} && exec {program} serve --port 0"
