@@ -66,7 +66,7 @@ def build_catalog(
             finished = staging / path.name
             shutil.copyfile(built, finished)
             finished.chmod(0o600)
-        files = CatalogFiles(lake, path, objects())
+        files = CatalogFiles(lake, path)
         files.publish(finished)
         for kept in files.set_aside():
             on_set_aside(kept)
@@ -143,14 +143,7 @@ def difference(lake: Lake, path: Path) -> str | None:
 
     Nothing is said of one that is not there.
     """
-    return CatalogFiles(lake, path, objects()).difference()
-
-
-def objects() -> frozenset[str]:
-    """The names of all that a catalog holds."""
-    return frozenset(
-        {*DATASETS, *VIEWS, *(macro.name for macro in MACROS), NOW, TIME_ZONES, DAMAGED}
-    )
+    return CatalogFiles(lake, path).difference()
 
 
 def shows_another_lake(con: duckdb.DuckDBPyConnection, lake: Lake) -> bool:

@@ -5,8 +5,7 @@ pseudonyms (`pipeline.pseudonyms`).
 
     <lake>/.identity.json    {"pseudonyms": "<fingerprint of the key>"}, or null for ids as they are
 
-It is written once, before the first day. A lake with days but without it was written before there
-were pseudonyms.
+It is written once, before the first day.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
 
 _MARKER: Final = ".identity.json"
@@ -46,11 +44,9 @@ def check(lake: Lake, fingerprint: str | None) -> None:
     marker = lake.root / _MARKER
     try:
         written = json.loads(marker.read_bytes())[_FIELD]
-    except FileNotFoundError:
-        if not _has_days(lake):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, FileNotFoundError) and not lake.all_days():
             return
-        written = None
-    except (ValueError, KeyError, TypeError):
         raise IdentityError(
             f"{marker} does not say whose ids the lake holds: put back the file that was there, or "
             "set MKA1_USAGE_HOME to another folder"
@@ -72,11 +68,6 @@ def _words(written: object) -> str:
 
 def _named(fingerprint: object) -> str:
     return f"of fingerprint {fingerprint}"
-
-
-def _has_days(lake: Lake) -> bool:
-    # By their folders: a day that was published before there were versions is one, too.
-    return any(next((lake.root / name).glob("day=*"), None) for name in DATASETS)
 
 
 def _write(marker: Path, fingerprint: str | None) -> None:

@@ -28,7 +28,7 @@ from typing import get_args
 import duckdb
 
 from pipeline.lake import files
-from pipeline.lake.files import check_contract
+from pipeline.lake.files import ContractError, check_contract
 from pipeline.lake.ledger import (
     FileRecord,
     Record,
@@ -139,7 +139,9 @@ def _prepared(
     con: duckdb.DuckDBPyConnection, lake: Lake, day: date, change: Change
 ) -> tuple[list[str], Path | None]:
     """Which files are new or say something new, and the version that has them; None for none."""
-    standing = lake.version(day) or _found_again(lake, day) or _adopted(lake, day)
+    standing = lake.version(day) or _found_again(lake, day)
+    if standing is None:
+        _refuse_unknown(lake, day)
     before = record_of(standing)
     changed = [
         name
@@ -204,15 +206,13 @@ def confirm(
     return True
 
 
-def adopt(con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """Let days that have files but no version that counts have one.
-
-    They were published before there were versions, or their link was lost.
-    """
-    folders = (path.name for name in DATASETS for path in (lake.root / name).glob("day=*"))
-    for day in sorted({date.fromisoformat(name[len("day=") :]) for name in folders}):
-        if lake.version(day) is None:
-            publish(con, lake, day, {})
+def restore_links(lake: Lake) -> None:
+    """Let days whose link was lost have it again."""
+    with lake.lock("publish"):
+        for folder in (lake.root / ".versions").glob("????-??-??"):
+            day = date.fromisoformat(folder.name)
+            if lake.version(day) is None and _found_again(lake, day):
+                _link(lake, day)
 
 
 def withdraw_unbegun(lake: Lake, now: float) -> list[date]:
@@ -267,21 +267,15 @@ def _found_again(lake: Lake, day: date) -> Path | None:
     return max(whole)
 
 
-def _adopted(lake: Lake, day: date) -> Path | None:
-    """A version made of the files of a day that was published before there were versions."""
-    places = {name: lake.path(name, day) for name in DATASETS}
-    found = {name: path for name, path in places.items() if _is_regular(path)}
-    if not found:
-        return None
-    version = _new_version(lake, day)
-    for name, path in found.items():
-        _same_file(path, version / f"{name}.parquet")
-    _make_it_count(lake, day, version)
-    return version
-
-
-def _is_regular(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+def _refuse_unknown(lake: Lake, day: date) -> None:
+    """Raise ContractError where files stand in the day's place that are of no version of it."""
+    for name in DATASETS:
+        path = lake.path(name, day)
+        if path.is_file() and not path.is_symlink():
+            raise ContractError(
+                f"{path} is of no version of its day, so this mka1-usage did not write it: move "
+                "it away, or set MKA1_USAGE_HOME to another folder"
+            )
 
 
 def _new_version(lake: Lake, day: date) -> Path:
