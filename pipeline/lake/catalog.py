@@ -30,7 +30,7 @@ import pyarrow as pa
 from pipeline.lake import engine
 from pipeline.lake.catalog_files import CatalogFiles
 from pipeline.lake.engine import literal, no_glob, scan
-from pipeline.lake.macros import MACROS, NOW, TIME_ZONES, VIEWS, plain, time_zones
+from pipeline.lake.macros import MACROS, NOW, TIME_ZONES, VIEWS, plain, time_zones, view
 from pipeline.lake.schemas import COVERAGE, DATASETS, Dataset
 from pipeline.lake.snapshot import Damage, Snapshot
 from pipeline.lake.store import Lake, private_folder
@@ -111,7 +111,7 @@ def build(snapshot: Snapshot, path: Path) -> None:
             f"COMMENT ON MACRO {NOW} IS 'Now, in UTC, to compare with times of the tables.'"
         )
         for name, description in VIEWS.items():
-            con.execute(f"CREATE VIEW {name} AS {engine.sql(name)}")
+            con.execute(view(name))
             con.execute(f"COMMENT ON VIEW {name} IS {literal(description)}")
         for macro in MACROS:
             con.execute(macro.definition("catalog"))

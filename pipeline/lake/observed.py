@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
-from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -21,9 +20,7 @@ from pipeline.lake.by_day import write_days
 from pipeline.lake.publication import Change, publish_days
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, USAGE
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, Window, day_window
-
-_CASCADE: Final = (OBSERVED["1m"], OBSERVED["1h"], OBSERVED["1d"])
+from pipeline.timeline import DAY, SECONDS, Window, day_window
 
 
 def observe_days(
@@ -60,16 +57,22 @@ def observe_days(
         engine.bind(con, inputs)
         con.register("extents", extents)
         staged: dict[str, dict[date, Path]] = {}
-        for dataset in _CASCADE:
-            by_day = write_days(
+        rows = con.sql(engine.sql(OBSERVED["1m"].name))
+        narrower, by_day = OBSERVED["1m"], dict[date, Path]()
+        for width, dataset in OBSERVED.items():
+            if width != "1m":
+                rows = engine.rollup(con, SECONDS[width], narrower, by_day.values())
+            narrower, by_day = (
                 dataset,
-                con.sql(engine.sql(dataset.name)).to_arrow_reader(files.ROW_GROUP),
-                "start_time",
-                folder,
-                window=lambda day: Window(day_window(day).start, through[day]),
-                also=wanted,
+                write_days(
+                    dataset,
+                    rows.to_arrow_reader(files.ROW_GROUP),
+                    "start_time",
+                    folder,
+                    window=lambda day: Window(day_window(day).start, through[day]),
+                    also=wanted,
+                ),
             )
-            engine.bind(con, {dataset.name: (dataset, by_day.values())})
             staged[dataset.name] = by_day
         changes = {
             day: Change(
