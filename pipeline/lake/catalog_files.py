@@ -19,7 +19,6 @@ two leaves the folder to the next.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -29,7 +28,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from pipeline.lake.store import Lake, private_folder, remove
+from pipeline.lake.ledger import digest
+from pipeline.lake.store import Lake, point, private_folder, remove
 
 if sys.platform != "win32":
     import fcntl
@@ -60,18 +60,15 @@ class CatalogFiles:
         aside = self._root / ".new"
         private_folder(aside)
         finished.replace(aside / self._path.name)
-        digest = aside / _DIGEST
-        digest.write_text(_digest(aside / self._path.name), encoding="ascii")
-        digest.chmod(0o600)
+        known = aside / _DIGEST
+        known.write_text(digest(aside / self._path.name), encoding="ascii")
+        known.chmod(0o600)
         new = self._next()
         aside.rename(new)
         target = new / self._path.name
         if target.is_relative_to(self._path.parent):  # then the home folder can be moved
             target = target.relative_to(self._path.parent)
-        link = self._path.with_name(f".{self._path.name}.new")
-        link.unlink(missing_ok=True)
-        link.symlink_to(target)
-        link.replace(self._path)
+        point(self._path, target)
         self._move_logs(replaced)
 
     def set_aside(self) -> Iterator[Path]:
@@ -159,15 +156,15 @@ class CatalogFiles:
         except OSError:
             known = self._is_known(catalog)
         else:
-            known = _digest(catalog) == published
+            known = digest(catalog) == published
         return None if known else "another program has changed it"
 
     def _is_known(self, catalog: Path) -> bool:
         """Whether a file is a catalog that was published, and that nobody has changed."""
-        digest = _digest(catalog)
+        found = digest(catalog)
         for folder in self._folders():
             with suppress(OSError):
-                if (folder / _DIGEST).read_text(encoding="ascii") == digest:
+                if (folder / _DIGEST).read_text(encoding="ascii") == found:
                     return True
         return False
 
@@ -204,11 +201,6 @@ def _is_same(one: Path, other: Path) -> bool:
     with suppress(OSError):
         return one.samefile(other)
     return False
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_written(catalog: Path) -> bool:

@@ -11,12 +11,9 @@ It is written once, before the first day.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from pathlib import Path
 from typing import Final
 
-from pipeline.lake.store import Lake
+from pipeline.lake.store import Lake, replacing
 
 _MARKER: Final = ".identity.json"
 _FIELD: Final = "pseudonyms"
@@ -36,7 +33,8 @@ def claim(lake: Lake, fingerprint: str | None) -> None:
     with lake.lock("identity"):
         check(lake, fingerprint)
         if not marker.exists():
-            _write(marker, fingerprint)
+            with replacing(marker) as aside:
+                aside.write_text(json.dumps({_FIELD: fingerprint}), encoding="utf-8")
 
 
 def check(lake: Lake, fingerprint: str | None) -> None:
@@ -68,17 +66,3 @@ def _words(written: object) -> str:
 
 def _named(fingerprint: object) -> str:
     return f"of fingerprint {fingerprint}"
-
-
-def _write(marker: Path, fingerprint: str | None) -> None:
-    """Write the marker for its owner alone, whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=marker.parent, prefix=f"{_MARKER}-")  # mode 0600
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({_FIELD: fingerprint}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(marker)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -50,7 +50,16 @@ from pipeline.lake.schemas import (
     REVISIONS,
     USAGE,
 )
-from pipeline.lake.store import RECORD, Lake, flush_folder, private_folder, remove
+from pipeline.lake.store import (
+    RECORD,
+    Lake,
+    flush_file,
+    flush_folder,
+    point,
+    private_folder,
+    remove,
+    replacing,
+)
 from pipeline.timeline import SECONDS, day_window
 
 
@@ -253,7 +262,7 @@ def _link(lake: Lake, day: date) -> None:
                 place.unlink()
         elif not (place.is_symlink() and place.readlink() == target(name, day)):
             private_folder(place.parent)
-            _point(place, target(name, day))
+            point(place, target(name, day))
 
 
 def _found_again(lake: Lake, day: date) -> Path | None:
@@ -325,22 +334,20 @@ def _fill(
     for name in DATASETS:
         path = new / f"{name}.parquet"
         if path.is_file() and name not in records:
-            _flush(path)
+            flush_file(path)
             records[name] = describe(DATASETS[name], path)
     write_record(new, replace(known, files=records))
-    for path in (new / RECORD, new, new.parent):
-        _flush(path)
+    flush_file(new / RECORD)
+    for folder in (new, new.parent):
+        flush_folder(folder)
 
 
 def _make_them_count(lake: Lake, versions: Mapping[date, Path]) -> None:
     """Let versions of several days count from one moment on."""
     if len(versions) > 1:
         facts = {day.isoformat(): version.name for day, version in versions.items()}
-        aside = lake.commit.with_name(f"{lake.commit.name}.new")
-        aside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        aside.chmod(0o600)
-        _flush(aside)
-        aside.replace(lake.commit)
+        with replacing(lake.commit) as aside:
+            aside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
         flush_folder(lake.root)
         finish_commit(lake)
         return
@@ -351,18 +358,10 @@ def _make_them_count(lake: Lake, versions: Mapping[date, Path]) -> None:
 def _make_it_count(lake: Lake, day: date, version: Path) -> None:
     place = lake.link(day)
     private_folder(place.parent)
-    _point(place, Path("..", ".versions", day.isoformat(), version.name))
-    _flush(place.parent)
-
-
-def _point(place: Path, target: Path) -> None:
-    """Make a link, in the place of whatever file or link is there, at one stroke."""
-    aside = place.with_name(f".{place.name}.new")
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(target)
     if place.is_dir() and not place.is_symlink():  # of a lake that was copied without its links
         remove(place)
-    aside.replace(place)
+    point(place, Path("..", ".versions", day.isoformat(), version.name))
+    flush_folder(place.parent)
 
 
 def _same_file(path: Path, other: Path) -> None:
@@ -371,12 +370,3 @@ def _same_file(path: Path, other: Path) -> None:
         os.link(path, other)
     except OSError:  # not every file system has hard links
         shutil.copy2(path, other)
-
-
-def _flush(path: Path) -> None:
-    """Make a file's content survive a loss of power; a folder's too where its file system can."""
-    if path.is_dir():
-        flush_folder(path)
-        return
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
