@@ -17,26 +17,22 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import takewhile
 from typing import Final, TypeVar
 
 from pipeline.api import (
     Client,
     Conversation,
-    ConversationsQuery,
-    ConversationWalk,
     InvalidQuery,
     Item,
     ItemsQuery,
-    ListWalk,
     Refused,
     Response,
     ResponsesQuery,
-    get_conversations,
-    get_items,
-    get_responses,
+    conversation_walk,
     is_sendable,
+    item_walk,
+    response_walk,
 )
 from pipeline.lake.sync_state import TailState
 
@@ -152,7 +148,7 @@ class _Reading:
         self._tail_of = tail_of
         self._given_up = given_up
         self._settled_before = settled_before
-        self._fetch_items = partial(get_items, client, keep_bodies=keep_bodies)
+        self._keep_bodies = keep_bodies
         self._moved: Sequence[str] = ()
         self._new_items = 0
         self._sought = known.waiting
@@ -172,7 +168,7 @@ class _Reading:
     async def _responses_behind(self, cursor: str | None) -> None:
         found = self.found
         query = ResponsesQuery(after=cursor, on_behalf_of=self._user)
-        walk = ListWalk(partial(get_responses, self._client), query)
+        walk = response_walk(self._client, query)
         async for page in walk.pages():
             found.responses.update((response.id, response) for response in page)
         for name in walk.order:  # what was read late because a cursor was gone may come first
@@ -193,11 +189,8 @@ class _Reading:
 
     async def conversations(self, expect_new: int) -> None:
         """Walk the list as far as anything can have changed."""
-        walk = ConversationWalk(
-            partial(get_conversations, self._client),
-            ConversationsQuery(on_behalf_of=self._user),
-            known=self._known.order,
-            expect_new=expect_new,
+        walk = conversation_walk(
+            self._client, self._user, known=self._known.order, expect_new=expect_new
         )
         latest: dict[str, Conversation] = {}
         async for page in walk.pages():
@@ -238,7 +231,7 @@ class _Reading:
         found, tail = self.found, self._tail_of(conversation_id)
         try:
             query = ItemsQuery(conversation_id, after=tail.last_item_id, on_behalf_of=self._user)
-            walk = ListWalk(self._fetch_items, query)
+            walk = item_walk(self._client, query, keep_bodies=self._keep_bodies)
             async for page in walk.pages():
                 found.items.update(((conversation_id, item.id), item) for item in page)
         except (InvalidQuery, Refused) as refusal:

@@ -28,7 +28,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Final, TypeVar
@@ -38,7 +37,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import Timeout
 
-from pipeline.api import ApiError, Client, PageSize, UsagePage, UsageQuery, get_usage, walk_usage
+from pipeline.api import ApiError, Client, PageSize, UsagePage, UsageQuery, usage_pages
 from pipeline.background import run_async
 from pipeline.lake import engine, identity
 from pipeline.lake.audit import AuditError
@@ -375,7 +374,7 @@ class _Load:
         """Spool every page of a part; returns once its walk has drained."""
         query = UsageQuery(window.start, window.end, "1m", group_by=("user_id", "api_key_id"))
         with day.spool.part(window) as part:
-            async for page in walk_usage(partial(get_usage, client), query, size):
+            async for page in usage_pages(client, query, size):
                 # In this thread: a page takes milliseconds, and a second thread would only fight
                 # with this one for the interpreter.
                 _keep(part, page, client.clock(), self._pseudonyms)

@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 
-from pipeline.api import Client, PageSize, UsageQuery, get_usage, walk_narrowing
+from pipeline.api import Client, usage_of_days
 from pipeline.background import run_async
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.timeline import day_window, spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +30,10 @@ class People:
 
     async def _ask(self, days: Sequence[date]) -> dict[str, str]:
         found: dict[str, str] = {}
-        size = PageSize(buckets=1440)
         async with self.connect() as client:
-            for first, last in spans(days):
-                query = UsageQuery(
-                    day_window(first).start,
-                    day_window(last).end,
-                    "1d",
-                    group_by=("user_id", "api_key_id"),
-                )
-                async for bucket in walk_narrowing(partial(get_usage, client), query, size):
-                    for result in bucket.results:
-                        pseudonym = self.pseudonyms.of(result.user_id)
-                        if pseudonym is not None and result.user_id is not None:
-                            found[pseudonym] = result.user_id
+            async for bucket in usage_of_days(client, days):
+                for result in bucket.results:
+                    pseudonym = self.pseudonyms.of(result.user_id)
+                    if pseudonym is not None and result.user_id is not None:
+                        found[pseudonym] = result.user_id
         return found

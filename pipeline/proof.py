@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
-from pipeline.api import Client, PageSize, UsageQuery, get_usage, walk_usage
+from pipeline.api import Client, PageSize, UsageQuery, usage_pages
 from pipeline.api.usage import MAX_LIMIT
 from pipeline.background import run_async
 from pipeline.lake import engine
@@ -223,7 +222,7 @@ async def _totals(client: Client, window: Window, width: Width, size: PageSize) 
     """The API's totals of each bucket that it serves; of one served twice, the later serving's."""
     query = UsageQuery(window.start, window.end, width)
     found: ByBucket = {}
-    async for page in walk_usage(partial(get_usage, client), query, size):
+    async for page in usage_pages(client, query, size):
         for bucket in page.buckets:
             found[bucket.start_time] = {
                 name: sum(getattr(result, name) or 0 for result in bucket.results)

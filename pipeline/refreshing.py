@@ -16,14 +16,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.api import Client, PageSize, UsageQuery, get_usage, walk_narrowing
+from pipeline.api import Client, usage_of_days
 from pipeline.api.usage import Bucket
 from pipeline.background import run_async
 from pipeline.lake import engine, identity
@@ -36,7 +35,7 @@ from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.loading import Progress, load_days
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.timeline import DAY, Window, closed_through, day_of, day_window, spans
+from pipeline.timeline import DAY, closed_through, day_of
 
 Counts = dict[tuple[str | None, str | None], tuple[int, ...]]
 """By user and key, the three measures; who has none is left out."""
@@ -120,26 +119,20 @@ class _Comparison:
 
     async def run(self, connect: Callable[[], Client]) -> int:
         """Ask; returns the number of requests."""
-        size = PageSize(buckets=1440)
+        parts: Counts = {}  # of a day that comes in narrower buckets
+        summed: date | None = None
         async with connect() as client:
-            for first, last in spans(self._versions):
-                window = Window(day_window(first).start, day_window(last).end)
-                query = UsageQuery(
-                    window.start, window.end, "1d", group_by=("user_id", "api_key_id")
-                )
-                parts: Counts = {}  # of a day that comes in narrower buckets
-                summed: date | None = None
-                async for bucket in walk_narrowing(partial(get_usage, client), query, size):
-                    day = day_of(bucket.start_time)
-                    if summed is not None and summed != day:
-                        self._compare(summed, parts)
-                        parts, summed = {}, None
-                    if bucket.end_time - bucket.start_time == DAY:
-                        self._compare(day, self._counted(bucket, {}))
-                    else:
-                        parts, summed = self._counted(bucket, parts), day
-                if summed is not None:
+            async for bucket in usage_of_days(client, self._versions):
+                day = day_of(bucket.start_time)
+                if summed is not None and summed != day:
                     self._compare(summed, parts)
+                    parts, summed = {}, None
+                if bucket.end_time - bucket.start_time == DAY:
+                    self._compare(day, self._counted(bucket, {}))
+                else:
+                    parts, summed = self._counted(bucket, parts), day
+        if summed is not None:
+            self._compare(summed, parts)
         for day in set(self._versions) - self._served:  # an empty bucket may be left out
             self._compare(day, {})
         return client.requests

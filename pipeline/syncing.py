@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -153,7 +153,8 @@ def sync_days(
     # What was read last time is only right for one sync at a time.
     with lake.lock("sync"), lake.staging() as folder, closing(engine.connect(folder)) as con:
         damaged = _take_out_damage(con, lake, days)
-        sync = _Sync(con, lake, days, folder, full, keep_content, real_ids, now)
+        plan = _Plan(con, lake, days, full, real_ids)
+        sync = _Sync(con, lake, plan, days, folder, keep_content, real_ids is None, now)
         sync.on_progress = on_progress or (lambda _: None)
         sync.tell_damage(damaged)
         run_async(sync.run(connect))
@@ -175,133 +176,38 @@ def _take_out_damage(
         ]
 
 
-class _Sync:
-    """One sync: keys side by side, listings some at once, landing in a thread of its own."""
+class _Plan:
+    """Whose listings are read, from where on, and what usage says there must be."""
 
     def __init__(
         self,
         con: duckdb.DuckDBPyConnection,
         lake: Lake,
         days: Sequence[date],
-        folder: Path,
         full: bool,
-        keep_content: bool,
         real_ids: Mapping[str, str] | None,
-        now: Callable[[], float],
     ) -> None:
-        self.on_progress: Callable[[SyncProgress], None]
-        self.failures: dict[str, Exception] = {}
         self._con = con
         self._lake = lake
         self._days = days
-        self._folder = folder
         self._full = full
-        self._keep_content = keep_content
         self._real_ids = real_ids
-        self._now = now
-        self._began = now()
-        # Metadata may name people: beside pseudonyms they stay NULL.
-        self._of_conversations = ("id", "created_at", "deleted_at") + (
-            ("metadata",) if real_ids is None else ()
-        )
-        self._state = sync_state.load(lake)
-        sync_state.forget_unfounded(con, lake, self._state)
+        self.state = sync_state.load(lake)
+        sync_state.forget_unfounded(con, lake, self.state)
         # Who reads a listing has seen what usage said before: not what is loaded meanwhile.
-        self._usage = visiting.usage_files(lake)
-        self._through = {day: covered(self._usage[day]).window.end for day in days}
-        self._growth = visiting.growth(con, lake, self._usage)
-        self._lost_before = set(self._state.unreadable())
-        self._damaged_days = sorted({*days}.intersection(days_that_owe(lake, "read")))
-        self._to_reread = set(self._active(self._damaged_days))
-        self._gaps: list[str] = []
-        self._warnings: list[str] = []
-        self._read: list[Listing] = []
-        self._unchanged = 0
-        self._listings = 0
-        self._requests = 0
-        self._rows: dict[Kind, int] = dict.fromkeys(KINDS, 0)
-        self._impossible: dict[Kind, set[str]] = {kind: set() for kind in KINDS}
-        self._news = False
-        self._sights = self._next_sights()
-        self._landings: list[asyncio.Task[None]] = []
-        self._thread = ThreadPoolExecutor(1)
+        self.usage = visiting.usage_files(lake)
+        self._growth = visiting.growth(con, lake, self.usage)
+        self.damaged_days = sorted({*days}.intersection(days_that_owe(lake, "read")))
+        self._to_reread = set(self._active(self.damaged_days))
+        self.unchanged = 0
+        self.gaps: list[str] = []
 
-    def tell_damage(self, damaged: Iterable[Damage]) -> None:
-        """Say which files could not be read, and what becomes of them."""
-        self._warnings += (f"taken out of the lake, since it is damaged: {it}" for it in damaged)
-
-    async def run(self, connect: Mapping[str, Callable[[], Client]]) -> None:
-        """Read all listings that there are to read, key by key side by side, and land them."""
-        listings = self._to_visit(connect)
-        self._listings = sum(map(len, listings.values()))
-        self.on_progress(SyncProgress(read=0, listings=self._listings, **self._rows))
-        with self._thread:
-            keys = [
-                self._read_key(key_id, connect[key_id], todo) for key_id, todo in listings.items()
-            ]
-            try:
-                await asyncio.gather(*keys)
-            finally:
-                self._land()
-                await asyncio.gather(*self._landings)
-
-    def conclude(self) -> Synced:
-        """Keep how far was read, then observe and reconcile the days."""
-        visits = visiting.visits(self._con, self._lake, self._usage, map(_pair, self._read))
-        if self._news or visits or set(self._state.unreadable()) != self._lost_before:
-            self._owe([*self._days, *visits, *open_days(self._con, self._lake)])
-        # Visits last: until they are there, the listings count as changed.
-        sync_state.save(self._lake, self._state)
-        for day, table in visits.items():
-            sync_state.save_visits(self._lake, day, table)
-        # Since it began an answer may have told that the clock is ahead.
-        derive(self._con, self._lake, self._through, min(self._began, self._now()))
-        if not self.failures:
-            self._settle_damage()
-        self._tell_owed()
-        self._tell_impossible()
-        return Synced(
-            days=tuple(self._days),
-            listings=len(self._read),
-            unchanged=self._unchanged,
-            requests=self._requests,
-            gaps=tuple(sorted(self._gaps)),
-            warnings=tuple(self._warnings),
-            **self._rows,
-        )
-
-    def _owe(self, days: Iterable[date]) -> None:
-        """Note that what these days were reconciled with is no longer all there is."""
-        reconciled = [day for day in set(days) if self._lake.file("reconciliation", day)]
-        publish_days(self._con, self._lake, {day: Change(owes={"reconcile"}) for day in reconciled})
-
-    def _settle_damage(self) -> None:
-        """Who had usage on days whose records were damaged has been read from the beginning."""
-        publish_days(
-            self._con, self._lake, {day: Change(done={"read"}) for day in self._damaged_days}
-        )
-
-    def _tell_owed(self) -> None:
-        for first, last in spans(days_that_owe(self._lake, "read")):
-            self._warnings.append(
-                f"records of {in_words(day_range(first, last))} were lost: read them again with "
-                f"`{commands.run(first, last, '--full')}`"
-            )
-
-    def _tell_impossible(self) -> None:
-        for kind, ids in self._impossible.items():
-            if ids:
-                self._warnings.append(
-                    f"{count(len(ids), kind.removesuffix('s'))} said to be created before "
-                    f"{EARLIEST:%Y} or in the future: kept, but counted on no day"
-                )
-
-    def _to_visit(self, keys: Mapping[str, object]) -> dict[str, list[Listing]]:
+    def to_visit(self, keys: Mapping[str, object]) -> dict[str, list[Listing]]:
         """The listings to read, by key: the owners' own, those with usage since last time, and
         those that wait for a response."""
         wanted: dict[str, list[Listing]] = {key: [] for key in keys}
         without_secret: dict[str | None, int] = {}
-        waiting = [_pair(state) for state in self._state.listings() if state.waiting]
+        waiting = [_pair(state) for state in self.state.listings() if state.waiting]
         owners: list[tuple[str | None, str | None]] = [(key, None) for key in keys]
         for key, user in dict.fromkeys([*owners, *self._active(self._days), *waiting]):
             if key is None or key not in wanted:
@@ -309,9 +215,9 @@ class _Sync:
                 continue
             listing = Listing(key, user, self._real_id(user))
             if self._is_unchanged(listing):
-                self._unchanged += 1
+                self.unchanged += 1
             elif user is not None and listing.on_behalf_of is None:
-                self._gaps.append(
+                self.gaps.append(
                     f"{listing} can't be asked for: the API's own 1d usage of these days does not "
                     "name who that is"
                 )
@@ -320,7 +226,7 @@ class _Sync:
         for key, pairs in without_secret.items():
             whose = "usage without a key" if key is None else f"usage of key {key}"
             why = "" if key is None else ": it has no secret in MKA1_API_KEYS"
-            self._gaps.append(
+            self.gaps.append(
                 f"{whose} ({count(pairs, 'pair')} of user and key) can't be looked into{why}"
             )
         return wanted
@@ -347,14 +253,132 @@ class _Sync:
 
     def _before(self, listing: Listing) -> ListingState | None:
         """What the last reading left behind; nothing, where all is to be read again."""
-        if self._reads_all(listing):
+        if self.reads_all(listing):
             return None
-        return self._state.listing(listing.api_key_id, listing.user_id)
+        return self.state.listing(listing.api_key_id, listing.user_id)
 
-    def _reads_all(self, listing: Listing) -> bool:
+    def reads_all(self, listing: Listing) -> bool:
+        """Whether a listing is read from the beginning, whatever is known of it."""
         # An owner's listing may show what any of its users did.
-        again = bool(self._damaged_days) and listing.user_id is None
+        again = bool(self.damaged_days) and listing.user_id is None
         return self._full or again or _pair(listing) in self._to_reread
+
+    def known(self, listing: Listing) -> Known:
+        """What the last reading of a listing left behind."""
+        before = self._before(listing)
+        if before is None:
+            return Known()
+        return Known(before.order, before.response_cursor, before.waiting, before.has_unlisted)
+
+    def expected(self, listing: Listing) -> Expected:
+        """What usage has counted since the last reading and was not observed then already."""
+        if self._before(listing) is None:
+            return Expected()
+        return Expected(*self._growth.get(_pair(listing), ()))
+
+    def tail(self, reads_all: bool, conversation_id: str) -> TailState:
+        """How far a conversation's items are known; nothing, where all is to be read again."""
+        known = None if reads_all else self.state.tail(conversation_id)
+        return known or TailState(conversation_id)
+
+
+class _Sync:
+    """One sync: keys side by side, listings some at once, landing in a thread of its own."""
+
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        plan: _Plan,
+        days: Sequence[date],
+        folder: Path,
+        keep_content: bool,
+        keep_metadata: bool,
+        now: Callable[[], float],
+    ) -> None:
+        self.on_progress: Callable[[SyncProgress], None]
+        self.failures: dict[str, Exception] = {}
+        self._con = con
+        self._lake = lake
+        self._plan = plan
+        self._state = plan.state
+        self._days = days
+        self._folder = folder
+        self._keep_content = keep_content
+        self._now = now
+        self._began = now()
+        # Metadata may name people: beside pseudonyms they stay NULL.
+        self._of_conversations = ("id", "created_at", "deleted_at") + (
+            ("metadata",) if keep_metadata else ()
+        )
+        self._through = {day: covered(plan.usage[day]).window.end for day in days}
+        self._lost_before = set(plan.state.unreadable())
+        self._gaps = plan.gaps
+        self._warnings: list[str] = []
+        self._read: list[Listing] = []
+        self._listings = 0
+        self._requests = 0
+        self._rows: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._impossible: dict[Kind, set[str]] = {kind: set() for kind in KINDS}
+        self._news = False
+        self._sights = self._next_sights()
+        self._landings: list[asyncio.Task[None]] = []
+        self._thread = ThreadPoolExecutor(1)
+
+    def tell_damage(self, damaged: Iterable[Damage]) -> None:
+        """Say which files could not be read, and what becomes of them."""
+        self._warnings += (f"taken out of the lake, since it is damaged: {it}" for it in damaged)
+
+    async def run(self, connect: Mapping[str, Callable[[], Client]]) -> None:
+        """Read all listings that there are to read, key by key side by side, and land them."""
+        listings = self._plan.to_visit(connect)
+        self._listings = sum(map(len, listings.values()))
+        self.on_progress(SyncProgress(read=0, listings=self._listings, **self._rows))
+        with self._thread:
+            keys = [
+                self._read_key(key_id, connect[key_id], todo) for key_id, todo in listings.items()
+            ]
+            try:
+                await asyncio.gather(*keys)
+            finally:
+                self._land()
+                await asyncio.gather(*self._landings)
+
+    def conclude(self) -> Synced:
+        """Keep how far was read, then observe and reconcile the days."""
+        visits = visiting.visits(self._con, self._lake, self._plan.usage, map(_pair, self._read))
+        if self._news or visits or set(self._state.unreadable()) != self._lost_before:
+            self._owe([*self._days, *visits, *open_days(self._con, self._lake)])
+        # Visits last: until they are there, the listings count as changed.
+        sync_state.save(self._lake, self._state)
+        for day, table in visits.items():
+            sync_state.save_visits(self._lake, day, table)
+        # Since it began an answer may have told that the clock is ahead.
+        derive(self._con, self._lake, self._through, min(self._began, self._now()))
+        if not self.failures:
+            self._settle_damage()
+        self._warnings += _lost(self._lake)
+        self._warnings += _of_no_day(self._impossible)
+        return Synced(
+            days=tuple(self._days),
+            listings=len(self._read),
+            unchanged=self._plan.unchanged,
+            requests=self._requests,
+            gaps=tuple(sorted(self._gaps)),
+            warnings=tuple(self._warnings),
+            **self._rows,
+        )
+
+    def _owe(self, days: Iterable[date]) -> None:
+        """Note that what these days were reconciled with is no longer all there is."""
+        reconciled = [day for day in set(days) if self._lake.file("reconciliation", day)]
+        publish_days(self._con, self._lake, {day: Change(owes={"reconcile"}) for day in reconciled})
+
+    def _settle_damage(self) -> None:
+        """Who had usage on days whose records were damaged has been read from the beginning."""
+        publish_days(
+            self._con, self._lake, {day: Change(done={"read"}) for day in self._plan.damaged_days}
+        )
 
     async def _read_key(
         self, key_id: str, connect: Callable[[], Client], listings: Sequence[Listing]
@@ -375,9 +399,9 @@ class _Sync:
             found = await read_listing(
                 client,
                 listing,
-                self._known(listing),
-                self._expected(listing),
-                partial(self._tail, self._reads_all(listing)),
+                self._plan.known(listing),
+                self._plan.expected(listing),
+                partial(self._plan.tail, self._plan.reads_all(listing)),
                 keep_bodies=self._keep_content,
                 given_up=self._is_given_up,
                 settled_before=self._began - _SHOWN_LATE,
@@ -397,62 +421,48 @@ class _Sync:
             if sum(map(self._sights.rows, KINDS)) >= _BATCH:
                 self._land()
 
-    def _known(self, listing: Listing) -> Known:
-        before = self._before(listing)
-        if before is None:
-            return Known()
-        return Known(before.order, before.response_cursor, before.waiting, before.has_unlisted)
-
-    def _expected(self, listing: Listing) -> Expected:
-        """What usage has counted since the last reading and was not observed then already."""
-        if self._before(listing) is None:
-            return Expected()
-        return Expected(*self._growth.get(_pair(listing), ()))
-
-    def _tail(self, reads_all: bool, conversation_id: str) -> TailState:
-        """How far a conversation's items are known; nothing, where all is to be read again."""
-        known = None if reads_all else self._state.tail(conversation_id)
-        return known or TailState(conversation_id)
-
     def _is_given_up(self, response: Response) -> bool:
         age = self._began - response.created_at
         return not -DAY <= age <= WAITED_DAYS * DAY
 
     def _keep(self, listing: Listing, found: Found) -> None:
         """Take in what a listing brought, and how far it was read."""
-        key, user, now = listing.api_key_id, listing.user_id, self._now()
-        self._sights.add(
-            "conversations",
-            {
-                **_columns(found.conversations, self._of_conversations),
-                **_constant(len(found.conversations), user_id=user, api_key_id=key, seen_at=now),
-            },
-        )
-        responses = list(found.responses.values())
-        self._sights.add(
-            "responses",
-            {
-                **_columns(responses, _RESPONSE),
-                **_constant(len(responses), user_id=user, api_key_id=key, seen_at=now),
-            },
-        )
-        items = list(found.items.values())
-        self._sights.add(
-            "items",
-            {
-                **_columns(items, ("id", "response_id", "type", "role", "content_chars", "body")),
-                "conversation_id": [name for name, _ in found.items],
-                **_constant(len(items), seen_at=now),
-            },
-        )
+        rows: dict[Kind, tuple[Sequence[object], Sequence[str]]] = {
+            "conversations": (found.conversations, self._of_conversations),
+            "responses": (list(found.responses.values()), _RESPONSE),
+            "items": (list(found.items.values()), _ITEM),
+        }
+        seen_at = self._now()
+        whose = {"user_id": listing.user_id, "api_key_id": listing.api_key_id}
+        for kind, (seen, names) in rows.items():
+            of_all = {"seen_at": seen_at, **({} if kind == "items" else whose)}
+            columns = {name: [getattr(row, name) for row in seen] for name in names}
+            columns |= {name: [value] * len(seen) for name, value in of_all.items()}
+            if kind == "items":
+                columns["conversation_id"] = [name for name, _ in found.items]
+            self._sights.add(kind, columns)
+            self._rows[kind] += len(seen)
         self._impossible["conversations"] |= self._with_impossible_times(found.conversations)
-        self._impossible["responses"] |= self._with_impossible_times(responses)
+        self._impossible["responses"] |= self._with_impossible_times(found.responses.values())
+        self._put_state(listing, found, seen_at)
+        self._gaps += (f"{listing}: {gap}" for gap in found.gaps)
+        if found.abandoned:
+            self._warnings.append(
+                f"{listing}: {count(len(found.abandoned), 'response')} not final {WAITED_DAYS} "
+                f"days after creation, no longer waited for: {', '.join(found.abandoned[:_NAMED])}"
+                f"{', ...' if len(found.abandoned) > _NAMED else ''}"
+            )
+        self._read.append(listing)
+        self.on_progress(SyncProgress(read=len(self._read), listings=self._listings, **self._rows))
+
+    def _put_state(self, listing: Listing, found: Found, now: float) -> None:
+        key, user = listing.api_key_id, listing.user_id
         for tail in found.tails.values():
             self._state.put_tail(tail)
         before = self._state.listing(key, user)
         if before is not None and found.complete:
             for name in set(before.order) - set(found.order):
-                self._state.put_tail(self._tail(False, name)._replace(unreadable=True))
+                self._state.put_tail(self._plan.tail(False, name)._replace(unreadable=True))
         self._state.put_listing(
             ListingState(
                 key,
@@ -463,18 +473,6 @@ class _Sync:
                 has_unlisted=found.has_unlisted,
             )
         )
-        self._gaps += (f"{listing}: {gap}" for gap in found.gaps)
-        if found.abandoned:
-            self._warnings.append(
-                f"{listing}: {count(len(found.abandoned), 'response')} not final {WAITED_DAYS} "
-                f"days after creation, no longer waited for: {', '.join(found.abandoned[:_NAMED])}"
-                f"{', ...' if len(found.abandoned) > _NAMED else ''}"
-            )
-        self._read.append(listing)
-        self._rows["conversations"] += len(found.conversations)
-        self._rows["items"] += len(items)
-        self._rows["responses"] += len(responses)
-        self.on_progress(SyncProgress(read=len(self._read), listings=self._listings, **self._rows))
 
     def _land(self) -> None:
         """Begin to land what was seen so far; further sights are kept apart."""
@@ -497,6 +495,23 @@ class _Sync:
         return {it.id for it in records if not earliest <= it.created_at < until}
 
 
+def _lost(lake: Lake) -> Iterator[str]:
+    for first, last in spans(days_that_owe(lake, "read")):
+        yield (
+            f"records of {in_words(day_range(first, last))} were lost: read them again with "
+            f"`{commands.run(first, last, '--full')}`"
+        )
+
+
+def _of_no_day(impossible: Mapping[Kind, Collection[str]]) -> Iterator[str]:
+    for kind, ids in impossible.items():
+        if ids:
+            yield (
+                f"{count(len(ids), kind.removesuffix('s'))} said to be created before "
+                f"{EARLIEST:%Y} or in the future: kept, but counted on no day"
+            )
+
+
 def _pair(listing: Listing | ListingState) -> visiting.Pair:
     return listing.api_key_id, listing.user_id
 
@@ -505,11 +520,4 @@ _RESPONSE: Final = (
     *("id", "conversation_id", "created_at", "status", "model"),
     *("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens"),
 )
-
-
-def _columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:
-    return {name: [getattr(row, name) for row in rows] for name in names}
-
-
-def _constant(rows: int, **values: object) -> dict[str, list[object]]:
-    return {name: [value] * rows for name, value in values.items()}
+_ITEM: Final = ("id", "response_id", "type", "role", "content_chars", "body")

@@ -1,6 +1,6 @@
 -- fact_usage: usage by hour, user and key, with the numbers that its dimensions are joined by.
 -- grain: 1h bucket x user_id x api_key_id; times are UTC
--- inputs: usage_1h, coverage, users (user_id, user_key), api_keys (api_key_id, api_key_key)
+-- inputs: usage_1h, coverage, users and api_keys (id, number)
 -- A join by NULL finds nothing, so no user and no key have the number 0. An hour is final where
 -- coverage says so of usage_1h; where coverage says nothing, it is not.
 -- The date is counted from epoch seconds: no session time zone has a say.
@@ -9,8 +9,8 @@ SELECT
     AS "date",
   usage_1h.start_time,
   CAST(epoch(usage_1h.start_time) AS BIGINT) % 86400 // 3600 AS hour_of_day,
-  COALESCE(users.user_key, 0) AS user_key,
-  COALESCE(api_keys.api_key_key, 0) AS api_key_key,
+  COALESCE(users.number, 0) AS user_key,
+  COALESCE(api_keys.number, 0) AS api_key_key,
   usage_1h.user_id,
   usage_1h.api_key_id,
   usage_1h.num_conversations_created,
@@ -18,8 +18,8 @@ SELECT
   usage_1h.num_operations,
   CASE WHEN known.start_time IS NULL THEN FALSE ELSE TRUE END AS is_final
 FROM usage_1h
-LEFT JOIN users ON usage_1h.user_id = users.user_id
-LEFT JOIN api_keys ON usage_1h.api_key_id = api_keys.api_key_id
+LEFT JOIN users ON usage_1h.user_id = users.id
+LEFT JOIN api_keys ON usage_1h.api_key_id = api_keys.id
 LEFT JOIN (
   SELECT start_time
   FROM coverage

@@ -54,6 +54,7 @@ def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             save(folder, name, con.sql(f"FROM {name}").to_arrow_table())
         save(folder, "usage", con.sql("FROM usage_by('6h')").to_arrow_table())
         save(folder, "buckets", con.sql("FROM buckets_by('6h')").to_arrow_table())
+    save(folder, "narrower", pq.read_table(folder / "usage_1m.parquet"))
     save(folder, "usage_rows", pq.read_table(folder / "usage_1m.parquet"))
     save(folder, "counted", pq.read_table(folder / "usage_1h.parquet"))
     save(folder, "wanted_users", pa.table({"user_id": pa.array(["user_0000", None], pa.string())}))
@@ -96,8 +97,8 @@ def plain(row: Any) -> tuple[Any, ...]:
     ("name", "parameters"),
     [
         ("usage_1m", {}),
-        ("usage_1h", {}),
-        ("usage_1d", {}),
+        ("rollup", {"seconds": 3_600}),
+        ("rollup", {"seconds": 86_400}),
         ("active_users", {}),
         ("period_over_period", {}),
         ("share", {"by": "user_id"}),
@@ -110,8 +111,8 @@ def plain(row: Any) -> tuple[Any, ...]:
                 **{"days": 3, "least_days": 1, "times": 1, "at_least": 1},
             },
         ),
-        ("users", {}),
-        ("api_keys", {}),
+        ("members", {"by": "user_id"}),
+        ("members", {"by": "api_key_id"}),
         (
             "usage_page",
             {

@@ -17,12 +17,13 @@ unicode        text that is not Unicode: written so that nothing is lost or merg
 unpacking      bodies as they come off the wire, unpacked within bounds
 usage          endpoint 1: its parameters and its page
 verdicts       which answers are worth another try: a table
+walks          the walks over each endpoint, of a client
 
 No Dagster, no DuckDB, no files. From a REPL:
 
     async with Client(url, SecretStr(key)) as client:
         query = UsageQuery(start, end, "1m", group_by=("user_id", "api_key_id"))
-        async for page in walk_usage(partial(get_usage, client), query): ...
+        async for page in usage_pages(client, query): ...
 """
 
 from pipeline.api.client import Answer, Client, Limits
@@ -57,6 +58,13 @@ from pipeline.api.retrying import Retry
 from pipeline.api.route import Route, route_to
 from pipeline.api.unicode import OddText, is_sendable
 from pipeline.api.usage import Bucket, Result, UsagePage, UsageQuery, get_usage
+from pipeline.api.walks import (
+    conversation_walk,
+    item_walk,
+    response_walk,
+    usage_of_days,
+    usage_pages,
+)
 
 __all__ = [
     "Answer",
@@ -96,13 +104,18 @@ __all__ = [
     "UnknownCoding",
     "UsagePage",
     "UsageQuery",
+    "conversation_walk",
     "create_items",
     "get_conversations",
     "get_items",
     "get_responses",
     "get_usage",
     "is_sendable",
+    "item_walk",
+    "response_walk",
     "route_to",
+    "usage_of_days",
+    "usage_pages",
     "walk_narrowing",
     "walk_usage",
 ]

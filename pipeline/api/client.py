@@ -41,7 +41,7 @@ from pipeline.api.errors import (
 from pipeline.api.pacing import Pace
 from pipeline.api.redaction import Bearer
 from pipeline.api.retrying import Retry, TryAgain, retry_after, retrying
-from pipeline.api.route import route_to
+from pipeline.api.route import Route, route_to
 from pipeline.api.unicode import OddText
 from pipeline.api.unpacking import unpacked
 from pipeline.api.verdicts import WRONG_SERVER, worth_another_try
@@ -141,6 +141,137 @@ def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
     )
 
 
+class _Words:
+    """What errors say of questions and answers: never the key."""
+
+    def __init__(self, auth: Bearer, address: str) -> None:
+        self._auth = auth
+        self._address = address
+
+    def asked(self, question: _Question) -> str:
+        """A question, without the user ids of a private one."""
+        hidden: frozenset[str] = _PERSONAL if question.private else frozenset()
+        shown = tuple((name, "-" if name in hidden else value) for name, value in question.params)
+        query = str(httpx.QueryParams(shown))
+        return self.cut(
+            f"{question.method} {self._address}{question.path}{'?' if query else ''}{query}",
+            _LONGEST_QUESTION,
+        )
+
+    def excerpt(self, body: bytes, private: bool) -> str:
+        """The beginning of a body; of a private one its size alone."""
+        if private:
+            return f"(a body of {count(len(body), 'byte')}, which may hold what people wrote)"
+        text = self._auth.redact(body[:_LONGEST_ERROR_BODY].decode("utf-8", "replace"))
+        if len(body) > _LONGEST_ERROR_BODY:
+            text = text[:_EXCERPT]  # not the end, where a key may have been cut in two
+        return self.cut(" ".join(text.split())) or "(no body)"
+
+    def cut(self, text: str, length: int = _EXCERPT) -> str:
+        """`text` without the key, and then no longer than `length`: the key is not cut in two."""
+        text = self._auth.redact(text)
+        return text if len(text) <= length else text[:length] + "…"
+
+
+class _Lane:
+    """A connection pool for one request at a time, and what becomes of that on the way.
+
+    A pool looks at each of its connections for every request: with 32 in flight that takes longer
+    than the requests. So each request in flight has a pool of its own.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        limits: Limits,
+        auth: Bearer,
+        words: _Words,
+        transport: httpx.AsyncBaseTransport | None,
+    ) -> None:
+        self._route = route
+        self._limits = limits
+        self._words = words
+        self._client = httpx.AsyncClient(
+            auth=auth,
+            transport=transport,
+            verify=route.tls,
+            proxy=None if transport else route.proxy,
+            follow_redirects=False,
+            trust_env=False,  # the route is what the environment says
+        )
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.aclose()
+
+    async def send(
+        self, request: httpx.Request, asked: _Lazy, private: bool
+    ) -> tuple[int, httpx.Headers, bytes]:
+        """Status, headers and whole body; never more than `max_bytes` of it."""
+        posted = request.method == "POST"
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with (
+                asyncio.timeout(self._limits.request_timeout),
+                aclosing(await self._client.send(request, stream=True)) as response,
+            ):
+                status, headers = response.status_code, response.headers
+                if not _is_done(request, status):
+                    return status, headers, await _why(response)
+                async for chunk in unpacked(response):
+                    size += len(chunk)
+                    if size > self._limits.max_bytes:
+                        raise self._too_big(asked, posted)
+                    chunks.append(chunk)
+                return status, headers, b"".join(chunks)
+        except UnknownCoding as error:
+            if posted:
+                raise _fate_unknown(asked, str(error)) from None
+            raise UnknownCoding(
+                f"{asked} was answered with {error}. Let whoever runs the gateway, or a proxy on "
+                "the way, send it plain or in gzip, as was asked for."
+            ) from None
+        except _NO_CONNECTION as error:
+            raise self._no_connection(error, asked) from None
+        except (TimeoutError, httpx.ReadTimeout):
+            if posted:
+                raise _fate_unknown(asked, "no answer in time") from None
+            raise AnswerTooBig(
+                f"{asked} had not been answered in whole after {self._limits.request_timeout:g} s"
+            ) from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            # The chain is cut: what httpx carries along holds the request and its headers.
+            # And of a private answer nothing is told: the reason quotes what was no HTTP.
+            reason = type(error).__name__
+            if not private:
+                reason = self._words.cut(f"{reason} {error}".strip())
+            if posted:
+                raise _fate_unknown(asked, f"no whole answer: {reason}") from None
+            raise TryAgain(f"no whole answer: {reason}") from None
+
+    def _too_big(self, asked: _Lazy, posted: bool) -> Exception:
+        most = f"{self._limits.max_bytes:,}"
+        if posted:
+            return _fate_unknown(asked, f"more than {most} bytes")
+        return AnswerTooBig(
+            f"{asked} is answered with more than the {most} bytes that MKA1_USAGE_MAX_ANSWER_MB "
+            "allows",
+            slow=False,
+        )
+
+    def _no_connection(self, error: Exception, asked: _Lazy) -> Exception:
+        """What to raise where no connection came about."""
+        if refusal := self._route.refusal(error):
+            return refusal
+        distrust = self._route.distrust(error)
+        hint = distrust or self._route.words
+        reason = self._words.cut(f"{type(error).__name__} {error}".strip())
+        again = TryAgain(f"no connection: {reason}" + (f" ({hint})" if hint else ""))
+        # Of a certificate that is not trusted another try would bring the same.
+        return again.giving_up(str(asked), 1) if distrust else again
+
+
 class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
@@ -177,29 +308,20 @@ class Client:
         self._sleep = sleep
         self._auth = Bearer(key)
         self._pace = Pace(self.limits.requests_per_second)
+        self._address = str(httpx.URL(base_url).copy_with(userinfo=b"")).rstrip("/")
+        self._words = _Words(self._auth, self._address)
         # Made once, for reading the authorities takes longer than a request.
-        self._route = route = route_to(base_url)
-
-        def lane() -> httpx.AsyncClient:
-            return httpx.AsyncClient(
-                auth=self._auth,
-                transport=transport,
-                verify=route.tls,
-                proxy=None if transport else route.proxy,
-                follow_redirects=False,
-                trust_env=False,  # the route is what the environment says
-            )
-
-        # A connection pool looks at each of its connections for every request: with 32 in flight
-        # that takes longer than the requests. So each request in flight has a pool of its own.
-        self._lanes = [lane() for _ in range(self.limits.concurrency)]
-        self._idle: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        route = route_to(base_url)
+        self._lanes = [
+            _Lane(route, self.limits, self._auth, self._words, transport)
+            for _ in range(self.limits.concurrency)
+        ]
+        self._idle: asyncio.LifoQueue[_Lane] = asyncio.LifoQueue()
         for one in self._lanes:
             self._idle.put_nowait(one)
         self._timeout = httpx.Timeout(self.limits.request_timeout, connect=10, pool=None).as_dict()
         self._base = httpx.URL(base_url)
         self._base_path = self._base.raw_path.rstrip(b"/")
-        self._address = str(self._base.copy_with(userinfo=b"")).rstrip("/")
 
     def __repr__(self) -> str:
         return f"Client({self._address!r})"
@@ -219,7 +341,7 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         for lane in self._lanes:
-            await lane.aclose()
+            await lane.close()
 
     async def get(
         self,
@@ -261,7 +383,7 @@ class Client:
         decode: Callable[[bytes], T],
         headers: Mapping[bytes, bytes] | None,
     ) -> Answer[T]:
-        asked = _Lazy(partial(self._asked, question))
+        asked = _Lazy(partial(self._words.asked, question))
         limits = self.limits
         tries = retrying(
             *(limits.retry_seconds, limits.attempts, limits.longest_wait),
@@ -280,7 +402,7 @@ class Client:
                 extensions={"timeout": self._timeout},
             )
         except httpx.InvalidURL as error:
-            raise InvalidQuery(f"{asked} cannot be sent: {self._cut(str(error))}") from None
+            raise InvalidQuery(f"{asked} cannot be sent: {self._words.cut(str(error))}") from None
         if request.url.raw_path.partition(b"?")[0] != self._base_path + question.path.encode():
             # `.` and `..` are taken out of paths: the question would reach another endpoint.
             raise InvalidQuery(f"{asked} cannot be sent: its path would become another")
@@ -297,7 +419,7 @@ class Client:
             generation = await self._pace.turn()
             self.requests += 1
             began, sent = time.monotonic(), self.clock.local()
-            status, answer_headers, body = await self._send(lane, request, asked, private)
+            status, answer_headers, body = await lane.send(request, asked, private)
             seconds = time.monotonic() - began
             self.clock.heard(answer_headers, sent)
         finally:
@@ -305,25 +427,25 @@ class Client:
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._pace.too_fast(generation)
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
-            raise TryAgain(f"429: {self._excerpt(body, private)}", wait, rate_limited=True)
+            raise TryAgain(f"429: {self._words.excerpt(body, private)}", wait, rate_limited=True)
         self._pace.went_well()
         if request.method == "POST" and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise _fate_unknown(asked, f"{status}: {self._excerpt(body, private)}")
+            raise _fate_unknown(asked, f"{status}: {self._words.excerpt(body, private)}")
         if request.method == "GET" and worth_another_try(status):
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
-            raise TryAgain(f"{status}: {self._excerpt(body, private)}", wait)
+            raise TryAgain(f"{status}: {self._words.excerpt(body, private)}", wait)
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise Unauthorized(
-                f"{asked} was refused with {status}: {self._excerpt(body, private)}. "
+                f"{asked} was refused with {status}: {self._words.excerpt(body, private)}. "
                 "Check the key in MKA1_API_KEY or MKA1_API_KEYS, and what it may do.",
                 status,
             )
         if not _is_done(request, status):
             where = answer_headers.get("Location")
-            shown = "elsewhere" if private else self._cut(where or "")
+            shown = "elsewhere" if private else self._words.cut(where or "")
             moved = f" (a redirect to {shown}, not followed)" if where else ""
             raise Refused(
-                f"{asked} was refused with {status}{moved}: {self._excerpt(body, private)}",
+                f"{asked} was refused with {status}{moved}: {self._words.excerpt(body, private)}",
                 status,
             )
         try:
@@ -332,95 +454,15 @@ class Client:
             came = f"{status} with {error} ({count(len(body), 'byte')})"
             if request.method == "POST":
                 raise _fate_unknown(asked, came) from None
-            if isinstance(error, MalformedBody):
-                why = f": {self._excerpt(body, private)}" if error.says_why else ""
-                raise TryAgain(came + why) from None
-            raise ShapeError(
-                f"{asked} was answered with {error}: {self._excerpt(body, private)}. "
-                "The API may have changed; compare with its current reference."
-            ) from None
+            raise self._unreadable(error, came, asked, body, private) from None
 
-    async def _send(
-        self, lane: httpx.AsyncClient, request: httpx.Request, asked: _Lazy, private: bool
-    ) -> tuple[int, httpx.Headers, bytes]:
-        """Status, headers and whole body; never more than `max_bytes` of it."""
-        posted = request.method == "POST"
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with (
-                asyncio.timeout(self.limits.request_timeout),
-                aclosing(await lane.send(request, stream=True)) as response,
-            ):
-                status, headers = response.status_code, response.headers
-                if not _is_done(request, status):
-                    return status, headers, await _why(response)
-                async for chunk in unpacked(response):
-                    size += len(chunk)
-                    if size > self.limits.max_bytes:
-                        if posted:
-                            raise _fate_unknown(asked, f"more than {self.limits.max_bytes:,} bytes")
-                        raise AnswerTooBig(
-                            f"{asked} is answered with more than the {self.limits.max_bytes:,} "
-                            "bytes that MKA1_USAGE_MAX_ANSWER_MB allows",
-                            slow=False,
-                        )
-                    chunks.append(chunk)
-                return status, headers, b"".join(chunks)
-        except UnknownCoding as error:
-            if posted:
-                raise _fate_unknown(asked, str(error)) from None
-            raise UnknownCoding(
-                f"{asked} was answered with {error}. Let whoever runs the gateway, or a proxy on "
-                "the way, send it plain or in gzip, as was asked for."
-            ) from None
-        except _NO_CONNECTION as error:
-            raise self._no_connection(error, asked) from None
-        except (TimeoutError, httpx.ReadTimeout):
-            if posted:
-                raise _fate_unknown(asked, "no answer in time") from None
-            raise AnswerTooBig(
-                f"{asked} had not been answered in whole after {self.limits.request_timeout:g} s"
-            ) from None
-        except (httpx.TransportError, httpx.DecodingError) as error:
-            # The chain is cut: what httpx carries along holds the request and its headers.
-            # And of a private answer nothing is told: the reason quotes what was no HTTP.
-            reason = type(error).__name__
-            if not private:
-                reason = self._cut(f"{reason} {error}".strip())
-            if posted:
-                raise _fate_unknown(asked, f"no whole answer: {reason}") from None
-            raise TryAgain(f"no whole answer: {reason}") from None
-
-    def _no_connection(self, error: Exception, asked: _Lazy) -> Exception:
-        """What to raise where no connection came about."""
-        if refusal := self._route.refusal(error):
-            return refusal
-        distrust = self._route.distrust(error)
-        hint = distrust or self._route.words
-        reason = self._cut(f"{type(error).__name__} {error}".strip())
-        again = TryAgain(f"no connection: {reason}" + (f" ({hint})" if hint else ""))
-        # Of a certificate that is not trusted another try would bring the same.
-        return again.giving_up(str(asked), 1) if distrust else again
-
-    def _asked(self, question: _Question) -> str:
-        hidden: frozenset[str] = _PERSONAL if question.private else frozenset()
-        shown = tuple((name, "-" if name in hidden else value) for name, value in question.params)
-        query = str(httpx.QueryParams(shown))
-        return self._cut(
-            f"{question.method} {self._address}{question.path}{'?' if query else ''}{query}",
-            _LONGEST_QUESTION,
+    def _unreadable(
+        self, error: MalformedBody | ShapeError, came: str, asked: _Lazy, body: bytes, private: bool
+    ) -> Exception:
+        excerpt = self._words.excerpt(body, private)
+        if isinstance(error, MalformedBody):
+            return TryAgain(came + (f": {excerpt}" if error.says_why else ""))
+        return ShapeError(
+            f"{asked} was answered with {error}: {excerpt}. "
+            "The API may have changed; compare with its current reference."
         )
-
-    def _excerpt(self, body: bytes, private: bool) -> str:
-        if private:
-            return f"(a body of {count(len(body), 'byte')}, which may hold what people wrote)"
-        text = self._auth.redact(body[:_LONGEST_ERROR_BODY].decode("utf-8", "replace"))
-        if len(body) > _LONGEST_ERROR_BODY:
-            text = text[:_EXCERPT]  # not the end, where a key may have been cut in two
-        return self._cut(" ".join(text.split())) or "(no body)"
-
-    def _cut(self, text: str, length: int = _EXCERPT) -> str:
-        """`text` without the key, and then no longer than `length`: the key is not cut in two."""
-        text = self._auth.redact(text)
-        return text if len(text) <= length else text[:length] + "…"

@@ -18,7 +18,7 @@ from pipeline.assets.metadata import day_metadata
 from pipeline.lake import derived, engine
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.files import ContractError
-from pipeline.lake.publication import adopt, withdraw_unbegun
+from pipeline.lake.publication import restore_links, withdraw_unbegun
 from pipeline.lake.rollup import DayPublished
 from pipeline.lake.schemas import LEDGER_DATASETS
 from pipeline.lake.snapshot import Damage, left_out
@@ -37,8 +37,7 @@ def conclude(workspace: Workspace) -> None:
             "set it right, for example by `timedatectl set-ntp true`"
         )
     tell_odd_text(workspace)
-    with closing(engine.connect(threads=1)) as con:
-        adopt(con, workspace.lake)
+    restore_links(workspace.lake)
     try:
         derived.finish(workspace.lake)
     except (duckdb.Error, pa.ArrowException, ContractError) as error:

@@ -107,19 +107,8 @@ def export(
             said = dictionary.dictionary(wanted, places, calendar, lacking)
             page.write_text(said, encoding="utf-8")
             sizes = {name: file.stat().st_size for name, file in staged.items()}
-            facts = {
-                "format": form,
-                "source": source,
-                "first": f"{calendar[0]}",
-                "last": f"{calendar[-1]}",
-                "not_loaded": in_words(lacking.missing),
-                "loaded_in_part": {
-                    f"{day}": iso(through) for day, through in lacking.in_part.items()
-                },
-                "disputed": in_words(lacking.disputed),
-                "rows": counted,
-            }
-            replaced = folder.replace(staged, facts)
+            facts = {"format": form, "source": source, **_facts(calendar, lacking)}
+            replaced = folder.replace(staged, {**facts, "rows": counted})
             notes += _kept(replaced.kept)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -129,6 +118,17 @@ def export(
             "is as it was published)"
         ) from None
     return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
+
+
+def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:
+    """What the manifest says of the days."""
+    return {
+        "first": f"{calendar[0]}",
+        "last": f"{calendar[-1]}",
+        "not_loaded": in_words(lacking.missing),
+        "loaded_in_part": {f"{day}": iso(through) for day, through in lacking.in_part.items()},
+        "disputed": in_words(lacking.disputed),
+    }
 
 
 def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> None:

@@ -32,6 +32,7 @@ from typing import Any, Final, Literal
 
 from filelock import FileLock, Timeout
 
+from pipeline.lake.store import flush_file
 from pipeline.paths import unusable
 
 Readers = Literal["owner", "group", "all"]
@@ -133,7 +134,7 @@ class Folder:
             return False
 
     def _place(self, staged: Path, place: Path) -> None:
-        _flush(staged)
+        flush_file(staged)
         staged.chmod(_FILE_MODES[self._readers])
         place.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(place)
@@ -212,8 +213,3 @@ def _manifest(path: Path) -> dict[str, Any]:
 def _files(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The files that exports wrote, by name, also those of another format than the last."""
     return {**manifest.get("kept", {}), **manifest.get("files", {})}
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

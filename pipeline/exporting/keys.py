@@ -64,10 +64,10 @@ def _numbered(name: str) -> Iterator[str]:
         yield f"{name} {number}"
 
 
-def members(kind: str, ids: Iterable[str], names: Mapping[str, str], nobody: str) -> pa.Table:
+def members(ids: Iterable[str], names: Mapping[str, str], nobody: str) -> pa.Table:
     """A dimension's ids with their numbers and names, and a row for none, which is named `nobody`.
 
-    Columns: `<kind>_id`, `<kind>_key`, `<kind>_name`. No two rows have the same name.
+    Columns: `id`, `number`, `name`. No two rows have the same name.
     """
     numbers = numbered(ids)
     called = named(numbers, names, nobody)
@@ -76,7 +76,5 @@ def members(kind: str, ids: Iterable[str], names: Mapping[str, str], nobody: str
         *((id_, key, called[id_]) for id_, key in numbers.items()),
     ]
     columns = [list(column) for column in zip(*rows, strict=True)]
-    schema = pa.schema(
-        [(f"{kind}_id", pa.string()), (f"{kind}_key", pa.int64()), (f"{kind}_name", pa.string())]
-    )
+    schema = pa.schema([("id", pa.string()), ("number", pa.int64()), ("name", pa.string())])
     return pa.table(columns, schema=schema)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline.exporting.keys import members
 from pipeline.exporting.names import Names
-from pipeline.exporting.tables import FACT_USAGE, Table
+from pipeline.exporting.tables import DIM_API_KEY, DIM_USER, FACT_USAGE, Table
 from pipeline.lake import engine
 from pipeline.lake.completeness import is_disputed
 from pipeline.lake.files import ROW_GROUP, covered
@@ -34,6 +34,11 @@ NO_API_KEY: Final = "(no API key)"
 _HOURS: Final = USAGE["1h"]
 _READ: Final = {FACT_USAGE.name: _HOURS.name}
 """Tables that are made of another one of the lake, day by day."""
+_MEMBERS: Final = {
+    DIM_USER.name: ("users", "user_id"),
+    DIM_API_KEY.name: ("api_keys", "api_key_id"),
+}
+"""Dimensions that are made of ids: whose they are, and the column of usage that has them."""
 
 
 class Lacking(NamedTuple):
@@ -146,8 +151,8 @@ class Rows:
         known = con.sql(engine.sql("export_ids")).fetchall()
         self.users = {user for user, _ in known if user is not None}
         self.api_keys = {key for _, key in known if key is not None}
-        con.register("users", members("user", self.users, names.users, NO_USER))
-        con.register("api_keys", members("api_key", self.api_keys, names.api_keys, NO_API_KEY))
+        con.register("users", members(self.users, names.users, NO_USER))
+        con.register("api_keys", members(self.api_keys, names.api_keys, NO_API_KEY))
         numbers = [day_window(day).start // DAY for day in calendar]
         loaded = [day not in lacking.missing for day in calendar]
         partial = {*lacking.missing, *lacking.in_part, *lacking.disputed}
@@ -162,25 +167,27 @@ class Rows:
         Timestamps are in UTC; whether they say so is left to who writes them.
         """
         if table is not FACT_USAGE:
-            return self._plain(table, day)
+            yield from self._plain(table, day)
+            return
         inputs = {
             dataset.name: (dataset, self._selection.of_day(dataset.name, day))
             for dataset in (_HOURS, COVERAGE)
         }
         engine.bind(self._con, inputs)
-        return self._query(table)
+        yield from self._con.sql(engine.sql(table.name)).to_arrow_reader(ROW_GROUP)
 
     def of_all(self, table: Table) -> Iterator[pa.RecordBatch]:
         """The rows of a table whose rows have no day: of the whole lake, by their first column."""
         hours = self._selection.snapshot.published(_HOURS.name)
         engine.bind(self._con, {_HOURS.name: (_HOURS, hours)})
-        return self._query(table)
-
-    def _query(self, table: Table) -> Iterator[pa.RecordBatch]:
-        reader: Iterator[pa.RecordBatch] = self._con.sql(engine.sql(table.name)).to_arrow_reader(
-            ROW_GROUP
-        )
-        return reader
+        if table.name in _MEMBERS:
+            whose, column = _MEMBERS[table.name]
+            self._con.execute(f"CREATE OR REPLACE TEMP VIEW members AS FROM {whose}")
+            rows = self._con.sql(engine.sql("dim_member"), params={"by": column})
+        else:
+            rows = self._con.sql(engine.sql(table.name))
+        for batch in rows.to_arrow_reader(ROW_GROUP):
+            yield batch.rename_columns(table.schema.names)
 
     def _plain(self, table: Table, day: date) -> Iterator[pa.RecordBatch]:
         (path,) = self._selection.of_day(table.name, day)

@@ -28,7 +28,7 @@ import pyarrow as pa
 from pipeline.lake import engine
 from pipeline.lake.catalog_files import CatalogFiles
 from pipeline.lake.engine import literal, no_glob, scan
-from pipeline.lake.macros import MACROS, NOW, TIME_ZONES, VIEWS, plain, time_zones
+from pipeline.lake.macros import MACROS, NOW, TIME_ZONES, VIEWS, plain, time_zones, view
 from pipeline.lake.schemas import COVERAGE, DATASETS, Dataset
 from pipeline.lake.snapshot import Damage, Snapshot
 from pipeline.lake.store import Lake, private_folder
@@ -64,7 +64,7 @@ def build_catalog(
             finished = staging / path.name
             shutil.copyfile(built, finished)
             finished.chmod(0o600)
-        files = CatalogFiles(lake, path, objects())
+        files = CatalogFiles(lake, path)
         files.publish(finished)
         for kept in files.set_aside():
             on_set_aside(kept)
@@ -109,7 +109,7 @@ def build(snapshot: Snapshot, path: Path) -> None:
             f"COMMENT ON MACRO {NOW} IS 'Now, in UTC, to compare with times of the tables.'"
         )
         for name, description in VIEWS.items():
-            con.execute(f"CREATE VIEW {name} AS {engine.sql(name)}")
+            con.execute(view(name))
             con.execute(f"COMMENT ON VIEW {name} IS {literal(description)}")
         for macro in MACROS:
             con.execute(macro.definition("catalog"))
@@ -141,14 +141,7 @@ def difference(lake: Lake, path: Path) -> str | None:
 
     Nothing is said of one that is not there.
     """
-    return CatalogFiles(lake, path, objects()).difference()
-
-
-def objects() -> frozenset[str]:
-    """The names of all that a catalog holds."""
-    return frozenset(
-        {*DATASETS, *VIEWS, *(macro.name for macro in MACROS), NOW, TIME_ZONES, DAMAGED}
-    )
+    return CatalogFiles(lake, path).difference()
 
 
 def shows_another_lake(con: duckdb.DuckDBPyConnection, lake: Lake) -> bool:

@@ -18,19 +18,17 @@ two leaves the folder to the next.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import duckdb
-
-from pipeline.lake.store import Lake, private_folder, remove
+from pipeline.lake.ledger import digest
+from pipeline.lake.store import Lake, point, private_folder, remove
 
 if sys.platform != "win32":
     import fcntl
@@ -39,28 +37,14 @@ _KEPT_SECONDS: Final = 600.0
 """How long a catalog that was replaced is kept for clients that have just looked up the link."""
 _DIGEST: Final = "sha256"
 _LOGS: Final = (".wal", ".wal.checkpoint", ".wal.recovery")
-_NAMES: Final = """
-    SELECT table_name FROM duckdb_tables() WHERE NOT internal
-    UNION SELECT view_name FROM duckdb_views() WHERE NOT internal
-    UNION SELECT function_name FROM duckdb_functions() WHERE NOT internal
-    UNION SELECT type_name FROM duckdb_types() WHERE NOT internal
-    UNION SELECT sequence_name FROM duckdb_sequences()
-    UNION SELECT schema_name FROM duckdb_schemas()
-      WHERE NOT internal AND database_name = current_database() AND schema_name <> 'main'
-"""
 
 
 class CatalogFiles:
-    """The catalogs of one lake, of which `path` is the link to the last.
+    """The catalogs of one lake, of which `path` is the link to the last."""
 
-    `objects` are the names of all that a catalog holds: one of which no digest is known, since it
-    was published before there were links, is unchanged if it has no others.
-    """
-
-    def __init__(self, lake: Lake, path: Path, objects: Collection[str]) -> None:
+    def __init__(self, lake: Lake, path: Path) -> None:
         self._path = path.absolute()
         self._root = lake.root / ".catalogs"
-        self._objects = frozenset(objects)
 
     def publish(self, finished: Path) -> None:
         """Let a finished file be the catalog. To be called by one at a time.
@@ -75,18 +59,15 @@ class CatalogFiles:
         aside = self._root / ".new"
         private_folder(aside)
         finished.replace(aside / self._path.name)
-        digest = aside / _DIGEST
-        digest.write_text(_digest(aside / self._path.name), encoding="ascii")
-        digest.chmod(0o600)
+        known = aside / _DIGEST
+        known.write_text(digest(aside / self._path.name), encoding="ascii")
+        known.chmod(0o600)
         new = self._next()
         aside.rename(new)
         target = new / self._path.name
         if target.is_relative_to(self._path.parent):  # then the home folder can be moved
             target = target.relative_to(self._path.parent)
-        link = self._path.with_name(f".{self._path.name}.new")
-        link.unlink(missing_ok=True)
-        link.symlink_to(target)
-        link.replace(self._path)
+        point(self._path, target)
         self._move_logs(replaced)
 
     def set_aside(self) -> Iterator[Path]:
@@ -174,18 +155,16 @@ class CatalogFiles:
         except OSError:
             known = self._is_known(catalog)
         else:
-            known = _digest(catalog) == published
+            known = digest(catalog) == published
         return None if known else "another program has changed it"
 
     def _is_known(self, catalog: Path) -> bool:
-        """Whether a file of which no digest was kept is a catalog that nobody has changed."""
-        digest = _digest(catalog)
+        """Whether a file is a catalog that was published, and that nobody has changed."""
+        found = digest(catalog)
         for folder in self._folders():
             with suppress(OSError):
-                if (folder / _DIGEST).read_text(encoding="ascii") == digest:
+                if (folder / _DIGEST).read_text(encoding="ascii") == found:
                     return True
-        with suppress(duckdb.Error), closing(duckdb.connect(str(catalog), read_only=True)) as con:
-            return {name for (name,) in con.execute(_NAMES).fetchall()} <= self._objects
         return False
 
     def _logs(self, catalog: Path) -> list[Path]:
@@ -221,11 +200,6 @@ def _is_same(one: Path, other: Path) -> bool:
     with suppress(OSError):
         return one.samefile(other)
     return False
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_written(catalog: Path) -> bool:

@@ -143,6 +143,14 @@ def bind_with_files(
     con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {rows}')
 
 
+def rollup(
+    con: duckdb.DuckDBPyConnection, seconds: int, narrower: Dataset, files: Iterable[Path]
+) -> duckdb.DuckDBPyRelation:
+    """Buckets of an hour or a day, in seconds, from the files of a dataset of narrower ones."""
+    bind(con, {"narrower": (narrower, files)})
+    return con.sql(sql("rollup"), params={"seconds": seconds})
+
+
 def scan(dataset: Dataset | None, files: Iterable[Path]) -> str:
     """A SELECT over Parquet files, with the contract's columns by name where one is given."""
     paths = ", ".join(literal(no_glob(path)) for path in files)

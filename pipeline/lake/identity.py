@@ -4,20 +4,15 @@ Belongs here: the marker that says so, and the refusal to mix.
 
     <lake>/.identity.json    {"pseudonyms": "<fingerprint of the key>"}, or null for ids as they are
 
-It is written once, before the first day. A lake with days but without it was written before there
-were pseudonyms.
+It is written once, before the first day.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from pathlib import Path
 from typing import Final
 
-from pipeline.lake.schemas import DATASETS
-from pipeline.lake.store import Lake
+from pipeline.lake.store import Lake, replacing
 
 _MARKER: Final = ".identity.json"
 _FIELD: Final = "pseudonyms"
@@ -37,7 +32,8 @@ def claim(lake: Lake, fingerprint: str | None) -> None:
     with lake.lock("identity"):
         check(lake, fingerprint)
         if not marker.exists():
-            _write(marker, fingerprint)
+            with replacing(marker) as aside:
+                aside.write_text(json.dumps({_FIELD: fingerprint}), encoding="utf-8")
 
 
 def check(lake: Lake, fingerprint: str | None) -> None:
@@ -45,11 +41,9 @@ def check(lake: Lake, fingerprint: str | None) -> None:
     marker = lake.root / _MARKER
     try:
         written = json.loads(marker.read_bytes())[_FIELD]
-    except FileNotFoundError:
-        if not _has_days(lake):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, FileNotFoundError) and not lake.all_days():
             return
-        written = None
-    except (ValueError, KeyError, TypeError):
         raise IdentityError(
             f"{marker} does not say whose ids the lake holds: put back the file that was there, or "
             "set MKA1_USAGE_HOME to another folder"
@@ -71,22 +65,3 @@ def _words(written: object) -> str:
 
 def _named(fingerprint: object) -> str:
     return f"of fingerprint {fingerprint}"
-
-
-def _has_days(lake: Lake) -> bool:
-    # By their folders: a day that was published before there were versions is one, too.
-    return any(next((lake.root / name).glob("day=*"), None) for name in DATASETS)
-
-
-def _write(marker: Path, fingerprint: str | None) -> None:
-    """Write the marker for its owner alone, whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=marker.parent, prefix=f"{_MARKER}-")  # mode 0600
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({_FIELD: fingerprint}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(marker)
-    finally:
-        aside.unlink(missing_ok=True)

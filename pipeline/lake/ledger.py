@@ -82,8 +82,8 @@ def read_record(version: Path) -> Record:
         return Record(
             {name: FileRecord(**of) for name, of in facts["files"].items()},
             facts["read_at"],
-            bool(facts.get("disputed", False)),
-            tuple(facts.get("owed", ())),
+            bool(facts["disputed"]),
+            tuple(facts["owed"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{version / RECORD} is no record of a version: {error}") from None

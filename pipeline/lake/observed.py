@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
-from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -20,9 +19,7 @@ from pipeline.lake.by_day import write_days
 from pipeline.lake.publication import Change, publish_days
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, USAGE
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, Window, day_window
-
-_CASCADE: Final = (OBSERVED["1m"], OBSERVED["1h"], OBSERVED["1d"])
+from pipeline.timeline import DAY, SECONDS, Window, day_window
 
 
 def observe_days(
@@ -41,12 +38,6 @@ def observe_days(
     wanted = sorted(through)
     if not wanted:
         return ()
-    extents = pa.table(
-        {
-            "day_number": pa.array([day_window(day).start // DAY for day in wanted], pa.int64()),
-            "through": pa.array([through[day] for day in wanted], pa.int64()),
-        }
-    )
     with ExitStack() as stack:
         # What is counted must not be landed half in the meantime.
         stack.enter_context(lake.lock("records"))
@@ -57,19 +48,7 @@ def observe_days(
             "items": (ITEMS, lake.files("items", wanted)),
         }
         engine.bind(con, inputs)
-        con.register("extents", extents)
-        staged: dict[str, dict[date, Path]] = {}
-        for dataset in _CASCADE:
-            by_day = write_days(
-                dataset,
-                con.sql(engine.sql(dataset.name)).to_arrow_reader(files.ROW_GROUP),
-                "start_time",
-                folder,
-                window=lambda day: Window(day_window(day).start, through[day]),
-                also=wanted,
-            )
-            engine.bind(con, {dataset.name: (dataset, by_day.values())})
-            staged[dataset.name] = by_day
+        staged = _staged(con, through, wanted, folder)
         changes = {
             day: Change(
                 {name: of[day] for name, of in staged.items()},
@@ -80,6 +59,34 @@ def observe_days(
         }
         changed = publish_days(con, lake, changes)
     return tuple(day for day in wanted if changed[day])
+
+
+def _staged(
+    con: duckdb.DuckDBPyConnection, through: Mapping[date, int], days: list[date], folder: Path
+) -> dict[str, dict[date, Path]]:
+    """The observed buckets of the days, finished in `folder`, by dataset."""
+    numbers = [day_window(day).start // DAY for day in days]
+    columns = [pa.array(numbers, pa.int64()), pa.array([through[day] for day in days], pa.int64())]
+    con.register("extents", pa.table(columns, ["day_number", "through"]))
+    staged: dict[str, dict[date, Path]] = {}
+    rows = con.sql(engine.sql(OBSERVED["1m"].name))
+    narrower, by_day = OBSERVED["1m"], dict[date, Path]()
+    for width, dataset in OBSERVED.items():
+        if width != "1m":
+            rows = engine.rollup(con, SECONDS[width], narrower, by_day.values())
+        narrower, by_day = (
+            dataset,
+            write_days(
+                dataset,
+                rows.to_arrow_reader(files.ROW_GROUP),
+                "start_time",
+                folder,
+                window=lambda day: Window(day_window(day).start, through[day]),
+                also=days,
+            ),
+        )
+        staged[dataset.name] = by_day
+    return staged
 
 
 def active_pairs(con: duckdb.DuckDBPyConnection, lake: Lake, window: Window) -> pa.Table:

@@ -26,7 +26,7 @@ from typing import get_args
 import duckdb
 
 from pipeline.lake import files
-from pipeline.lake.files import check_contract
+from pipeline.lake.files import ContractError, check_contract
 from pipeline.lake.ledger import (
     FileRecord,
     Record,
@@ -48,7 +48,16 @@ from pipeline.lake.schemas import (
     REVISIONS,
     USAGE,
 )
-from pipeline.lake.store import RECORD, Lake, flush_folder, private_folder, remove
+from pipeline.lake.store import (
+    RECORD,
+    Lake,
+    flush_file,
+    flush_folder,
+    point,
+    private_folder,
+    remove,
+    replacing,
+)
 from pipeline.timeline import SECONDS, day_window
 
 
@@ -137,7 +146,9 @@ def _prepared(
     con: duckdb.DuckDBPyConnection, lake: Lake, day: date, change: Change
 ) -> tuple[list[str], Path | None]:
     """Which files are new or say something new, and the version that has them; None for none."""
-    standing = lake.version(day) or _found_again(lake, day) or _adopted(lake, day)
+    standing = lake.version(day) or _found_again(lake, day)
+    if standing is None:
+        _refuse_unknown(lake, day)
     before = record_of(standing)
     changed = [
         name
@@ -202,15 +213,13 @@ def confirm(
     return True
 
 
-def adopt(con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """Let days that have files but no version that counts have one.
-
-    They were published before there were versions, or their link was lost.
-    """
-    folders = (path.name for name in DATASETS for path in (lake.root / name).glob("day=*"))
-    for day in sorted({date.fromisoformat(name[len("day=") :]) for name in folders}):
-        if lake.version(day) is None:
-            publish(con, lake, day, {})
+def restore_links(lake: Lake) -> None:
+    """Let days whose link was lost have it again."""
+    with lake.lock("publish"):
+        for folder in (lake.root / ".versions").glob("????-??-??"):
+            day = date.fromisoformat(folder.name)
+            if lake.version(day) is None and _found_again(lake, day):
+                _link(lake, day)
 
 
 def withdraw_unbegun(lake: Lake, now: float) -> list[date]:
@@ -251,7 +260,7 @@ def _link(lake: Lake, day: date) -> None:
                 place.unlink()
         elif not (place.is_symlink() and place.readlink() == target(name, day)):
             private_folder(place.parent)
-            _point(place, target(name, day))
+            point(place, target(name, day))
 
 
 def _found_again(lake: Lake, day: date) -> Path | None:
@@ -265,21 +274,15 @@ def _found_again(lake: Lake, day: date) -> Path | None:
     return max(whole)
 
 
-def _adopted(lake: Lake, day: date) -> Path | None:
-    """A version made of the files of a day that was published before there were versions."""
-    places = {name: lake.path(name, day) for name in DATASETS}
-    found = {name: path for name, path in places.items() if _is_regular(path)}
-    if not found:
-        return None
-    version = _new_version(lake, day)
-    for name, path in found.items():
-        _same_file(path, version / f"{name}.parquet")
-    _make_it_count(lake, day, version)
-    return version
-
-
-def _is_regular(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+def _refuse_unknown(lake: Lake, day: date) -> None:
+    """Raise ContractError where files stand in the day's place that are of no version of it."""
+    for name in DATASETS:
+        path = lake.path(name, day)
+        if path.is_file() and not path.is_symlink():
+            raise ContractError(
+                f"{path} is of no version of its day, so this mka1-usage did not write it: move "
+                "it away, or set MKA1_USAGE_HOME to another folder"
+            )
 
 
 def _new_version(lake: Lake, day: date) -> Path:
@@ -329,22 +332,20 @@ def _fill(
     for name in DATASETS:
         path = new / f"{name}.parquet"
         if path.is_file() and name not in records:
-            _flush(path)
+            flush_file(path)
             records[name] = describe(DATASETS[name], path)
     write_record(new, replace(known, files=records))
-    for path in (new / RECORD, new, new.parent):
-        _flush(path)
+    flush_file(new / RECORD)
+    for folder in (new, new.parent):
+        flush_folder(folder)
 
 
 def _make_them_count(lake: Lake, versions: Mapping[date, Path]) -> None:
     """Let versions of several days count from one moment on."""
     if len(versions) > 1:
         facts = {day.isoformat(): version.name for day, version in versions.items()}
-        aside = lake.commit.with_name(f"{lake.commit.name}.new")
-        aside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        aside.chmod(0o600)
-        _flush(aside)
-        aside.replace(lake.commit)
+        with replacing(lake.commit) as aside:
+            aside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
         flush_folder(lake.root)
         finish_commit(lake)
         return
@@ -355,18 +356,10 @@ def _make_them_count(lake: Lake, versions: Mapping[date, Path]) -> None:
 def _make_it_count(lake: Lake, day: date, version: Path) -> None:
     place = lake.link(day)
     private_folder(place.parent)
-    _point(place, Path("..", ".versions", day.isoformat(), version.name))
-    _flush(place.parent)
-
-
-def _point(place: Path, target: Path) -> None:
-    """Make a link, in the place of whatever file or link is there, at one stroke."""
-    aside = place.with_name(f".{place.name}.new")
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(target)
     if place.is_dir() and not place.is_symlink():  # of a lake that was copied without its links
         remove(place)
-    aside.replace(place)
+    point(place, Path("..", ".versions", day.isoformat(), version.name))
+    flush_folder(place.parent)
 
 
 def _same_file(path: Path, other: Path) -> None:
@@ -375,12 +368,3 @@ def _same_file(path: Path, other: Path) -> None:
         os.link(path, other)
     except OSError:  # not every file system has hard links
         shutil.copy2(path, other)
-
-
-def _flush(path: Path) -> None:
-    """Make a file's content survive a loss of power; a folder's too where its file system can."""
-    if path.is_dir():
-        flush_folder(path)
-        return
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

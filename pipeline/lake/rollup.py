@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from pipeline.lake import audit, engine, files
 from pipeline.lake.ledger import Source, read_record
 from pipeline.lake.publication import publish
-from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, RAW_USAGE, USAGE, Dataset
+from pipeline.lake.schemas import LEDGER_DATASETS, RAW_USAGE, USAGE, Dataset
 from pipeline.lake.spool import Spool
 from pipeline.lake.store import Lake
-from pipeline.timeline import Window
+from pipeline.timeline import SECONDS, Window
 
 CASCADE: Final[tuple[tuple[Dataset, str], ...]] = (
     (USAGE["1m"], "raw_usage"),
@@ -70,7 +70,7 @@ def stage_day(
     con.register("servings", spool.servings())
     con.register("served_rows", spool.served_rows())
     raw = folder / "raw_usage.parquet"
-    _write(con, RAW_USAGE, raw, window)
+    _write(RAW_USAGE, con.sql(engine.sql(RAW_USAGE.name)), raw, window)
     con.unregister("served_rows")
     return _cascade(con, day, window, raw, folder, {"usage": spool.read_at})
 
@@ -124,14 +124,18 @@ def _cascade(
     read_at: Mapping[Source, float],
 ) -> Staged:
     paths = {RAW_USAGE.name: raw}
-    for dataset, source in CASCADE:
-        engine.bind(con, {source: (DATASETS[source], [paths[source]])})
-        paths[dataset.name] = folder / f"{dataset.name}.parquet"
-        _write(con, dataset, paths[dataset.name], window)
+    engine.bind(con, {RAW_USAGE.name: (RAW_USAGE, [raw])})
+    rows = con.sql(engine.sql(USAGE["1m"].name))
+    narrower = RAW_USAGE, raw
+    for width, dataset in USAGE.items():
+        if width != "1m":
+            rows = engine.rollup(con, SECONDS[width], narrower[0], [narrower[1]])
+        path = paths[dataset.name] = folder / f"{dataset.name}.parquet"
+        _write(dataset, rows, path, window)
+        narrower = dataset, path
     audit.require(con, {name: [path] for name, path in paths.items()})
     return Staged(day, window, paths, read_at)
 
 
-def _write(con: duckdb.DuckDBPyConnection, dataset: Dataset, path: Path, window: Window) -> None:
-    rows = con.sql(engine.sql(dataset.name)).to_arrow_reader(files.ROW_GROUP)
-    files.write(dataset, rows, path, window)
+def _write(dataset: Dataset, rows: duckdb.DuckDBPyRelation, path: Path, window: Window) -> None:
+    files.write(dataset, rows.to_arrow_reader(files.ROW_GROUP), path, window)

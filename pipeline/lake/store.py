@@ -264,6 +264,38 @@ def writable_folder(folder: Path) -> None:
         raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write a file to, for its owner alone: at the end it takes its place.
+
+    Flushed and renamed, so whoever reads finds the old file or the new one, whole; where anything
+    fails, the old one. OSError where the disk fails.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        flush_file(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def flush_file(path: Path) -> None:
+    """Make a file's content survive a loss of power."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def point(place: Path, target: Path) -> None:
+    """Make a link, in the place of the file or link that is there, at one stroke."""
+    aside = place.with_name(f".{place.name}.new")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(target)
+    aside.replace(place)
+
+
 def flush_folder(folder: Path) -> bool:
     """Make the names in a folder survive a loss of power; returns whether its file system can.
 

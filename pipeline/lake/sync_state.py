@@ -14,8 +14,6 @@ where a lake was put back from a copy: the data is believed, not the cache (`for
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -29,7 +27,7 @@ import pyarrow.parquet as pq
 
 from pipeline.lake import engine
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, RESPONSES
-from pipeline.lake.store import Lake
+from pipeline.lake.store import Lake, replacing
 
 _FOLDER: Final = ".sync"
 _VERSION: Final = b"2"
@@ -271,11 +269,5 @@ def _ours(table: pa.Table) -> bool:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    aside = Path(name)
-    try:
+    with replacing(path) as aside:
         pq.write_table(table, aside, compression="zstd")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

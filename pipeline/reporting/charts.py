@@ -159,33 +159,48 @@ def _panel(
     colour = alt.Color(
         "kind:N",
         scale=alt.Scale(domain=list(colours), range=list(colours.values())),
-        legend=alt.Legend(
-            title=None,
-            orient="bottom",
-            direction="horizontal",
-            symbolType="square",
-            symbolStrokeWidth=0,
-            offset=8,
-        )
-        if len(colours) > 1
-        else None,
+        legend=_legend(offset=8) if len(colours) > 1 else None,
     )
-    layers: list[alt.Chart] = []
     gaps = _gaps([bar for bar in bars if not bar["base"]], days, width)
-    if gaps:
-        band = alt.Chart(_data(gaps)).encode(x=x, x2="x2")
-        layers.append(band.mark_rect(fill=GAP).encode(y=alt.value(0), y2=alt.value(height)))
-        layers.append(
-            band.mark_text(fill=MUTED, fontSize=11)
-            .encode(x=alt.X("middle:Q"), y=alt.value(height / 2), text="words:N")
-            .transform_filter("datum.fits")
-        )
+    return _layered(
+        *_bands(gaps, x, height),
+        *_bars(there, before, x, y, colour),
+        width=width,
+        height=height,
+        title=alt.Title(title, anchor="start", fontSize=13, color=INK, frame="bounds", offset=6),
+    )
+
+
+def _legend(**more: Any) -> alt.Legend:
+    return alt.Legend(
+        title=None,
+        orient="bottom",
+        direction="horizontal",
+        symbolType="square",
+        symbolStrokeWidth=0,
+        **more,
+    )
+
+
+def _bands(gaps: Rows, x: alt.X, height: int) -> list[alt.Chart]:
+    """Grey where there is no number, and why there is none."""
+    if not gaps:
+        return []
+    band = alt.Chart(_data(gaps)).encode(x=x, x2="x2")
+    return [
+        band.mark_rect(fill=GAP).encode(y=alt.value(0), y2=alt.value(height)),
+        band.mark_text(fill=MUTED, fontSize=11)
+        .encode(x=alt.X("middle:Q"), y=alt.value(height / 2), text="words:N")
+        .transform_filter("datum.fits"),
+    ]
+
+
+def _bars(there: Rows, before: Rows, x: alt.X, y: alt.Y, colour: alt.Color) -> list[alt.Chart]:
+    """Bars of what is final and of what is not, rules of the period before, the peak's number."""
     firm = [bar for bar in there if bar["known"] == "final"]
     loose = [bar for bar in there if bar["known"] != "final"]
     base = alt.Y2("base:Q")
-    layers.append(
-        alt.Chart(_data(firm)).mark_rect().encode(x=x, x2="x2", y=y, y2=base, fill=colour)
-    )
+    layers = [alt.Chart(_data(firm)).mark_rect().encode(x=x, x2="x2", y=y, y2=base, fill=colour)]
     if loose:
         layers.append(
             alt.Chart(_data(loose))
@@ -198,7 +213,7 @@ def _panel(
             .mark_rule(stroke=INK, strokeWidth=1.3)
             .encode(x=x, x2="x2", y=y)
         )
-    if there and top:
+    if any(bar["value"] for bar in (*there, *before)) and there:
         peak = max(there, key=lambda bar: (bar["value"], -bar["start"]))
         middle = {**peak, "middle": (peak["x"] + peak["x2"]) / 2}
         layers.append(
@@ -206,12 +221,7 @@ def _panel(
             .mark_text(dy=-7, fontSize=11, fill=INK)
             .encode(x="middle:Q", y=y, text="label:N")
         )
-    return _layered(
-        *layers,
-        width=width,
-        height=height,
-        title=alt.Title(title, anchor="start", fontSize=13, color=INK, frame="bounds", offset=6),
-    )
+    return layers
 
 
 def _dates(figures: Figures, bars: Rows, frame: Frame) -> tuple[list[float], list[str]]:
@@ -375,6 +385,38 @@ def coverage(figures: Figures, frame: Frame) -> alt.LayerChart:
 
 def reconciliation(figures: Figures, frame: Frame) -> alt.LayerChart:
     """A bar for each measure, divided by class."""
+    rows, places = _parts(figures, frame)
+    names = [{"place": place, "label": measure_name(measure)} for measure, place in places.items()]
+    present = [name for name in CLASS_COLOURS if name in {row["class"] for row in rows}]
+    y = alt.Y("place:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
+    scale = alt.Scale(domain=[0, 1], nice=False)
+    parts = alt.Chart(_data(rows))
+    return _layered(
+        parts.mark_bar(size=20, yOffset=9, stroke=PAPER, strokeWidth=1).encode(
+            y=y,
+            x=alt.X("x:Q", axis=None, scale=scale),
+            x2="x2",
+            fill=alt.Fill(
+                "class:N",
+                scale=alt.Scale(
+                    domain=present, range=[_colour(CLASS_COLOURS[name]) for name in present]
+                ),
+                legend=_legend(columns=2 if frame.narrow else len(present)),
+            ),
+        ),
+        parts.mark_text(yOffset=9, fontSize=11, fill=PAPER)
+        .encode(y=y, x=alt.X("middle:Q", scale=scale), text="words:N")
+        .transform_filter("datum.fits"),
+        alt.Chart(_data(names))
+        .mark_text(align="left", yOffset=-10)
+        .encode(y=y, x=alt.value(0), text="label:N"),
+        width=frame.width - 4,
+        height=alt.Step(46),
+    )
+
+
+def _parts(figures: Figures, frame: Frame) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Each class of each measure as a part of its bar, and the place of each measure."""
     rows: list[dict[str, Any]] = []
     places: dict[str, int] = {}
     for measure, group in groupby(figures.reconciliation, key=lambda row: row["measure"]):
@@ -397,40 +439,7 @@ def reconciliation(figures: Figures, frame: Frame) -> alt.LayerChart:
                 }
             )
             at += part
-    names = [{"place": place, "label": measure_name(measure)} for measure, place in places.items()]
-    present = [name for name in CLASS_COLOURS if name in {row["class"] for row in rows}]
-    y = alt.Y("place:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
-    scale = alt.Scale(domain=[0, 1], nice=False)
-    parts = alt.Chart(_data(rows))
-    return _layered(
-        parts.mark_bar(size=20, yOffset=9, stroke=PAPER, strokeWidth=1).encode(
-            y=y,
-            x=alt.X("x:Q", axis=None, scale=scale),
-            x2="x2",
-            fill=alt.Fill(
-                "class:N",
-                scale=alt.Scale(
-                    domain=present, range=[_colour(CLASS_COLOURS[name]) for name in present]
-                ),
-                legend=alt.Legend(
-                    title=None,
-                    orient="bottom",
-                    direction="horizontal",
-                    symbolType="square",
-                    symbolStrokeWidth=0,
-                    columns=2 if frame.narrow else len(present),
-                ),
-            ),
-        ),
-        parts.mark_text(yOffset=9, fontSize=11, fill=PAPER)
-        .encode(y=y, x=alt.X("middle:Q", scale=scale), text="words:N")
-        .transform_filter("datum.fits"),
-        alt.Chart(_data(names))
-        .mark_text(align="left", yOffset=-10)
-        .encode(y=y, x=alt.value(0), text="label:N"),
-        width=frame.width - 4,
-        height=alt.Step(46),
-    )
+    return rows, places
 
 
 def _layered(*layers: alt.Chart, **properties: Any) -> alt.LayerChart:

@@ -5,12 +5,12 @@ Belongs here: writing aside and renaming.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from errno import EISDIR
 from pathlib import Path
+
+from pipeline.lake.store import replacing
 
 
 def write(files: Mapping[Path, bytes]) -> None:
@@ -18,21 +18,12 @@ def write(files: Mapping[Path, bytes]) -> None:
 
     OSError where one cannot be written.
     """
-    aside: dict[Path, Path] = {}
-    try:
+    with ExitStack() as stack:
         for path, content in files.items():
             if path.is_dir():
                 raise IsADirectoryError(EISDIR, "is a folder: name a file in it", str(path))
             try:
-                handle, name = tempfile.mkstemp(prefix=".mka1-usage-", dir=path.parent)
+                aside = stack.enter_context(replacing(path))
             except OSError as error:  # which names the file aside
                 raise OSError(error.errno, error.strerror, str(path)) from None
-            aside[path] = Path(name)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-        for path, written in aside.items():
-            written.replace(path)
-    finally:
-        for written in aside.values():
-            with suppress(OSError):
-                written.unlink(missing_ok=True)
+            aside.write_bytes(content)

@@ -131,7 +131,7 @@ SWITCHES = {
 }
 
 
-_CONTEXT = attrgetter("_transport._pool._ssl_context")
+_CONTEXT = attrgetter("_client._transport._pool._ssl_context")
 """What a connection is verified with, as httpx has it."""
 
 

@@ -21,7 +21,7 @@ _MODULE: Final = "tests.benchmarks.rollup_contenders"
 _READING: Final = "reading the columns"
 _INCLUDES: Final = {
     _READING: "DuckDB: count, minima, maxima and sums; nothing written",
-    OURS: "`sql/usage_1h.sql`, then `sql/usage_1d.sql`; sorted Parquet by day",
+    OURS: "`sql/rollup.sql`, to hours, then to days; sorted Parquet by day",
     "Polars": "hours, then days from hours; sorted Parquet by day",
 }
 

@@ -49,20 +49,16 @@ def ours(job: Job) -> Prepared:
 
     from pipeline.lake import engine
     from pipeline.lake.files import ROW_GROUP, write
-    from pipeline.lake.rollup import CASCADE
-    from pipeline.lake.schemas import DATASETS
+    from pipeline.lake.schemas import USAGE
     from pipeline.timeline import day_window
 
     def roll_up(con: DuckDBPyConnection, file: Path) -> None:
         window = day_window(date.fromisoformat(file.parent.name.removeprefix("day=")))
-        read = {"usage_1m": file}
-        for dataset, source in CASCADE:
-            if source not in read:
-                continue
-            engine.bind(con, {source: (DATASETS[source], [read[source]])})
-            rows = con.sql(engine.sql(dataset.name)).to_arrow_reader(ROW_GROUP)
-            read[dataset.name] = _result(job, dataset.name, file)
-            write(dataset, rows, read[dataset.name], window)
+        narrower = USAGE["1m"]
+        for dataset, seconds in ((USAGE["1h"], 3_600), (USAGE["1d"], 86_400)):
+            rows = engine.rollup(con, seconds, narrower, [file])
+            narrower, file = dataset, _result(job, dataset.name, file)
+            write(dataset, rows.to_arrow_reader(ROW_GROUP), file, window)
 
     def run() -> None:
         engine.at_once(roll_up, files(Path(job["minutes"])))

@@ -40,13 +40,13 @@ def test_numbers_are_what_they_were_in_exports_of_before() -> None:
 
 
 def test_who_has_no_name_is_called_by_the_id_and_nobody_has_key_0() -> None:
-    rows = members("user", ["a", "b"], {"a": "Ada"}, "(none)").to_pylist()
-    assert {(row["user_id"], row["user_name"]) for row in rows} == {
+    rows = members(["a", "b"], {"a": "Ada"}, "(none)").to_pylist()
+    assert {(row["id"], row["name"]) for row in rows} == {
         (None, "(none)"),
         ("a", "Ada"),
         ("b", "b"),
     }
-    assert [row["user_id"] for row in rows if row["user_key"] == 0] == [None]
+    assert [row["id"] for row in rows if row["number"] == 0] == [None]
 
 
 NONE = "(no user)"
@@ -73,10 +73,10 @@ GIVEN = st.dictionaries(ODD, ODD.filter(str.strip), max_size=8)
 def test_no_two_have_the_same_name_and_none_is_called_as_nobody(
     ids: set[str], names: dict[str, str]
 ) -> None:
-    rows = members("user", ids, names, NONE).to_pylist()
-    called = [row["user_name"] for row in rows]
+    rows = members(ids, names, NONE).to_pylist()
+    called = [row["name"] for row in rows]
     assert len(set(called)) == len(called) == len(ids) + 1
-    assert [row["user_id"] for row in rows if row["user_name"] == NONE] == [None]
+    assert [row["id"] for row in rows if row["name"] == NONE] == [None]
     assert named(sorted(ids, reverse=True), names, NONE) == named(ids, names, NONE)
 
 

@@ -182,19 +182,27 @@ def test_a_client_that_writes_after_the_run_changes_the_old_catalog_and_loses_no
 
 
 def as_a_file(path: Path) -> None:
-    """As catalogs were before there were links, and as a copy without links has it."""
+    """As a copy without links has it."""
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content)
 
 
-def test_a_catalog_of_before_there_were_links_is_replaced_without_a_word(
+def test_a_copied_catalog_without_its_link_is_replaced_without_a_word(
     lake: Lake, path: Path
 ) -> None:
     as_a_file(path)
-    shutil.rmtree(lake.root / ".catalogs")
     assert difference(lake, path) is None
     assert rebuilt(lake, path) == []
+    assert path.is_symlink()
+
+
+def test_a_file_that_no_run_published_is_set_aside(lake: Lake, path: Path) -> None:
+    as_a_file(path)
+    shutil.rmtree(lake.root / ".catalogs")
+    assert difference(lake, path) == "another program has changed it"
+    [folder] = rebuilt(lake, path)
+    assert ask(folder / path.name, "SELECT num_operations FROM usage_1d") == [(1,)]
     assert path.is_symlink()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,12 +12,12 @@ import pytest
 
 from pipeline.lake import publication
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.files import ContractError
 from pipeline.lake.ledger import read_record
-from pipeline.lake.publication import adopt
+from pipeline.lake.publication import restore_links
 from pipeline.lake.schemas import COVERAGE, DATASETS
 from pipeline.lake.store import KEPT_SECONDS, Lake
-from pipeline.lake.verification import verify
-from pipeline.timeline import Window, day_window
+from pipeline.timeline import Window
 from tests.lake.served import (
     DAY,
     WINDOW,
@@ -124,23 +123,25 @@ def test_everything_is_readable_by_its_owner_only(lake: Lake) -> None:
     assert stat.S_IMODE(catalog.parent.stat().st_mode) == 0o700
 
 
-def test_a_lake_of_before_there_were_versions_is_taken_over_whole(
+def test_files_of_a_day_that_are_of_no_version_of_it_are_refused_and_left(
     con: Connection, lake: Lake
 ) -> None:
-    for name in ("usage_1d", "conversations"):
-        write_rows(name, lake.path(name, DAY), [], WINDOW)
-    next_day = DAY + timedelta(days=1)
-    row = {"start_time": day_window(next_day).start, "num_operations": 4}
-    write_rows("usage_1d", lake.path("usage_1d", next_day), [row], day_window(next_day))
+    path = lake.path("conversations", DAY)
+    write_rows("conversations", path, [], WINDOW)
+    with pytest.raises(ContractError, match=r"of no version of its day.*: move it away") as refused:
+        publish(con, lake, [[Bucket(0, (Result(),))]])
+    assert str(path) in str(refused.value)
+    assert path.is_file()
+    assert lake.all_days() == []
+
+
+def test_a_lost_link_is_found_again(con: Connection, lake: Lake) -> None:
     publish(con, lake, [[Bucket(0, (Result(),))]])
-    adopt(con, lake)
-    catalog = build_catalog(lake, lake.root.parent / "usage.duckdb")
-    assert lake.days("conversations") == [DAY]
-    assert lake.days("usage_1d") == [DAY, next_day]
-    assert verify(lake, catalog).problems == ()
-    with closing(duckdb.connect(str(catalog), read_only=True)) as reader:
-        query = "SELECT sum(num_operations)::BIGINT FROM usage_1d"
-        assert reader.sql(query).fetchall() == [(3 + 4,)]
+    standing = lake.version(DAY)
+    lake.link(DAY).unlink()
+    restore_links(lake)
+    assert lake.version(DAY) == standing
+    assert len(usage_rows(lake, "1d")) == 1
 
 
 def test_a_lake_that_was_copied_without_its_links_can_be_read_and_loaded(
@@ -217,7 +218,7 @@ def test_a_day_without_usage_is_covered_and_a_day_that_nobody_loaded_has_no_vers
     publish(con, lake, [], fetched_at=LONG_AFTER)
     later = DAY + timedelta(days=2)
     publish(con, lake, [], day=later, fetched_at=LONG_AFTER + 2 * 86_400)
-    adopt(con, lake)
+    restore_links(lake)
     assert {status for status, _, _ in coverage(lake, "usage_1d")} == {"final"}
     assert lake.all_days() == lake.days("usage_1d") == lake.days(COVERAGE.name) == [DAY, later]
 

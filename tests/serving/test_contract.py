@@ -17,10 +17,13 @@ from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi import checks
 from starlette.applications import Starlette
 
-from pipeline.api.usage import PATH
+from pipeline.api.usage import MAX_LIMIT, PATH
+from pipeline.pages import RESULT
 from pipeline.serving import build_app
 from pipeline.serving.openapi import document
+from pipeline.serving.parameters import DEFAULT_LIMITS, DEFAULT_WIDTH
 from pipeline.settings import load_settings
+from pipeline.timeline import ANY_WIDTHS, WIDTHS
 from tests.serving.asking import KEYS
 
 load_all_checks()
@@ -70,6 +73,21 @@ def test_a_key_is_part_of_the_contract_where_one_is_asked_for() -> None:
     locked, unlocked = (document(by_key=by_key)["paths"][PATH]["get"] for by_key in (True, False))
     assert (locked["security"], unlocked["security"]) == ([{"bearer": []}], [])
     assert set(locked["responses"]) - set(unlocked["responses"]) == {"401"}
+
+
+def test_the_document_says_the_limits_and_widths_that_the_server_has() -> None:
+    said = document(by_key=False)
+    parameters = {it["name"]: it for it in said["paths"][PATH]["get"]["parameters"]}
+    limits = ", ".join(f"{limit} at {width}" for width, limit in DEFAULT_LIMITS.items())
+    assert parameters["limit"]["description"] == f"Most buckets on a page. Default: {limits}."
+    assert parameters["limit"]["schema"]["maximum"] == MAX_LIMIT
+    width = parameters["bucket_width"]
+    assert width["schema"]["enum"] == list(ANY_WIDTHS)
+    assert width["schema"]["default"] == DEFAULT_WIDTH
+    assert f"The API has {', '.join(WIDTHS)};" in width["description"]
+    schemas = said["components"]["schemas"]
+    assert schemas["Page"]["properties"]["data"]["maxItems"] == MAX_LIMIT
+    assert schemas["Result"]["properties"]["object"]["const"] == RESULT
 
 
 def test_every_parameter_of_the_published_client_is_answered_or_refused_in_words(
