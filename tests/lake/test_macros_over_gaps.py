@@ -56,18 +56,20 @@ def home(tmp_path: Path) -> Path:
 def publish(home: Path, days: Sequence[int], used: Used) -> None:
     """Days by number, with the usage of theirs; the others are not loaded."""
     lake = Lake(home / "lake")
-    for number in days:
-        day = MONDAY + timedelta(days=number)
-        mine = {hour: by_user for hour, by_user in used.items() if hour // 24 == number}
-        with lake.staging() as folder, closing(engine.connect(threads=1)) as con:
+    with lake.staging() as folder, closing(engine.connect(threads=1)) as con:
+        changes: dict[date, publication.Change] = {}
+        for number in days:
+            day = MONDAY + timedelta(days=number)
+            mine = {hour: by_user for hour, by_user in used.items() if hour // 24 == number}
             staged = {
                 name: write_rows(
-                    name, folder / f"{name}.parquet", rows(mine, width), day_window(day)
+                    name, folder / f"{day}" / f"{name}.parquet", rows(mine, width), day_window(day)
                 )
                 for name, width in (("usage_1m", HOUR), ("usage_1h", HOUR), ("usage_1d", DAY))
             }
             at = day_window(day).end + 30.0 * DAY
-            publication.publish(con, lake, day, staged, {"usage": at})
+            changes[day] = publication.Change(staged, read_at={"usage": at})
+        publication.publish_days(con, lake, changes)
 
 
 def ask(home: Path, query: str) -> list[tuple[Any, ...]]:
