@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dagster as dg
 
-from pipeline.assets.conversations import conversation_assets
-from pipeline.assets.exporting import bi_export
-from pipeline.assets.refresh import refresh_job
-from pipeline.assets.reporting import report_job, usage_report
-from pipeline.assets.usage import usage_assets
-from pipeline.checks import check_against_api, check_reconciliation, check_tables
-from pipeline.partitions import daily
-from pipeline.resources import Workspace
-from pipeline.schedules import (
+from pipeline.orchestration.alert_sensor import alerts_job, check_alerts, watch_alerts
+from pipeline.orchestration.assets.conversations import conversation_assets
+from pipeline.orchestration.assets.export import bi_export
+from pipeline.orchestration.assets.refresh import refresh_job
+from pipeline.orchestration.assets.report import report_job, usage_report
+from pipeline.orchestration.assets.usage import usage_assets
+from pipeline.orchestration.checks import check_against_api, check_reconciliation, check_tables
+from pipeline.orchestration.partitions import daily
+from pipeline.orchestration.resources import Services
+from pipeline.orchestration.schedules import (
     conversations_job,
     conversations_schedule,
     export_job,
@@ -24,16 +25,15 @@ from pipeline.schedules import (
     usage_job,
     usage_schedules,
 )
-from pipeline.watching import alerts_job, check_alerts, watch_alerts
 
 
-def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
-    """All definitions, over `workspace` (by default: what the environment says).
+def build_defs(services: Services | None = None) -> dg.Definitions:
+    """All definitions, over `services` (by default: what the environment says).
 
     The first partition is the setting MKA1_USAGE_FIRST_DAY; no other setting is needed to load.
     """
-    workspace = workspace or Workspace()
-    partitions = daily(workspace.settings.first_day)
+    services = services or Services()
+    partitions = daily(services.settings.first_day)
     return dg.Definitions(
         assets=[usage_assets(partitions), conversation_assets(partitions), bi_export, usage_report],
         asset_checks=[check_tables, check_against_api, check_reconciliation, check_alerts],
@@ -52,7 +52,7 @@ def build_defs(workspace: Workspace | None = None) -> dg.Definitions:
             refresh_schedule(),
         ],
         sensors=[watch_alerts],
-        resources={"workspace": workspace},
+        resources={"services": services},
         # Steps are few and short next to starting a process for each.
         executor=dg.in_process_executor,
     )

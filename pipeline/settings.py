@@ -36,9 +36,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from pipeline.alerts.thresholds import Thresholds
 from pipeline.paths import unusable
 from pipeline.pseudonyms import Pseudonyms
+from pipeline.thresholds import Thresholds
 
 GATEWAY: Final = "https://apigw.mka1.com"
 ENV_FILE: Final = ".env"

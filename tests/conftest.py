@@ -25,10 +25,20 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.empty_lake"]
+
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
 
-LONGEST_FIRST: Final = ("torture", "dagster_edges", "tests", "lake")
+LONGEST_FIRST: Final = (
+    "torture",
+    "orchestration",
+    "conversations",
+    "usage",
+    "tests",
+    "cli",
+    "lake",
+)
 """Folders by how long their files take; the others come after them."""
 
 LAST_SECONDS: Final = 60.0

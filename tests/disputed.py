@@ -6,7 +6,7 @@ from contextlib import closing
 from datetime import date
 
 from pipeline.lake import engine
-from pipeline.lake.publication import publish
+from pipeline.lake.commit import publish
 from pipeline.lake.store import Lake
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pipeline.lake import publication
+from pipeline.lake import commit
 
 _STEPS = ("_make_them_count", "_make_it_count", "_link")
 """What changes which version of a day counts, or where it is found."""
@@ -34,5 +34,5 @@ def publishing_ends(steps: int | None) -> Iterator[None]:
             return stopping
 
         for name in _STEPS:
-            patch.setattr(publication, name, stop(getattr(publication, name)))
+            patch.setattr(commit, name, stop(getattr(commit, name)))
         yield

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from pydantic import SecretStr
 
 from pipeline.api import Client, Limits
+from pipeline.conversations.pseudonym_resolver import PseudonymResolver
+from pipeline.conversations.sync import Synced, sync_days
 from pipeline.emulator import EmulatorServer
 from pipeline.lake import engine
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
-from pipeline.people import People
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.reconciled import worst
-from pipeline.syncing import Synced, sync_days
+from pipeline.query.reconciliation import worst
 from tests.truth import load
 
 FAST = Limits(concurrency=8, requests_per_second=10_000, longest_wait=0.001)
@@ -71,16 +71,16 @@ class Reader:
             self.days,
             full=full,
             keep_content=keep_content,
-            people=self.people,
+            resolver=self.resolver,
             now=self.server.world.clock,
         )
 
     @property
-    def people(self) -> People | None:
+    def resolver(self) -> PseudonymResolver | None:
         """Who is behind the pseudonyms, where there are any."""
         if self.pseudonyms is None:
             return None
-        return People(self.pseudonyms, next(iter(self.connect().values())))
+        return PseudonymResolver(self.pseudonyms, next(iter(self.connect().values())))
 
     def connect(self) -> dict[str, Callable[[], Client]]:
         """What makes a client, for each of the server's keys."""

@@ -13,13 +13,13 @@ import pytest
 from pipeline.api import Clock
 from pipeline.emulator import ManualClock
 from pipeline.lake import engine
-from pipeline.lake.ledger import days_to_reload, record_of
-from pipeline.lake.publication import withdraw_unbegun
+from pipeline.lake.commit import withdraw_unbegun
+from pipeline.lake.manifest import days_to_reload, manifest_of
 from pipeline.lake.schemas import COVERAGE
 from pipeline.lake.store import Lake
-from pipeline.loading import LoadError, load_days
-from pipeline.refreshing import refresh_days
 from pipeline.timeline import day_window
+from pipeline.usage.load import LoadError, load_days
+from pipeline.usage.refresh import refresh_days
 from tests.bent import BentApi
 from tests.lake.served import publish
 from tests.torture.scenes import days, world
@@ -70,7 +70,7 @@ def test_a_clock_that_is_right_or_behind_is_believed(
         return
     load(api, lake, [FIRST, SECOND], ahead)
     assert set(statuses(lake, FIRST)) == {"provisional"}
-    assert record_of(lake.version(FIRST)).read_at["usage"] == NOW + ahead
+    assert manifest_of(lake.version(FIRST)).read_at["usage"] == NOW + ahead
 
 
 @pytest.mark.parametrize("ahead", [90.0, 5 * 3_600.0, 4 * DAY, 3_650 * DAY])
@@ -81,7 +81,7 @@ def test_a_clock_that_is_ahead_makes_no_day_final(api: BentApi, lake: Lake, ahea
     loaded = lake.loaded("usage_1d", SECOND)
     assert loaded is not None
     assert loaded.window.end == NOW - 30
-    assert record_of(lake.version(FIRST)).read_at["usage"] == pytest.approx(NOW)
+    assert manifest_of(lake.version(FIRST)).read_at["usage"] == pytest.approx(NOW)
 
 
 def test_days_that_have_not_begun_fail_by_name_and_the_others_are_kept(

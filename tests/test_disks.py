@@ -18,7 +18,7 @@ from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorag
 from filelock import FileLock
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from pipeline import doctor, instance
+from pipeline import doctor
 from pipeline.api.usage import PATH
 from pipeline.doctor.configured import asked
 from pipeline.emulator import EmulatorServer, synthetic_world
@@ -26,10 +26,11 @@ from pipeline.lake import verification
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import Problem, verify
+from pipeline.orchestration import instance
 from pipeline.timeline import DAY, Window, parse_time
 from tests import mounted
 from tests.fixtures_local import clean_environment, command, published_home
-from tests.serving.asking import serving
+from tests.serve.asking import serving
 
 START = parse_time("2024-01-01")
 DAYS = ["--start", "2024-01-01", "--end", "2024-01-02"]
@@ -266,7 +267,7 @@ def test_doctor_says_of_the_database_what_a_run_says(
     checks = [check for check in doctor.CHECKS if check.name == "dagster"]
     (found,) = doctor.examine(asked(dict(os.environ), patience=120), checks)
     assert found.state == "failed"
-    assert command(RUN).err.splitlines()[-1] == f"mka1-usage: error: {found.found}: {found.mend}"
+    assert command(RUN).err.splitlines()[-1] == f"mka1-usage: error: {found.found}: {found.fix}"
 
 
 def test_a_folder_is_tried_without_a_trace(tmp_path: Path) -> None:

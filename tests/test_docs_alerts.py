@@ -13,8 +13,8 @@ from typing import Final
 import pytest
 
 from pipeline.definitions import build_defs
+from pipeline.orchestration.alert_sensor import ALERT_CHECKS
 from pipeline.settings import Settings
-from pipeline.watching import ALERT_CHECKS
 from tests.alerts.history import History
 from tests.documented import blocks, pasted
 

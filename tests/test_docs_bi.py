@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.emulator import EmulatorServer, synthetic_world
-from pipeline.exporting.export import DATABASE, export
+from pipeline.export.export import DATABASE, export
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_of, day_range, parse_time
 from tests.bounded import finished

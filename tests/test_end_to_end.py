@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from pipeline.emulator import EmulatorServer, Event, Faults, World, synthetic_world, trace_world
 from pipeline.lake.store import Lake
-from pipeline.loading import LoadError
-from pipeline.pages import PageQuery, answer
+from pipeline.query.buckets import PageQuery, answer
 from pipeline.timeline import WIDTHS, Width, day_range, day_window
+from pipeline.usage.load import LoadError
 from tests.truth import FAST, TRACE, digests, load, published, reported
 
 WEEK = list(day_range(date(2024, 1, 1), date(2024, 1, 7)))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline import adhoc, doctor
+from pipeline import doctor
 from pipeline.doctor.configured import asked
 from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.lake import engine
@@ -23,6 +23,7 @@ from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.paths import unusable
+from pipeline.query import ad_hoc
 from pipeline.timeline import DAY, Window, parse_time
 from tests.fixtures_local import Ended, clean_environment, command, published_home
 
@@ -118,7 +119,7 @@ def test_tables_are_found_below_any_name(name: str, original: Path, tmp_path: Pa
         build_catalog(lake, catalog)
         assert verify(lake, catalog).problems == ()
         out = io.BytesIO()
-        adhoc.export(catalog, home / "lake", "select count(*) n from usage_1h", "csv", out)
+        ad_hoc.export(catalog, home / "lake", "select count(*) n from usage_1h", "csv", out)
         assert int(out.getvalue().split()[1]) > 0
     finally:
         shutil.rmtree(home)

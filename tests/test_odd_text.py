@@ -18,15 +18,15 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.api import Client
-from pipeline.assets.shown import tell_odd_text
+from pipeline.conversations.pseudonym_resolver import PseudonymResolver
+from pipeline.conversations.sync import sync_days
 from pipeline.lake.store import Lake
-from pipeline.loading import load_days
-from pipeline.people import People
+from pipeline.orchestration.assets.finalize import report_odd_text
+from pipeline.orchestration.resources import Services
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.refreshing import refresh_days
-from pipeline.resources import Workspace
-from pipeline.syncing import sync_days
 from pipeline.timeline import SECONDS, day_window
+from pipeline.usage.load import load_days
+from pipeline.usage.refresh import refresh_days
 from tests.truth import FAST
 
 DAY: Final = date(2024, 1, 1)
@@ -106,8 +106,8 @@ def test_who_cannot_be_asked_for_is_a_gap_and_the_others_are_read(
 ) -> None:
     api, lake = Api(), Lake(tmp_path / "lake")
     load_days(api.connect, lake, [DAY], pseudonyms=pseudonyms, now=lambda: NOW)
-    people = None if pseudonyms is None else People(pseudonyms, api.connect)
-    synced = sync_days({"key": api.connect}, lake, [DAY], people=people, now=lambda: NOW)
+    resolver = None if pseudonyms is None else PseudonymResolver(pseudonyms, api.connect)
+    synced = sync_days({"key": api.connect}, lake, [DAY], resolver=resolver, now=lambda: NOW)
     odd = ODD if pseudonyms is None else {pseudonyms.of(user) for user in ODD}
     assert {gap.partition(" can't be asked for")[0] for gap in synced.gaps} == {
         f"key key, user {user!r}" for user in odd
@@ -117,10 +117,10 @@ def test_who_cannot_be_asked_for_is_a_gap_and_the_others_are_read(
 
 def test_it_is_told_once_a_run() -> None:
     shown: list[str] = []
-    workspace = Workspace(on_note=shown.append)
-    workspace.odd_text.add("GET /usage", "user_id", 2)
+    services = Services(on_note=shown.append)
+    services.odd_text.add("GET /usage", "user_id", 2)
     for _ in range(2):
-        tell_odd_text(workspace)
+        report_odd_text(services)
     (sentence,) = shown
     assert sentence.startswith("warning: GET /usage: 2 texts in user_id are not Unicode")
 

@@ -18,14 +18,14 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pytest
 
-from pipeline.alerts.looking import look
-from pipeline.exporting.export import export
+from pipeline.alerts.evaluate import evaluate
+from pipeline.export.export import export
 from pipeline.lake import engine
 from pipeline.lake.catalog import build
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
-from pipeline.pages import PageQuery, answer, answer_on
-from pipeline.reporting.figures import read
+from pipeline.query.buckets import PageQuery, answer, answer_on
+from pipeline.report.figures import read
 from tests.alerts.history import FIRST, HOUR, START, History, thresholds
 
 DAYS = 30
@@ -73,7 +73,7 @@ def served_page(lake: Lake) -> object:
 
 
 def alerts(lake: Lake) -> object:
-    return look(lake, thresholds(), NOW)
+    return evaluate(lake, thresholds(), NOW)
 
 
 def report(lake: Lake) -> object:

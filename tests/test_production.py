@@ -401,8 +401,8 @@ def test_the_code_server_starts_as_the_unit_says_and_is_found_by_the_workspace(
     tmp_path: Path,
 ) -> None:
     socket = tmp_path / "code.sock"
-    workspace = (DEPLOY / "workspace.yaml").read_text(encoding="utf-8")
-    (tmp_path / "workspace.yaml").write_text(workspace.replace(SOCKET, str(socket)))
+    services = (DEPLOY / "workspace.yaml").read_text(encoding="utf-8")
+    (tmp_path / "workspace.yaml").write_text(services.replace(SOCKET, str(socket)))
     environment = {
         **os.environ,
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",

@@ -20,11 +20,11 @@ from typing import Final
 import httpx
 import pytest
 
-from pipeline import adhoc
 from pipeline.emulator import EmulatorServer, World, synthetic_world
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.store import Lake
+from pipeline.query import ad_hoc
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
 from tests.alerts.history import HOUR, History
@@ -173,7 +173,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path, month: Path) -> None:
     out = BytesIO()
     data = month if "spikes(" in query else place / "data"
-    adhoc.export(data / "usage.duckdb", data / "lake", query, "json", out)
+    ad_hoc.export(data / "usage.duckdb", data / "lake", query, "json", out)
     assert json.loads(out.getvalue())
 
 

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from pipeline.alerts.thresholds import Thresholds
 from pipeline.api import Client
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Settings, SettingsError, load_settings, misspelt
+from pipeline.thresholds import Thresholds
 
 SECRET = "mka1-planted-Secret_0123456789"
 KEY_CHARS = st.characters(min_codepoint=0x21, max_codepoint=0x7E)

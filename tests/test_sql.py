@@ -17,10 +17,10 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
+from pipeline.conversations.row_buffer import SEEN
 from pipeline.lake import engine
 from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE
-from pipeline.lake.sights import SEEN
-from pipeline.lake.spool import SERVED_ROWS, SERVINGS
+from pipeline.usage.page_buffer import SERVED_ROWS, SERVINGS
 
 FILES = sorted((Path(__file__).parent.parent / "sql").glob("*.sql"))
 QUERIES = [path.stem for path in FILES]

@@ -21,14 +21,14 @@ from typing import Final, NamedTuple
 import duckdb_cli
 import pytest
 
-from pipeline import adhoc
-from pipeline.alerts.looking import look
-from pipeline.demo import QUERIES as DEMO
+from pipeline.alerts.evaluate import evaluate
+from pipeline.cli.tour import QUERIES as DEMO
 from pipeline.doctor.tables import OPENS as DOCTOR
 from pipeline.emulator import synthetic_world
-from pipeline.exporting.export import DATABASE, export
+from pipeline.export.export import DATABASE, export
 from pipeline.lake.macros import MACROS
 from pipeline.lake.store import Lake
+from pipeline.query import ad_hoc
 from pipeline.timeline import DAY, Window, day_window
 from tests.alerts.history import HOUR, START, History, thresholds
 from tests.bounded import finished
@@ -119,7 +119,7 @@ def of_alerts(home: Path) -> list[str]:
     now = START + 29 * DAY + 2 * HOUR
     kinds = {}
     for moment in (now - HOUR, now + 10 * HOUR, now + 40 * DAY):
-        for alert, looked in look(lake, thresholds(), moment).items():
+        for alert, looked in evaluate(lake, thresholds(), moment).items():
             for finding in looked.findings:
                 kinds[alert, finding.subject.split()[0]] = finding.query
     assert {alert for alert, _ in kinds} == {"late", "spike", "zero"}
@@ -185,7 +185,7 @@ def test_every_query_has_one_result_in_every_client_and_zone(asked: list[Asked])
                     assert numbers(result) == numbers(expected), (zone, query)
         if file.name == "usage.duckdb":
             out = BytesIO()
-            adhoc.export(file, file.parent / "lake", query, "csv", out)
+            ad_hoc.export(file, file.parent / "lake", query, "csv", out)
             rows = list(csv.reader(StringIO(out.getvalue().decode())))[1:]
             assert len(rows) == len(expected), query
 

@@ -16,12 +16,12 @@ from pydantic import SecretStr
 
 from pipeline.api import Client, Limits
 from pipeline.emulator import EmulatorServer, World
-from pipeline.lake.rollup import DayPublished
 from pipeline.lake.schemas import LEDGER_DATASETS
 from pipeline.lake.store import Lake
-from pipeline.loading import Progress, load_days
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import Width, Window, day_window
+from pipeline.usage.load import Progress, load_days
+from pipeline.usage.rollup import DayPublished
 
 Row = tuple[int, str | None, str | None, int | None, int | None, int | None]
 """Bucket start (Unix seconds), user, key, conversations, items, operations."""

@@ -8,5 +8,5 @@
     looking      all three over a lake
 
 Nothing here knows the clock, Dagster or the API: `now` is passed in. Who is told how is up to the
-edges (`pipeline.watching`, `mka1-usage alerts`).
+edges (`pipeline.orchestration.alert_sensor`, `mka1-usage alerts`).
 """

@@ -8,19 +8,19 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Final, Literal
 
-from pipeline.alerts.finding import Finding, Looked, Severity, lasting, moment
-from pipeline.alerts.thresholds import Thresholds
-from pipeline.status import Days, State
+from pipeline.alerts.alert import Evaluation, Finding, Severity, lasting, moment
+from pipeline.messages import be, count
+from pipeline.query.status import Days, State
+from pipeline.thresholds import Thresholds
 from pipeline.timeline import closed_through, day_of, day_window, in_words, iso
-from pipeline.words import be, count
 
 NOTHING: Final = "nothing is loaded"
 
 
-def late(days: Days, now: float, thresholds: Thresholds) -> Looked:
+def late(days: Days, now: float, thresholds: Thresholds) -> Evaluation:
     """Whether the lake is behind at `now` (Unix seconds), and which earlier days need a load."""
     if days.complete_through is None:
-        return Looked(unjudged=NOTHING)
+        return Evaluation(unjudged=NOTHING)
     findings: list[Finding] = []
     # What a hole is, is said below: it does not make newer data late.
     newest = max(days.complete_through, days.loaded_through or 0)
@@ -57,7 +57,7 @@ def late(days: Days, now: float, thresholds: Thresholds) -> Looked:
     if stale:
         why = "stale: the API may have restated them after they were read"
         findings.append(_days("stale", stale, "warning", why))
-    return Looked(findings)
+    return Evaluation(findings)
 
 
 def _behind(complete_through: int, newest: int, behind: int, allowed: int) -> Finding:

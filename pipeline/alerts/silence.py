@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import duckdb
 
-from pipeline.alerts.finding import Finding, Looked, moment
-from pipeline.alerts.thresholds import LEAST_DAYS, Thresholds
+from pipeline.alerts.alert import Evaluation, Finding, moment
 from pipeline.lake import engine
+from pipeline.messages import count
+from pipeline.thresholds import LEAST_DAYS, Thresholds
 from pipeline.timeline import DAY, SECONDS, iso
-from pipeline.words import count
 
 _WORDS: Final = {
     "num_conversations_created": "conversations created",
@@ -23,7 +23,7 @@ _WORDS: Final = {
 }
 
 
-def silent(con: duckdb.DuckDBPyConnection, through: int, thresholds: Thresholds) -> Looked:
+def silent(con: duckdb.DuckDBPyConnection, through: int, thresholds: Thresholds) -> Evaluation:
     """Measures that are zero in the last hours before `through`, where they never are.
 
     `through` (Unix seconds) is the end of the last complete hour. `con` has the views `coverage`
@@ -36,7 +36,7 @@ def silent(con: duckdb.DuckDBPyConnection, through: int, thresholds: Thresholds)
         "least": thresholds.zero_usual,
     }
     rows = con.execute(engine.sql("alert_zero"), params).fetchall()
-    return Looked([_finding(through, *row) for row in rows])
+    return Evaluation([_finding(through, *row) for row in rows])
 
 
 def _finding(

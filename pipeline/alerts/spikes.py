@@ -10,11 +10,11 @@ from typing import Any, Final, NamedTuple
 
 import duckdb
 
-from pipeline.alerts.finding import Finding, Looked, equals, moment, shown
-from pipeline.alerts.thresholds import LEAST_DAYS, MOST, Thresholds
+from pipeline.alerts.alert import Evaluation, Finding, equals, moment, shown
 from pipeline.lake import engine
+from pipeline.messages import count
+from pipeline.thresholds import LEAST_DAYS, MOST, Thresholds
 from pipeline.timeline import DAY, SECONDS, Width, iso
-from pipeline.words import count
 
 _COLUMN: Final = {"user": "user_id", "key": "api_key_id"}
 
@@ -33,7 +33,7 @@ class Spike(NamedTuple):
 
 def spikes(
     con: duckdb.DuckDBPyConnection, width: Width, start: int, thresholds: Thresholds
-) -> Looked:
+) -> Evaluation:
     """Who is far above what is usual in the bucket of `width` that starts at `start`.
 
     `con` has the views `coverage` and `counted`, which is the usage table of that width.
@@ -47,7 +47,7 @@ def spikes(
         "at_least": thresholds.spike_operations,
     }
     found = [Spike(*row) for _, *row in con.execute(engine.sql("spikes"), params).fetchall()]
-    return Looked([_finding(spike, width, start) for spike in found[:MOST]], len(found[MOST:]))
+    return Evaluation([_finding(spike, width, start) for spike in found[:MOST]], len(found[MOST:]))
 
 
 def _finding(spike: Spike, width: Width, start: int) -> Finding:

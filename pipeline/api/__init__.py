@@ -38,9 +38,9 @@ from pipeline.api.errors import (
     AnswerTooBig,
     ApiError,
     BucketTooBig,
-    FateUnknown,
     InvalidQuery,
     MalformedBody,
+    OutcomeUnknown,
     PagingError,
     QuotaExhausted,
     Refused,
@@ -51,13 +51,13 @@ from pipeline.api.errors import (
     UnknownCoding,
 )
 from pipeline.api.items import Item, ItemPage, ItemsQuery, create_items, get_items
-from pipeline.api.listings import ConversationWalk, ListWalk
-from pipeline.api.paging import PageSize, walk_narrowing, walk_usage
+from pipeline.api.list_walk import ConversationWalk, ListWalk
+from pipeline.api.network import Route, route_to
 from pipeline.api.responses import Response, ResponsePage, ResponsesQuery, get_responses
-from pipeline.api.retrying import Retry
-from pipeline.api.route import Route, route_to
+from pipeline.api.retry import Retry
 from pipeline.api.unicode import OddText, is_sendable
 from pipeline.api.usage import Bucket, Result, UsagePage, UsageQuery, get_usage
+from pipeline.api.usage_walk import PageSize, walk_narrowing, walk_usage
 from pipeline.api.walks import (
     conversation_walk,
     item_walk,
@@ -78,7 +78,6 @@ __all__ = [
     "ConversationPage",
     "ConversationWalk",
     "ConversationsQuery",
-    "FateUnknown",
     "InvalidQuery",
     "Item",
     "ItemPage",
@@ -87,6 +86,7 @@ __all__ = [
     "ListWalk",
     "MalformedBody",
     "OddText",
+    "OutcomeUnknown",
     "PageSize",
     "PagingError",
     "QuotaExhausted",

@@ -2,13 +2,13 @@
 
 Belongs here: transport, timeouts, size limits, and what becomes of an answer.
 
-What is tried again is in one table (`pipeline.api.verdicts`): with jittered exponential backoff; a
-`Retry-After` in seconds or as a date is the least that is waited, each wait capped; no try begins
+What is tried again is in one table (`pipeline.api.retry_rules`): with jittered exponential backoff;
+a `Retry-After` in seconds or as a date is the least that is waited, each wait capped; no try begins
 once the budget of its request is spent. Redirects are never followed: a key goes to one host only.
 
 A POST is not idempotent. It is tried again only when it provably was not taken in: after a 429, or
 when no connection came about. Once it was sent, all but a refusal (3xx, 4xx) or a whole answer is
-FateUnknown.
+OutcomeUnknown.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from pydantic import SecretStr
 from socksio import SOCKSError
 
 from pipeline.api.clock import Clock
+from pipeline.api.decompression import decompressed
 from pipeline.api.errors import (
     AnswerTooBig,
-    FateUnknown,
     InvalidQuery,
     MalformedBody,
+    OutcomeUnknown,
     Refused,
     ShapeError,
     Unauthorized,
     UnknownCoding,
 )
-from pipeline.api.pacing import Pace
+from pipeline.api.network import Route, route_to
+from pipeline.api.rate_limit import RateLimiter
 from pipeline.api.redaction import Bearer
-from pipeline.api.retrying import Retry, TryAgain, retry_after, retrying
-from pipeline.api.route import Route, route_to
+from pipeline.api.retry import Retry, RetryableError, retry_after, retrying
+from pipeline.api.retry_rules import WRONG_SERVER, worth_another_try
 from pipeline.api.unicode import OddText
-from pipeline.api.unpacking import unpacked
-from pipeline.api.verdicts import WRONG_SERVER, worth_another_try
-from pipeline.words import count
+from pipeline.messages import count
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -125,7 +125,7 @@ async def _why(response: httpx.Response) -> bytes:
         return b"(a body that was not read)"
     body = b""
     try:
-        async for chunk in unpacked(response):
+        async for chunk in decompressed(response):
             body += chunk
             if len(body) > _LONGEST_ERROR_BODY:
                 return b"(a long body)"
@@ -134,8 +134,8 @@ async def _why(response: httpx.Response) -> bytes:
     return body
 
 
-def _fate_unknown(asked: _Lazy, came_back: str) -> FateUnknown:
-    return FateUnknown(
+def _outcome_unknown(asked: _Lazy, came_back: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
         f"{asked} was sent and brought {came_back}. It may or may not have been done: look before "
         "sending it again."
     )
@@ -219,7 +219,7 @@ class _Lane:
                 status, headers = response.status_code, response.headers
                 if not _is_done(request, status):
                     return status, headers, await _why(response)
-                async for chunk in unpacked(response):
+                async for chunk in decompressed(response):
                     size += len(chunk)
                     if size > self._limits.max_bytes:
                         raise self._too_big(asked, posted)
@@ -227,7 +227,7 @@ class _Lane:
                 return status, headers, b"".join(chunks)
         except UnknownCoding as error:
             if posted:
-                raise _fate_unknown(asked, str(error)) from None
+                raise _outcome_unknown(asked, str(error)) from None
             raise UnknownCoding(
                 f"{asked} was answered with {error}. Let whoever runs the gateway, or a proxy on "
                 "the way, send it plain or in gzip, as was asked for."
@@ -236,7 +236,7 @@ class _Lane:
             raise self._no_connection(error, asked) from None
         except (TimeoutError, httpx.ReadTimeout):
             if posted:
-                raise _fate_unknown(asked, "no answer in time") from None
+                raise _outcome_unknown(asked, "no answer in time") from None
             raise AnswerTooBig(
                 f"{asked} had not been answered in whole after {self._limits.request_timeout:g} s"
             ) from None
@@ -247,13 +247,13 @@ class _Lane:
             if not private:
                 reason = self._words.cut(f"{reason} {error}".strip())
             if posted:
-                raise _fate_unknown(asked, f"no whole answer: {reason}") from None
-            raise TryAgain(f"no whole answer: {reason}") from None
+                raise _outcome_unknown(asked, f"no whole answer: {reason}") from None
+            raise RetryableError(f"no whole answer: {reason}") from None
 
     def _too_big(self, asked: _Lazy, posted: bool) -> Exception:
         most = f"{self._limits.max_bytes:,}"
         if posted:
-            return _fate_unknown(asked, f"more than {most} bytes")
+            return _outcome_unknown(asked, f"more than {most} bytes")
         return AnswerTooBig(
             f"{asked} is answered with more than the {most} bytes that MKA1_USAGE_MAX_ANSWER_MB "
             "allows",
@@ -267,7 +267,7 @@ class _Lane:
         distrust = self._route.distrust(error)
         hint = distrust or self._route.words
         reason = self._words.cut(f"{type(error).__name__} {error}".strip())
-        again = TryAgain(f"no connection: {reason}" + (f" ({hint})" if hint else ""))
+        again = RetryableError(f"no connection: {reason}" + (f" ({hint})" if hint else ""))
         # Of a certificate that is not trusted another try would bring the same.
         return again.giving_up(str(asked), 1) if distrust else again
 
@@ -307,7 +307,7 @@ class Client:
         self._on_retry = on_retry
         self._sleep = sleep
         self._auth = Bearer(key)
-        self._pace = Pace(self.limits.requests_per_second)
+        self._pace = RateLimiter(self.limits.requests_per_second)
         self._address = str(httpx.URL(base_url).copy_with(userinfo=b"")).rstrip("/")
         self._words = _Words(self._auth, self._address)
         # Made once, for reading the authorities takes longer than a request.
@@ -372,7 +372,7 @@ class Client:
     ) -> Answer[T]:
         """POST a JSON `body`, once. The answer is private.
 
-        Raises what `get` raises, and FateUnknown where it may or may not have been done.
+        Raises what `get` raises, and OutcomeUnknown where it may or may not have been done.
         """
         typed = {b"Content-Type": b"application/json", **(headers or {})}
         return await self._ask(_Question("POST", path, params, True, body), decode, typed)
@@ -408,7 +408,7 @@ class Client:
             raise InvalidQuery(f"{asked} cannot be sent: its path would become another")
         try:
             return await tries(self._once, request, decode, asked, question.private)
-        except TryAgain as last:
+        except RetryableError as last:
             raise last.giving_up(str(asked), int(tries.statistics["attempt_number"])) from None
 
     async def _once(
@@ -427,13 +427,15 @@ class Client:
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._pace.too_fast(generation)
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
-            raise TryAgain(f"429: {self._words.excerpt(body, private)}", wait, rate_limited=True)
+            raise RetryableError(
+                f"429: {self._words.excerpt(body, private)}", wait, rate_limited=True
+            )
         self._pace.went_well()
         if request.method == "POST" and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise _fate_unknown(asked, f"{status}: {self._words.excerpt(body, private)}")
+            raise _outcome_unknown(asked, f"{status}: {self._words.excerpt(body, private)}")
         if request.method == "GET" and worth_another_try(status):
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
-            raise TryAgain(f"{status}: {self._words.excerpt(body, private)}", wait)
+            raise RetryableError(f"{status}: {self._words.excerpt(body, private)}", wait)
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise Unauthorized(
                 f"{asked} was refused with {status}: {self._words.excerpt(body, private)}. "
@@ -453,7 +455,7 @@ class Client:
         except (MalformedBody, ShapeError) as error:
             came = f"{status} with {error} ({count(len(body), 'byte')})"
             if request.method == "POST":
-                raise _fate_unknown(asked, came) from None
+                raise _outcome_unknown(asked, came) from None
             raise self._unreadable(error, came, asked, body, private) from None
 
     def _unreadable(
@@ -461,7 +463,7 @@ class Client:
     ) -> Exception:
         excerpt = self._words.excerpt(body, private)
         if isinstance(error, MalformedBody):
-            return TryAgain(came + (f": {excerpt}" if error.says_why else ""))
+            return RetryableError(came + (f": {excerpt}" if error.says_why else ""))
         return ShapeError(
             f"{asked} was answered with {error}: {excerpt}. "
             "The API may have changed; compare with its current reference."

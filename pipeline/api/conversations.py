@@ -19,12 +19,12 @@ from pipeline.api.fields import (
     Id,
     Moment,
     Order,
-    acting_for,
     check_id,
     check_limit,
     check_order,
     check_text,
     decoded,
+    on_behalf_of_header,
     refuse,
     require_page,
 )
@@ -56,7 +56,7 @@ class ConversationsQuery:
         check_order(self.order)
         check_id("after", self.after)
         check_text("search", self.search)
-        acting_for(self.on_behalf_of)
+        on_behalf_of_header(self.on_behalf_of)
         _check_metadata(self.metadata)
 
     def params(self) -> list[tuple[str, str]]:
@@ -125,7 +125,7 @@ _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 async def get_conversations(client: Client, query: ConversationsQuery) -> Answer[ConversationPage]:
     """One page of endpoint 2. Raises what `Client.get` raises."""
-    headers = acting_for(query.on_behalf_of)
+    headers = on_behalf_of_header(query.on_behalf_of)
     decode = partial(decode_conversations, note=partial(client.odd_text.add, f"GET {PATH}"))
     return await client.get(PATH, query.params(), decode, headers, private=True)
 

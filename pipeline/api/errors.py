@@ -37,7 +37,7 @@ class Unauthorized(ApiError):
 
 
 class Refused(ApiError):
-    """Another status that says so (`pipeline.api.verdicts`): asking again would bring the same."""
+    """Another status (`pipeline.api.retry_rules`): asking again would bring the same."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class Unavailable(ApiError):
     """Server errors, broken connections or broken bodies outlasted the retry budget."""
 
 
-class FateUnknown(ApiError):
+class OutcomeUnknown(ApiError):
     """A POST was sent, and no answer says whether it was done: never send it again blindly."""
 
 

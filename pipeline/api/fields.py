@@ -76,7 +76,7 @@ def check_id(name: str, value: object) -> None:
     check_text(name, as_sent(value) if isinstance(value, str) else value)
 
 
-def acting_for(user_id: str | None) -> dict[bytes, bytes]:
+def on_behalf_of_header(user_id: str | None) -> dict[bytes, bytes]:
     """The header that names the end user, as UTF-8; no header for the key's owner.
 
     InvalidQuery for an id that no header holds as it is: with control characters, or blanks around

@@ -21,18 +21,18 @@ from pipeline.api.fields import (
     Envelope,
     Id,
     Order,
-    acting_for,
     check_id,
     check_limit,
     check_order,
     check_text,
     decoded,
     in_path,
+    on_behalf_of_header,
     refuse,
     require_page,
 )
 from pipeline.api.unicode import Note, as_sent, unnoted
-from pipeline.words import count
+from pipeline.messages import count
 
 PATH: Final = "/api/v1/llm/conversations/{id}/items"
 MAX_LIMIT: Final = 100
@@ -65,7 +65,7 @@ class ItemsQuery:
         check_limit(self.limit, MAX_LIMIT)
         check_order(self.order)
         check_id("after", self.after)
-        acting_for(self.on_behalf_of)
+        on_behalf_of_header(self.on_behalf_of)
         _included(self.include)
 
     def params(self) -> list[tuple[str, str]]:
@@ -146,7 +146,7 @@ async def get_items(
         path(query.conversation_id),
         query.params(),
         partial(decode_items, keep_bodies=keep_bodies, note=_noted(client, "GET")),
-        acting_for(query.on_behalf_of),
+        on_behalf_of_header(query.on_behalf_of),
         private=True,
     )
 
@@ -161,7 +161,7 @@ async def create_items(
 ) -> Answer[ItemPage]:
     """Add 1 to 20 items (endpoint 4), and return them. Sent once: see `Client.post`.
 
-    Raises InvalidQuery before a request, FateUnknown where they may or may not have been added.
+    Raises InvalidQuery before a request, OutcomeUnknown where they may or may not have been added.
     """
     if not 1 <= len(items) <= MAX_ADDED:
         refuse("items", count(len(items), "item"), f"1 to {MAX_ADDED} items")
@@ -176,7 +176,7 @@ async def create_items(
         (),
         body,
         partial(decode_items, note=_noted(client, "POST")),
-        acting_for(on_behalf_of),
+        on_behalf_of_header(on_behalf_of),
     )
 
 

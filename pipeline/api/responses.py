@@ -18,12 +18,12 @@ from pipeline.api.fields import (
     Id,
     Moment,
     Order,
-    acting_for,
     check_id,
     check_limit,
     check_order,
     count,
     decoded,
+    on_behalf_of_header,
     require_page,
 )
 from pipeline.api.unicode import Note, as_sent, unnoted
@@ -54,7 +54,7 @@ class ResponsesQuery:
         check_order(self.order)
         check_id("after", self.after)
         check_id("before", self.before)
-        acting_for(self.on_behalf_of)
+        on_behalf_of_header(self.on_behalf_of)
 
     def params(self) -> list[tuple[str, str]]:
         """The query string's pairs."""
@@ -148,7 +148,7 @@ _NO_OUTPUT: Final = _OutputDetails()
 
 async def get_responses(client: Client, query: ResponsesQuery) -> Answer[ResponsePage]:
     """One page of endpoint 5. Raises what `Client.get` raises."""
-    headers = acting_for(query.on_behalf_of)
+    headers = on_behalf_of_header(query.on_behalf_of)
     decode = partial(decode_responses, note=partial(client.odd_text.add, f"GET {PATH}"))
     return await client.get(PATH, query.params(), decode, headers, private=True)
 

@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from pipeline.api.errors import MalformedBody, ShapeError
-from pipeline.words import be, count
+from pipeline.messages import be, count
 
 T = TypeVar("T")
 

@@ -21,9 +21,9 @@ from pipeline.api.client import Answer, Client
 from pipeline.api.fields import (
     LARGEST,
     Envelope,
-    acting_for,
     check_limit,
     decoded,
+    on_behalf_of_header,
     plain_integer,
     refuse,
     require_page,
@@ -91,7 +91,7 @@ class UsageQuery:
         for name, value in self.params():
             if not is_unicode(value):
                 refuse(name, value, "text that UTF-8 can hold")
-        acting_for(self.on_behalf_of)
+        on_behalf_of_header(self.on_behalf_of)
 
     def params(self) -> list[tuple[str, str]]:
         """The query string's pairs; an array is its key repeated."""
@@ -178,7 +178,7 @@ _COUNTS: Final = tuple(name for name in Result.__struct_fields__ if name.startsw
 
 async def get_usage(client: Client, query: UsageQuery) -> Answer[UsagePage]:
     """One page of endpoint 1. Raises what `Client.get` raises, and ShapeError."""
-    headers = acting_for(query.on_behalf_of)
+    headers = on_behalf_of_header(query.on_behalf_of)
     decode = partial(decode_page, note=partial(client.odd_text.add, f"GET {PATH}"))
     return await client.get(PATH, query.params(), decode, headers)
 

@@ -9,10 +9,10 @@ from functools import partial
 from pipeline.api.client import Client
 from pipeline.api.conversations import ConversationsQuery, get_conversations
 from pipeline.api.items import Item, ItemsQuery, get_items
-from pipeline.api.listings import ConversationWalk, ListWalk
-from pipeline.api.paging import PageSize, walk_narrowing, walk_usage
+from pipeline.api.list_walk import ConversationWalk, ListWalk
 from pipeline.api.responses import Response, ResponsesQuery, get_responses
 from pipeline.api.usage import MAX_LIMIT, Bucket, UsagePage, UsageQuery, get_usage
+from pipeline.api.usage_walk import PageSize, walk_narrowing, walk_usage
 from pipeline.timeline import day_window, spans
 
 

@@ -32,13 +32,14 @@ from pipeline.cli.alerting import alerts
 from pipeline.cli.asking import buckets, sql
 from pipeline.cli.checking import probe, reconcile, status, verify
 from pipeline.cli.emulating import emulator
+from pipeline.cli.exit_codes import tolerant
 from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import dagster_home, doctor
 from pipeline.cli.reporting import report
 from pipeline.cli.serving import serve
 from pipeline.settings import misspelt, read_env_file
-from pipeline.terminal import say, tolerant
+from pipeline.terminal import say
 
 app: Final = typer.Typer(
     name="mka1-usage",

@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.damage import reading
+from pipeline.cli.exit_codes import FAILED, exit_codes, fail
 from pipeline.cli.options import as_time
 from pipeline.settings import load_settings
-from pipeline.terminal import FAILED, exit_codes, fail, say, short
+from pipeline.terminal import say, short
 
 
 def alerts(
@@ -34,27 +35,27 @@ def alerts(
     """
     with exit_codes():
         settings = load_settings()
+        from pipeline.alerts.evaluate import evaluate
         from pipeline.alerts.lateness import NOTHING
-        from pipeline.alerts.looking import look
         from pipeline.lake.store import Lake
 
         lake = Lake(settings.lake, settings.lookback_days)
         now = time.time() if at is None else float(at)
         with reading(lake):
-            found = look(lake, settings.thresholds, now)
+            found = evaluate(lake, settings.thresholds, now)
         if found["late"].unjudged == NOTHING and not found["late"].broken:
             fail(f"nothing is loaded in {short(settings.lake)}: `mka1-usage run` loads", FAILED)
-        for alert, looked in found.items():
-            for finding in looked.findings:
+        for alert, evaluation in found.items():
+            for finding in evaluation.findings:
                 print(f"{finding.severity}: {finding.line}")
-            if looked.more:
-                say(f"{alert}: {looked.more:,} more were found")
-            if looked.broken:
-                say(f"error: {alert}: {looked.broken}")
-            if looked.unjudged and sys.stderr.isatty():  # whom cron mails, it is no news
-                say(f"{alert}: not judged: {looked.unjudged}")
-        if sys.stderr.isatty() and not any(looked.lines for looked in found.values()):
+            if evaluation.more:
+                say(f"{alert}: {evaluation.more:,} more were found")
+            if evaluation.broken:
+                say(f"error: {alert}: {evaluation.broken}")
+            if evaluation.unjudged and sys.stderr.isatty():  # whom cron mails, it is no news
+                say(f"{alert}: not judged: {evaluation.unjudged}")
+        if sys.stderr.isatty() and not any(evaluation.lines for evaluation in found.values()):
             say("nothing to report")
-        if any(looked.severity == "error" for looked in found.values()):
+        if any(evaluation.severity == "error" for evaluation in found.values()):
             sys.stdout.flush()
             raise typer.Exit(FAILED)

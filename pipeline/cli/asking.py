@@ -14,9 +14,10 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.damage import left_out, reading
+from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
 from pipeline.cli.options import LOCAL_TIME, NO_TERMINAL, Zone, as_time, not_empty, one_of
 from pipeline.settings import load_settings
-from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, printable, say, short
+from pipeline.terminal import printable, say, short
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
 
 _Format = Literal["table", "csv", "json", "parquet"]
@@ -55,9 +56,9 @@ def buckets(
     first = as_time(start, tz)
     last = None if end is None else as_time(end, tz)
     not_empty(first, last)
-    from pipeline.lake.identity import IdentityError, check
     from pipeline.lake.store import Lake
-    from pipeline.pages import NotLoadedError, PageQuery, answer
+    from pipeline.lake.user_id_mode import UserIdModeError, check
+    from pipeline.query.buckets import NotLoadedError, PageQuery, answer
 
     with exit_codes():
         settings = load_settings()
@@ -77,7 +78,7 @@ def buckets(
             )
             with reading(lake):
                 answered = answer(lake, query, partial=partial)
-        except (NotLoadedError, IdentityError) as error:
+        except (NotLoadedError, UserIdModeError) as error:
             fail(str(error), FAILED)
         except ValueError as error:
             fail(str(error), MISUSED)
@@ -121,7 +122,7 @@ def sql(
     """
     if form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is no text for a terminal: add `> result.parquet`")
-    from pipeline import adhoc
+    from pipeline.query import ad_hoc
 
     with exit_codes():
         settings = load_settings()
@@ -137,23 +138,23 @@ def sql(
             query = sys.stdin.buffer.read().decode(errors="surrogateescape")
         lake = settings.lake
         try:
-            with adhoc.as_published(settings.catalog, lake, _changed, left_out) as catalog:
+            with ad_hoc.as_published(settings.catalog, lake, _changed, left_out) as catalog:
                 if query is None:
-                    with adhoc.without_damage(catalog, lake, left_out) as sound:
-                        adhoc.shell(sound, lake)
+                    with ad_hoc.without_damage(catalog, lake, left_out) as sound:
+                        ad_hoc.shell(sound, lake)
                     return
                 asked, width = query, Console().width if sys.stdout.isatty() else NO_TERMINAL
 
                 def ask(catalog: Path) -> None:
                     if form == "table":
-                        adhoc.show(catalog, lake, asked, width, allow or ())
+                        ad_hoc.show(catalog, lake, asked, width, allow or ())
                     else:
-                        adhoc.export(catalog, lake, asked, form, sys.stdout.buffer, allow or ())
+                        ad_hoc.export(catalog, lake, asked, form, sys.stdout.buffer, allow or ())
 
-                adhoc.over_the_rest(catalog, lake, ask, left_out)
-        except adhoc.QueryError as error:
+                ad_hoc.over_the_rest(catalog, lake, ask, left_out)
+        except ad_hoc.QueryError as error:
             fail(str(error), MISUSED)
-        except adhoc.CatalogError as error:
+        except ad_hoc.CatalogError as error:
             fail(str(error), FAILED)
 
 

@@ -11,14 +11,15 @@ from typing import Annotated
 
 import typer
 
-from pipeline import commands
+from pipeline import messages
 from pipeline.cli.damage import left_out, nothing_loaded, reading
+from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.cli.network import say_route
 from pipeline.cli.options import OptionalTime, days_of, stdout
+from pipeline.messages import count
 from pipeline.settings import SettingsError, load_settings
-from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, interruptible, say
+from pipeline.terminal import say
 from pipeline.timeline import spans
-from pipeline.words import count
 
 
 def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
@@ -29,7 +30,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
     from pipeline.lake.snapshot import Snapshot
     from pipeline.lake.snapshot import left_out as words
     from pipeline.lake.store import Lake
-    from pipeline.status import print_status, states
+    from pipeline.query.status import print_status, states
 
     with exit_codes():
         settings = load_settings()
@@ -63,7 +64,7 @@ def verify() -> None:
         to_load = {problem.day for problem in verified.problems if problem.day} - full
         for days, flags in ((to_load, ()), (full, ("--full",))):
             for first, last in spans(days):
-                say(f"to mend it: {commands.run(first, last, *flags)}")
+                say(f"to mend it: {messages.run(first, last, *flags)}")
         if verified.problems:
             fail(f"{count(len(verified.problems), 'problem')} found", FAILED)
         say(
@@ -85,7 +86,7 @@ def reconcile(
     and --end: all days that are reconciled.
     """
     from pipeline.lake.store import Lake
-    from pipeline.reconciled import NothingReconciledError, print_reconciliation
+    from pipeline.query.reconciliation import NothingReconciledError, print_reconciliation
 
     with exit_codes():
         settings = load_settings()
@@ -122,7 +123,7 @@ def probe(
     with exit_codes():
         settings = load_settings()
         from pipeline.api import ApiError
-        from pipeline.probing import in_words, plan_of, run_probe
+        from pipeline.cli.delay_probe import in_words, plan_of, run_probe
 
         try:
             plan, key = plan_of(settings, conversation, items, on_behalf_of, key_id)

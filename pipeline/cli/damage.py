@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.terminal import FAILED, fail, say, short
+from pipeline.cli.exit_codes import FAILED, fail
+from pipeline.terminal import say, short
 
 if TYPE_CHECKING:  # a command that needs no lake waits for none
     from pipeline.lake.store import Lake

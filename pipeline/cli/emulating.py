@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.exit_codes import MISUSED, fail
 from pipeline.cli.options import as_time
 from pipeline.interrupts import interrupts
-from pipeline.terminal import MISUSED, fail, in_words, say
+from pipeline.terminal import in_words, say
 from pipeline.timeline import day_of
 
 

@@ -13,13 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.exit_codes import FAILED, INTERRUPTED, MISUSED, exit_codes, fail
 from pipeline.cli.options import OptionalTime, days_of, not_empty, one_of, stdout
+from pipeline.messages import count
 from pipeline.settings import load_settings
-from pipeline.terminal import FAILED, INTERRUPTED, MISUSED, exit_codes, fail, say, short
-from pipeline.words import count
+from pipeline.terminal import say, short
 
 if TYPE_CHECKING:  # the command imports what it needs
-    from pipeline.exporting.export import Exported
+    from pipeline.export.export import Exported
 
 _Format = Literal["parquet", "csv", "duckdb"]
 _Readers = Literal["owner", "group", "all"]
@@ -73,11 +74,11 @@ def export(
     given, whole days. Run it again and only what has changed is written.
     """
     not_empty(start, end)
-    from pipeline.exporting.export import ExportError, export
-    from pipeline.exporting.files import MOST_CSV_ROWS
-    from pipeline.exporting.folder import FolderError
-    from pipeline.exporting.names import NamesError, read_names
-    from pipeline.exporting.tables import AskedError
+    from pipeline.export.export import ExportError, export
+    from pipeline.export.files import MOST_CSV_ROWS
+    from pipeline.export.folder import FolderError
+    from pipeline.export.names import NamesError, read_names
+    from pipeline.export.tables import UnknownTableError
     from pipeline.lake.store import Lake
 
     with exit_codes():
@@ -101,7 +102,7 @@ def export(
                 )
         except ExportError as error:
             fail(str(error), FAILED)
-        except (AskedError, FolderError, NamesError) as error:
+        except (UnknownTableError, FolderError, NamesError) as error:
             fail(str(error), MISUSED)
         except KeyboardInterrupt:
             say("interrupted: run the same again")

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pipeline.cli.exit_codes import FAILED, exit_codes, interruptible
 from pipeline.cli.network import say_route
 from pipeline.cli.options import OptionalTime
+from pipeline.messages import count
 from pipeline.settings import Settings, load_settings
-from pipeline.terminal import FAILED, exit_codes, interruptible, say, short
+from pipeline.terminal import say, short
 from pipeline.timeline import (
     closed_through,
     day_of,
@@ -27,10 +29,9 @@ from pipeline.timeline import (
     spans,
     trailing_days,
 )
-from pipeline.words import count
 
 if TYPE_CHECKING:
-    from pipeline.runs import Outcome
+    from pipeline.orchestration.runs import Outcome
 
 
 def demo() -> None:
@@ -40,7 +41,7 @@ def demo() -> None:
     """
     with exit_codes():
         say("loading a made-up week of a small LLM platform, served by the embedded emulator")
-        from pipeline.demo import run_demo
+        from pipeline.cli.tour import run_demo
 
         _report(_interruptibly(lambda: run_demo(Console(stderr=True), Console())))
 
@@ -69,7 +70,7 @@ def run(
         first, last = _days(settings, start, end, time.time())
         say_route(settings)
         say(f"loading {first} to {last} from {settings.base_url}")
-        from pipeline.runs import run_conversations, run_days
+        from pipeline.orchestration.runs import run_conversations, run_days
 
         console = Console(stderr=True)
         flags = ("--usage-only",) * usage_only + ("--full",) * full
@@ -149,8 +150,8 @@ def refresh() -> None:
         settings.key()
         say_route(settings)
         from pipeline.lake.store import Lake
-        from pipeline.refreshing import Refreshed
-        from pipeline.runs import run_conversations, run_refresh
+        from pipeline.orchestration.runs import run_conversations, run_refresh
+        from pipeline.usage.refresh import Refreshed
 
         changed: list[date] = []
 

@@ -15,7 +15,7 @@ def say_route(settings: Settings) -> None:
     SettingsError where it names some that can't be used.
     """
     from pipeline.api.errors import RouteError
-    from pipeline.api.route import route_to
+    from pipeline.api.network import route_to
 
     try:
         words = route_to(settings.base_url).words

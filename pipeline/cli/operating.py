@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.cli.exit_codes import FAILED, exit_codes
 from pipeline.cli.options import one_of, stdout
 from pipeline.settings import load_settings
-from pipeline.terminal import FAILED, exit_codes, printable, say
+from pipeline.terminal import printable, say
 
 if TYPE_CHECKING:  # each command imports what it needs
     from pipeline.doctor import Finding, State
@@ -77,8 +78,8 @@ def show(finding: Finding, out: Console) -> None:
     row.add_column(width=11)
     row.add_column(overflow="fold")
     told = Text(printable(finding.found))
-    if finding.mend:
-        told.append(f"\n-> {finding.mend}", style="bold" if finding.state == "failed" else "")
+    if finding.fix:
+        told.append(f"\n-> {finding.fix}", style="bold" if finding.state == "failed" else "")
     row.add_row(Text(finding.state, style=_COLOURS[finding.state]), Text(finding.subject), told)
     out.print(row)
 
@@ -89,7 +90,7 @@ def dagster_home() -> None:
     It gets a dagster.yaml where it has none: no telemetry, no sign-up dialog, and runs that read
     the API take turns. For Dagster's own commands: export DAGSTER_HOME=$(mka1-usage dagster-home)
     """
-    from pipeline.instance import prepare
+    from pipeline.orchestration.instance import prepare
 
     with exit_codes():
         home = load_settings().dagster_home

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.damage import left_out, reading
+from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
 from pipeline.cli.options import LOCAL_TIME, Zone, as_time
+from pipeline.messages import count
 from pipeline.settings import load_settings
-from pipeline.terminal import FAILED, MISUSED, exit_codes, fail, say, short
-from pipeline.words import count
+from pipeline.terminal import say, short
 from pipeline.zones import zone
 
 
@@ -41,8 +42,8 @@ def report(
         raise typer.BadParameter(f"the window is empty: --start is {start}, --end is {end}")
     from pipeline.lake.snapshot import left_out as words
     from pipeline.lake.store import Lake
-    from pipeline.reporting import figures, page, writing
-    from pipeline.reporting.period import local_day
+    from pipeline.report import figures, page, writing
+    from pipeline.report.period import local_day
 
     with exit_codes():
         settings = load_settings()

@@ -12,9 +12,10 @@ from typing import Annotated, Final
 import typer
 
 from pipeline.cli.damage import nothing_loaded
+from pipeline.cli.exit_codes import exit_codes
 from pipeline.interrupts import interrupts
 from pipeline.settings import Settings, load_settings
-from pipeline.terminal import exit_codes, say, short
+from pipeline.terminal import say, short
 from pipeline.timeline import day_window
 
 _CONNECTIONS: Final = 16_384
@@ -40,7 +41,7 @@ def serve(
     bearer keys of MKA1_USAGE_SERVE_KEYS; where none is set, from this machine without a key.
     """
     from pipeline.lake.store import Lake
-    from pipeline.serving import Server, build_app
+    from pipeline.serve import Server, build_app
 
     with exit_codes():
         settings = load_settings()
@@ -68,7 +69,7 @@ def _announce(settings: Settings, url: str, asked: str) -> None:
 
 def _checked(host: str, settings: Settings) -> str:
     """The address to listen on; typer.BadParameter where it is none, or open to others unlocked."""
-    from pipeline.serving.keys import is_loopback
+    from pipeline.serve.keys import is_loopback
 
     address = {"localhost": "127.0.0.1"}.get(host, host.strip("[]"))
     try:

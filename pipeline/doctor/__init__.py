@@ -147,7 +147,7 @@ class _Telling:
 
 def _without(secrets: Mapping[str, str], finding: Finding) -> Finding:
     """A finding that quotes what others say, without any secret that they may have quoted."""
-    found, mend = finding.found, finding.mend
+    found, fix = finding.found, finding.fix
     for secret, instead in secrets.items():
-        found, mend = (text.replace(secret, f"({instead})") for text in (found, mend))
-    return replace(finding, found=found, mend=mend)
+        found, fix = (text.replace(secret, f"({instead})") for text in (found, fix))
+    return replace(finding, found=found, fix=fix)

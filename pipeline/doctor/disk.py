@@ -18,9 +18,9 @@ from typing import Final, Literal
 from filelock import FileLock, Timeout
 
 from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
-from pipeline.lake.ledger import record_of
+from pipeline.lake.manifest import manifest_of
 from pipeline.lake.store import Lake, flush_folder
-from pipeline.words import count
+from pipeline.messages import count
 
 _MB: Final = 1_000_000
 _FAIL_BELOW: Final = 256 * _MB
@@ -35,12 +35,12 @@ def room(asked: Asked) -> Iterator[Finding]:
     """Whether the home folder is or can be made, and how long its disk lasts."""
     home = asked.settings.home
     standing = next(folder for folder in (home, *home.parents) if folder.exists())
-    mend = "set MKA1_USAGE_HOME to a folder of yours, or mend its owner and mode"
+    fix = "set MKA1_USAGE_HOME to a folder of yours, or mend its owner and mode"
     if not standing.is_dir():
-        yield failed(f"{standing} is no folder", mend)
+        yield failed(f"{standing} is no folder", fix)
         return
     if not os.access(standing, os.W_OK | os.X_OK):
-        yield failed(f"{standing} can't be written to, so no run can load", mend)
+        yield failed(f"{standing} can't be written to, so no run can load", fix)
         return
     free = shutil.disk_usage(standing).free
     growth = _growth(Lake(asked.settings.lake))
@@ -68,7 +68,7 @@ def _state(free: int, days: int | None) -> Literal["ok", "warning", "failed"]:
 def _growth(lake: Lake) -> float:
     """Bytes that a day takes, on average of the last that are loaded; 0 where none is."""
     sizes = [
-        sum(file.bytes for file in record_of(lake.version(day)).files.values())
+        sum(file.bytes for file in manifest_of(lake.version(day)).files.values())
         for day in lake.all_days()[-_RECENT:]
     ]
     return sum(sizes) / len(sizes) if sizes else 0.0

@@ -26,7 +26,7 @@ class Finding:
     state: State
     subject: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(found: str, subject: str = "") -> Finding:
@@ -34,14 +34,14 @@ def ok(found: str, subject: str = "") -> Finding:
     return Finding("ok", subject, found)
 
 
-def warning(found: str, mend: str, subject: str = "") -> Finding:
+def warning(found: str, fix: str, subject: str = "") -> Finding:
     """It works, and could be better."""
-    return Finding("warning", subject, found, mend)
+    return Finding("warning", subject, found, fix)
 
 
-def failed(found: str, mend: str, subject: str = "") -> Finding:
+def failed(found: str, fix: str, subject: str = "") -> Finding:
     """It does not work."""
-    return Finding("failed", subject, found, mend)
+    return Finding("failed", subject, found, fix)
 
 
 def skipped(found: str) -> Finding:

@@ -246,13 +246,13 @@ async def _try(
             await ask(client)
     except Unauthorized as error:
         if error.status == httpx.codes.FORBIDDEN:
-            found, mend = f"may not read {what} (403)", "let it, or set a key that may"
+            found, fix = f"may not read {what} (403)", "let it, or set a key that may"
         else:
-            found, mend = (
+            found, fix = (
                 "is refused (401)",
                 "it is mistyped, revoked or of another gateway: set the right one",
             )
-        return failed(f"{whose} {found}", mend)
+        return failed(f"{whose} {found}", fix)
     except QuotaExhausted:
         return warning(
             f"{whose} has spent a quota (429)",

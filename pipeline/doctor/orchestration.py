@@ -15,11 +15,15 @@ from typing import Final
 import dagster as dg
 import yaml
 
-from pipeline.assets.usage import API_POOL
 from pipeline.doctor.finding import Asked, Finding, State, failed, ok, skipped, warning
-from pipeline.instance import STORAGE_ERRORS, misread, storage_failure
-from pipeline.instance import opened as open_instance
-from pipeline.schedules import conversations_schedule, refresh_schedule, usage_schedules
+from pipeline.orchestration.assets.usage import API_POOL
+from pipeline.orchestration.instance import STORAGE_ERRORS, misread, storage_failure
+from pipeline.orchestration.instance import opened as open_instance
+from pipeline.orchestration.schedules import (
+    conversations_schedule,
+    refresh_schedule,
+    usage_schedules,
+)
 from pipeline.timeline import iso
 
 _HEARTBEAT: Final = 300.0

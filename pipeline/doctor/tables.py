@@ -20,16 +20,16 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
-from pipeline.lake import identity
+from pipeline.lake import user_id_mode
 from pipeline.lake.catalog import difference, shows_another_lake
 from pipeline.lake.engine import openable
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
+from pipeline.messages import count
+from pipeline.query.status import states, what_to_run
 from pipeline.settings import without_secrets
-from pipeline.status import states, what_to_run
 from pipeline.timeline import iso
-from pipeline.words import count
 
 _SAMPLE: Final = 8
 """Days that are read again unless all are to be."""
@@ -51,10 +51,10 @@ def lake(asked: Asked) -> Iterator[Finding]:
     held = Lake(settings.lake)
     pseudonyms = settings.pseudonyms
     try:
-        identity.check(held, pseudonyms.fingerprint if pseudonyms else None)
-    except identity.IdentityError as error:
-        found, _, mend = str(error).rpartition(": ")
-        yield failed(found, mend)
+        user_id_mode.check(held, pseudonyms.fingerprint if pseudonyms else None)
+    except user_id_mode.UserIdModeError as error:
+        found, _, fix = str(error).rpartition(": ")
+        yield failed(found, fix)
     empty = _nothing(asked)
     if empty:
         yield empty

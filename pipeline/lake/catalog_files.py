@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from pipeline.lake.ledger import digest
+from pipeline.lake.manifest import digest
 from pipeline.lake.store import Lake, point, private_folder, remove
 
 if sys.platform != "win32":

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.lake.files import ContractError, check_contract
-from pipeline.lake.ledger import FileRecord, digest, read_record
+from pipeline.lake.manifest import FileEntry, digest, read_manifest
 from pipeline.lake.schemas import DATASETS
-from pipeline.lake.store import RECORD
-from pipeline.words import count
+from pipeline.lake.store import MANIFEST
+from pipeline.messages import count
 
 
 def damaged(
@@ -46,7 +46,7 @@ def damaged(
     return found
 
 
-def wrong_with(path: Path, recorded: FileRecord | None, *, thorough: bool) -> str | None:
+def wrong_with(path: Path, recorded: FileEntry | None, *, thorough: bool) -> str | None:
     """What is wrong with one file, called as its dataset is; None where nothing is.
 
     Without a record, a file that is not there is none that is missing, and none has wrong bytes.
@@ -73,18 +73,18 @@ def is_sound(path: Path | None) -> bool:
     return path is not None and path.is_file() and wrong_with(path, None, thorough=False) is None
 
 
-def _recorded(version: Path) -> dict[str, FileRecord]:
+def _recorded(version: Path) -> dict[str, FileEntry]:
     """What was recorded of a version's files: nothing where that can't be read."""
     try:
-        found = (version / RECORD).stat()
+        found = (version / MANIFEST).stat()
         return _read_once(version, found.st_ino, found.st_mtime_ns)
     except (OSError, ValueError):
         return {}
 
 
 @lru_cache(maxsize=8_192)
-def _read_once(version: Path, _inode: int, _changed: int) -> dict[str, FileRecord]:
-    return read_record(version).files
+def _read_once(version: Path, _inode: int, _changed: int) -> dict[str, FileEntry]:
+    return read_manifest(version).files
 
 
 @lru_cache(maxsize=65_536)

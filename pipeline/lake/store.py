@@ -37,7 +37,7 @@ from pipeline.timeline import DAY
 KEPT_SECONDS: Final = float(DAY)
 """How long a version that was replaced can still be read by those who had opened it."""
 
-RECORD: Final = "record.json"
+MANIFEST: Final = "record.json"
 """The file of a version that says what its other files are: written last, so with it all are there.
 """
 
@@ -232,7 +232,7 @@ class Lake:
         counts = self.version(day)
         versions = sorted(self.versions(day).iterdir())
         for version, successor in zip(versions, [*versions, None][1:], strict=True):
-            whole = counts is None and (version / RECORD).is_file()
+            whole = counts is None and (version / MANIFEST).is_file()
             if version.name.startswith(".") or not (whole or (counts and version <= counts)):
                 remove(version)
             elif counts and version < counts and successor is not None:

@@ -16,20 +16,20 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from pipeline import commands
-from pipeline.lake import audit, engine
+from pipeline import messages
+from pipeline.lake import consistency, engine
 from pipeline.lake.catalog import difference
+from pipeline.lake.commit import target
 from pipeline.lake.damage import is_sound, wrong_with
-from pipeline.lake.ledger import FileRecord, describe, read_record
-from pipeline.lake.publication import target
+from pipeline.lake.manifest import FileEntry, describe, read_manifest
 from pipeline.lake.schemas import (
     DATASETS,
     LEDGER_DATASETS,
     RECORD_DATASETS,
     USAGE_DATASETS,
 )
-from pipeline.lake.store import RECORD, Lake
-from pipeline.words import count
+from pipeline.lake.store import MANIFEST, Lake
+from pipeline.messages import count
 
 _FROM_LISTINGS: Final = DATASETS.keys() - USAGE_DATASETS.keys() - LEDGER_DATASETS.keys()
 """What a run mends that reads the listings from the beginning."""
@@ -98,9 +98,9 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
         yield Problem(lake.link(day), day, "removed, or it leads nowhere")
         return
     try:
-        record = read_record(version)
+        record = read_manifest(version)
     except (OSError, ValueError) as error:
-        yield Problem(version / RECORD, day, f"changed, cut short or removed ({error})")
+        yield Problem(version / MANIFEST, day, f"changed, cut short or removed ({error})")
         return
     sound = True
     for name, recorded in record.files.items():
@@ -111,7 +111,7 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
             yield Problem(path, day, what, name in _FROM_LISTINGS)
         if not _leads_to(lake.path(name, day), target(name, day)):
             yield Problem(lake.path(name, day), day, "removed, or it does not lead to its file")
-    expected = {RECORD, *(f"{name}.parquet" for name in record.files)}
+    expected = {MANIFEST, *(f"{name}.parquet" for name in record.files)}
     yield from _strangers(version, expected, day)
     for name in DATASETS:
         place = lake.path(name, day)
@@ -132,14 +132,14 @@ def _ids(con: duckdb.DuckDBPyConnection, lake: Lake) -> Iterator[Problem]:
     for name in RECORD_DATASETS:
         paths = [path for path in lake.files(name) if is_sound(path)]
         try:
-            for finding in audit.ids(con, {name: paths}):
-                what = f"{finding}: `{commands.FULL}` over the days of its users puts that right"
+            for finding in consistency.ids(con, {name: paths}):
+                what = f"{finding}: `{messages.FULL}` over the days of its users puts that right"
                 yield Problem(lake.root / name, None, what)
         except duckdb.Error:  # a file that is told of by its bytes
             continue
 
 
-def _difference(name: str, path: Path, recorded: FileRecord) -> str | None:
+def _difference(name: str, path: Path, recorded: FileEntry) -> str | None:
     """How a file differs from what was recorded of it; None where it does not."""
     what = wrong_with(path, recorded, thorough=True)
     if what is not None:
@@ -153,7 +153,7 @@ def _difference(name: str, path: Path, recorded: FileRecord) -> str | None:
     return None
 
 
-def _facts(record: FileRecord) -> str:
+def _facts(record: FileEntry) -> str:
     sums = ", ".join(f"{name} {total:,}" for name, total in record.sums.items())
     return f"{count(record.rows, 'row')} of schema {record.schema}" + (f" ({sums})" if sums else "")
 
@@ -171,7 +171,7 @@ def _strangers(folder: Path, expected: set[str] | tuple[()], day: date) -> Itera
 def _contradictions(con: duckdb.DuckDBPyConnection, version: Path, day: date) -> Iterator[Problem]:
     files = {name: [version / f"{name}.parquet"] for name in USAGE_DATASETS}
     if all(path.is_file() for paths in files.values() for path in paths):
-        for finding in [*audit.totals(con, files), *audit.rollups(con, files)]:
+        for finding in [*consistency.totals(con, files), *consistency.rollups(con, files)]:
             yield Problem(version, day, f"tables contradict each other: {finding}")
 
 

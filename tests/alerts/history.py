@@ -21,12 +21,12 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from pipeline.alerts.thresholds import Thresholds
-from pipeline.lake import engine, publication
+from pipeline.lake import commit, engine
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.store import Lake
 from pipeline.settings import load_settings
+from pipeline.thresholds import Thresholds
 from pipeline.timeline import DAY, SECONDS, Width, Window, day_of, day_window, floor_to
 from tests.lake.served import copy_day, write_rows
 from tests.truth import MEASURES
@@ -189,6 +189,6 @@ def _publish(
             name: write_rows(name, folder / f"{name}.parquet", rows, window)
             for name, rows in tables.items()
         }
-        publication.publish(con, lake, day, staged, {"usage": window.end + 30.0 * DAY})
+        commit.publish(con, lake, day, staged, {"usage": window.end + 30.0 * DAY})
     if new:
         copy_day(lake, kept, day)

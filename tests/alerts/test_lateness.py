@@ -6,9 +6,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from pipeline.alerts.finding import Looked
+from pipeline.alerts.alert import Evaluation
 from pipeline.alerts.lateness import late
-from pipeline.status import Days, State
+from pipeline.query.status import Days, State
 from pipeline.timeline import DAY, day_window
 from tests.alerts.history import thresholds
 
@@ -16,7 +16,7 @@ TODAY = date(2024, 2, 29)
 NOON = day_window(TODAY).start + DAY // 2
 
 
-def looked(through: int, days: dict[date, State] | None = None, now: float = NOON) -> Looked:
+def looked(through: int, days: dict[date, State] | None = None, now: float = NOON) -> Evaluation:
     return late(Days(days or {}, through), now, thresholds())
 
 

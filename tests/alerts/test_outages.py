@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.alerts.finding import Alert
+from pipeline.alerts.alert import Alert
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY
 from tests.alerts.history import FIRST, HOUR, START, History
-from tests.alerts.test_looking import at
+from tests.alerts.test_evaluate import at
 from tests.disputed import dispute
 
 DAYS = 29

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alerts.finding import Looked
+from pipeline.alerts.alert import Evaluation
 from pipeline.alerts.silence import silent
 from pipeline.timeline import DAY
 from tests.alerts.history import HOUR, START, History, thresholds
@@ -14,7 +14,7 @@ from tests.alerts.history import HOUR, START, History, thresholds
 NOON = START + 28 * DAY + 12 * HOUR
 
 
-def judged(history: History, through: int = NOON, **changed: float) -> Looked:
+def judged(history: History, through: int = NOON, **changed: float) -> Evaluation:
     with history.tables() as con:
         return silent(con, through, thresholds(**changed))
 
@@ -32,7 +32,7 @@ def fill(history: History, start: int, end: int, operations: int = 100) -> None:
         history.use(hour, operations, items=2 * operations, conversations=operations)
 
 
-def measures(looked: Looked) -> list[str]:
+def measures(looked: Evaluation) -> list[str]:
     return [one.subject for one in looked.findings]
 
 

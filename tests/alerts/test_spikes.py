@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alerts.finding import Finding, Looked
+from pipeline.alerts.alert import Evaluation, Finding
 from pipeline.alerts.spikes import spikes
 from pipeline.timeline import DAY, Width
 from tests.alerts.history import HOUR, START, History, thresholds
@@ -15,16 +15,18 @@ LAST = START + 28 * DAY + 12 * HOUR
 """Noon of the 29th day: what is judged."""
 
 
-def judged(history: History, width: Width = "1h", start: int = LAST, **changed: float) -> Looked:
+def judged(
+    history: History, width: Width = "1h", start: int = LAST, **changed: float
+) -> Evaluation:
     with history.tables(width) as con:
         return spikes(con, width, start, thresholds(**changed))
 
 
-def users(looked: Looked) -> list[str]:
+def users(looked: Evaluation) -> list[str]:
     return [one.subject for one in looked.findings if " user " in one.subject]
 
 
-def only(looked: Looked) -> Finding:
+def only(looked: Evaluation) -> Finding:
     """What is found of the user; the key has the same usage."""
     (found,) = (one for one in looked.findings if " user " in one.subject)
     return found

@@ -33,7 +33,7 @@ from pipeline.api import (
     get_responses,
     get_usage,
 )
-from pipeline.resources import Workspace
+from pipeline.orchestration.resources import Services
 from pipeline.settings import Settings, load_settings
 from tests.loopback import answering, certificate
 
@@ -142,8 +142,8 @@ def test_no_setting_turns_verification_off(monkeypatch: pytest.MonkeyPatch) -> N
     assert not any(word in words for word in ("verif", "insecure", "tls", "ssl", "cert"))
     for pseudonym_key in (None, KEY):
         settings = load_settings(api_key=KEY, api_keys={"k": KEY}, pseudonym_key=pseudonym_key)
-        workspace = Workspace(load=partial(Settings.model_copy, settings))
-        for client in (workspace.connect(), workspace.connect_each()["k"]()):
+        services = Services(load=partial(Settings.model_copy, settings))
+        for client in (services.connect(), services.connect_each()["k"]()):
             found = [_CONTEXT(lane) for lane in client._lanes]
             assert {(one.verify_mode, one.check_hostname) for one in found} == {
                 (ssl.CERT_REQUIRED, True)

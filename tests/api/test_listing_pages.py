@@ -29,7 +29,7 @@ from pipeline.api import (
     is_sendable,
 )
 from tests.api.list_model import MovingList
-from tests.api.test_listings import Churn, read
+from tests.api.test_list_walk import Churn, read
 
 ODD = r"\ud83d"
 """What makes an id one that no request can hold."""

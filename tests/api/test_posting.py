@@ -14,9 +14,9 @@ from pydantic import SecretStr
 
 from pipeline.api import (
     Client,
-    FateUnknown,
     InvalidQuery,
     ItemPage,
+    OutcomeUnknown,
     QuotaExhausted,
     Refused,
     Unauthorized,
@@ -74,7 +74,7 @@ def test_items_and_include_are_the_body() -> None:
 )
 def test_a_post_whose_fate_is_open_is_not_repeated_and_says_so(reply: Reply) -> None:
     error, sent = post(reply, DONE, max_bytes=1_000)
-    assert isinstance(error, FateUnknown)
+    assert isinstance(error, OutcomeUnknown)
     assert sent == 1
     assert "POST https://api.example/gate/api/v1/llm/conversations/c/items" in str(error)
     assert SAID not in "".join(traceback.format_exception(error))
@@ -125,7 +125,7 @@ def test_a_post_that_is_never_taken_in_ends_within_its_tries(
 
 def test_a_doubt_after_refused_tries_is_a_doubt() -> None:
     error, sent = post({"status_code": 429}, httpx.ReadError("reset"), DONE)
-    assert (type(error), sent) == (FateUnknown, 2)
+    assert (type(error), sent) == (OutcomeUnknown, 2)
 
 
 @pytest.mark.parametrize("status", [200, 201])
@@ -162,7 +162,7 @@ def test_over_a_socket_nothing_is_added_twice(kind: FaultKind, added: int) -> No
 
     async def run(server: EmulatorServer) -> None:
         async with Client(server.base_url, SecretStr(server.api_key)) as client:
-            with pytest.raises(FateUnknown):
+            with pytest.raises(OutcomeUnknown):
                 await create_items(client, name, [ITEM])
             assert client.requests == 1
 

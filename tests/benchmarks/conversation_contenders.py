@@ -24,9 +24,9 @@ def _syncing(concurrency: int, rate: float) -> Contender:
         from pydantic import SecretStr
 
         from pipeline.api import Client, Limits
+        from pipeline.conversations.sync import sync_days
         from pipeline.lake.store import Lake
-        from pipeline.loading import load_days
-        from pipeline.syncing import sync_days
+        from pipeline.usage.load import load_days
 
         limits = Limits(concurrency=concurrency, requests_per_second=rate)
         lake, days = Lake(Path(job["folder"])), [date(2024, 1, 1)]

@@ -29,7 +29,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from pipeline.alerts.finding import Looked, equals
+from pipeline.alerts.alert import Evaluation, equals
 from pipeline.alerts.lateness import late
 from pipeline.alerts.silence import silent
 from pipeline.alerts.spikes import spikes
@@ -38,8 +38,8 @@ from pipeline.emulator.synthetic import HOUR_WEIGHTS, WEEKDAY_WEIGHTS
 from pipeline.emulator.trace import key_of, read_trace, user_of
 from pipeline.lake import engine
 from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.query.status import Days
 from pipeline.settings import load_settings
-from pipeline.status import Days
 from pipeline.timeline import DAY, SECONDS, Width, floor_to
 from tests.truth import TRACE
 
@@ -191,7 +191,7 @@ def false_alarms(con: duckdb.DuckDBPyConnection) -> Mapping[str, float]:
     return {name: number / JUDGED for name, number in found.items()}
 
 
-def _number(looked: Looked) -> int:
+def _number(looked: Evaluation) -> int:
     return len(looked.findings) + looked.more
 
 
@@ -222,7 +222,7 @@ def _more(width: Width, start: int, user: str, operations: int) -> str:
     )
 
 
-def _names(looked: Looked, user: str) -> bool:
+def _names(looked: Evaluation, user: str) -> bool:
     return any(f" user {user!r}" in finding.subject for finding in looked.findings)
 
 

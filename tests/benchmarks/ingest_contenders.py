@@ -68,8 +68,8 @@ def ours(job: Job) -> Prepared:
     from pipeline.lake import engine
     from pipeline.lake.schemas import DATASETS
     from pipeline.lake.store import Lake
-    from pipeline.loading import load_days
     from pipeline.timeline import Window
+    from pipeline.usage.load import load_days
 
     lake = Lake(Path(job["folder"]))
     days = Window(WINDOW_START, WINDOW_START + int(job["days"]) * 86400).days

@@ -83,4 +83,4 @@ def look(place: pytest.MonkeyPatch) -> Look:
 
 def told(found: Found) -> str:
     """Findings as lines: state, subject, and all the words."""
-    return "\n".join(f"{one.state} {one.subject}: {one.found} -> {one.mend}" for one in found)
+    return "\n".join(f"{one.state} {one.subject}: {one.found} -> {one.fix}" for one in found)

@@ -49,7 +49,7 @@ def test_a_key_that_is_not_set_is_what_a_run_lacks(place: pytest.MonkeyPatch, lo
     found = look("settings")
     assert [one.state for one in found] == ["failed"]
     assert found[0].found.startswith("MKA1_API_KEY is not set")
-    assert "environment or in .env" in found[0].mend
+    assert "environment or in .env" in found[0].fix
 
 
 SLIPS = [
@@ -80,7 +80,7 @@ def test_a_name_that_looks_like_a_setting_is_asked_about(
         place.setenv(name, "5")
     warnings = [one for one in look("settings") if one.state == "warning"]
     assert [one.found for one in warnings] == [f"{name} is no setting, so it is ignored"]
-    assert (f"is it {meant} that is meant?" == warnings[0].mend) is (meant is not None)
+    assert (f"is it {meant} that is meant?" == warnings[0].fix) is (meant is not None)
 
 
 OTHERS = [
@@ -115,7 +115,7 @@ def test_a_file_of_keys_that_others_can_read_is_warned_of(
     (tmp_path / ".env").write_text("MKA1_USAGE_CONCURRENCY=4\n")
     (tmp_path / ".env").chmod(mode)
     found = [one for one in look("settings") if one.subject == ".env"]
-    assert [one.mend for one in found] == [f"chmod 600 {tmp_path}/.env"] * warned
+    assert [one.fix for one in found] == [f"chmod 600 {tmp_path}/.env"] * warned
 
 
 def test_a_line_that_is_none_is_named_by_its_number(look: Look, tmp_path: Path) -> None:

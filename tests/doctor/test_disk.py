@@ -33,7 +33,7 @@ def test_a_disk_that_runs_full_is_told_before_it_is(
     found = look("home")
     assert [one.state for one in found] == [state]
     assert str(home) in found[0].found
-    assert bool(found[0].mend) is (state != "ok")
+    assert bool(found[0].fix) is (state != "ok")
 
 
 def test_how_long_it_lasts_follows_from_what_a_day_takes(
@@ -63,7 +63,7 @@ def test_a_home_that_cannot_be_is_named(look: Look, tmp_path: Path) -> None:
     found = look("home", "file system")
     assert [one.state for one in found] == ["failed", "skipped"]
     assert found[0].found == f"{tmp_path}/home is no folder"
-    assert "MKA1_USAGE_HOME" in found[0].mend
+    assert "MKA1_USAGE_HOME" in found[0].fix
 
 
 def test_a_home_that_is_not_ours_to_write_to_is_named(
@@ -130,7 +130,7 @@ def test_a_file_system_that_cannot_flush_a_folder_is_warned_of(
     (found,) = look("file system")
     assert found.state == "warning"
     assert "a loss of power may take back what was published last" in found.found
-    assert "mka1-usage verify" in found.mend
+    assert "mka1-usage verify" in found.fix
 
 
 def test_what_others_can_read_is_named_with_what_closes_it(look: Look, home: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_others_can_read_is_named_with_what_closes_it(look: Look, home: Pat
     (home / "usage.duckdb").chmod(0o644)
     found = look("permissions")
     assert [one.state for one in found] == ["warning"]
-    assert found[0].mend.startswith(f"chmod -R go= {home}/usage.duckdb")
+    assert found[0].fix.startswith(f"chmod -R go= {home}/usage.duckdb")
 
 
 @pytest.mark.parametrize(("me", "state"), [(4_242, "failed"), (0, "warning")])

@@ -102,7 +102,7 @@ def test_no_finding_quotes_a_secret(made_up: ModuleType, monkeypatch: pytest.Mon
     found = list(doctor.examine(replace(given, wrong={}), [doctor.Check("t", "made_up.telling")]))
     assert len(found) == 4
     assert SECRET not in told(found)
-    assert found[3].mend == "change (the value of SOME_DATABASE_PASSWORD)"
+    assert found[3].fix == "change (the value of SOME_DATABASE_PASSWORD)"
 
 
 def test_every_check_can_be_found() -> None:

@@ -57,7 +57,7 @@ def test_a_name_without_an_address_is_told_as_that(place: pytest.MonkeyPatch, lo
     found = look(*STEPS)
     assert [one.state for one in found] == ["failed", *["skipped"] * 4]
     assert found[0].found == "gateway.example has no address (Name or service not known)"
-    assert "MKA1_BASE_URL" in found[0].mend
+    assert "MKA1_BASE_URL" in found[0].fix
     assert [one.found for one in found[1:3]] == [
         "not looked at: see DNS above",
         "not looked at: see TCP above",
@@ -71,7 +71,7 @@ def test_a_port_that_nobody_listens_on_is_told_as_that(
     found = look(*STEPS)
     assert [one.state for one in found] == ["ok", "failed", *["skipped"] * 3]
     assert "Connection refused" in found[1].found
-    assert "firewall" in found[1].mend
+    assert "firewall" in found[1].fix
 
 
 def test_a_server_that_speaks_no_tls_gets_no_key(
@@ -101,7 +101,7 @@ def test_a_certificate_is_refused_or_said_to_run_out(
         assert "is good until" in found[2].found
     else:
         assert "is refused: self-signed certificate" in found[2].found
-        assert "SSL_CERT_FILE" in found[2].mend
+        assert "SSL_CERT_FILE" in found[2].fix
         assert gateway.requests == []
 
 
@@ -113,7 +113,7 @@ def test_a_proxy_is_what_is_connected_to(
     found = look("DNS", "TCP")
     assert [one.state for one in found] == ["ok", "failed"]
     assert f"the proxy 127.0.0.1:{unused_port} of https_proxy" in found[1].found
-    assert "https_proxy" in found[1].mend
+    assert "https_proxy" in found[1].fix
 
 
 ENVIRONMENT: list[tuple[Mapping[str, str], str, str]] = [
@@ -138,7 +138,7 @@ def test_doctor_says_of_the_environment_what_a_run_says(
     (found,) = look("network")
     assert found.state == state
     assert words in found.found
-    assert bool(found.mend) is (state != "ok")
+    assert bool(found.fix) is (state != "ok")
     assert "s3cret" not in told([found])
     if state == "failed":
         assert look("network", *STEPS)[1:] == [
@@ -147,7 +147,7 @@ def test_doctor_says_of_the_environment_what_a_run_says(
     with pytest.raises(SettingsError) if state == "failed" else nullcontext() as refusal:
         say_route(load_settings())
     if refusal is not None:
-        assert str(refusal.value) == f"{found.found}: {found.mend}"
+        assert str(refusal.value) == f"{found.found}: {found.fix}"
 
 
 SKIPPED = [
@@ -173,7 +173,7 @@ def test_a_proxy_that_refuses_is_told_by_its_variable(
         found = look(*STEPS)
         gc.collect()
     assert [one.state for one in found][:5] == ["ok", "ok", "ok", "failed", "failed"]
-    assert "user name and password" in found[3].mend
+    assert "user name and password" in found[3].fix
     assert "ALL_PROXY" in found[4].found
     assert "wrong" not in told(found)
 
@@ -212,7 +212,7 @@ def test_a_clock_that_is_wrong_is_told_by_how_much(
     assert words in found.found
     if state != "ok":
         assert f"{abs(seconds):,.0f} s" in found.found
-        assert "timedatectl" in found.mend
+        assert "timedatectl" in found.fix
 
 
 @pytest.mark.parametrize("headers", [{}, {"Date": "soon"}])
@@ -248,7 +248,7 @@ def test_what_becomes_of_each_key_is_told_by_its_id(
     for name, one in zip(whose, found, strict=True):
         assert one.found.startswith(name)
         assert words in one.found
-        assert one.mend
+        assert one.fix
     assert "hush-hush" not in told(found)
     assert "emulator-" not in told(found)
     assert len(gateway.requests) == 3, "nothing is tried twice"

@@ -24,7 +24,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
-from pipeline import instance
+from pipeline.orchestration import instance
 from tests.doctor.conftest import Look, told
 
 SCHEDULE = "hourly_trailing_window"
@@ -78,7 +78,7 @@ def test_schedules_that_are_off_are_a_warning(look: Look, opened: dg.DagsterInst
         ("warning", "schedules"),
         ("skipped", "daemon"),
     ]
-    assert SCHEDULE in found[2].mend
+    assert SCHEDULE in found[2].fix
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_schedule_that_is_on_needs_a_daemon_that_is_alive(
     ]
     assert found[2].found == f"on: {SCHEDULE}; 3 off"
     assert words in found[3].found
-    assert ("dagster-daemon run" in found[3].mend) is (state == "failed")
+    assert ("dagster-daemon run" in found[3].fix) is (state == "failed")
 
 
 def test_a_tick_that_failed_is_told(look: Look, opened: dg.DagsterInstance) -> None:

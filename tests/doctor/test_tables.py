@@ -43,7 +43,7 @@ def test_a_file_that_was_changed_is_named(look: Look, home: Path) -> None:
     (found,) = look("lake")
     assert found.state == "failed"
     assert str(path) in found.found
-    assert "mka1-usage verify" in found.mend
+    assert "mka1-usage verify" in found.fix
 
 
 def test_a_file_that_is_gone_is_named_also_on_a_day_that_no_sample_has(
@@ -78,14 +78,14 @@ def test_ids_of_another_kind_than_is_set_are_a_failure(
     found = look("lake")
     assert found[0].state == "failed"
     assert "with user ids as they are" in found[0].found
-    assert "MKA1_USAGE_HOME" in found[0].mend
+    assert "MKA1_USAGE_HOME" in found[0].fix
 
 
 def test_days_that_are_missing_come_with_what_loads_them(look: Look, home: Path) -> None:
     (found,) = look("days", now=lambda: NOW + 10 * DAY)
     assert found.state == "warning"
     assert found.found.startswith("3 final, 10 missing")
-    assert found.mend == "mka1-usage run --start 2024-01-04 --end 2024-01-14"
+    assert found.fix == "mka1-usage run --start 2024-01-04 --end 2024-01-14"
 
 
 HOLD = (
@@ -125,7 +125,7 @@ def test_a_catalog_that_was_moved_shows_another_lake(
     found = look("catalog", "duckdb")
     assert [one.state for one in found] == ["failed", "skipped"]
     assert "shows another lake" in found[0].found
-    assert "mka1-usage run" in found[0].mend
+    assert "mka1-usage run" in found[0].fix
 
 
 @pytest.mark.parametrize("content", [None, b"no database"])
@@ -137,7 +137,7 @@ def test_a_catalog_that_is_gone_or_damaged_is_built_by_any_run(
         (home / "usage.duckdb").write_bytes(content)
     (found,) = look("catalog")
     assert found.state == "failed"
-    assert "any run builds it anew" in found.mend
+    assert "any run builds it anew" in found.fix
 
 
 @pytest.mark.parametrize("script", ["exit 3", "echo nonsense >&2; exit 1"])

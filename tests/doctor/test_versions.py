@@ -46,7 +46,7 @@ def test_another_version_is_a_warning_and_none_a_failure(
     found = look("versions")
     assert [one.state for one in found] == [state]
     assert words in found[0].found
-    assert ("constraints" in found[0].mend) is (state != "ok")
+    assert ("constraints" in found[0].fix) is (state != "ok")
 
 
 def test_a_python_that_is_too_old_is_a_failure(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,12 +19,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.lake import engine, files, ledger, publication
-from pipeline.lake.rollup import DayPublished, publish_staged, stage_day
+from pipeline.lake import commit, engine, files, manifest
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, MEASURES, RAW_USAGE
-from pipeline.lake.spool import SERVED_ROWS, Spool
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Width, Window, day_window
+from pipeline.usage.page_buffer import SERVED_ROWS, PageBuffer
+from pipeline.usage.rollup import DayPublished, publish_staged, stage_day
 
 DAY = date(2024, 2, 29)
 WINDOW = day_window(DAY)
@@ -84,9 +84,9 @@ def served_rows(page: Page, first_serving: int, fetched_at: int) -> pa.Table:
 
 def spool(
     folder: Path, pages: Iterable[Page], fetched_at: int = MIDNIGHT, window: Window = WINDOW
-) -> Spool:
+) -> PageBuffer:
     """The pages, taken in one after the other by a single walk over the window."""
-    taken = Spool(folder / "spool", "an account", window, fetched_at)
+    taken = PageBuffer(folder / "spool", "an account", window, fetched_at)
     with taken.part(window) as part:
         for page in pages:
             rows = served_rows(page, part.servings, fetched_at)
@@ -218,8 +218,8 @@ def plant(
     """Publish a file as the day's, past every check of what is in it; returns where it stands."""
     with lake.staging() as folder, closing(engine.connect()) as con:
         path = write_rows(dataset, folder / "planted.parquet", rows, window or day_window(day))
-        asked: dict[ledger.Source, float] = {} if read_at is None else {"usage": read_at}
-        publication.publish(con, lake, day, {dataset: path}, asked)
+        asked: dict[manifest.Source, float] = {} if read_at is None else {"usage": read_at}
+        commit.publish(con, lake, day, {dataset: path}, asked)
     return lake.path(dataset, day)
 
 

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from pipeline.lake import catalog, engine, publication
+from pipeline.lake import catalog, commit, engine
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
@@ -44,7 +44,7 @@ def load(lake: Lake, day: date = DAY) -> None:
             for name, dataset in DATASETS.items()
             if name not in LEDGER_DATASETS
         }
-        publication.publish(con, lake, day, paths, {})
+        commit.publish(con, lake, day, paths, {})
 
 
 TABLES = [("damaged_files",), ("time_zones",)]

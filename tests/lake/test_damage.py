@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.lake.damage import damaged
-from pipeline.lake.store import RECORD, Lake
+from pipeline.lake.store import MANIFEST, Lake
+from tests.conversations.staged import publish
 from tests.lake.served import DAY, WINDOW, write_rows
-from tests.lake.staged import publish
 
 NAME = "usage_1h"
 
@@ -98,7 +98,7 @@ def test_the_thorough_test_finds_changed_bytes(version: Path) -> None:
 
 @pytest.mark.parametrize("thorough", [False, True])
 def test_without_its_record_each_file_is_tested_by_itself(version: Path, thorough: bool) -> None:
-    (version / RECORD).write_text("{", encoding="utf-8")
+    (version / MANIFEST).write_text("{", encoding="utf-8")
     assert damaged(version, thorough=thorough) == {}
     cut_short(version / f"{NAME}.parquet")
     assert list(damaged(version, thorough=thorough)) == [NAME]

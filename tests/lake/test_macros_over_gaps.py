@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake import engine, publication
+from pipeline.lake import commit, engine
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.schemas import COVERAGE, MEASURES, USAGE
 from pipeline.lake.store import Lake
@@ -57,7 +57,7 @@ def publish(home: Path, days: Sequence[int], used: Used) -> None:
     """Days by number, with the usage of theirs; the others are not loaded."""
     lake = Lake(home / "lake")
     with lake.staging() as folder, closing(engine.connect(threads=1)) as con:
-        changes: dict[date, publication.Change] = {}
+        changes: dict[date, commit.Change] = {}
         for number in days:
             day = MONDAY + timedelta(days=number)
             mine = {hour: by_user for hour, by_user in used.items() if hour // 24 == number}
@@ -68,8 +68,8 @@ def publish(home: Path, days: Sequence[int], used: Used) -> None:
                 for name, width in (("usage_1m", HOUR), ("usage_1h", HOUR), ("usage_1d", DAY))
             }
             at = day_window(day).end + 30.0 * DAY
-            changes[day] = publication.Change(staged, read_at={"usage": at})
-        publication.publish_days(con, lake, changes)
+            changes[day] = commit.Change(staged, read_at={"usage": at})
+        commit.publish_days(con, lake, changes)
 
 
 def ask(home: Path, query: str) -> list[tuple[Any, ...]]:
@@ -109,7 +109,7 @@ def test_a_disputed_day_and_the_day_under_way_are_loaded(home: Path) -> None:
             name: write_rows(name, folder / f"{name}.parquet", rows(used, width), open_until)
             for name, width in (("usage_1h", HOUR), ("usage_1d", DAY))
         }
-        publication.publish(con, lake, day, staged, {"usage": float(open_until.end)})
+        commit.publish(con, lake, day, staged, {"usage": float(open_until.end)})
     assert [row[1] for row in ask(home, "FROM top_users(10, 1)")] == ["today"]
     assert {row[1] for row in ask(home, "FROM top_users(10, 3)")} == {"today", "user 1", "user 2"}
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake import engine, publication
+from pipeline.lake import commit, engine
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.schemas import COVERAGE, DATASETS
 from pipeline.lake.snapshot import UNDATED, Damage, Snapshot
@@ -44,7 +44,7 @@ def load(lake: Lake, day: date, names: tuple[str, ...] = ("usage_1h", "usage_1d"
             )
             for name in names
         }
-        publication.publish(con, lake, day, staged, {"usage": day_window(day).end + 9e5})
+        commit.publish(con, lake, day, staged, {"usage": day_window(day).end + 9e5})
 
 
 def records(lake: Lake, day: date) -> None:
@@ -108,7 +108,7 @@ def test_empty_versions_of_older_lakes_still_mean_missing(lake: Lake) -> None:
         load(lake, day)
     with closing(engine.connect(threads=1)) as con:
         for day in (after(-400), after(1)):
-            publication.publish(con, lake, day, {})
+            commit.publish(con, lake, day, {})
     expected = {day: {"missing"} for day in map(after, range(4))}
     assert shown(lake) == expected | {MONDAY: {"final"}, after(3): {"final"}}
 
@@ -172,7 +172,7 @@ def test_coverage_has_every_hour_between_the_first_and_the_last_loaded_day_once(
             day = after(number)
             if kind == "nothing":
                 with closing(engine.connect(threads=1)) as con:
-                    publication.publish(con, lake, day, {})
+                    commit.publish(con, lake, day, {})
             elif kind == "records":
                 records(lake, day)
             else:

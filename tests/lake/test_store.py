@@ -20,6 +20,7 @@ from pipeline.lake.files import ContractError, Loaded
 from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE
 from pipeline.lake.store import Lake, private_folder, remove
 from pipeline.timeline import Window, day_window
+from tests.conversations.staged import NAMES, publish, stage, usage_row
 from tests.lake.served import (
     DAY,
     MIDNIGHT,
@@ -28,7 +29,6 @@ from tests.lake.served import (
     plant,
     write_rows,
 )
-from tests.lake.staged import NAMES, publish, stage, usage_row
 
 
 def test_days_come_in_order_and_only_where_there_is_a_file(lake: Lake) -> None:

@@ -10,14 +10,16 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipeline.lake import publication
+from pipeline.lake import commit
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.commit import restore_links
 from pipeline.lake.files import ContractError
-from pipeline.lake.ledger import read_record
-from pipeline.lake.publication import restore_links
+from pipeline.lake.manifest import read_manifest
 from pipeline.lake.schemas import COVERAGE, DATASETS
 from pipeline.lake.store import KEPT_SECONDS, Lake
 from pipeline.timeline import Window
+from tests.conversations.staged import publish as publish_staged
+from tests.conversations.staged import usage_row
 from tests.lake.served import (
     DAY,
     WINDOW,
@@ -29,8 +31,6 @@ from tests.lake.served import (
     usage_rows,
     write_rows,
 )
-from tests.lake.staged import publish as publish_staged
-from tests.lake.staged import usage_row
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -226,11 +226,11 @@ def test_a_day_without_usage_is_covered_and_a_day_that_nobody_loaded_has_no_vers
 def test_a_day_that_is_still_the_same_later_becomes_final(con: Connection, lake: Lake) -> None:
     publish(con, lake, [[Bucket(0, (Result(),))]], fetched_at=WINDOW.end)
     provisional = version(lake)
-    assert not publication.confirm(con, lake, DAY, provisional, "usage", LONG_AFTER - 1)
-    assert publication.confirm(con, lake, DAY, provisional, "usage", LONG_AFTER)
+    assert not commit.confirm(con, lake, DAY, provisional, "usage", LONG_AFTER - 1)
+    assert commit.confirm(con, lake, DAY, provisional, "usage", LONG_AFTER)
     assert {status for status, _, _ in coverage(lake, "usage_1d")} == {"final"}
     assert (version(lake) / "usage_1d.parquet").samefile(provisional / "usage_1d.parquet")
-    assert not publication.confirm(con, lake, DAY, provisional, "usage", LONG_AFTER + 9)
+    assert not commit.confirm(con, lake, DAY, provisional, "usage", LONG_AFTER + 9)
 
 
 # Revisions
@@ -264,7 +264,7 @@ def test_what_had_been_loaded_and_is_restated_is_a_revision_and_what_is_new_is_n
 
 def test_the_record_says_what_each_file_is(con: Connection, lake: Lake) -> None:
     publish(con, lake, [[Bucket(0, (Result(counts=(2**62, 2**62, 1)), Result("bob")))]])
-    record = read_record(version(lake))
+    record = read_manifest(version(lake))
     assert set(record.files) == {
         *("raw_usage", "usage_1m", "usage_1h", "usage_1d", "coverage", "revisions")
     }
@@ -276,4 +276,4 @@ def test_the_record_says_what_each_file_is(con: Connection, lake: Lake) -> None:
 def test_a_sum_beyond_64_bits_is_recorded_exactly(lake: Lake) -> None:
     rows = [usage_row() | {"user_id": name, "num_operations": 2**62} for name in "abcd"]
     plant(lake, "usage_1m", rows)
-    assert read_record(version(lake)).files["usage_1m"].sums["num_operations"] == 2**64
+    assert read_manifest(version(lake)).files["usage_1m"].sums["num_operations"] == 2**64

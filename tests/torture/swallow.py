@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from pipeline.api import Client, Limits
 from pipeline.emulator import START_2024
 from pipeline.lake.store import Lake
-from pipeline.loading import LoadError, load_days
 from pipeline.timeline import day_of
+from pipeline.usage.load import LoadError, load_days
 from tests.benchmarks.measure import peak_bytes
 
 

@@ -23,8 +23,8 @@ from pipeline.emulator import FAULT_KINDS, EmulatorServer, FaultKind, Faults, sy
 from pipeline.emulator.faults import PageQuirk
 from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.lake.store import Lake
-from pipeline.loading import LoadError
 from pipeline.timeline import WIDTHS, Width, day_of
+from pipeline.usage.load import LoadError
 from tests.torture.conftest import Figures
 from tests.truth import FAST, Row, load, published, reported
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 
+from pipeline.conversations.sync import SyncError
 from pipeline.emulator import (
     DEFAULT_KEYS,
     FAULT_KINDS,
@@ -24,7 +25,6 @@ from pipeline.emulator import (
     World,
 )
 from pipeline.lake.store import Lake
-from pipeline.syncing import SyncError
 from tests.synced import FAST, Reader
 from tests.torture.conftest import Figures
 

@@ -30,8 +30,8 @@ from pipeline.api import ApiError, MalformedBody, UsageQuery, get_usage, walk_us
 from pipeline.api.usage import decode_page
 from pipeline.emulator import START_2024, Event, Faults, ManualClock, World, trace_world
 from pipeline.lake.store import Lake
-from pipeline.loading import LoadError, load_days
 from pipeline.timeline import SECONDS, WIDTHS
+from pipeline.usage.load import LoadError, load_days
 from tests.torture.conftest import Figures
 from tests.torture.reading import LARGEST, Reading, Row, added_up, canonical_text, sort
 from tests.torture.serving import LIMITS, Tampering

@@ -14,8 +14,8 @@ from pipeline.emulator import EmulatorServer
 from pipeline.lake import engine
 from pipeline.lake.schemas import REVISIONS
 from pipeline.lake.store import Lake
-from pipeline.refreshing import refresh_days
 from pipeline.timeline import day_window
+from pipeline.usage.refresh import refresh_days
 from tests.torture.conftest import Figures
 from tests.torture.scenes import days, exact, world
 from tests.truth import FAST, load

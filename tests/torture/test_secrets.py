@@ -29,7 +29,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.emulator import EmulatorServer, Faults, World
-from pipeline.exporting.tables import DEFAULT
+from pipeline.export.tables import DEFAULT
 from pipeline.lake.schemas import DATASETS
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import parse_time

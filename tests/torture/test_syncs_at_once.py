@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from pipeline.api import Client
 from pipeline.emulator import EmulatorServer, ManualClock, World
-from pipeline.exporting.export import export
+from pipeline.export.export import export
 from pipeline.lake.store import Lake
-from pipeline.refreshing import refresh_days
 from pipeline.timeline import day_window
+from pipeline.usage.refresh import refresh_days
 from tests.torture.conftest import Figures
 from tests.torture.scenes import require_cleared_up, workers
 from tests.torture.talking import DAYS, KEYS, differing, grow, read, talk

@@ -20,10 +20,10 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from pipeline.api import Client
+from pipeline.conversations.sync import SyncError, sync_days
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
-from pipeline.loading import LoadError, load_days
-from pipeline.syncing import SyncError, sync_days
+from pipeline.usage.load import LoadError, load_days
 from tests.truth import FAST
 
 

@@ -1,0 +1,133 @@
+"""All alerts over a lake, at a moment.
+
+Belongs here: which hour and day are judged, and what each alert is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Final
+
+import duckdb
+
+from pipeline.alerts.alert import Alert, Evaluation
+from pipeline.alerts.lateness import NOTHING, late
+from pipeline.alerts.silence import silent
+from pipeline.alerts.spikes import spikes
+from pipeline.lake import engine
+from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS
+from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
+from pipeline.lake.store import Lake
+from pipeline.query.status import Days, states
+from pipeline.thresholds import LEAST_DAYS, MOST, Thresholds
+from pipeline.timeline import DAY, SECONDS, Width, day_of, day_range, floor_to
+
+_HOURS: Final = USAGE["1h"].name
+"""What coverage is asked about."""
+
+ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero")
+
+
+def evaluate(
+    lake: Lake,
+    thresholds: Thresholds,
+    now: float,
+    alerts: Iterable[Alert] = ALERTS,
+) -> Mapping[Alert, Evaluation]:
+    """What each of `alerts` finds at `now` (Unix seconds).
+
+    Spikes and silence are judged up to the last hour that is complete at `now`. An alert that can't
+    read what it needs says so, and keeps no other from being looked for. All of them look at the
+    lake as it stood at one moment.
+    """
+    try:
+        snapshot = Snapshot(lake)
+        known = states(snapshot, None, None, now)
+    except (duckdb.Error, OSError) as error:
+        return dict.fromkeys(alerts, _broken(lake, error))
+    return {alert: _evaluate(alert, lake, snapshot, known, thresholds, now) for alert in alerts}
+
+
+def _broken(lake: Lake, error: Exception) -> Evaluation:
+    return Evaluation(broken=f"can't be looked for: {reason(lake, error)}")
+
+
+def _evaluate(
+    alert: Alert, lake: Lake, snapshot: Snapshot, known: Days, thresholds: Thresholds, now: float
+) -> Evaluation:
+    try:
+        if alert == "late":
+            # A damaged table of usage is a day that is to be read again, which is late itself.
+            blind = [one for one in known.damage if one.path.stem not in USAGE_DATASETS]
+            return _with_damage(late(known, now, thresholds), blind)
+        if known.loaded_through is None:
+            return Evaluation(unjudged=NOTHING)
+        through = floor_to(min(known.loaded_through, int(now)), "1h")
+        if alert == "spike":
+            return _hour_and_day(snapshot, through, thresholds)
+        with _baseline(snapshot, "1h", through, thresholds) as (con, damage):
+            evaluation = _comparable(con) or silent(con, through, thresholds)
+            return _with_damage(evaluation, damage)
+    except (duckdb.Error, OSError) as error:
+        return _broken(lake, error)
+
+
+def _with_damage(evaluation: Evaluation, damage: Sequence[Damage]) -> Evaluation:
+    """What was found without the files that are damaged: whoever is told is told of those too."""
+    if not damage:
+        return evaluation
+    return replace(evaluation, broken=f"can't be looked for in everything: {DamagedError(damage)}")
+
+
+def _hour_and_day(snapshot: Snapshot, through: int, thresholds: Thresholds) -> Evaluation:
+    """Spikes of the last complete hour, and of the last complete day."""
+    widths: tuple[Width, Width] = ("1h", "1d")
+    evaluation: list[Evaluation] = []
+    for width in widths:
+        end = floor_to(through, width)
+        with _baseline(snapshot, width, end, thresholds) as (con, damage):
+            one = _comparable(con) or spikes(con, width, end - SECONDS[width], thresholds)
+            evaluation.append(_with_damage(one, damage))
+    findings = [finding for one in evaluation for finding in one.findings]
+    return Evaluation(
+        findings[:MOST],
+        sum(one.more for one in evaluation) + len(findings[MOST:]),
+        next((one.unjudged for one in evaluation if one.unjudged), None),
+        next((one.broken for one in evaluation if one.broken), None),
+    )
+
+
+@contextmanager
+def _baseline(
+    snapshot: Snapshot, width: Width, end: int, thresholds: Thresholds
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Sequence[Damage]]]:
+    """A connection with the views `counted` and `coverage` over what can matter before `end`.
+
+    And the files that they leave out: an hour counts as loaded where both tables have it.
+    """
+    name = USAGE[width].name
+    days = [day for day in _days(end, thresholds) if day in snapshot.versions]
+    whole = [day for day in days if not snapshot.is_damaged(name, day)]
+    with closing(engine.connect()) as con:
+        engine.bind(con, {"counted": (USAGE[width], snapshot.files(name, days))})
+        snapshot.bind_coverage(con, whole)
+        yield con, snapshot.damage_of(days, {name, _HOURS, COVERAGE.name})
+
+
+def _days(end: int, thresholds: Thresholds) -> list[date]:
+    last = day_of(end - 1)
+    return list(day_range(last - timedelta(days=thresholds.baseline_days + 1), last))
+
+
+def _comparable(con: duckdb.DuckDBPyConnection) -> Evaluation | None:
+    """None where there is enough to compare with; what to say where there is not."""
+    rows = con.execute(engine.sql("status_days"), {"dataset": USAGE["1h"].name}).fetchall()
+    hours = sum(final + provisional for _, final, provisional, *_ in rows)
+    if hours * SECONDS["1h"] > LEAST_DAYS * DAY:
+        return None
+    return Evaluation(
+        unjudged=f"a baseline takes {LEAST_DAYS} days that are loaded, and more to judge"
+    )

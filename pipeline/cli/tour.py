@@ -1,0 +1,106 @@
+"""`mka1-usage demo`: a made-up week through the whole job, and what to try with it.
+
+Belongs here: the tour. The demo has a home folder of its own, `<home>/demo`, so that made-up usage
+never mixes with real.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from shlex import quote
+from shutil import which
+from typing import Final
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.emulator import EmulatorServer, synthetic_world
+from pipeline.lake.engine import openable
+from pipeline.messages import count
+from pipeline.orchestration.runs import Outcome, run_days
+from pipeline.settings import Settings, load_settings
+from pipeline.terminal import short
+
+FIRST: Final = date(2024, 1, 1)
+LAST: Final = date(2024, 1, 7)
+
+_BY_DAY: Final = """
+    SELECT strftime(start_time, '%a %d %b') AS "day (UTC)", count(DISTINCT user_id) AS users,
+      sum(num_conversations_created)::BIGINT AS conversations,
+      sum(num_items_added)::BIGINT AS items,
+      sum(num_operations)::BIGINT AS operations
+    FROM usage_1d GROUP BY start_time ORDER BY start_time
+"""
+_TOP_USERS: Final = """
+    SELECT coalesce(user_id, '(no user)') AS user, count(DISTINCT start_time) AS "days active",
+      sum(num_items_added)::BIGINT AS items, sum(num_operations)::BIGINT AS operations
+    FROM usage_1d GROUP BY user_id ORDER BY operations DESC, user LIMIT 5
+"""
+
+
+QUERIES: Final = (_BY_DAY, _TOP_USERS)
+"""What it shows: the same in any client, as all queries of the catalog are."""
+
+
+def run_demo(progress: Console, out: Console) -> Outcome:
+    """Load the week and, if all went well, print what came of it to `out`."""
+    home = load_settings().home / "demo"
+    with EmulatorServer(synthetic_world()) as server:
+        settings = load_settings(
+            base_url=server.base_url,
+            api_key=server.api_key,
+            home=home,
+            first_day=FIRST,
+            requests_per_second=1_000,
+            set_dagster_home=home / "dagster",
+        )
+        outcome = run_days(settings, FIRST, LAST, progress)
+        requests = len(server.requests)
+    if outcome.failures:
+        return outcome
+    out.print()
+    with (
+        openable(settings.catalog) as readable,
+        closing(duckdb.connect(str(readable), read_only=True)) as con,
+    ):
+        _print(out, con, "Usage by day", _BY_DAY)
+        _print(out, con, "Who uses most", _TOP_USERS)
+    out.print(
+        f"{count(requests, 'request')}, {count(outcome.checks, 'check')} passed, among them "
+        "that every day sums to the API's own total.\n",
+        highlight=False,
+    )
+    out.print(_what_next(settings), markup=False, highlight=False, soft_wrap=True)
+    return outcome
+
+
+def _print(out: Console, con: duckdb.DuckDBPyConnection, title: str, query: str) -> None:
+    relation = con.sql(query)
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        table.add_column(name, justify="left" if str(kind) == "VARCHAR" else "right")
+    for row in relation.fetchall():
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    out.print(table)
+    out.print()
+
+
+def _what_next(settings: Settings) -> str:
+    home, catalog = quote(short(settings.home)), quote(short(settings.catalog))
+    # The commands as they can be typed here, whether the environment is activated or not.
+    here = "" if which("mka1-usage") else f"{quote(short(Path(sys.executable).parent))}/"
+    return f"""\
+What to try next:
+  export MKA1_USAGE_HOME={home}
+  {here}mka1-usage sql "select * from usage_1h order by num_operations desc limit 10"
+  {here}mka1-usage buckets --start {FIRST} --end {LAST} --group-by api_key_id
+  {here}duckdb -readonly {catalog}
+  DAGSTER_HOME={quote(str(settings.dagster_home))} {here}dagster dev -m pipeline.definitions
+
+With an account of your own:
+  unset MKA1_USAGE_HOME; export MKA1_API_KEY=...
+  {here}mka1-usage run"""

@@ -1,0 +1,74 @@
+"""Bring what is derived from the records up to what is landed: observed buckets, reconciliation.
+
+Belongs here: which days are to be derived again, and in which order.
+
+Each day's record says what it owes, from the publication on that made it so. A process that ends
+before it has derived leaves that to the next run of anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from datetime import date
+
+import duckdb
+
+from pipeline.conversations.observe import observe_days
+from pipeline.conversations.reconcile import open_days, reconcile_days
+from pipeline.conversations.repair import take_out_damage
+from pipeline.lake import engine
+from pipeline.lake.damage import is_sound
+from pipeline.lake.manifest import days_that_owe
+from pipeline.lake.store import Lake
+from pipeline.timeline import day_window
+
+
+def derive(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    asked: Mapping[date, int] | None = None,
+    read_at: float = 0.0,
+) -> None:
+    """Observe and reconcile the days of `asked`, and all that owe it.
+
+    Of each day in `asked` is counted what lies before a time of its own (Unix seconds, on a
+    minute's edge), as far as the listings were read at `read_at`. Every other day keeps the bounds
+    that it was observed in. Raises OSError when the disk fails, duckdb.Error when memory does: what
+    is not done then is still owed.
+    """
+    asked = asked or {}
+    owing = {day: _extent(lake, day) for day in days_that_owe(lake, "observe")}
+    observe_days(con, lake, {**owing, **asked}, dict.fromkeys(asked, read_at))
+    todo = {*asked, *days_that_owe(lake, "reconcile")}
+    if todo:
+        # What is landed of one day may explain differences on another.
+        todo |= set(open_days(con, lake))
+        reconcile_days(con, lake, _comparable(lake, todo))
+
+
+def finish(lake: Lake) -> None:
+    """Derive what a process that was ended has left to be derived, if there is anything."""
+    if days_that_owe(lake, "observe", "reconcile"):
+        with lake.staging() as folder, closing(engine.connect(folder)) as con:
+            with lake.lock("records"):
+                take_out_damage(con, lake, lake.all_days())
+            derive(con, lake)
+
+
+def _extent(lake: Lake, day: date) -> int:
+    """Through when a day was observed; through when its usage goes, where that can't be told."""
+    for name in ("observed_1m", "observed_1h", "observed_1d", "usage_1d"):
+        loaded = lake.loaded(name, day)
+        if loaded is not None:
+            return loaded.window.end
+    return day_window(day).end
+
+
+def _comparable(lake: Lake, days: Collection[date]) -> list[date]:
+    """The days that have both sides; the others are reconciled once they have."""
+    return [
+        day
+        for day in sorted(days)
+        if all(is_sound(lake.file(name, day)) for name in ("usage_1d", "observed_1d"))
+    ]

@@ -1,0 +1,279 @@
+"""Landing what a sync has seen: conversations, responses and items, merged with what is landed.
+
+Belongs here: which days' files are read and written, and in which order they are published.
+
+Conversations and responses stand in the file of the UTC day they were created on, items in that of
+the day they were added on. Where one is told another time, it moves: an id stands on one day only.
+What says that it was created at a time that can't be is kept in the file of 1970-01-01 (UNDATED),
+which is shown as no day.
+
+All days that a landing changes are published at one stroke, with what they owe from then on: their
+observed buckets, their reconciliation. So whatever happens afterwards, nothing that is derived
+stays behind what is landed without a note that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.conversations.repair import is_observed, take_out_damage
+from pipeline.conversations.row_buffer import Kind, RowBuffer
+from pipeline.lake import engine
+from pipeline.lake.commit import Change, publish_days
+from pipeline.lake.files import DISPUTED, ROW_GROUP, noted, same_but_for, write
+from pipeline.lake.manifest import Work, manifest_of
+from pipeline.lake.partitioned_write import days_in, write_days
+from pipeline.lake.schemas import (
+    CONVERSATIONS,
+    ITEM_CONTENTS,
+    ITEMS,
+    RECONCILIATION,
+    RESPONSES,
+    Dataset,
+)
+from pipeline.lake.snapshot import UNDATED, Damage
+from pipeline.lake.store import Lake
+from pipeline.timeline import DAY, Window, day_of, day_window
+
+_WHEN_SEEN: Final = frozenset({"first_seen_at", "last_seen_at"})
+
+
+EARLIEST: Final = date(2020, 1, 1)
+"""There was no such API before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a landing has changed."""
+
+    days: Mapping[str, tuple[date, ...]]
+    """Per dataset, the days that say something new. Seen once more is nothing new."""
+    to_observe: tuple[date, ...]
+    """The days whose observed buckets may differ now: those of conversations and items that are new
+    or moved, and of items whose conversation is told another user or key than before."""
+    damaged: tuple[Damage, ...] = ()
+    """Files that had to be taken out, since they could not be merged with."""
+
+
+def merge_rows(
+    con: duckdb.DuckDBPyConnection, lake: Lake, sights: RowBuffer, until: float
+) -> Merged:
+    """Merge sights into the lake and publish the days concerned; one landing goes on at a time.
+
+    - A conversation or response is of the key it was seen under, of none (NULL) when there are two;
+      of its user, the key owner (NULL) giving way to a user, and of none when there are two.
+    - The latest sight of a conversation says when it was created, whether it is deleted and what
+      its metadata are. The latest sight of a response counts whole; a sight counts as later than
+      what is landed.
+    - An item, known by its conversation and id, is landed once. It was added when its response was
+      created; where that is not known, when it was first seen.
+    - An item's content is landed only where a sight carries it.
+
+    `until` (Unix seconds): what says that it was created from then on, or before EARLIEST, says
+    nothing. Raises OSError when the disk fails, duckdb.Error when memory does: then nothing is
+    changed. `con` should have a scratch folder where contents are kept: sorting them may outgrow
+    memory.
+    """
+    with lake.lock("records"), lake.staging() as folder:
+        return _Landing(con, lake, sights, folder, until).run()
+
+
+class _Landing:
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        sights: RowBuffer,
+        folder: Path,
+        until: float,
+    ) -> None:
+        self._con = con
+        self._lake = lake
+        self._sights = sights
+        self._folder = folder
+        self._span = {"earliest": day_window(EARLIEST).start, "until": until}
+        self._damaged: list[Damage] = []
+
+    def run(self) -> Merged:
+        """Stage everything, then publish it."""
+        responses = self._owned(RESPONSES, "responses")
+        conversations = self._owned(CONVERSATIONS, "conversations")
+        moved = self._moved_items(conversations)
+        items, contents = self._items(responses)
+        staged = {
+            RESPONSES.name: responses,
+            CONVERSATIONS.name: conversations,
+            ITEM_CONTENTS.name: contents,
+            ITEMS.name: items,
+        }
+        news = {name: self._news(name, of) for name, of in staged.items()}
+        to_observe = {*news[CONVERSATIONS.name], *news[ITEMS.name], *moved} - {UNDATED}
+        self._publish(staged, {day for days in news.values() for day in days}, to_observe)
+        return Merged(news, tuple(sorted(to_observe)), tuple(self._damaged))
+
+    def _owned(self, dataset: Dataset, kind: Kind) -> dict[date, Path]:
+        """Stage the days of records that have a time of creation, a user and a key."""
+        con, lake, seen = self._con, self._lake, self._sights.table(kind)
+        if not seen.num_rows:
+            return {}
+        con.register("seen", seen)
+        days = {*self._plausible_days(seen.column("created_at")), UNDATED}
+        days |= self._days_of_ids(dataset)
+        self._take_out_damage(days)
+        landed = lake.files(dataset.name, days)
+        engine.bind(con, {"landed": (dataset, landed)})
+        con.register("disputed", _ids(name for path in landed for name in noted(path, DISPUTED)))
+        disputed = con.sql(engine.sql("disputed_users")).to_arrow_table()
+        con.register("disputed", disputed)
+        merged = engine.sql(dataset.name)
+        notes: dict[date, dict[str, list[str]]] = {}
+        if disputed.num_rows:
+            of_days = (
+                f"SELECT id, day_number FROM ({merged}\n) WHERE id IN (SELECT id FROM disputed)"
+            )
+            for name, number in con.sql(of_days, params=self._span).fetchall():
+                notes.setdefault(day_of(number * DAY), {DISPUTED: []})[DISPUTED].append(name)
+        there = [day for day in days if lake.file(dataset.name, day) is not None]
+        return write_days(
+            dataset,
+            con.sql(merged, params=self._span).to_arrow_reader(ROW_GROUP),
+            "day_number",
+            self._folder,
+            also=there,
+            notes=notes,
+        )
+
+    def _plausible_days(self, moments: pa.ChunkedArray) -> list[date]:
+        seconds = {name: pa.scalar(int(at * 1e6), pa.int64()) for name, at in self._span.items()}
+        micros = moments.cast(pa.int64())
+        inside = pc.and_(
+            pc.greater_equal(micros, seconds["earliest"]), pc.less(micros, seconds["until"])
+        )
+        return days_in(moments.filter(inside))
+
+    def _days_of_ids(self, dataset: Dataset) -> set[date]:
+        """The days that records stand on which were seen again, whatever they say now."""
+        files = self._lake.files(dataset.name)
+        engine.bind_with_files(self._con, "landed", dataset, files)
+        found = self._con.sql(engine.sql("files_of_ids")).fetchall()
+        # A version's folder stands in that of its day.
+        return {date.fromisoformat(Path(path).parent.parent.name) for (path,) in found}
+
+    def _items(self, responses: Mapping[date, Path]) -> tuple[dict[date, Path], dict[date, Path]]:
+        """Stage the days of new and moved items, and those of their contents."""
+        con, lake = self._con, self._lake
+        if not (self._sights.rows("items") or self._sights.rows("responses")):
+            return {}, {}
+        con.register("seen_items", self._sights.table("items"))
+        con.register("seen_responses", self._sights.table("responses"))
+        dated = {
+            day: path for day in lake.days("responses") if (path := lake.file("responses", day))
+        }
+        engine.bind(con, {"responses": (RESPONSES, {**dated, **responses}.values())})
+        new = self._folder / "new_items.parquet"
+        damaged = True
+        while damaged:  # what is taken out of the lake is no longer landed
+            all_items = lake.files("items")
+            engine.bind(con, {"landed_items": (ITEMS, all_items)})
+            rows = con.sql(engine.sql("new_items"), params=self._span).to_arrow_reader(ROW_GROUP)
+            write(ITEMS, rows, new, Window(0, 0))
+            engine.bind(con, {"new_items": (ITEMS, [new])})
+            left = {
+                day_of(number * DAY) for (number,) in con.sql(engine.sql("days_left")).fetchall()
+            }
+            added = con.table("new_items").select("added_at").to_arrow_table().column(0)
+            days = {*days_in(added), *left}
+            damaged = self._take_out_damage(days)
+        contents = self._contents(all_items, left)
+        if not days:
+            return {}, contents
+        engine.bind(con, {"landed_items": (ITEMS, lake.files("items", days))})
+        rows = con.sql(engine.sql("items")).to_arrow_reader(ROW_GROUP)
+        there = [day for day in days if lake.file("items", day) is not None]
+        return write_days(ITEMS, rows, "day_number", self._folder, also=there), contents
+
+    def _contents(self, all_items: Sequence[Path], left: Collection[date]) -> dict[date, Path]:
+        con, lake = self._con, self._lake
+        landed = lake.files("item_contents")
+        seen = pc.any(self._sights.table("items").column("body").is_valid()).as_py()
+        if not (seen or (left and landed)):
+            return {}
+        inputs = {
+            "landed_items": (ITEMS, all_items),
+            "item_contents": (ITEM_CONTENTS, landed),
+        }
+        engine.bind(con, inputs)
+        folder = self._folder / "new"
+        folder.mkdir()
+        rows = con.sql(engine.sql("new_contents")).to_arrow_reader(ROW_GROUP)
+        new = write_days(ITEM_CONTENTS, rows, "day_number", folder)
+        merged: dict[date, Path] = {}
+        for day in sorted({*new, *(day for day in left if lake.file("item_contents", day))}):
+            merged[day] = self._folder / f"contents-{day}.parquet"
+            inputs = {
+                "landed_contents": (ITEM_CONTENTS, lake.files("item_contents", [day])),
+                "new_contents": (ITEM_CONTENTS, [new[day]] if day in new else []),
+            }
+            engine.bind(con, inputs)
+            rows = con.sql(engine.sql(ITEM_CONTENTS.name)).to_arrow_reader(ROW_GROUP)
+            write(ITEM_CONTENTS, rows, merged[day], day_window(day))
+        return merged
+
+    def _moved_items(self, conversations: Mapping[date, Path]) -> list[date]:
+        """Days with landed items that count for another user or key from now on."""
+        lake = self._lake
+        inputs = {
+            "conversations": (CONVERSATIONS, list(conversations.values())),
+            "landed": (CONVERSATIONS, lake.files("conversations", conversations)),
+            "items": (ITEMS, lake.files("items")),
+        }
+        engine.bind(self._con, inputs)
+        return [
+            day_of(number * DAY)
+            for (number,) in self._con.sql(engine.sql("moved_items")).fetchall()
+        ]
+
+    def _take_out_damage(self, days: Collection[date]) -> bool:
+        """What is merged with must be what was published, to the last byte."""
+        found = take_out_damage(self._con, self._lake, days, thorough=True)
+        self._damaged += found
+        return bool(found)
+
+    def _news(self, name: str, staged: Mapping[date, Path]) -> tuple[date, ...]:
+        """The days of a dataset that say something new."""
+        return tuple(
+            day
+            for day, path in sorted(staged.items())
+            if (landed := self._lake.file(name, day)) is None
+            or not same_but_for(_WHEN_SEEN, landed, path)
+        )
+
+    def _publish(
+        self,
+        staged: Mapping[str, Mapping[date, Path]],
+        news: Collection[date],
+        to_observe: Collection[date],
+    ) -> None:
+        changes: dict[date, Change] = {}
+        for day in {*to_observe, *(day for files in staged.values() for day in files)}:
+            record = manifest_of(self._lake.version(day))
+            owes: set[Work] = set()
+            if day in to_observe and is_observed(record):
+                owes.add("observe")
+            if day in {*news, *to_observe} and RECONCILIATION.name in record.files:
+                owes.add("reconcile")
+            files = {name: of[day] for name, of in staged.items() if day in of}
+            changes[day] = Change(files, owes=owes)
+        publish_days(self._con, self._lake, changes)
+
+
+def _ids(ids: Iterable[str]) -> pa.Table:
+    return pa.table({"id": pa.array(list(ids), pa.string())})

@@ -1,0 +1,39 @@
+"""Who is behind a pseudonym, for as long as a sync takes.
+
+Belongs here: finding the real ids, in memory.
+
+The lake knows pseudonyms only, and no pseudonym leads back. But the API is asked on behalf of real
+users: so it is asked first who has used it, with the key for usage, in few requests of 1d buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from pipeline.api import Client, usage_of_days
+from pipeline.async_runner import run_async
+from pipeline.pseudonyms import Pseudonyms
+
+
+@dataclass(frozen=True, slots=True)
+class PseudonymResolver:
+    """The users as the lake knows them. `connect` makes a client with the key for usage."""
+
+    pseudonyms: Pseudonyms
+    connect: Callable[[], Client]
+
+    def real_ids(self, days: Sequence[date]) -> dict[str, str]:
+        """The user id behind each pseudonym with usage on `days`. Raises ApiError."""
+        return run_async(self._ask(days))
+
+    async def _ask(self, days: Sequence[date]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        async with self.connect() as client:
+            async for bucket in usage_of_days(client, days):
+                for result in bucket.results:
+                    pseudonym = self.pseudonyms.of(result.user_id)
+                    if pseudonym is not None and result.user_id is not None:
+                        found[pseudonym] = result.user_id
+        return found

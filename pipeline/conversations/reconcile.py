@@ -1,0 +1,94 @@
+"""What the API reports beside what could be observed: every difference gets a class.
+
+Belongs here: which files are compared, publishing `reconciliation`, and reading the worst of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.conversations import cursors
+from pipeline.lake import engine, files
+from pipeline.lake.commit import Change, publish_days
+from pipeline.lake.files import DISPUTED
+from pipeline.lake.manifest import is_final, manifest_of
+from pipeline.lake.partitioned_write import write_days
+from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, RECONCILIATION, RESPONSES, USAGE
+from pipeline.lake.store import Lake
+from pipeline.timeline import DAY, Window, day_of, day_window
+
+
+def reconcile_days(
+    con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date]
+) -> tuple[date, ...]:
+    """Publish the reconciliation of each of `days`; returns the days that have changed.
+
+    A function of what is landed: usage and observed buckets of the days, all records, and what the
+    syncs have noted of the listings that they read (`pipeline.conversations.cursors`). All days are
+    published at one stroke. Raises FileNotFoundError when a day lacks usage_1d or observed_1d.
+    """
+    with lake.lock("records"), lake.staging() as folder:
+        based_on = {day: lake.version(day) for day in sorted(set(days))}
+        windows = {day: _covered(lake, day) for day in based_on}
+        final = [day for day in windows if is_final(lake, day, manifest_of(based_on[day]))]
+        usage = {"usage_1d": (USAGE["1d"], lake.files("usage_1d", windows))}
+        observed = {"observed_1d": (OBSERVED["1d"], lake.files("observed_1d", windows))}
+        records = {
+            "conversations": (CONVERSATIONS, lake.files("conversations")),
+            "items": (ITEMS, lake.files("items")),
+            "responses": (RESPONSES, lake.files("responses")),
+        }
+        engine.bind(con, usage | observed | records)
+        con.register("visits", cursors.visits(lake, windows))
+        con.register("visited", con.sql(engine.sql("visited")).to_arrow_table())
+        con.register("final_days", _days(final))
+        shared = (
+            name for path in lake.files("conversations") for name in files.noted(path, DISPUTED)
+        )
+        con.register("shared", pa.table({"id": pa.array(list(shared), pa.string())}))
+        lost = cursors.load(lake).unreadable()
+        con.register("lost", pa.table({"id": pa.array(list(lost), pa.string())}))
+        by_day = write_days(
+            RECONCILIATION,
+            con.sql(engine.sql(RECONCILIATION.name)).to_arrow_reader(files.ROW_GROUP),
+            "day",
+            folder,
+            window=windows.__getitem__,
+            also=windows,
+        )
+        changes = {
+            day: Change({RECONCILIATION.name: path}, done={"reconcile"}, based_on=based_on[day])
+            for day, path in by_day.items()
+        }
+        changed = publish_days(con, lake, changes)
+    return tuple(day for day in by_day if changed[day])
+
+
+def open_days(con: duckdb.DuckDBPyConnection, lake: Lake) -> list[date]:
+    """The days with a difference that what is landed later may explain."""
+    files = lake.files(RECONCILIATION.name)
+    engine.bind(con, {RECONCILIATION.name: (RECONCILIATION, files)})
+    found = con.sql(engine.sql("open_days")).fetchall()
+    return [day_of(number * DAY) for (number,) in found]
+
+
+def _days(days: Sequence[date]) -> pa.Table:
+    micros = [day_window(day).start * 1_000_000 for day in days]
+    moments = pa.array(micros, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+    return pa.table({"start_time": moments})
+
+
+def _covered(lake: Lake, day: date) -> Window:
+    """The part of the day that usage covers. FileNotFoundError where one side is missing."""
+    usage, observed = lake.loaded("usage_1d", day), lake.loaded("observed_1d", day)
+    if usage is None or observed is None:
+        missing = "usage_1d" if usage is None else "observed_1d"
+        raise FileNotFoundError(
+            f"{day} cannot be reconciled: {missing} has no such day; load the day's usage and its "
+            "conversations first"
+        )
+    return usage.window

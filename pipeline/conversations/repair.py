@@ -1,0 +1,70 @@
+"""Damaged files of the conversations' side are taken out, and the day owes what they held.
+
+Belongs here: which damage makes a day owe what.
+
+A file that can't be read can be neither merged with nor queried beside the others. So it is taken
+out of its day, in the same publication that notes what is to be done: records are read again by
+the next sync over the day, what is derived is computed again. Until then the day is not complete,
+and `coverage` and `verify` say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import date
+
+import duckdb
+
+from pipeline.lake.commit import Change, publish_days
+from pipeline.lake.damage import damaged
+from pipeline.lake.manifest import Manifest, Work, manifest_of
+from pipeline.lake.schemas import OBSERVED_DATASETS, RECONCILIATION, RECORD_DATASETS
+from pipeline.lake.snapshot import Damage
+from pipeline.lake.store import Lake
+
+_OURS = {*RECORD_DATASETS, *OBSERVED_DATASETS, RECONCILIATION.name}
+
+
+def take_out_damage(
+    con: duckdb.DuckDBPyConnection, lake: Lake, days: Iterable[date], *, thorough: bool = False
+) -> list[Damage]:
+    """Take damaged files out of `days`, and note what the days owe for it; returns what was wrong.
+
+    `thorough` reads every file of the days. To be called by whoever holds the lock `records`.
+    Raises what `publish_days` raises.
+    """
+    found: list[Damage] = []
+    changes: dict[date, Change] = {}
+    for day in sorted(set(days)):
+        version = lake.version(day)
+        if version is None:
+            continue
+        wrong = {
+            name: what
+            for name, what in damaged(version, thorough=thorough).items()
+            if name in _OURS
+        }
+        if wrong:
+            found += (
+                Damage(day, version / f"{name}.parquet", what) for name, what in wrong.items()
+            )
+            changes[day] = Change(removed=set(wrong), owes=_owed(manifest_of(version), set(wrong)))
+    if changes:
+        publish_days(con, lake, changes)
+    return found
+
+
+def is_observed(record: Manifest) -> bool:
+    """Whether a day has observed buckets, or had them and owes them."""
+    return "observe" in record.owed or bool(OBSERVED_DATASETS.keys() & record.files.keys())
+
+
+def _owed(record: Manifest, lost: Collection[str]) -> set[Work]:
+    owed: set[Work] = set()
+    if RECORD_DATASETS.keys() & set(lost):
+        owed.add("read")
+    if is_observed(record) and (RECORD_DATASETS | OBSERVED_DATASETS).keys() & set(lost):
+        owed.add("observe")
+    if RECONCILIATION.name in record.files:
+        owed.add("reconcile")
+    return owed

@@ -1,0 +1,250 @@
+"""An export from beginning to end: what is asked for, and what came of it.
+
+Belongs here: the order of things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import date
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.export import dictionary
+from pipeline.export.files import Format, digest, write_csv, write_database, write_parquet
+from pipeline.export.folder import Folder, FolderError, Readers, Replaced, opened
+from pipeline.export.names import Names
+from pipeline.export.rows import Lacking, Rows, Selection
+from pipeline.export.tables import DEFAULT, Table, UnknownTableError, chosen
+from pipeline.lake import engine, user_id_mode
+from pipeline.lake.snapshot import UNDATED, DamagedError, Snapshot, reason
+from pipeline.lake.store import Lake
+from pipeline.messages import be, count
+from pipeline.timeline import in_words, iso
+
+DATABASE: Final = "mka1_usage.duckdb"
+"""The one file with all tables of an export as DuckDB."""
+
+
+class ExportError(Exception):
+    """There is nothing to export, or it can't be read or written. One line, with what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export came to."""
+
+    folder: Path
+    days: list[date]
+    """Every day that was asked for, loaded or not."""
+    lacking: Lacking
+    """Those of them of which usage is not all there."""
+    rows: dict[str, int]
+    """Of each table."""
+    sizes: dict[str, int]
+    """Bytes of each file, by its name in the folder."""
+    replaced: Replaced
+    notes: list[str]
+    """What whoever asked for it ought to know."""
+
+
+def export(
+    lake: Lake,
+    path: Path,
+    tables: Sequence[str] = (),
+    *,
+    form: Format = "parquet",
+    by_day: bool = False,
+    first: date | None = None,
+    last: date | None = None,
+    names: Names | None = None,
+    readers: Readers = "owner",
+    on_table: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Write tables of the lake (`pipeline.export.tables.DEFAULT` by default) into a folder.
+
+    Of the UTC days from `first` through `last`, all by default. `by_day` cuts Parquet into a file a
+    day, of tables whose rows have one. `dim_user` and `dim_api_key` are of the whole lake: first
+    and last usage are told as they are. `on_table` hears of each table before it is written.
+
+    Nothing is written that the folder has already. Raises ExportError; UnknownTableError for a
+    table that there is not, or days in another format than Parquet; FolderError where the folder is none to
+    export to; OSError.
+    """
+    path = path.absolute()
+    if lake.root in (path, *path.parents):
+        raise FolderError(f"{path} is in the lake: name a folder outside {lake.root}")
+    if by_day and form != "parquet":
+        raise UnknownTableError(f"only Parquet is cut into days: a table is one thing in {form}")
+    wanted = chosen(tables)
+    selection = Selection(lake, first, last, wanted)
+    if selection.damage:
+        raise ExportError(f"nothing is exported: {DamagedError(selection.damage)}")
+    _check(lake, selection, wanted)
+    names, notes = _names(lake, names or Names())
+    calendar = selection.span(wanted.values())
+    try:
+        notes += _undated(selection.snapshot, wanted)
+        lacking = selection.lacking(calendar)
+        with opened(path, readers) as folder, closing(engine.connect(folder.staging)) as con:
+            rows = Rows(con, selection, names, calendar, lacking)
+            notes += _unmatched(names, rows)
+            parts: dict[str, dict[str, Path]] = {}
+            counted: dict[str, int] = {}
+            for name, table in wanted.items():
+                on_table(name)
+                days = selection.days_of(table) if by_day and table.by_day else None
+                parts[name], counted[name] = _parquet(rows, selection, table, days, folder.staging)
+            source = digest(path for files in parts.values() for path in files.values())
+            staged, places = _staged(con, wanted, parts, form, folder, source)
+            page = staged[dictionary.NAME] = folder.staging / dictionary.NAME
+            said = dictionary.dictionary(wanted, places, calendar, lacking)
+            page.write_text(said, encoding="utf-8")
+            sizes = {name: file.stat().st_size for name, file in staged.items()}
+            facts = {"format": form, "source": source, **_facts(calendar, lacking)}
+            replaced = folder.replace(staged, {**facts, "rows": counted})
+            notes += _kept(replaced.kept)
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
+        raise ExportError(
+            f"the export failed: {reason(lake, error)} (`mka1-usage verify` tells whether the lake "
+            "is as it was published)"
+        ) from None
+    return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
+
+
+def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:
+    """What the manifest says of the days."""
+    return {
+        "first": f"{calendar[0]}",
+        "last": f"{calendar[-1]}",
+        "not_loaded": in_words(lacking.missing),
+        "loaded_in_part": {f"{day}": iso(through) for day, through in lacking.in_part.items()},
+        "disputed": in_words(lacking.disputed),
+    }
+
+
+def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> None:
+    """Raise ExportError where there is nothing to export."""
+    if not selection.loaded:
+        raise ExportError(
+            f"nothing is loaded in {lake.root}: load days with `mka1-usage run`, or set "
+            "MKA1_USAGE_HOME to the folder that has them"
+        )
+    for name, table in wanted.items():
+        if not selection.days_of(table):
+            hint = (
+                f"usage is loaded of {in_words(selection.loaded)}"
+                if name in DEFAULT
+                else "`mka1-usage run` loads conversations where MKA1_API_KEYS is set, and what "
+                "they say with MKA1_USAGE_STORE_CONTENT=true"
+            )
+            raise ExportError(f"there is no {name} of these days: {hint}")
+
+
+def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
+    """The names that may be told, and what is to be said of the others."""
+    try:
+        user_id_mode.check(lake, None)
+    except user_id_mode.UserIdModeError:
+        if names.users:
+            left_out = (
+                "names of users are left out: this lake has pseudonyms, which they would undo"
+            )
+            return replace(names, users={}), [left_out]
+    return names, []
+
+
+def _undated(snapshot: Snapshot, wanted: Mapping[str, Table]) -> list[str]:
+    """What is to be said of records that are of no day."""
+    found = {name: snapshot.loaded(name, UNDATED) for name in wanted}
+    held = [name for name, loaded in found.items() if loaded is not None]
+    rows = sum(loaded.rows for loaded in found.values() if loaded is not None)
+    if not rows:
+        return []
+    return [
+        f"{count(rows, 'row')} of {', '.join(held)} {be(rows)} of no day, since created_at is no "
+        f"possible time: left out, and there for `mka1-usage sql`"
+    ]
+
+
+def _kept(names: Sequence[str]) -> list[str]:
+    """What is to be said of files that are not of this export."""
+    if not names:
+        return []
+    more = f" and {len(names) - 1:,} more" if names[1:] else ""
+    return [
+        f"{names[0]}{more} stay as an export in another format wrote them: export that format "
+        "again to replace them"
+    ]
+
+
+def _unmatched(names: Names, rows: Rows) -> list[str]:
+    """What is to be said of names whose ids have no usage."""
+    unknown = len(names.users.keys() - rows.users) + len(names.api_keys.keys() - rows.api_keys)
+    if not unknown:
+        return []
+    return [f"{count(unknown, 'name')} without usage by that user or API key"]
+
+
+def _parquet(
+    rows: Rows, selection: Selection, table: Table, days: Sequence[date] | None, staging: Path
+) -> tuple[dict[str, Path], int]:
+    """A table's Parquet files, finished aside, by the names that they are to have, and its rows.
+
+    One file, or one for each of `days`.
+    """
+    if days is None:
+        path = staging / f"{table.name}.part"
+        every = selection.days_of(table)
+        batches = (
+            chain.from_iterable(rows.of_day(table, day) for day in every)
+            if table.by_day
+            else rows.of_all(table)
+        )
+        return {f"{table.name}.parquet": path}, write_parquet(table, batches, path)
+    files: dict[str, Path] = {}
+    count = 0
+    for day in days:
+        path = staging / f"{table.name}-{day}.part"
+        files[f"{table.name}/day={day}/{table.name}.parquet"] = path
+        count += write_parquet(table, rows.of_day(table, day), path)
+    return files, count
+
+
+def _staged(
+    con: duckdb.DuckDBPyConnection,
+    wanted: Mapping[str, Table],
+    parts: Mapping[str, Mapping[str, Path]],
+    form: Format,
+    folder: Folder,
+    source: str,
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """The files of the export by their names, and of each table where it is, in words."""
+    if form == "parquet":
+        staged = {name: path for files in parts.values() for name, path in files.items()}
+        by_day = "{0}/day=YYYY-MM-DD/{0}.parquet"
+        places = {
+            name: f"{name}.parquet" if f"{name}.parquet" in files else by_day.format(name)
+            for name, files in parts.items()
+        }
+        return staged, places
+    whole = {name: path for name, files in parts.items() for path in files.values()}
+    if form == "duckdb":
+        database = folder.path / DATABASE
+        if not folder.keeps(DATABASE, source):
+            database = folder.staging / DATABASE
+            tables = {name: (wanted[name], path) for name, path in whole.items()}
+            write_database(con, tables, database)
+        return {DATABASE: database}, dict.fromkeys(whole, DATABASE)
+    staged = {f"{name}.csv": folder.staging / f"{name}.csv.part" for name in whole}
+    for name, path in whole.items():
+        write_csv(con, path, staged[f"{name}.csv"])
+    return staged, {name: f"{name}.csv" for name in whole}

@@ -1,0 +1,167 @@
+"""What can be exported: each table's grain, columns and what they mean.
+
+Belongs here: what an exported file looks like.
+
+Timestamps are microseconds in UTC without a zone, since some tools read no other, and each row has
+a DATE beside. Numbers are 64-bit integers. The columns of the lake's own tables are as in its data
+contract; ids are text as there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from pipeline.lake.schemas import DATASETS, USAGE, Column, Dataset
+
+_MOMENT: Final = pa.timestamp("us")
+_WHOLE_DAY: Final = "day"
+"""The lake's name for a column that says what `date` says here."""
+
+META: Final = "mka1_usage_export"
+"""The key of a Parquet file's metadata under which it says what it holds, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One exported table. `by_day`: each row is of one UTC day, so it can be cut into days."""
+
+    name: str
+    grain: str
+    description: str
+    columns: tuple[Column, ...]
+    by_day: bool = True
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of its files, with what table and columns mean in its metadata."""
+        fields = [
+            pa.field(column.name, column.type, metadata={"description": column.description})
+            for column in self.columns
+        ]
+        facts = {
+            "table": self.name,
+            "description": self.description,
+            "grain": self.grain,
+            "columns": {column.name: column.description for column in self.columns},
+        }
+        return pa.schema(fields, metadata={META: json.dumps(facts)})
+
+
+_DATE: Final = Column("date", pa.date32(), "UTC day; joins dim_date.")
+_MEASURES: Final = USAGE["1h"].columns[-3:]
+
+FACT_USAGE: Final = Table(
+    name="fact_usage",
+    grain="1h bucket x user x API key",
+    description="Usage by hour, user and API key: the fact table of the star.",
+    columns=(
+        _DATE,
+        Column("start_time", _MOMENT, "Start of the hour, inclusive, UTC."),
+        Column("hour_of_day", pa.int64(), "Hour of the UTC day, 0 to 23."),
+        Column("user_key", pa.int64(), "Joins dim_user; 0 for calls without a user."),
+        Column("api_key_key", pa.int64(), "Joins dim_api_key; 0 for calls without an API key."),
+        Column("user_id", pa.string(), "External user id; NULL for calls without a user."),
+        Column("api_key_id", pa.string(), "Id of the API key; NULL for calls without one."),
+        *_MEASURES,
+        Column(
+            "is_final",
+            pa.bool_(),
+            "Whether the hour was read after the API's time to restate it; if not, it may change.",
+        ),
+    ),
+)
+
+
+def _dimension(kind: str, word: str) -> Table:
+    return Table(
+        name=f"dim_{kind}",
+        grain=word,
+        description=f"Every {word} that has usage in the lake, and a row for none, with key 0.",
+        columns=(
+            Column(
+                f"{kind}_key",
+                pa.int64(),
+                f"Number of the {word}, the same in every export; 0 is none. Less than 10^15.",
+            ),
+            Column(f"{kind}_id", pa.string(), f"Id of the {word}; NULL for none."),
+            Column(
+                f"{kind}_name",
+                pa.string(),
+                "The name that was given for it, else its id; no two are the same.",
+            ),
+            Column("first_seen", _MOMENT, "Start of its first hour with usage, UTC."),
+            Column("last_seen", _MOMENT, "End of its last hour with usage, exclusive, UTC."),
+            Column("first_seen_date", pa.date32(), "UTC day of its first usage."),
+            Column("last_seen_date", pa.date32(), "UTC day of its last usage."),
+        ),
+        by_day=False,
+    )
+
+
+DIM_USER: Final = _dimension("user", "user")
+DIM_API_KEY: Final = _dimension("api_key", "API key")
+DIM_DATE: Final = Table(
+    name="dim_date",
+    grain="UTC day",
+    description="Every UTC day that was asked for, or from the first to the last, loaded or not.",
+    columns=(
+        Column("date", pa.date32(), "The day; joins every other table's date."),
+        Column("year", pa.int64(), "Calendar year."),
+        Column("quarter", pa.int64(), "Quarter, 1 to 4."),
+        Column("month", pa.int64(), "Month, 1 to 12."),
+        Column("month_name", pa.string(), "January to December."),
+        Column("day_of_month", pa.int64(), "1 to 31."),
+        Column("iso_year", pa.int64(), "Year that the ISO week belongs to."),
+        Column("iso_week", pa.int64(), "ISO week, 1 to 53; it begins on Monday."),
+        Column("weekday", pa.int64(), "1 for Monday to 7 for Sunday."),
+        Column("weekday_name", pa.string(), "Monday to Sunday."),
+        Column("is_weekend", pa.bool_(), "Whether it is Saturday or Sunday."),
+        Column("is_loaded", pa.bool_(), "Whether usage is loaded; if not, no row is no zero."),
+        Column(
+            "is_complete",
+            pa.bool_(),
+            "Whether all of the day is loaded, with totals that are the API's own.",
+        ),
+    ),
+    by_day=False,
+)
+
+
+def _plain(dataset: Dataset) -> Table:
+    """A table of the lake as it is exported."""
+    columns = tuple(
+        Column(column.name, _MOMENT, column.description)
+        if pa.types.is_timestamp(column.type)
+        else column
+        for column in dataset.columns
+        if column.name != _WHOLE_DAY
+    )
+    return Table(dataset.name, dataset.grain, dataset.description, (_DATE, *columns))
+
+
+STAR: Final = (DIM_DATE, DIM_USER, DIM_API_KEY, FACT_USAGE)
+"""The star schema, dimensions first: in this order a fact is never there before what it joins."""
+
+TABLES: Final[dict[str, Table]] = {
+    table.name: table for table in (*STAR, *(_plain(dataset) for dataset in DATASETS.values()))
+}
+"""All that can be exported, in the order in which it is published."""
+
+DEFAULT: Final = (*(table.name for table in STAR), *(dataset.name for dataset in USAGE.values()))
+"""What is exported unless other tables are asked for."""
+
+
+class UnknownTableError(ValueError):
+    """What is asked for is none of what can be exported. One line, with what there is."""
+
+
+def chosen(names: Collection[str]) -> dict[str, Table]:
+    """The tables of these names, DEFAULT where there are none, in the order of TABLES."""
+    if unknown := [name for name in names if name not in TABLES]:
+        raise UnknownTableError(f"there is no table {unknown[0]!r}; there are {', '.join(TABLES)}")
+    return {name: TABLES[name] for name in TABLES if name in (names or DEFAULT)}

@@ -1,0 +1,370 @@
+"""Publication: a day becomes a new version of itself, in all its tables at once or not at all.
+
+Belongs here: filling a version's folder and the one rename that makes it count.
+
+A version is a folder that never changes again. Files that say nothing new are the same file in
+both versions (a hard link). Whatever happens before the rename leaves the day as it was; whatever
+happens after it leaves the day as it is to be.
+
+Several days become new versions of themselves together: they are named in one file, the commit,
+whose rename makes all of them count (`pipeline.lake.store.Lake.version` looks there first). Then
+each gets its link, and the commit goes. Who is killed in between leaves it to the next publication.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import get_args
+
+import duckdb
+
+from pipeline.lake import files
+from pipeline.lake.files import ContractError, check_contract
+from pipeline.lake.manifest import (
+    FileEntry,
+    Manifest,
+    Source,
+    Work,
+    describe,
+    intact,
+    is_final,
+    manifest_of,
+    write_coverage,
+    write_manifest,
+    write_revisions,
+)
+from pipeline.lake.schemas import (
+    DATASETS,
+    LEDGER_DATASETS,
+    OBSERVED,
+    RECONCILIATION,
+    REVISIONS,
+    USAGE,
+)
+from pipeline.lake.store import (
+    MANIFEST,
+    Lake,
+    flush_file,
+    flush_folder,
+    point,
+    private_folder,
+    remove,
+    replacing,
+)
+from pipeline.timeline import SECONDS, day_window
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes different about a day.
+
+    `files` are finished ones by dataset; `removed` are datasets whose file goes. `read_at` says
+    when what is published was asked for (Unix seconds), also where it turned out to be what stands
+    there. `disputed` says whether the day's usage has other totals than the API itself gives; None
+    leaves that as it is. `owes` is to be done about the day from now on, `done` is done with this:
+    computed from the version `based_on`, so if another one counts by now, it is to be done again.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    removed: Collection[str] = ()
+    read_at: Mapping[Source, float] = field(default_factory=dict[Source, float])
+    disputed: bool | None = None
+    owes: Collection[Work] = ()
+    done: Collection[Work] = ()
+    based_on: Path | None = None
+
+
+def publish(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    day: date,
+    staged: Mapping[str, Path],
+    read_at: Mapping[Source, float] | None = None,
+    *,
+    disputed: bool | None = None,
+) -> list[str]:
+    """Publish finished files as the day's; returns the datasets among `staged` that changed.
+
+    As `publish_days` with one `Change`.
+    """
+    change = Change(staged, read_at=read_at or {}, disputed=disputed)
+    return publish_days(con, lake, {day: change})[day]
+
+
+def publish_days(
+    con: duckdb.DuckDBPyConnection, lake: Lake, changes: Mapping[date, Change]
+) -> dict[date, list[str]]:
+    """Publish all changes at one stroke; returns by day which datasets of its files changed.
+
+    Every file is checked against the contract and flushed to disk before anything changes. Raises
+    ContractError, or OSError when the disk fails, and leaves all days as they were.
+
+    Where usage or what was observed changes, a reconciliation is no longer of them: the day owes
+    another one.
+    """
+    for change in changes.values():
+        for name, path in change.files.items():
+            check_contract(DATASETS[name], path)
+    with lake.lock("publish"):
+        finish_commit(lake)
+        new: dict[date, Path] = {}
+        changed: dict[date, list[str]] = {}
+        try:
+            for day, change in sorted(changes.items()):
+                changed[day], version = _prepared(con, lake, day, change)
+                if version is not None:
+                    new[day] = version
+            _make_them_count(lake, new)
+        except BaseException:
+            for day, version in new.items():
+                if lake.version(day) != version:
+                    remove(version)
+            raise
+        for day in changes:
+            _link(lake, day)
+    return changed
+
+
+def finish_commit(lake: Lake) -> None:
+    """Give each day of a commit its links, where a killed process did not; with lock `publish`."""
+    committed = lake.committed()
+    for day, name in committed.items():
+        _make_it_count(lake, day, lake.versions(day) / name)
+    for day in committed:
+        _link(lake, day)
+    lake.commit.unlink(missing_ok=True)
+
+
+def _prepared(
+    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, change: Change
+) -> tuple[list[str], Path | None]:
+    """Which files are new or say something new, and the version that has them; None for none."""
+    standing = lake.version(day) or _found_again(lake, day)
+    if standing is None:
+        _refuse_unknown(lake, day)
+    before = manifest_of(standing)
+    changed = [
+        name
+        for name in change.files
+        if (old := intact(standing, before, name)) is None
+        or not files.same(DATASETS[name], old, change.files[name])
+    ]
+    known = _known(lake, day, standing, before, change, changed)
+    if not changed and before.files and known == before:
+        return changed, None
+    new = _new_version(lake, day)
+    try:
+        to_move = {name: change.files[name] for name in changed}
+        _fill(con, lake, day, standing, before, to_move, change.removed, known, new)
+    except BaseException:
+        remove(new)
+        raise
+    return changed, new
+
+
+def _known(
+    lake: Lake,
+    day: date,
+    standing: Path | None,
+    before: Manifest,
+    change: Change,
+    changed: Collection[str],
+) -> Manifest:
+    """What is known of a day with the change, its files aside."""
+    # The last reading counts, also where an earlier one says that it was later: then it was made
+    # while the clock was ahead.
+    known = replace(
+        before,
+        files={name: it for name, it in before.files.items() if name not in change.removed},
+        read_at={**before.read_at, **change.read_at},
+        disputed=before.disputed if change.disputed is None else change.disputed,
+    )
+    owed: set[Work] = {*before.owed, *change.owes}
+    if change.based_on is None or change.based_on == standing:
+        owed -= set(change.done)
+    if RECONCILIATION.name in before.files and (
+        {USAGE["1d"].name, OBSERVED["1d"].name} & set(changed)
+        or is_final(lake, day, before) != is_final(lake, day, known)
+    ):
+        owed.add("reconcile")
+    return replace(known, owed=tuple(work for work in get_args(Work) if work in owed))
+
+
+def confirm(
+    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, version: Path, source: Source, at: float
+) -> bool:
+    """Note that a day that was read early is still the same after the API's time to restate it.
+
+    `at` is when that was seen (Unix seconds), of the version that counted then. Returns whether
+    there was anything to note.
+    """
+    final_from = day_window(day).end + lake.lookback_days * SECONDS["1d"]
+    read_at = manifest_of(version).read_at.get(source, 0.0)
+    if read_at >= final_from or at < final_from or lake.version(day) != version:
+        return False
+    publish(con, lake, day, {}, {source: at})
+    return True
+
+
+def restore_links(lake: Lake) -> None:
+    """Let days whose link was lost have it again."""
+    with lake.lock("publish"):
+        for folder in (lake.root / ".versions").glob("????-??-??"):
+            day = date.fromisoformat(folder.name)
+            if lake.version(day) is None and _found_again(lake, day):
+                _link(lake, day)
+
+
+def withdraw_unbegun(lake: Lake, now: float) -> list[date]:
+    """Remove days that begin after `now` (Unix seconds) and have no rows; returns them.
+
+    They were loaded while a clock was ahead. Of a day that has not begun nothing is known, so it is
+    to be missing, not empty. A day with rows stays: it may be `now` that is wrong.
+    """
+    withdrawn: list[date] = []
+    for day in lake.all_days():
+        if day_window(day).start <= now:
+            continue
+        with lake.day_lock(day), lake.lock("publish"):
+            record = manifest_of(lake.version(day))
+            tables = {name: it for name, it in record.files.items() if name not in LEDGER_DATASETS}
+            if any(it.rows for it in tables.values()):
+                continue
+            for name in DATASETS:
+                remove(lake.path(name, day).parent)
+            remove(lake.versions(day))
+            lake.link(day).unlink(missing_ok=True)
+        withdrawn.append(day)
+    return withdrawn
+
+
+def target(dataset: str, day: date) -> Path:
+    """What the link to a dataset's file says: it goes through the version that counts."""
+    return Path("..", "..", "days", day.isoformat(), f"{dataset}.parquet")
+
+
+def _link(lake: Lake, day: date) -> None:
+    """See to it that each file of the day is found under its table's folder, and no other."""
+    version = lake.version(day)
+    for name in DATASETS:
+        place = lake.path(name, day)
+        if version is None or not (version / place.name).is_file():
+            with suppress(FileNotFoundError):
+                place.unlink()
+        elif not (place.is_symlink() and place.readlink() == target(name, day)):
+            private_folder(place.parent)
+            point(place, target(name, day))
+
+
+def _found_again(lake: Lake, day: date) -> Path | None:
+    """The last version that is whole, of a day whose link was lost: it counts again."""
+    if not lake.versions(day).is_dir():
+        return None
+    whole = [version for version in lake.versions(day).iterdir() if (version / MANIFEST).is_file()]
+    if not whole:
+        return None
+    _make_it_count(lake, day, max(whole))
+    return max(whole)
+
+
+def _refuse_unknown(lake: Lake, day: date) -> None:
+    """Raise ContractError where files stand in the day's place that are of no version of it."""
+    for name in DATASETS:
+        path = lake.path(name, day)
+        if path.is_file() and not path.is_symlink():
+            raise ContractError(
+                f"{path} is of no version of its day, so this mka1-usage did not write it: move "
+                "it away, or set MKA1_USAGE_HOME to another folder"
+            )
+
+
+def _new_version(lake: Lake, day: date) -> Path:
+    """An empty folder for the next version of a day."""
+    versions = lake.versions(day)
+    private_folder(versions)
+    lake.expire(day)
+    number = max((int(version.name) for version in versions.iterdir()), default=0) + 1
+    new = versions / f"{number:06}"
+    private_folder(new)
+    return new
+
+
+def _fill(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    day: date,
+    standing: Path | None,
+    before: Manifest,
+    changed: Mapping[str, Path],
+    removed: Collection[str],
+    known: Manifest,
+    new: Path,
+) -> None:
+    """Put everything that belongs to a version into its folder, and flush it.
+
+    `known` is all that is to be recorded but its files, which are not yet those. A file that was
+    lost stays recorded, so that it is missed, until another takes its place or it is `removed`.
+    """
+    records: dict[str, FileEntry] = {}
+    for name, path in changed.items():
+        path.rename(new / f"{name}.parquet")
+    for name in DATASETS:
+        if standing is None or name in {*changed, *removed, *LEDGER_DATASETS}:
+            continue
+        old = standing / f"{name}.parquet"
+        if old.is_file():
+            _same_file(old, new / old.name)
+        if name in before.files:  # a file that was damaged since is not what it was
+            records[name] = before.files[name]
+    revisions = intact(standing, before, REVISIONS.name)
+    if USAGE["1m"].name not in changed and revisions is not None:
+        _same_file(revisions, new / revisions.name)
+    elif (new / f"{USAGE['1m'].name}.parquet").is_file():
+        write_revisions(con, day, standing, before, known.read_at, new)
+    write_coverage(con, lake, day, known, new)
+    for name in DATASETS:
+        path = new / f"{name}.parquet"
+        if path.is_file() and name not in records:
+            flush_file(path)
+            records[name] = describe(DATASETS[name], path)
+    write_manifest(new, replace(known, files=records))
+    flush_file(new / MANIFEST)
+    for folder in (new, new.parent):
+        flush_folder(folder)
+
+
+def _make_them_count(lake: Lake, versions: Mapping[date, Path]) -> None:
+    """Let versions of several days count from one moment on."""
+    if len(versions) > 1:
+        facts = {day.isoformat(): version.name for day, version in versions.items()}
+        with replacing(lake.commit) as aside:
+            aside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        flush_folder(lake.root)
+        finish_commit(lake)
+        return
+    for day, version in versions.items():
+        _make_it_count(lake, day, version)
+
+
+def _make_it_count(lake: Lake, day: date, version: Path) -> None:
+    place = lake.link(day)
+    private_folder(place.parent)
+    if place.is_dir() and not place.is_symlink():  # of a lake that was copied without its links
+        remove(place)
+    point(place, Path("..", ".versions", day.isoformat(), version.name))
+    flush_folder(place.parent)
+
+
+def _same_file(path: Path, other: Path) -> None:
+    """Give a file a second name."""
+    try:
+        os.link(path, other)
+    except OSError:  # not every file system has hard links
+        shutil.copy2(path, other)

@@ -1,0 +1,157 @@
+"""Do the tables agree with the contract and with each other?
+
+Belongs here: the checks that need no API, as functions from files to violations.
+`pipeline.usage.rollup` runs them before a day is published, `pipeline.orchestration.checks` in
+Dagster after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.lake import engine
+from pipeline.lake.files import ContractError, check_contract, covered
+from pipeline.lake.schemas import DATASETS, OBSERVED, RAW_USAGE, USAGE
+from pipeline.timeline import SECONDS, Window
+
+Files = Mapping[str, Iterable[Path]]
+"""Files per dataset name."""
+
+_SHOWN: Final = 3
+_IDS: Final = {
+    "conversations": "CAST(NULL AS VARCHAR)",
+    "responses": "CAST(NULL AS VARCHAR)",
+    "items": "conversation_id",
+    "item_contents": "conversation_id",
+}
+"""Tables of records, and what their ids are unique within."""
+
+
+class ConsistencyError(Exception):
+    """A day's tables contradict each other or the contract. Nothing of the day was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found: rows that should not be there. `table` has the violations."""
+
+    check: str
+    dataset: str
+    table: pa.Table
+
+    def __str__(self) -> str:
+        rows = "; ".join(str(row) for row in self.table.slice(0, _SHOWN).to_pylist())
+        more = f" and {self.table.num_rows - _SHOWN} more" if self.table.num_rows > _SHOWN else ""
+        return f"{self.check} of {self.dataset}: {rows}{more}"
+
+
+def schemas(files: Files) -> list[str]:
+    """A sentence for each file that is missing, unreadable or without the contract's columns."""
+    found: list[str] = []
+    for name, paths in files.items():
+        for path in paths:
+            try:
+                check_contract(DATASETS[name], path)
+            except (ContractError, OSError, pa.ArrowException) as error:
+                found.append(f"{name}, {path}: {error}")
+    return found
+
+
+def grain(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Tables of buckets with two rows for one bucket, user and key."""
+    names = {dataset.name for dataset in (*USAGE.values(), *OBSERVED.values())}
+    return _each(con, "check_grain", {n: paths for n, paths in files.items() if n in names})
+
+
+def ids(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Tables of records in which an id stands more than once, on one day or on several.
+
+    `files` has all days: two rows of one id are mostly on two.
+    """
+    found: list[Finding] = []
+    for name, within in _IDS.items():
+        if name in files:
+            rows = engine.scan(DATASETS[name], files[name])
+            con.execute(
+                f"CREATE OR REPLACE TEMP VIEW checked AS "
+                f"SELECT {within} AS conversation_id, id FROM ({rows})"
+            )
+            found += _violations(con, "check_ids", name)
+    return found
+
+
+def counts(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Tables with a count below zero."""
+    return _each(con, "check_counts", files)
+
+
+def totals(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Days whose totals, or whose windows, differ between raw_usage, 1m, 1h and 1d.
+
+    `files` has all four. A window that one of them lacks is a day that was not loaded at every
+    width, or not in one go; its totals alone would not tell, if it is a day without usage.
+    """
+    engine.bind(con, {name: (DATASETS[name], paths) for name, paths in files.items()})
+    return [*_windows(files), *_violations(con, "check_totals", "the usage tables")]
+
+
+def rollups(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Rows that are not the sums of those of the next finer table, by bucket, user and key.
+
+    `files` has raw_usage and all widths.
+    """
+    found: list[Finding] = []
+    finer = RAW_USAGE
+    for width, coarser in USAGE.items():
+        inputs = {"finer": (finer, files[finer.name]), "coarser": (coarser, files[coarser.name])}
+        engine.bind(con, inputs)
+        params = {"width": SECONDS[width]}
+        table = con.sql(engine.sql("check_rollup"), params=params).to_arrow_table()
+        found += [Finding("check_rollup", coarser.name, table)] if table.num_rows else []
+        finer = coarser
+    return found
+
+
+def require(con: duckdb.DuckDBPyConnection, files: Files) -> None:
+    """Raise ConsistencyError unless the files are the contract's and their totals agree.
+
+    That is what a day must pass to be published. The other checks follow over what is published:
+    what they look for, the queries and the reading of pages rule out.
+    """
+    found: list[object] = [*schemas(files)]
+    if not found:  # the totals need the columns
+        found += totals(con, files)
+    if found:
+        raise ConsistencyError("; ".join(map(str, found)))
+
+
+def _windows(files: Files) -> list[Finding]:
+    """Windows that some datasets have a file for and others have not."""
+    windows = {name: {covered(path).window for path in paths} for name, paths in files.items()}
+    missing = [
+        {"window": str(window), "missing_from": name}
+        for window in sorted(set[Window]().union(*windows.values()))
+        for name in windows
+        if window not in windows[name]
+    ]
+    table = pa.Table.from_pylist(missing)
+    return [Finding("check_windows", "the usage tables", table)] if missing else []
+
+
+def _each(con: duckdb.DuckDBPyConnection, check: str, files: Files) -> list[Finding]:
+    found: list[Finding] = []
+    for name, paths in files.items():
+        engine.bind(con, {"checked": (DATASETS[name], paths)})
+        found += _violations(con, check, name)
+    return found
+
+
+def _violations(con: duckdb.DuckDBPyConnection, check: str, dataset: str) -> list[Finding]:
+    table = con.sql(engine.sql(check)).to_arrow_table()
+    return [Finding(check, dataset, table)] if table.num_rows else []

@@ -1,0 +1,302 @@
+"""What is known of a version's tables: coverage, revisions, and a sealed record of each file.
+
+Belongs here: computing these from the files that a version is to have and those of the version
+before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.lake import engine, files
+from pipeline.lake.files import SCHEMA_VERSION, ContractError, check_contract, covered
+from pipeline.lake.schemas import (
+    COVERAGE,
+    DATASETS,
+    LEDGER_DATASETS,
+    OBSERVED,
+    REVISIONS,
+    USAGE,
+    USAGE_DATASETS,
+    Dataset,
+)
+from pipeline.lake.store import MANIFEST, Lake
+from pipeline.timeline import CLOCKS_DIFFER, SECONDS, day_window
+
+Source = Literal["usage", "conversations"]
+"""What is read from the API in one go: the usage endpoint, or the listings."""
+
+Work = Literal["read", "observe", "reconcile"]
+"""What a day can owe. read: records of it were lost, so the listings of all with usage on it are to
+be read from the beginning. observe: the records that its observed buckets count have changed.
+reconcile: what its reconciliation compares has changed."""
+
+_MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
+_UNCOVERED: Final = {"item_contents", "reconciliation", *LEDGER_DATASETS}
+"""Tables whose rows have no hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """What one file was when it was published. `sums` are those of its 64-bit integers."""
+
+    rows: int
+    bytes: int
+    sha256: str
+    schema: str
+    sums: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a version holds, and when the API was asked for it (Unix seconds).
+
+    `disputed`: the totals of its usage are not those that the API itself gives. `owed`: what is
+    still to be done about it, in order.
+    """
+
+    files: dict[str, FileEntry] = field(default_factory=dict[str, FileEntry])
+    read_at: dict[Source, float] = field(default_factory=dict[Source, float])
+    disputed: bool = False
+    owed: tuple[Work, ...] = ()
+
+
+def read_manifest(version: Path) -> Manifest:
+    """What was recorded of a version; OSError or ValueError where that can't be read."""
+    try:
+        facts = json.loads((version / MANIFEST).read_text(encoding="utf-8"))
+        if facts.pop("seal") != _seal(facts):
+            raise ValueError("its seal is broken")
+        return Manifest(
+            {name: FileEntry(**of) for name, of in facts["files"].items()},
+            facts["read_at"],
+            bool(facts["disputed"]),
+            tuple(facts["owed"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{version / MANIFEST} is no record of a version: {error}") from None
+
+
+def manifest_of(version: Path | None) -> Manifest:
+    """What was recorded of a version: nothing where it can't be read, which is to be replaced."""
+    with suppress(OSError, ValueError):
+        return Manifest() if version is None else read_manifest(version)
+    return Manifest()
+
+
+def is_final(lake: Lake, day: date, record: Manifest) -> bool:
+    """Whether usage of a day was read whole, after the API's time to restate it."""
+    final_from = day_window(day).end + lake.lookback_days * SECONDS["1d"]
+    return record.read_at.get("usage", 0.0) >= final_from and not record.disputed
+
+
+def days_to_reload(lake: Lake, now: float) -> list[date]:
+    """The days that need another load at `now` (Unix seconds), those read longest ago first.
+
+    Those whose usage is disputed, and those that say they were read later than now: the clock was
+    ahead then, so what is final about them is not known.
+    """
+    found: list[tuple[float, date]] = []
+    for day in lake.all_days():
+        record = manifest_of(lake.version(day))
+        if record.disputed or any(at > now + CLOCKS_DIFFER for at in record.read_at.values()):
+            found.append((record.read_at.get("usage", 0.0), day))
+    return [day for _, day in sorted(found)]
+
+
+def days_that_owe(lake: Lake, *work: Work) -> list[date]:
+    """The days that owe any of `work`, in order."""
+    return [day for day in lake.all_days() if not_done(lake, day).intersection(work)]
+
+
+def not_done(lake: Lake, day: date) -> frozenset[Work]:
+    """What a day owes."""
+    return frozenset(manifest_of(lake.version(day)).owed)
+
+
+def write_manifest(version: Path, record: Manifest) -> None:
+    """Write down what a version holds."""
+    facts = asdict(record)
+    sealed = facts | {"seal": _seal(facts)}
+    path = version / MANIFEST
+    path.write_text(json.dumps(sealed, sort_keys=True, indent=1), encoding="utf-8")
+    path.chmod(0o600)
+
+
+def _seal(facts: Mapping[str, object]) -> str:
+    """A hash of what a record says, so that a record that was changed is noticed."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def write_revisions(
+    con: duckdb.DuckDBPyConnection,
+    day: date,
+    standing: Path | None,
+    before: Manifest,
+    asked: Mapping[Source, float],
+    new: Path,
+) -> None:
+    """Add what the API has restated. What is damaged can't be compared with, nor added to."""
+    minutes, revisions = USAGE["1m"], REVISIONS
+    old = intact(standing, before, minutes.name)
+    known = intact(standing, before, revisions.name)
+    after = new / f"{minutes.name}.parquet"
+    inputs = {
+        "before": (minutes, [old] if old else []),
+        "after": (minutes, [after]),
+        "revisions_before": (revisions, [known] if known else []),
+    }
+    engine.bind(con, inputs)
+    params = {
+        "known_through": covered(old).window.end if old else day_window(day).start,
+        "seen_at": datetime.fromtimestamp(asked.get("usage", 0.0), UTC),
+    }
+    rows = con.sql(engine.sql(revisions.name), params=params)
+    path = new / f"{revisions.name}.parquet"
+    files.write(revisions, rows.to_arrow_reader(files.ROW_GROUP), path, day_window(day))
+
+
+def intact(version: Path | None, record: Manifest, name: str) -> Path | None:
+    """A version's file, if it is still what it was when it was published.
+
+    Where the record is gone: if all of it can be read.
+    """
+    path = None if version is None else version / f"{name}.parquet"
+    if path is None or not path.is_file():
+        return None
+    recorded = record.files.get(name)
+    if recorded is not None:
+        return path if digest(path) == recorded.sha256 else None
+    with suppress(OSError, pa.ArrowException, ContractError):
+        check_contract(DATASETS[name], path)
+        pq.ParquetFile(path).read()
+        return path
+    return None
+
+
+def write_coverage(
+    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, record: Manifest, new: Path
+) -> None:
+    """Say of each hour what is known of it, as `record` and the files in `new` tell."""
+    whole = day_window(day)
+    known: list[dict[str, object]] = []
+    counted: list[pa.Table] = []
+    for name in DATASETS:
+        if name in _UNCOVERED:
+            continue
+        path = new / f"{name}.parquet"
+        source: Source = "usage" if name in USAGE_DATASETS else "conversations"
+        # Listings are not cut by days: how far they are known is how far they were observed.
+        extent = path if source == "usage" else new / f"{OBSERVED['1d'].name}.parquet"
+        through = _through(extent)
+        if source == "conversations" and "read" in record.owed:  # records of the day were lost
+            through = None
+        known.append(
+            {
+                "dataset": name,
+                "complete_through": _moment(through),
+                "fetched_at": None if through is None else _moment(record.read_at.get(source)),
+                "disputed": source == "usage" and record.disputed,
+            }
+        )
+        if path.is_file():
+            with suppress(duckdb.Error):  # one that was damaged; whoever asks is told by verify
+                counted.append(_rows_by_hour(con, name, path))
+    hours = [
+        {"start_time": _moment(start), "end_time": _moment(start + SECONDS["1h"])}
+        for start in range(whole.start, whole.end, SECONDS["1h"])
+    ]
+    utc = COVERAGE.schema.field("fetched_at").type
+    columns = [
+        ("dataset", pa.string()),
+        ("complete_through", utc),
+        ("fetched_at", utc),
+        ("disputed", pa.bool_()),
+    ]
+    con.register("known", pa.Table.from_pylist(known, schema=pa.schema(columns)))
+    bounds = pa.schema([("start_time", utc), ("end_time", utc)])
+    con.register("hours", pa.Table.from_pylist(hours, schema=bounds))
+    con.register("counted", pa.concat_tables([_COUNTED.empty_table(), *counted]))
+    rows = con.sql(
+        engine.sql(COVERAGE.name), params={"restated_for": lake.lookback_days * SECONDS["1d"]}
+    )
+    path = new / f"{COVERAGE.name}.parquet"
+    files.write(COVERAGE, rows.to_arrow_reader(files.ROW_GROUP), path, whole)
+
+
+def _through(path: Path) -> int | None:
+    """Through when a file goes; None where there is none, or a damaged one, which verify names."""
+    with suppress(OSError, pa.ArrowException, ContractError):
+        return covered(path).window.end
+    return None
+
+
+_COUNTED: Final = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("start_time", pa.timestamp("us", tz="UTC")),
+        ("num_rows", pa.int64()),
+    ]
+)
+
+
+def _rows_by_hour(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> pa.Table:
+    moment = _MOMENT.get(name, "start_time")
+    rows = engine.scan(DATASETS[name], [path])
+    con.execute(
+        f"CREATE OR REPLACE TEMP VIEW moments AS SELECT {moment} AS start_time FROM ({rows})"
+    )
+    found = con.sql(engine.sql("rows_by_hour")).to_arrow_table()
+    hours = pc.multiply(found.column("hour_number"), SECONDS["1h"] * 1_000_000)
+    return pa.table(
+        [
+            pa.repeat(name, found.num_rows),
+            hours.cast(_COUNTED.field("start_time").type),
+            found.column("num_rows"),
+        ],
+        schema=_COUNTED,
+    )
+
+
+def describe(dataset: Dataset, path: Path) -> FileEntry:
+    """What a file is: to be recorded, or to be held against what was recorded."""
+    counts = [column.name for column in dataset.columns if column.type == pa.int64()]
+    table = pq.ParquetFile(path).read(columns=counts)
+    return FileEntry(
+        rows=table.num_rows,
+        bytes=path.stat().st_size,
+        sha256=digest(path),
+        schema=SCHEMA_VERSION,
+        sums={name: _sum(table.column(name)) for name in counts},
+    )
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sum(column: pa.ChunkedArray) -> int:
+    """The exact sum: 64-bit numbers may add up to more than 64 bits."""
+    bounds = pc.min_max(column)
+    largest = max(abs(bounds["min"].as_py() or 0), abs(bounds["max"].as_py() or 0))
+    if largest * len(column) < 2**63:
+        return int(pc.sum(column).as_py() or 0)
+    return sum(value for value in column.to_pylist() if value is not None)
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,45 @@
+"""A number and what it counts, in English: `1 day`, `2 days`.
+
+Belongs here: how a count is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+
+def noun(value: float, name: str) -> str:
+    """`name` as it follows that number: as it is after 1, else in the plural."""
+    if value == 1:
+        return name
+    if name.endswith("y") and name[-2:-1] not in set("aeiou"):
+        return f"{name[:-1]}ies"
+    return f"{name}es" if name.endswith(("s", "x", "ch", "sh")) else f"{name}s"
+
+
+def count(value: int, name: str) -> str:
+    """`0 days`, `1 day`, `2,000 days`."""
+    return f"{value:,} {noun(value, name)}"
+
+
+def be(value: int) -> str:
+    """The verb that follows that number."""
+    return "is" if value == 1 else "are"
+
+
+REFRESH = "mka1-usage refresh"
+FULL = "mka1-usage run --full"
+VERIFY = "mka1-usage verify"
+
+
+def run(first: date, last: date, *flags: str) -> str:
+    """The command that loads the UTC days from `first` through `last`."""
+    words = ["mka1-usage run", *flags, f"--start {first}", f"--end {last + timedelta(days=1)}"]
+    return " ".join(words)
+
+
+def resume(missing: Iterable[date], *flags: str) -> str:
+    """The sentence that ends the message of a run without these days."""
+    days = sorted(missing)
+    return f"Resume with: {run(days[0], days[-1], *flags)}"

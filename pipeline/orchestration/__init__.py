@@ -1,0 +1,12 @@
+"""Dagster, the only place that knows it.
+
+resources      what assets and checks are given
+partitions     UTC days as Dagster partitions
+assets/        the assets: thin edges over usage, conversations, report and export
+checks         the checks
+schedules      the jobs and when they are launched
+alert_sensor   alerts as checks, a sensor, and a job that fails
+instance       the Dagster home below the home folder
+runs           the jobs, run in this process
+progress       what a person sees while a job runs in this process
+"""

@@ -1,0 +1,86 @@
+"""bi_export: the lake as files for BI tools, as an asset.
+
+Belongs here: what Dagster runs, is told and shows.
+
+It has no partitions: files for BI tools are of all days, and only those that change are written.
+"""
+
+from typing import Final, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from pipeline.export.export import Exported, ExportError, export
+from pipeline.export.folder import FolderError
+from pipeline.export.names import NamesError, read_names
+from pipeline.export.tables import UnknownTableError
+from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.orchestration.resources import Services
+from pipeline.settings import SettingsError
+from pipeline.timeline import in_words
+
+GROUP: Final = "exports"
+
+
+class ExportConfig(dg.Config):
+    """What a run may ask for; without it, the default of `mka1-usage export`."""
+
+    tables: list[str] = Field(default_factory=list)
+    form: Literal["parquet", "csv", "duckdb"] = "parquet"
+    by_day: bool = False
+
+
+@dg.asset(
+    deps=[*(dataset.name for dataset in USAGE.values()), COVERAGE.name],
+    group_name=GROUP,
+    kinds={"parquet", "duckdb"},
+    description=(
+        "A star schema (fact_usage, dim_user, dim_api_key, dim_date) and the usage tables as files "
+        "for BI tools, of all days that are loaded, in MKA1_USAGE_EXPORT_DIR."
+    ),
+)
+def bi_export(
+    context: dg.AssetExecutionContext,
+    config: ExportConfig,
+    services: dg.ResourceParam[Services],
+) -> dg.MaterializeResult[None]:
+    """Export, and show what came of it."""
+    try:
+        settings = services.settings
+        exported = export(
+            services.lake,
+            settings.export_dir,
+            config.tables,
+            form=config.form,
+            by_day=config.by_day,
+            names=read_names(settings.export_names) if settings.export_names else None,
+            readers=settings.export_readable_by,
+        )
+    except (
+        ExportError,
+        UnknownTableError,
+        FolderError,
+        NamesError,
+        SettingsError,
+        OSError,
+    ) as error:
+        raise dg.Failure(str(error)) from error
+    for note in exported.notes:
+        context.log.warning(note)
+    return dg.MaterializeResult(metadata=_metadata(exported))
+
+
+def _metadata(exported: Exported) -> dict[str, dg.MetadataValue]:
+    lines = [f"| {name} | {rows:,} |" for name, rows in exported.rows.items()]
+    return {
+        "dagster/row_count": dg.MetadataValue.int(sum(exported.rows.values())),
+        "tables": dg.MetadataValue.md("\n".join(["| table | rows |", "| --- | ---: |", *lines])),
+        "bytes": dg.MetadataValue.int(sum(exported.sizes.values())),
+        "files_written": dg.MetadataValue.int(exported.replaced.written),
+        "first_day": dg.MetadataValue.text(f"{exported.days[0]}"),
+        "last_day": dg.MetadataValue.text(f"{exported.days[-1]}"),
+        "not_loaded": dg.MetadataValue.text(in_words(exported.lacking.missing)),
+        "loaded_in_part": dg.MetadataValue.text(in_words(exported.lacking.in_part)),
+        "disputed": dg.MetadataValue.text(in_words(exported.lacking.disputed)),
+        "folder": dg.MetadataValue.path(exported.folder),
+    }

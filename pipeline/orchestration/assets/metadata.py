@@ -1,0 +1,92 @@
+"""What a materialization shows of its day: rows, columns, totals, the window, a small chart.
+
+Belongs here: turning a published day into Dagster metadata.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from datetime import date
+
+import altair as alt
+import dagster as dg
+import duckdb
+
+from pipeline.lake import engine
+from pipeline.lake.schemas import DATASETS, MEASURES, USAGE, Dataset
+from pipeline.lake.store import Lake
+from pipeline.timeline import iso
+from pipeline.usage.rollup import DayPublished
+
+HourOfDay = tuple[int, int | None, int | None, int | None]
+
+
+def column_schema(dataset: Dataset) -> dg.TableSchema:
+    """The contract's columns, as Dagster shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(column.name, str(column.type), column.description)
+            for column in dataset.columns
+        ]
+    )
+
+
+def day_metadata(
+    con: duckdb.DuckDBPyConnection, lake: Lake, published: DayPublished
+) -> dict[str, dict[str, dg.MetadataValue]]:
+    """Per dataset, the metadata of the day's materialization."""
+    day = published.day
+    engine.bind(con, {"usage_1h": (USAGE["1h"], [lake.path("usage_1h", day)])})
+    hours: list[HourOfDay] = con.sql(engine.sql("hours_of_day")).fetchall()
+    totals = [sum(hour[place] or 0 for hour in hours) for place in (1, 2, 3)]
+    shared: dict[str, dg.MetadataValue] = {
+        "window": dg.MetadataValue.text(
+            f"{iso(published.window.start)} to {iso(published.window.end)}"
+        ),
+        **{name: dg.MetadataValue.int(total) for name, total in zip(MEASURES, totals, strict=True)},
+        "chart": dg.MetadataValue.md(_picture(day, hours)),
+    }
+    return {
+        name: {
+            "dagster/row_count": dg.MetadataValue.int(rows),
+            "dagster/column_schema": dg.MetadataValue.table_schema(column_schema(DATASETS[name])),
+            **shared,
+            "changed": dg.MetadataValue.bool(name in published.changed),
+            "file": dg.MetadataValue.path(lake.path(name, day)),
+        }
+        for name, rows in published.rows.items()
+    }
+
+
+def _picture(day: date, hours: Sequence[HourOfDay]) -> str:
+    """The day's operations by hour: an image in Markdown, with words for who can't see it."""
+    image = io.StringIO()
+    day_chart(day, hours).save(image, format="svg")
+    encoded = base64.b64encode(image.getvalue().encode()).decode()
+    operations, hour = max(((hour[3] or 0, hour[0]) for hour in hours), default=(0, 0))
+    words = f"busiest at {hour:02}:00 UTC ({operations:,})" if operations else "none"
+    return f"![Operations by hour on {day}: {words}](data:image/svg+xml;base64,{encoded})"
+
+
+def day_chart(day: date, hours: Sequence[HourOfDay]) -> alt.Chart:
+    """Operations by UTC hour of one day, all 24 hours on the axis."""
+    counted = {hour[0]: hour[3] or 0 for hour in hours}
+    top = max(4, *counted.values()) if counted else 4  # a quiet day keeps whole-numbered ticks
+    rows = [{"hour": f"{hour:02}", "operations": counted.get(hour, 0)} for hour in range(24)]
+    chart: alt.Chart = (
+        alt.Chart(alt.InlineData(values=rows), title=f"Operations by hour, {day} (UTC)")
+        .mark_bar(color="#4F43DD")
+        .encode(
+            x=alt.X("hour:O", title=None, axis=alt.Axis(labelAngle=0)),
+            y=alt.Y(
+                "operations:Q",
+                title=None,
+                scale=alt.Scale(domain=[0, top], nice=True),
+                axis=alt.Axis(format="~s", tickCount=4),
+            ),
+        )
+        .properties(width=520, height=130, background="white")
+    )
+    return chart

@@ -1,0 +1,431 @@
+"""Load UTC days: the one place where the API meets the lake.
+
+Belongs here: which windows are asked for, how many at once, pages into columns, and what is kept
+when something fails.
+
+A day's pages are spooled to disk as they come; once its walk has drained it is landed, rolled up,
+held against the API's own totals and published, while the next days are being read. So a run that
+stops at day 40 has published the 39 before it, whole, at every width, and of day 40 what it has
+read is not asked for again; and memory holds a few pages, however long the range. The API is always
+asked on minute edges, in 1m buckets grouped by both ids.
+
+A day whose totals are not those that the API gives for it is read once more, by the hour: pages
+that contradict each other, or that end before they should, lose buckets without a word. If its
+totals still differ, it is published as disputed (`coverage` says so), and following runs load it
+again. Within the API's time to restate a day, totals that move meanwhile are no dispute.
+
+A day is one run's, from its first page to its publication: another run that wants it waits. Where
+the machine's clock is ahead of the API's, the API's counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import date
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Final, TypeVar
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import Timeout
+
+from pipeline.api import ApiError, Client, PageSize, UsagePage, UsageQuery, usage_pages
+from pipeline.async_runner import run_async
+from pipeline.lake import engine, user_id_mode
+from pipeline.lake.consistency import ConsistencyError
+from pipeline.lake.files import ContractError
+from pipeline.lake.store import Lake
+from pipeline.messages import count
+from pipeline.pseudonyms import Pseudonyms
+from pipeline.timeline import SECONDS, Window, closed_through, day_window
+from pipeline.usage.page_buffer import SERVED_ROWS, Chunk, PageBuffer
+from pipeline.usage.rollup import DayPublished, Staged, publish_staged, stage_day
+from pipeline.usage.totals_check import TotalsOfApi, staged_totals
+
+T = TypeVar("T")
+
+_FAILURES: Final = (
+    ApiError,
+    ConsistencyError,
+    ContractError,
+    OSError,
+    duckdb.Error,
+    pa.ArrowException,
+)
+"""What can befall one day and leaves the others as they are."""
+
+_LOOK_AGAIN: Final = 0.05
+"""Seconds between two looks at a day that another run has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Sent after each page, and once when a day is published: the rows served of it so far.
+
+    `waiting`: another run has the day, and this one waits until it is done with it.
+    """
+
+    day: date
+    rows: int
+    published: DayPublished | None = None
+    waiting: bool = False
+
+
+class LoadError(Exception):
+    """Some days could not be loaded; `published` has those that were, `missing` the others.
+
+    The message says what went wrong first, and what is kept.
+    """
+
+    def __init__(
+        self, published: Sequence[DayPublished], missing: Sequence[date], why: str
+    ) -> None:
+        self.published = tuple(published)
+        self.missing = tuple(missing)
+        days = len(published) + len(missing)
+        super().__init__(f"{why}\nLoaded and kept: {len(published)} of {count(days, 'day')}.")
+
+
+def load_days(
+    connect: Callable[[], Client],
+    lake: Lake,
+    days: Sequence[date],
+    *,
+    pseudonyms: Pseudonyms | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    now: Callable[[], float] = time.time,
+) -> list[DayPublished]:
+    """Load and publish each of `days`; `connect` makes the client that they share.
+
+    A day that is not over at `now` (Unix seconds) is loaded up to the last closed minute; one that
+    has not begun is a ValueError, or fails where the API's clock says so. Days are published as
+    they finish; the result is in the order of `days`. Raises LoadError when a day failed; days that
+    had not been begun by then are not begun. With `pseudonyms`, no user id is written as it is;
+    UserIdModeError where the lake holds other ids.
+    """
+    through = closed_through(now())
+    windows = {day: _known_part(day, through) for day in sorted(set(days))}
+    user_id_mode.claim(lake, pseudonyms.fingerprint if pseudonyms else None)
+    load = _Load(lake, windows, on_progress or (lambda _: None), pseudonyms)
+
+    async def run() -> None:
+        async with connect() as client:
+            await load.run(client, now)
+
+    run_async(run())
+    done = [load.published[day] for day in windows if day in load.published]
+    if load.failures:
+        first = min(load.failures)
+        missing = [day for day in windows if day not in load.published]
+        why = f"{first}: {load.failures[first]}"
+        raise LoadError(done, missing, why) from load.failures[first]
+    return done
+
+
+class _NotBegunError(ApiError):
+    """A day has no closed minute by the API's clock."""
+
+    def __init__(self, ahead: float) -> None:
+        super().__init__(
+            f"has no closed minute yet by the API's clock, and the clock of this machine is "
+            f"{ahead:,.0f} s ahead of it: set it right, for example by `timedatectl set-ntp true`"
+        )
+
+
+def _known_part(day: date, through: int) -> Window:
+    whole = day_window(day)
+    if whole.start >= through:
+        raise ValueError(f"{day} has no closed minute yet: there is nothing to load")
+    return Window(whole.start, min(whole.end, through))
+
+
+@dataclass(slots=True)
+class _Day:
+    """A day that is being read: which of its minutes have been handed out, and its pages so far."""
+
+    day: date
+    window: Window
+    spool: PageBuffer
+    held: ExitStack
+    """Its lock, and its unfinished files."""
+    to_ask: list[Window]
+    open_parts: int = 0
+
+    def next_part(self, buckets: int) -> Window | None:
+        """The next minutes to ask for; None once all have been handed out."""
+        if not self.to_ask:
+            return None
+        gap = self.to_ask.pop(0)
+        part = Window(gap.start, min(gap.start + buckets * SECONDS["1m"], gap.end))
+        if part.end < gap.end:
+            self.to_ask.insert(0, Window(part.end, gap.end))
+        self.open_parts += 1
+        return part
+
+    @property
+    def drained(self) -> bool:
+        """Whether every minute has been asked for and answered."""
+        return not self.to_ask and not self.open_parts
+
+
+class _Load:
+    """Days in order, each cut into parts that are walked several at once.
+
+    Parts are handed out in the order of time, so days drain one after another, and one is landed
+    while the next is being read. A part's walk is what guarantees the part; a day is landed when
+    all its parts have drained. After a failure no further day is begun.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        windows: dict[date, Window],
+        on_progress: Callable[[Progress], None],
+        pseudonyms: Pseudonyms | None,
+    ) -> None:
+        self.published: dict[date, DayPublished] = {}
+        self.failures: dict[date, Exception] = {}
+        self._lake = lake
+        self._windows = windows
+        self._on_progress = on_progress
+        self._pseudonyms = pseudonyms
+        self._current: _Day | None = None
+        self._size = PageSize()
+        self._held = ExitStack()  # what is left of days that an interrupt cut off
+        self._choosing = asyncio.Lock()
+        self._landing = ThreadPoolExecutor(1)  # a day is landed while the next is being read
+        self._all_read = False
+        self._not_begun: dict[date, Exception] = {}
+        self._now: Callable[[], float]
+        self._totals: TotalsOfApi
+        self._to_begin: Iterator[tuple[date, Window]]
+
+    async def run(self, client: Client, now: Callable[[], float]) -> None:
+        """Load all days, as far as they can be loaded."""
+        with self._held, self._landing:
+            if await self._prepare(client, now):
+                await asyncio.gather(
+                    *(self._work(client) for _ in range(client.limits.concurrency))
+                )
+        self.failures |= self._not_begun
+
+    async def _prepare(self, client: Client, now: Callable[[], float]) -> bool:
+        """Ask for the first totals, and learn from the answer what time it is.
+
+        Returns whether there is anything to load. Days that have not begun by the API's clock fail.
+        """
+        first = next(iter(self._windows), None)
+        if first is None:
+            return False
+        self._now = client.clock.over(now)
+        self._totals = TotalsOfApi(client, self._windows)
+        try:
+            await self._totals.of(first)
+        except ApiError as error:
+            if not client.clock.ahead:  # else the days asked for may not have begun
+                self.failures[first] = error
+                return False
+        windows = self._windows
+        if client.clock.ahead:
+            through = closed_through(self._now())
+            windows = {day: it for day, it in windows.items() if day_window(day).start < through}
+            windows = {day: _known_part(day, through) for day in windows}
+            self._not_begun = {
+                day: _NotBegunError(client.clock.ahead)
+                for day in self._windows
+                if day not in windows
+            }
+            self._totals = TotalsOfApi(client, windows)
+        self._to_begin = iter(windows.items())
+        return bool(windows)
+
+    async def _work(self, client: Client) -> None:
+        while task := await self._next(client):
+            day, part = task
+            if part is None:  # an earlier run had read all of the day
+                await self._finish(client, day)
+                continue
+            try:
+                await self._walk(client, day, part, self._size)
+            except _FAILURES as error:
+                self.failures.setdefault(day.day, error)
+            day.open_parts -= 1
+            if day.day in self.failures:
+                if not day.open_parts:  # the others still write into its folder
+                    day.held.close()
+            elif day.drained:
+                await self._finish(client, day)
+
+    async def _finish(self, client: Client, day: _Day) -> None:
+        """Land a day that has drained."""
+        with day.held:
+            try:
+                folder, staged, disputed = await self._settled(client, day)
+            except _FAILURES as error:
+                self.failures[day.day] = error
+                return
+            publishing = self._in_background(self._publish, folder, staged, disputed)
+            try:
+                await asyncio.wait([publishing])
+            finally:  # an interrupt waits for it too: no day is published without being told of
+                await asyncio.wait([publishing])
+                self._landed(day, publishing)
+
+    async def _settled(self, client: Client, day: _Day) -> tuple[Path, Staged, bool]:
+        """Roll a day up and hold it against the API's totals: where it is, if it is disputed."""
+        folder, staged = await self._rolled_up(day)
+        ours = staged_totals(staged)
+        if ours == await self._totals.of(day.day):
+            return folder, staged, False
+        before = await self._totals.anew(day.day)  # the API may have counted more meanwhile
+        if ours == before:
+            return folder, staged, False
+        day.spool.remove()
+        day.spool = PageBuffer(day.spool.folder, client.account, day.window, self._now())
+        size = PageSize(buckets=60)  # one for all: it learns the API's own limits
+        for hour in day.window.cut(SECONDS["1h"]):
+            await self._walk(client, day, hour, size)
+        folder, staged = await self._rolled_up(day)
+        after = await self._totals.anew(day.day)
+        moves = before != after and self._now() < self._restated_until(day.day)
+        return folder, staged, staged_totals(staged) != after and not moves
+
+    def _restated_until(self, day: date) -> int:
+        return day_window(day).end + self._lake.lookback_days * SECONDS["1d"]
+
+    async def _rolled_up(self, day: _Day) -> tuple[Path, Staged]:
+        """Roll a day up in a folder of its own; an interrupt waits until that is done."""
+        working = self._in_background(self._roll_up, day)
+        try:
+            await asyncio.wait([working])
+        finally:
+            await asyncio.wait([working])
+        return working.result()
+
+    def _in_background(self, work: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._landing, work, *args)
+
+    def _roll_up(self, day: _Day) -> tuple[Path, Staged]:
+        folder = day.held.enter_context(self._lake.staging())
+        with closing(engine.connect(folder, threads=self._threads())) as con:
+            return folder, stage_day(con, day.day, day.window, day.spool, folder)
+
+    def _publish(self, folder: Path, staged: Staged, disputed: bool) -> DayPublished:
+        with closing(engine.connect(folder, threads=self._threads())) as con:
+            return publish_staged(con, self._lake, staged, folder, disputed=disputed)
+
+    def _threads(self) -> int:
+        # One core is left to the thread that reads the next pages, while there are any.
+        cores = os.cpu_count() or 1
+        return cores if self._all_read else max(1, cores - 1)
+
+    def _landed(self, day: _Day, publishing: asyncio.Future[DayPublished]) -> None:
+        try:
+            self.published[day.day] = published = publishing.result()
+        except _FAILURES as error:
+            self.failures[day.day] = error
+        else:
+            day.spool.remove()
+            self._on_progress(Progress(day.day, published.rows["raw_usage"], published))
+
+    async def _next(self, client: Client) -> tuple[_Day, Window | None] | None:
+        """The next part to walk, of the day that is being read or of the next one.
+
+        No part where a day begins of which nothing is left to be read.
+        """
+        async with self._choosing:
+            while True:
+                if self._current is not None and self._current.day not in self.failures:
+                    part = self._current.next_part(self._size.buckets)
+                    if part is not None:
+                        return self._current, part
+                begun = None if self.failures else next(self._to_begin, None)
+                if begun is None:
+                    self._all_read = True
+                    return None
+                self._current = await self._begin(client, *begun)
+                if self._current is not None and self._current.drained:
+                    return self._current, None
+
+    async def _begin(self, client: Client, day: date, window: Window) -> _Day | None:
+        """Take a day, once no other run has it; None where something failed in the meantime."""
+        lock, told = self._lake.day_lock(day), False
+        while not self.failures:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if not told:
+                    self._on_progress(Progress(day, 0, waiting=True))
+                told = True
+                await asyncio.sleep(_LOOK_AGAIN)
+                continue
+            held = self._held.enter_context(ExitStack())
+            held.callback(lock.release)
+            try:
+                spool = PageBuffer(self._lake.partial(day), client.account, window, self._now())
+            except OSError as error:
+                self.failures[day] = error
+                break
+            return _Day(day, window, spool, held, spool.gaps())
+        return None
+
+    async def _walk(self, client: Client, day: _Day, window: Window, size: PageSize) -> None:
+        """PageBuffer every page of a part; returns once its walk has drained."""
+        query = UsageQuery(window.start, window.end, "1m", group_by=("user_id", "api_key_id"))
+        with day.spool.part(window) as part:
+            async for page in usage_pages(client, query, size):
+                # In this thread: a page takes milliseconds, and a second thread would only fight
+                # with this one for the interpreter.
+                _keep(part, page, client.clock(), self._pseudonyms)
+                self._on_progress(Progress(day.day, day.spool.rows))
+            part.finish()
+
+
+def _keep(part: Chunk, page: UsagePage, fetched_at: float, pseudonyms: Pseudonyms | None) -> None:
+    part.add(
+        [bucket.start_time for bucket in page.buckets],
+        _rows(page, part.servings, fetched_at, pseudonyms),
+    )
+
+
+def _rows(
+    page: UsagePage, first_serving: int, fetched_at: float, pseudonyms: Pseudonyms | None
+) -> pa.Table:
+    """A page's result rows as SERVED_ROWS: each with its bucket's times and serving number.
+
+    With `pseudonyms` those are the user ids, and extra fields, which may name people, are NULL.
+    """
+    results = list(chain.from_iterable(bucket.results for bucket in page.buckets))
+    ends_at = accumulate((len(bucket.results) for bucket in page.buckets), initial=0)
+    of_bucket = pa.ListArray.from_arrays(pa.array(ends_at, pa.int32()), pa.nulls(len(results)))
+    place = pc.list_parent_indices(of_bucket)
+    starts = pa.array([bucket.start_time * 1_000_000 for bucket in page.buckets], pa.int64())
+    ends = pa.array([bucket.end_time * 1_000_000 for bucket in page.buckets], pa.int64())
+    fetched = pa.scalar(int(fetched_at * 1_000_000), pa.int64())
+    moment = SERVED_ROWS.field("start_time").type
+    user_ids = [result.user_id for result in results]
+    return pa.table(
+        [
+            starts.take(place).cast(moment),
+            ends.take(place).cast(moment),
+            pa.array(map(pseudonyms.of, user_ids) if pseudonyms else user_ids, pa.string()),
+            pa.array([result.api_key_id for result in results], pa.string()),
+            pa.array([result.num_conversations_created for result in results], pa.int64()),
+            pa.array([result.num_items_added for result in results], pa.int64()),
+            pa.array([result.num_operations for result in results], pa.int64()),
+            pa.nulls(len(results), pa.string())
+            if page.extras is None or pseudonyms
+            else pa.array(page.extras, pa.string()),
+            pa.repeat(fetched, len(results)).cast(moment),
+            pc.add(place, first_serving),
+        ],
+        schema=SERVED_ROWS,
+    )

@@ -1,0 +1,178 @@
+"""Pages of a day that is being read, kept on disk until it is published: part by part.
+
+Belongs here: taking in rows page by page within bounded memory, and finding again what a run that
+was cut off had read.
+
+A part is a window of the day whose walk has drained. Its files get their names once they are whole,
+so whatever has a name counts, also after a process was killed:
+
+    <folder>/<start>-<end>.servings.arrow     which buckets were served, and in which order
+    <folder>/<start>-<end>.rows.arrow         their rows
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from pipeline.lake.schemas import RAW_USAGE
+from pipeline.lake.store import KEPT_SECONDS, private_folder, remove
+from pipeline.timeline import Window
+
+SERVED_ROWS: Final = pa.schema([*RAW_USAGE.schema, pa.field("serving", pa.int64())])
+"""Rows as served: the columns of raw_usage and the number of the bucket's serving."""
+
+SERVINGS: Final = pa.schema(
+    [pa.field("start_time", pa.timestamp("us", tz="UTC")), pa.field("serving", pa.int64())]
+)
+"""Every serving of a bucket, those without rows included; of a bucket, the higher number is the
+later one."""
+
+_BEGAN: Final = "began.json"
+
+
+@dataclass(slots=True)
+class PageBuffer:
+    """The parts of one day, in a folder that is left in place when reading stops.
+
+    `account` tells whose pages these are: those of another account are thrown away, as are those
+    that were read more than KEPT_SECONDS ago. One process at a time may use the folder.
+    """
+
+    folder: Path
+    account: str
+    window: Window
+    read_at: float
+    """When the first of the pages was asked for, Unix seconds; at first: now."""
+    rows: int = 0
+    covered: list[Window] = field(default_factory=list[Window])
+
+    def __post_init__(self) -> None:
+        began = self._began()
+        if began is None:
+            remove(self.folder)
+            private_folder(self.folder)
+            facts = {"account": self.account, "read_at": self.read_at}
+            (self.folder / _BEGAN).write_text(json.dumps(facts), encoding="utf-8")
+        else:
+            self.read_at = began
+            for path in sorted(self.folder.glob("*.rows.arrow")):
+                start, end = path.name.split(".")[0].split("-")
+                self._take(Window(int(start), int(end)))
+
+    def _began(self) -> float | None:
+        """When an earlier run began to read the day; None where nothing can be made of it."""
+        try:
+            facts = json.loads((self.folder / _BEGAN).read_text(encoding="utf-8"))
+            read_at = float(facts["read_at"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        fresh = 0 <= self.read_at - read_at <= KEPT_SECONDS
+        return read_at if fresh and facts["account"] == self.account else None
+
+    def _take(self, window: Window) -> None:
+        """Count in a part that an earlier run has left, if it can be read."""
+        if window.start < self.window.start or window.end > self.window.end:
+            return
+        with suppress(OSError, pa.ArrowException):
+            served, _ = (_read(self.folder / _file(window, kind)) for kind in ("rows", "servings"))
+            self.rows += served.num_rows
+            self.covered.append(window)
+
+    def gaps(self) -> list[Window]:
+        """What is left to be read, in order."""
+        gaps: list[Window] = []
+        at = self.window.start
+        for part in sorted(self.covered):
+            if part.start > at:
+                gaps.append(Window(at, part.start))
+            at = max(at, part.end)
+        if at < self.window.end:
+            gaps.append(Window(at, self.window.end))
+        return gaps
+
+    def part(self, window: Window) -> Chunk:
+        """A new part, to be filled by one walk."""
+        return Chunk(self, window)
+
+    def served_rows(self) -> pa.Table:
+        """All rows so far, as SERVED_ROWS: mapped from the files, so they need no memory."""
+        return self._all("rows", SERVED_ROWS)
+
+    def servings(self) -> pa.Table:
+        """All servings so far, as SERVINGS."""
+        return self._all("servings", SERVINGS)
+
+    def remove(self) -> None:
+        """Throw everything away: the day is published."""
+        remove(self.folder)
+
+    def _all(self, kind: str, schema: pa.Schema) -> pa.Table:
+        paths = [self.folder / _file(part, kind) for part in sorted(self.covered)]
+        return pa.concat_tables([schema.empty_table(), *map(_read, paths)])
+
+
+class Chunk:
+    """One walk's pages. It counts once it is finished; `with` closes its files in any case."""
+
+    def __init__(self, spool: PageBuffer, window: Window) -> None:
+        self._spool = spool
+        self._window = window
+        self._rows = spool.folder / f"{_file(window, 'rows')}.unfinished"
+        # Read once and thrown away: no time is spent on making it small.
+        self._sink = pa.OSFile(str(self._rows), "wb")
+        self._writer = pa.ipc.new_file(self._sink, SERVED_ROWS)
+        self._starts: list[int] = []
+        self._taken = 0
+
+    def __enter__(self) -> Chunk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._sink.closed:
+            self._spool.rows -= self._taken
+            self._sink.close()
+            self._rows.unlink(missing_ok=True)
+
+    @property
+    def servings(self) -> int:
+        """Servings so far: the next serving's number."""
+        return len(self._starts)
+
+    def add(self, starts: Sequence[int], rows: pa.Table) -> None:
+        """Take in one page: the bucket starts it served (Unix seconds, in order) and its rows.
+
+        `rows` has the columns of SERVED_ROWS; its `serving` numbers count from `self.servings`.
+        """
+        self._starts += starts
+        self._writer.write_table(rows)
+        self._taken += rows.num_rows
+        self._spool.rows += rows.num_rows
+
+    def finish(self) -> None:
+        """Make the part count: its walk has drained."""
+        self._writer.close()
+        self._sink.close()
+        moments = pa.array([start * 1_000_000 for start in self._starts], pa.int64())
+        numbers = pa.array(range(len(self._starts)), pa.int64())
+        table = pa.table([moments.cast(SERVINGS.field(0).type), numbers], schema=SERVINGS)
+        folder = self._spool.folder
+        place = folder / _file(self._window, "servings")
+        with pa.OSFile(str(place), "wb") as sink, pa.ipc.new_file(sink, SERVINGS) as file:
+            file.write_table(table)
+        self._rows.rename(folder / _file(self._window, "rows"))
+        self._spool.covered.append(self._window)
+
+
+def _read(path: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _file(part: Window, kind: str) -> str:
+    return f"{part.start}-{part.end}.{kind}.arrow"

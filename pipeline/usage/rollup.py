@@ -1,0 +1,141 @@
+"""From served pages to a day's published files: raw_usage, then 1m, 1h and 1d by cascade.
+
+Belongs here: which query reads what, in which order, and the refusal to publish a day that does not
+add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow.parquet as pq
+
+from pipeline.lake import consistency, engine, files
+from pipeline.lake.commit import publish
+from pipeline.lake.manifest import Source, read_manifest
+from pipeline.lake.schemas import LEDGER_DATASETS, RAW_USAGE, USAGE, Dataset
+from pipeline.lake.store import Lake
+from pipeline.timeline import SECONDS, Window
+from pipeline.usage.page_buffer import PageBuffer
+
+CASCADE: Final[tuple[tuple[Dataset, str], ...]] = (
+    (USAGE["1m"], "raw_usage"),
+    (USAGE["1h"], "usage_1m"),
+    (USAGE["1d"], "usage_1h"),
+)
+"""Each usage dataset and the one it is computed from: minutes from raw, then width by width."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayPublished:
+    """What became of a day: rows per dataset, and which files are new or changed.
+
+    `disputed`: the day's totals are not those that the API itself gives; `coverage` says so.
+    """
+
+    day: date
+    window: Window
+    rows: dict[str, int]
+    changed: tuple[str, ...]
+    disputed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A day that has been rolled up and is not published yet.
+
+    `paths` has a finished file per usage dataset, raw_usage among them. `read_at` is when the API
+    was first asked for it, by source, in Unix seconds.
+    """
+
+    day: date
+    window: Window
+    paths: Mapping[str, Path]
+    read_at: Mapping[Source, float]
+
+
+def stage_day(
+    con: duckdb.DuckDBPyConnection, day: date, window: Window, spool: PageBuffer, folder: Path
+) -> Staged:
+    """Roll a day up from the pages of its drained walk over `window` (the day, or its past part).
+
+    `folder` is for unfinished files, on the lake's disk. Raises ConsistencyError when the
+    tables do not agree with each other.
+    """
+    con.register("servings", spool.servings())
+    con.register("served_rows", spool.served_rows())
+    raw = folder / "raw_usage.parquet"
+    _write(RAW_USAGE, con.sql(engine.sql(RAW_USAGE.name)), raw, window)
+    con.unregister("served_rows")
+    return _cascade(con, day, window, raw, folder, {"usage": spool.read_at})
+
+
+def publish_staged(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    staged: Staged,
+    folder: Path,
+    *,
+    disputed: bool | None = False,
+) -> DayPublished:
+    """Publish what was staged in `folder`.
+
+    `disputed` as `pipeline.lake.commit.publish` takes it. Raises what that raises.
+    """
+    own = {name: path for name, path in staged.paths.items() if path.is_relative_to(folder)}
+    rows = {name: pq.read_metadata(path).num_rows for name, path in staged.paths.items()}
+    changed = publish(con, lake, staged.day, own, staged.read_at, disputed=disputed)
+    version = lake.version(staged.day)
+    record = None if version is None else read_manifest(version)
+    if record is not None:
+        rows |= {name: record.files[name].rows for name in LEDGER_DATASETS}
+    return DayPublished(
+        staged.day, staged.window, rows, tuple(changed), record is not None and record.disputed
+    )
+
+
+def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPublished:
+    """Publish a day's buckets anew from its landed raw_usage; nothing is asked of the API.
+
+    Raises FileNotFoundError when the day was never loaded, ConsistencyError as `stage_day` does.
+    """
+    with lake.day_lock(day), lake.staging() as folder:
+        raw = lake.file("raw_usage", day)
+        if raw is None:
+            raise FileNotFoundError(
+                f"raw_usage has no day {day}: load it first, for example with "
+                f"`mka1-usage run --start {day} --end {day + timedelta(days=1)}`"
+            )
+        staged = _cascade(con, day, files.covered(raw).window, raw, folder, {})
+        return publish_staged(con, lake, staged, folder, disputed=None)
+
+
+def _cascade(
+    con: duckdb.DuckDBPyConnection,
+    day: date,
+    window: Window,
+    raw: Path,
+    folder: Path,
+    read_at: Mapping[Source, float],
+) -> Staged:
+    paths = {RAW_USAGE.name: raw}
+    engine.bind(con, {RAW_USAGE.name: (RAW_USAGE, [raw])})
+    rows = con.sql(engine.sql(USAGE["1m"].name))
+    narrower = RAW_USAGE, raw
+    for width, dataset in USAGE.items():
+        if width != "1m":
+            rows = engine.rollup(con, SECONDS[width], narrower[0], [narrower[1]])
+        path = paths[dataset.name] = folder / f"{dataset.name}.parquet"
+        _write(dataset, rows, path, window)
+        narrower = dataset, path
+    consistency.require(con, {name: [path] for name, path in paths.items()})
+    return Staged(day, window, paths, read_at)
+
+
+def _write(dataset: Dataset, rows: duckdb.DuckDBPyRelation, path: Path, window: Window) -> None:
+    files.write(dataset, rows.to_arrow_reader(files.ROW_GROUP), path, window)

@@ -1,0 +1,160 @@
+"""Requests leave no faster than they may, and slower after a 429."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+from math import ceil
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.api.rate_limit import RateLimiter
+
+InNoTime = Callable[..., Any]
+EPSILON = 1e-6
+
+
+def departures(pace: RateLimiter, count: int, in_no_time: InNoTime) -> list[float]:
+    """When `count` requests leave that all come at once, in seconds from the first."""
+
+    async def run() -> list[float]:
+        clock = asyncio.get_running_loop().time
+        left: list[float] = []
+
+        async def one() -> None:
+            await pace.turn()
+            left.append(clock())
+
+        await asyncio.gather(*(one() for _ in range(count)))
+        return [moment - left[0] for moment in left]
+
+    found: list[float] = in_no_time(run())
+    return found
+
+
+def most_in_a_second(moments: list[float]) -> int:
+    return max(sum(first <= m < first + 1 - EPSILON for m in moments) for first in moments)
+
+
+@given(rate=st.floats(0.01, 100), count=st.integers(1, 150))
+def test_no_second_ever_holds_more_requests_than_the_rate(
+    in_no_time: InNoTime, rate: float, count: int
+) -> None:
+    assert most_in_a_second(departures(RateLimiter(rate), count, in_no_time)) <= ceil(rate)
+
+
+@given(rate=st.floats(0.01, 100), count=st.integers(2, 150))
+def test_the_rate_is_used(in_no_time: InNoTime, rate: float, count: int) -> None:
+    """Whoever waits does not wait much longer than the rate asks for."""
+    assert departures(RateLimiter(rate), count, in_no_time)[-1] <= 1.1 * count / rate + EPSILON
+
+
+def test_the_first_requests_of_a_second_need_not_wait(in_no_time: InNoTime) -> None:
+    moments = departures(RateLimiter(20), 41, in_no_time)
+    assert [round(m, 3) for m in (moments[19], moments[20], moments[40])] == [0, 1, 2]
+
+
+def test_after_a_429_requests_leave_evenly_at_half_the_rate(in_no_time: InNoTime) -> None:
+    pace = RateLimiter(20)
+    pace.too_fast(0)
+    moments = departures(pace, 5, in_no_time)
+    assert moments == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=1e-3)
+
+
+def test_requests_that_are_waiting_feel_a_429_too(in_no_time: InNoTime) -> None:
+    async def run() -> list[float]:
+        pace, clock, left = RateLimiter(10), asyncio.get_running_loop().time, list[float]()
+
+        async def one() -> None:
+            await pace.turn()
+            left.append(clock())
+
+        waiting = [asyncio.create_task(one()) for _ in range(14)]
+        await asyncio.sleep(0.5)
+        assert len(left) == 10, "a burst, and four that wait"
+        pace.too_fast(0)
+        await asyncio.gather(*waiting)
+        return left[10:]
+
+    late = in_no_time(run())
+    assert [b - a for a, b in pairwise(late)] == pytest.approx([0.2] * 3)
+
+
+@given(
+    events=st.lists(st.sampled_from(["turn", "429", "well"]), max_size=120),
+    ceiling=st.floats(0.001, 50),
+)
+def test_the_rate_stays_below_its_ceiling_whatever_the_server_answers(
+    in_no_time: InNoTime, events: list[str], ceiling: float
+) -> None:
+    async def run() -> None:
+        pace, generation = RateLimiter(ceiling), 0
+        for event in events:
+            if event == "turn":
+                generation = await pace.turn()
+            elif event == "429":
+                pace.too_fast(generation)
+            else:
+                pace.went_well()
+            assert min(ceiling, 1 / 30) <= pace.rate <= ceiling
+
+    in_no_time(run())
+
+
+def test_a_wave_of_429s_halves_once() -> None:
+    pace = RateLimiter(16)
+    for _ in range(5):
+        pace.too_fast(0)
+    assert pace.rate == 8
+    pace.too_fast(1)
+    assert pace.rate == 4
+
+
+def test_a_429_counts_although_the_rate_was_raised_while_it_was_on_its_way() -> None:
+    pace = RateLimiter(16)
+    pace.too_fast(0)
+    for _ in range(10):
+        pace.went_well()
+    assert pace.rate == 10
+    pace.too_fast(1)
+    assert pace.rate == 5
+
+
+def test_the_rate_comes_back_step_by_step() -> None:
+    pace, rates = RateLimiter(16), list[float]()
+    pace.too_fast(0)
+    for _ in range(4):
+        for _ in range(9):
+            pace.went_well()
+        rates.append(pace.rate)
+        pace.went_well()
+    assert rates == [8, 10, 12.5, 15.625]
+    assert pace.rate == 16
+
+
+def test_a_429_in_between_starts_the_count_anew() -> None:
+    pace = RateLimiter(16)
+    pace.too_fast(0)
+    for _ in range(9):
+        pace.went_well()
+    pace.too_fast(0)
+    pace.went_well()
+    assert pace.rate == 8
+
+
+def test_a_request_that_is_cancelled_holds_up_nobody(in_no_time: InNoTime) -> None:
+    async def run() -> float:
+        pace, clock = RateLimiter(1), asyncio.get_running_loop().time
+        await pace.turn()
+        began = clock()
+        gone = asyncio.create_task(pace.turn())
+        await asyncio.sleep(0.5)
+        gone.cancel()
+        await pace.turn()
+        return clock() - began
+
+    assert in_no_time(run()) == pytest.approx(1)
