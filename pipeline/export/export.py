@@ -74,8 +74,8 @@ def export(
     and last usage are told as they are. `on_table` hears of each table before it is written.
 
     Nothing is written that the folder has already. Raises ExportError; UnknownTableError for a
-    table that there is not, or days in another format than Parquet; FolderError where the folder is none to
-    export to; OSError.
+    table that there is not, or days in another format than Parquet; FolderError where the folder is
+    none to export to; OSError.
     """
     path = path.absolute()
     if lake.root in (path, *path.parents):
