@@ -144,7 +144,7 @@ class Emulated:
             query = ConversationsQuery(after=page.conversations[-1].id)
 
 
-@pytest.mark.parametrize("touch_rate", [0.2, 0.5])
+@pytest.mark.parametrize("touch_rate", [pytest.param(0.2, marks=pytest.mark.slow), 0.5])
 def test_of_200_walks_over_the_emulator_none_loses_a_conversation_or_an_item(
     touch_rate: float,
 ) -> None:

@@ -255,6 +255,7 @@ def test_a_page_of_another_shape_is_one_whatever_its_text() -> None:
         decode_page(rb'{"data":[7],"has_more":false,"next_page":"\ud83d"}')
 
 
+@pytest.mark.slow
 def test_megabytes_that_are_not_unicode_are_not_taken_in() -> None:
     with pytest.raises(ShapeError, match="more text that is not Unicode"):
         decode_page(usage_of(b'"%b"' % (b"\xff" * 4_000_000)))
