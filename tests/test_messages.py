@@ -80,7 +80,7 @@ def test_no_message_puts_a_number_before_a_plural_by_itself() -> None:
         "kind",
         "config",
         "share(",
-        "self.limits.",
+        "self._limits.",
         "self.query.",
         "count(",
         "_items(",

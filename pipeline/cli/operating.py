@@ -62,7 +62,11 @@ def doctor(
             if form == "table":
                 show(finding, out)
         if form == "json":
-            print(json.dumps([asdict(finding) for finding in found], ensure_ascii=False, indent=1))
+            # The key `mend` is public.
+            facts = [{**asdict(one), "mend": one.fix} for one in found]
+            for one in facts:
+                del one["fix"]
+            print(json.dumps(facts, ensure_ascii=False, indent=1))
         counted = Counter(finding.state for finding in found)
         words = ", ".join(f"{counted[state]} {state}" for state in _COLOURS if counted[state])
         say(words)

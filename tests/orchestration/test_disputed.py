@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.definitions import build_defs
 from pipeline.emulator import Event, Faults, World
-from pipeline.lake import engine
+from pipeline.lake import engine, user_id_mode
 from pipeline.lake.commit import publish
 from pipeline.lake.manifest import days_to_reload, manifest_of
 from pipeline.orchestration.assets.refresh import JOB
@@ -95,6 +95,7 @@ def test_a_clock_that_is_ahead_is_told_and_what_it_did_is_taken_back(make_lab: M
     lab = make_lab(world, now=lambda: time.time() + 4 * 86_400)
     noted: list[str] = []
     lab.services.on_note = noted.append
+    user_id_mode.claim(lab.lake, None)
     with closing(engine.connect()) as con:  # what a run before left, of which nothing had told
         publish_rows(con, lab.lake, [], day=later, fetched_at=int(now) + 4 * 86_400)
         publish(con, lab.lake, yesterday, {}, {"usage": now + 40 * 86_400})
