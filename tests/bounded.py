@@ -1,7 +1,7 @@
 """Waits that have a bound: for the processes that a test starts, and for its threads.
 
-Belongs here: starting and ending them. Does not belong here: what they are asked. Tests start
-processes by this module alone, so that none hangs and none stays behind.
+Belongs here: starting and ending them. Tests start processes by this module alone, so that none
+hangs and none stays behind.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Documentation that is run: its fenced blocks, and a command as a reader pastes it.
 
-Belongs here: finding and running. Does not belong here: what a page promises.
+Belongs here: finding and running.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Publishing that ends at a step, as a kill ends it.
 
-Belongs here: ending what goes on. Does not belong here: processes that are killed
-(`tests/torture`), or what is expected afterwards.
+Belongs here: ending what goes on.
 """
 
 from __future__ import annotations

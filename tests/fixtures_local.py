@@ -1,7 +1,7 @@
 """What the tests of the edges (pages, ad-hoc SQL, the command line) start from.
 
 Belongs here: a home folder with made-up days in it, and commands run in process with a clean
-environment. Does not belong here: expectations.
+environment.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A server on loopback that writes down what reaches it and always answers the same.
 
-Belongs here: connections whose other end is no API at all, by TLS too. Does not belong here: what
-the API answers (`pipeline.emulator`).
+Belongs here: connections whose other end is no API at all, by TLS too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Commands on a disk of their own: one that can only be read, or one that is nearly full.
 
-Belongs here: a mount namespace, which ends with the process, and what is run in it. Does not belong
-here: expectations.
+Belongs here: a mount namespace, which ends with the process, and what is run in it.
 
     python -m tests.mounted read-only HOME < [["status"], …]
     python -m tests.mounted tmpfs FOLDER SIZE < [["run"], …]

@@ -1,7 +1,6 @@
 """Two tiny proxies on loopback that write down where they were asked to connect.
 
-Belongs here: HTTP's CONNECT and SOCKS 5, with and without a password, and their refusals. Does not
-belong here: what is at the other end (`tests.loopback`).
+Belongs here: HTTP's CONNECT and SOCKS 5, with and without a password, and their refusals.
 """
 
 from __future__ import annotations

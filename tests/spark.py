@@ -1,6 +1,6 @@
 """Spark, as far as a test needs one: one session in this process, local, in UTC.
 
-Belongs here: starting it. Does not belong here: what is asked of it.
+Belongs here: starting it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Usage by the hour as a test tells it, as tables or as a lake.
 
-Belongs here: who used how much when, and which hours are loaded. Does not belong here: what is
-unusual in it.
+Belongs here: who used how much when, and which hours are loaded.
 """
 
 from __future__ import annotations

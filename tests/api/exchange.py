@@ -1,6 +1,6 @@
 """One question to any endpoint, answered from a list of replies.
 
-Belongs here: the exchange. Does not belong here: what is asked, or what is made of it.
+Belongs here: the exchange.
 """
 
 from __future__ import annotations

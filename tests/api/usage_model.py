@@ -1,6 +1,6 @@
 """A model of endpoint 1 as the walk sees it: no HTTP, every freedom, and lies.
 
-Belongs here: what a server may do with true counts. Does not belong here: what a walk makes of it.
+Belongs here: what a server may do with true counts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The readers that exports are tried with, each in its own way of saying the same.
 
-Belongs here: how a tool reads a file or a folder of days, groups and joins. Does not belong here:
-what is expected.
+Belongs here: how a tool reads a file or a folder of days, groups and joins.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Served pages in plain Python, and what they come to when counted without the pipeline.
 
 Belongs here: what several tests of the lake need to make pages, to publish them, to read files back
-and to know the truth. Does not belong here: SQL, or anything that computes as the pipeline does.
+and to know the truth.
 """
 
 from __future__ import annotations

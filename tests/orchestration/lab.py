@@ -1,7 +1,6 @@
 """A lab: one emulator, one home folder, one Dagster instance, and runs in words of the tests.
 
-Belongs here: launching runs and reading what they recorded. Does not belong here: fixtures
-(`conftest`), or what the tests claim.
+Belongs here: launching runs and reading what they recorded.
 """
 
 from __future__ import annotations

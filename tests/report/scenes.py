@@ -1,6 +1,6 @@
 """Small lakes with something the matter: days that are missing, open, provisional; odd ids.
 
-Belongs here: making them. Does not belong here: what a report says of them.
+Belongs here: making them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The server as those who ask it see it.
 
-Belongs here: starting one, a client of it, what both ask for. Does not belong here: expectations.
+Belongs here: starting one, a client of it, what both ask for.
 """
 
 from __future__ import annotations

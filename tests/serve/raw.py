@@ -1,6 +1,6 @@
 """HTTP as bytes: what goes over a socket, and what comes back until the server hangs up.
 
-Belongs here: sending, and taking answers apart. Does not belong here: expectations.
+Belongs here: sending, and taking answers apart.
 """
 
 from __future__ import annotations

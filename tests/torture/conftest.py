@@ -1,8 +1,8 @@
 """How much the torture does, and the figures that it prints.
 
-Belongs here: the length of a run and the table at its end. Does not belong here: any test. All
-figures, at full length: `pytest tests/torture --long`; on two cores, with `-n 2` behind it. At
-short length: `pytest tests/torture --slow`.
+Belongs here: the length of a run and the table at its end. All figures, at full length: `pytest
+tests/torture --long`; on two cores, with `-n 2` behind it. At short length: `pytest tests/torture
+--slow`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Readers of a lake, each in its own library: what a day says at one width against the others.
 
 Belongs here: reading as users do, while days are being published. As a program it reads again and
-again, and prints what it saw. Does not belong here: publishing.
+again, and prints what it saw.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What the scenes of destruction share: small days, loads in processes of their own, the truth.
 
-Belongs here: worlds, workers, and what a lake must be like after whatever befell it. Does not
-belong here: what befalls it.
+Belongs here: worlds, workers, and what a lake must be like after whatever befell it.
 """
 
 from __future__ import annotations

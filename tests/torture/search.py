@@ -1,7 +1,6 @@
 """Looking for a text in all that a program has left behind, however it is written down.
 
-Belongs here: what a file says, compressed or not, and the forms in which a secret may hide. Does
-not belong here: what must not be found, and where.
+Belongs here: what a file says, compressed or not, and the forms in which a secret may hide.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The emulator without a network, and a hand that changes what it answers on the way.
 
-Belongs here: who answers and what is noted of it. Does not belong here: the changes (`tampering`).
+Belongs here: who answers and what is noted of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What may be done to a body on its way: one change at a time, drawn by dice.
 
-Belongs here: changes to JSON of any endpoint and to the bytes of a body. Does not belong here: what
-a changed body means (`reading`), or who serves it (`serving`).
+Belongs here: changes to JSON of any endpoint and to the bytes of a body.
 
 JSON is taken apart into objects that may hold a key twice (`Pairs`), arrays and tokens, which stand
 as they are written: so a change may leave what no JSON library would write.

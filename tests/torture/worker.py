@@ -1,7 +1,6 @@
 """A process that loads and syncs days, task after task: a line of JSON in, a line of JSON out.
 
-Belongs here: what `mka1-usage run` does, without Dagster, which takes seconds to start. Does not
-belong here: when it is killed, or what is expected of it.
+Belongs here: what `mka1-usage run` does, without Dagster, which takes seconds to start.
 """
 
 from __future__ import annotations
