@@ -37,7 +37,7 @@ from pipeline.lake.files import covered
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
-from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_of, day_window, iso
+from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso
 from pipeline.zones import zone
 
 _LOADED: Final = USAGE["1d"].name
@@ -213,13 +213,13 @@ def answer_on(
 
 
 def _of_window(lake: Lake, window: Window, *, ahead: bool) -> Snapshot:
-    """The days of a window that are there. `ahead`: the days after it too, where one of its own is
-    not loaded, so that it is known whether a later one is."""
-    every = lake.all_days()
-    snapshot = Snapshot(lake, window.among(every))
-    if not ahead or not window.lacks(snapshot.days(_LOADED)):
-        return snapshot
-    return Snapshot(lake, [day for day in every if day >= day_of(window.start)])
+    """The days of a window that are there; all days, where one of the window's is not loaded and
+    may be one that is `ahead` of the last.
+    """
+    snapshot = Snapshot(lake, window.among(lake.all_days()))
+    if ahead and window.lacks(snapshot.days(_LOADED)):
+        return Snapshot(lake)
+    return snapshot
 
 
 def _loaded_end(snapshot: Snapshot, query: PageQuery) -> int:

@@ -5,6 +5,7 @@ Belongs here: making them.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -52,6 +53,9 @@ def one_a_day(users: Sequence[str | None], days: range, hour: int = 9) -> list[E
 _Reading = tuple[float, int, tuple[Event, ...]]
 """When a day was loaded, its number and its events: the same day again for the same ones."""
 
+_PLACE: Final = tempfile.TemporaryDirectory(prefix="loaded days ")
+"""Outlives the tests, whose own folders are removed when they pass."""
+
 _ALREADY: Final[dict[_Reading, Lake]] = {}
 """The lake that has such a day, loaded and never changed."""
 
@@ -61,7 +65,7 @@ def loaded(root: Path, events: Sequence[Event], *readings: tuple[float, Sequence
 
     It has copies of the days: those that an earlier lake had too are not loaded again.
     """
-    made = Lake(root.with_name(f"{root.name} as loaded"))
+    made = Lake(Path(tempfile.mkdtemp(dir=_PLACE.name)))
     clock = ManualClock(LATER)
     days = [
         (now, number, tuple(one for one in events if on(number) == day_of(one.second)))
