@@ -1,14 +1,7 @@
 """One authenticated GET or POST that either brings a decoded body or says clearly why not.
 
-Belongs here: transport, timeouts, size limits, and what becomes of an answer.
-
-What is tried again is in one table (`pipeline.api.retry_rules`): with jittered exponential backoff;
-a `Retry-After` in seconds or as a date is the least that is waited, each wait capped; no try begins
-once the budget of its request is spent. Redirects are never followed: a key goes to one host only.
-
-A POST is not idempotent. It is tried again only when it provably was not taken in: after a 429, or
-when no connection came about. Once it was sent, all but a refusal (3xx, 4xx) or a whole answer is
-OutcomeUnknown.
+Belongs here: transport, timeouts, size limits, and what becomes of an answer (docs/api.md,
+"Retries"). Redirects are never followed: a key goes to one host only.
 """
 
 from __future__ import annotations
@@ -42,8 +35,7 @@ from pipeline.api.errors import (
 from pipeline.api.network import Route, route_to
 from pipeline.api.rate_limit import RateLimiter
 from pipeline.api.redaction import Bearer
-from pipeline.api.retry import Retry, RetryableError, retry_after, retrying
-from pipeline.api.retry_rules import WRONG_SERVER, worth_another_try
+from pipeline.api.retry import Retry, RetryableError, retry_after, retrying, worth_another_try
 from pipeline.api.unicode import OddText
 from pipeline.messages import count
 
@@ -120,7 +112,7 @@ def _is_done(request: httpx.Request, status: int) -> bool:
 
 async def _why(response: httpx.Response) -> bytes:
     """The body of a refusal, as far as a message needs it."""
-    if response.status_code == WRONG_SERVER:
+    if response.status_code == HTTPStatus.MISDIRECTED_REQUEST:
         # What is not read to its end is closed: another try takes another connection.
         return b"(a body that was not read)"
     body = b""

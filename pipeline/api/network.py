@@ -3,10 +3,9 @@
 Belongs here: HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE, and
 one line for each that can't be used.
 
-httpx can read the proxies itself. It is not asked to: it raises on entries of NO_PROXY that other
-clients accept, matches no CIDR range, and its errors name no variable. NO_PROXY is read here as
-curl, requests and Go read it, taken together. The variables count for https:// only: a proxy passes
-https:// on as it is, but could read http://, which goes to this machine alone.
+httpx can read the proxies itself, but raises on entries of NO_PROXY that other clients accept,
+matches no CIDR range, and its errors name no variable. NO_PROXY is read here as curl, requests and
+Go read it, taken together. The variables count for https:// only: a proxy could read http://.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The key on its way out, and never on its way back.
-
-Belongs here: adding the key to a request, and taking it out of whatever a server sends before that
-becomes a message.
-"""
+"""The key: added to each request, and taken out of all that a server sends before it is quoted."""
 
 from __future__ import annotations
 

@@ -1,23 +1,8 @@
-r"""Text that is not Unicode: read without loss, told of, and never merged with other text.
+"""Text that is not Unicode: read without loss, reported, and never merged with other text.
 
-Belongs here: how half a surrogate pair and bytes that are not UTF-8 are written as Unicode, the way
-back, and where they were found.
-
-JSON can hold half of a surrogate pair (the escape `\ud83d` without its other half), and servers
-send bytes that are not UTF-8. Neither is a fault of the way that the answer took: asked again, the
-same would come. No file and no terminal can hold either, so both are written with a backslash:
-
-| in the answer | written |
-| --- | --- |
-| half of a surrogate pair, as an escape or in three bytes | `\ud83d`, in lower case |
-| a byte that is not UTF-8 | `\x{ff}` |
-| n backslashes before one of these | 2n backslashes before it |
-| n backslashes before text that looks like one of these | 2n backslashes before that text |
-| all other text | as it is |
-
-So two texts that differ are written differently, also from honest text that holds a backslash: an
-odd number of backslashes before `ud83d` or `x{ff}` stands for what is not Unicode, an even number
-for text. `as_sent` goes back.
+Half of a surrogate pair, and bytes that are not UTF-8, are written with a backslash (docs/api.md,
+"Text that is not Unicode"). An odd number of backslashes before `ud83d` or `x{ff}` stands for what
+is not Unicode, an even number for text; `as_sent` goes back.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
 """How far a sync has read: a cache beside the lake, which costs requests when it is lost.
 
-Belongs here: what was read of each listing and each conversation, and what usage said of the
-listing then, kept as Parquet files.
-
     <lake>/.sync/listings.parquet
     <lake>/.sync/tails.parquet
     <lake>/.sync/visits/2024-01-01.parquet
 
-All are written aside and renamed. A file that is not there, can't be read or is not one of these
-is as good as none: everything is read again. So is what speaks of records that are not landed, as
-where a lake was put back from a copy: the data is believed, not the cache (`forget_unfounded`).
+A file that is not there, can't be read or is not one of these is as good as none: everything is
+read again. So is what speaks of rows that are not stored (`forget_unfounded`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Bring what is derived from the records up to what is landed: observed buckets, reconciliation.
+"""Bring what is derived from the records up to what is stored: observed buckets, reconciliation.
 
-Belongs here: which days are to be derived again, and in which order.
-
-Each day's record says what it owes, from the publication on that made it so. A process that ends
-before it has derived leaves that to the next run of anything.
+Belongs here: which days are derived again, and in which order. Each day's manifest says what it
+owes; a process that ends before it has derived leaves that to the next run of anything.
 """
 
 from __future__ import annotations

@@ -3,12 +3,11 @@
 Belongs here: in which order the three endpoints are asked, which conversations' items are read
 again, and what is a gap rather than a failure.
 
-The order matters. Responses come first: they name conversations in which something was said, and
-they date items. Then the list of conversations, then the items of those that are new, that have
-moved, or that a response named. The list cannot show that the newest conversation was touched once
-more: so while usage says that more items were added than were found, conversations are probed from
-the head of the list on. A response that was made in the meantime is fetched before its items are
-handed over, so that they get its time and not the moment at which they were first seen.
+Responses come first: they name conversations, and they date items. Then the list of conversations,
+then the items of those that are new, moved or named. The list can't show that the newest
+conversation was touched once more: so while usage says that more items were added than were found,
+conversations are tried from the head of the list on. A response that was made in the meantime is
+fetched before its items are handed over, so that they get its time.
 """
 
 from __future__ import annotations

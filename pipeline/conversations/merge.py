@@ -1,15 +1,9 @@
-"""Landing what a sync has seen: conversations, responses and items, merged with what is landed.
+"""Merging what a sync has read into conversations, responses and items.
 
-Belongs here: which days' files are read and written, and in which order they are published.
-
-Conversations and responses stand in the file of the UTC day they were created on, items in that of
-the day they were added on. Where one is told another time, it moves: an id stands on one day only.
-What says that it was created at a time that can't be is kept in the file of 1970-01-01 (UNDATED),
-which is shown as no day.
-
-All days that a landing changes are published at one stroke, with what they owe from then on: their
-observed buckets, their reconciliation. So whatever happens afterwards, nothing that is derived
-stays behind what is landed without a note that says so.
+Belongs here: which days' files are read and written, and in which order. An id stands on one day
+only: where it gets another time, it moves. What says that it was created at a time that can't be
+stands in the file of 1970-01-01 (UNDATED), which is shown as no day. One commit publishes all days
+that change, with what they owe from then on.
 """
 
 from __future__ import annotations

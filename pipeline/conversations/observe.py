@@ -1,7 +1,7 @@
-"""What conversations and items come to in the buckets of usage, and who is to be asked for.
+"""Conversations and items counted in the buckets of usage, and whose listings are to be read.
 
-Belongs here: publishing `observed_1m`, `observed_1h` and `observed_1d` from what is landed, and the
-pairs of user and key that usage names.
+Belongs here: publishing `observed_1m`, `observed_1h` and `observed_1d`, and the pairs of user and
+key that usage names.
 """
 
 from __future__ import annotations

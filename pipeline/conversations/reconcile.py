@@ -1,7 +1,4 @@
-"""What the API reports beside what could be observed: every difference gets a class.
-
-Belongs here: which files are compared, publishing `reconciliation`, and reading the worst of it.
-"""
+"""What the API reports beside what could be observed: publishing `reconciliation`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What a sync has seen, kept on disk until it is landed.
-
-Belongs here: the columns of conversations, items and responses as seen, and taking them in within
-bounded memory, listing by listing.
-"""
+"""What a sync has read, kept on disk until it is merged: its columns, within bounded memory."""
 
 from __future__ import annotations
 

@@ -1,17 +1,7 @@
-"""Read conversations, items and responses of those who used the API, and land them.
+"""Read conversations, items and responses of those who used the API, and merge them into the lake.
 
-Belongs here: who is asked for, what a failure stops, when rows are landed, and what follows from
-them (observed buckets, reconciliation).
-
-Usage is the change feed. Conversations are listed per key and user, so of the days in question
-only the pairs of user and key that have usage are visited, and the key owners' own listings; a pair
-whose usage is, day by day, what it was when its listing was last read, is not visited again. A
-hundred thousand quiet users cost nothing. Whoever had a response that was not final is visited
-until it is, or has been waited for WAITED_DAYS.
-
-A listing counts when it has been read whole. A user that a key may not see is a gap, which is told
-of. A key that is refused, a spent quota or an API that is down ends the part of that key only. What
-was read is landed in any case, and the error at the end names the parts that are missing.
+Belongs here: whose listings are read, what a failure stops, when rows are merged, and what follows
+from them. docs/design.md, "Conversations and reconciliation", has the rules.
 """
 
 from __future__ import annotations

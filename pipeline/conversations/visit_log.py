@@ -1,7 +1,5 @@
 """What usage says of the listings now, beside what it said when they were read last.
 
-Belongs here: whose usage has changed since, and the note of it once they are read.
-
 A pair is a key id and a user id, None being the key owner, or nobody's key.
 """
 

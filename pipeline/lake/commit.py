@@ -1,14 +1,7 @@
-"""Publication: a day becomes a new version of itself, in all its tables at once or not at all.
+"""Commit: a day becomes a new version of itself, in all its tables at once or not at all.
 
-Belongs here: filling a version's folder and the one rename that makes it count.
-
-A version is a folder that never changes again. Files that say nothing new are the same file in
-both versions (a hard link). Whatever happens before the rename leaves the day as it was; whatever
-happens after it leaves the day as it is to be.
-
-Several days become new versions of themselves together: they are named in one file, the commit,
-whose rename makes all of them count (`pipeline.lake.store.Lake.version` looks there first). Then
-each gets its link, and the commit goes. Who is killed in between leaves it to the next publication.
+Belongs here: filling a version's folder, and the rename that makes it current. docs/design.md,
+"Commits, manifests and snapshots", says why no crash leaves a third state.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Do the tables agree with the contract and with each other?
 
 Belongs here: the checks that need no API, as functions from files to violations.
-`pipeline.usage.rollup` runs them before a day is published, `pipeline.orchestration.checks` in
-Dagster after.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""DuckDB as a pure function from Parquet files to rows: connections, views, the files in `sql/`.
-
-Belongs here: how a query is found, given its inputs and run.
-
-Nothing is ever stored in a database here: connections are in memory, inputs are views over files.
-"""
+"""DuckDB as a pure function from Parquet files to rows: connections in memory, views, `sql/`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """One file of the lake: Parquet to the letter of the contract, and what its footer says.
 
-Belongs here: writing rows so that equal rows make equal bytes, reading a footer, comparing two
-files.
+Belongs here: writing rows so that equal rows make equal bytes, and comparing two files.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """What `usage.duckdb` has besides a view of each table: macros and views for common questions.
 
-Belongs here: which there are, with their parameters and defaults.
-
-They are put together from text: a macro is a query whose parameters are the macro's own, over
-tables that are themselves macros or views. So they run in any DuckDB client, without this package.
-Time zones are not taken from the client's DuckDB, whose rules may be out of date, but from the
-table `time_zones` that is written beside them. Times are UTC, of a type without a zone (`plain`),
-so the time zone that the client is set to changes no result.
+A macro is a query of `sql/` whose parameters are the macro's own, over tables that are themselves
+macros or views. So they run in any DuckDB client, without this package. Zones come from the table
+`time_zones`, since a client's rules may be out of date. Times are UTC, of a type without a zone
+(`plain`), so the time zone that the client is set to changes no result.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What is known of a version's tables: coverage, revisions, and a sealed record of each file.
+"""What is known of a version's tables: coverage, revisions, and a manifest with a checksum.
 
-Belongs here: computing these from the files that a version is to have and those of the version
-before.
+Belongs here: computing these from the files of a version and those of the version before.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """The data contract: each dataset's grain, columns and order, as Arrow schemas.
 
-Belongs here: what a published file must look like.
-
 Timestamps are microseconds in UTC, counts are 64-bit integers, ids are strings and NULL where the
 API says null. Rows are sorted by the columns in the order shown, NULL first.
 """

@@ -1,15 +1,11 @@
 """The lake as every reader sees it: at one moment, without the files that are damaged.
 
-Belongs here: which version of each day is read, which of its files, and what coverage says then.
-
-The versions of a snapshot counted together at one moment, and a version never changes: whatever
-is published meanwhile, all that is read through one snapshot agrees. A file that is damaged is left
-out, and coverage says that its hours are missing: no reader takes them for empty.
-Whoever shows less than was published says so, in the words of `warnings`.
+Belongs here: which version of each day is read, which of its files, and what coverage says then. A
+damaged file is left out, and coverage says that its hours are missing: no reader takes them for
+empty. A reader that shows less than was published says so, in the words of `warnings`.
 
 A day of the lake is one of which usage is loaded, or that lies between two of those. Records may be
-of other days: conversations are older than the first day that is loaded, and one whose `created_at`
-cannot be stands in UNDATED. They are rows like all others, but no days that are missing.
+of other days, and of UNDATED: these are no days that are missing.
 """
 
 from __future__ import annotations

@@ -1,18 +1,12 @@
 """The lake on disk: where everything stands, what is loaded, and who may write it now.
 
-Belongs here: paths, what stands where, staging, locks, clearing up after those that were killed.
-
-    <home>/lake/days/YYYY-MM-DD               link to the version of the day that counts
-    <home>/lake/<dataset>/day=YYYY-MM-DD/<dataset>.parquet      link to its file, through `days/`
-    <home>/lake/.versions/YYYY-MM-DD/000007/  a version: all files of the day, never changed again
-    <home>/lake/.partial/…    pages of days that are not read to their end: resumed by the next run
-    <home>/lake/.staging/…    unfinished work of running processes; no reader's glob matches it
-    <home>/lake/.locks/…      empty files, held by those who write
-    <home>/lake/.commit.json  days that are replaced together, until each has its link
-
-One rename replaces a day in all tables at once: that of its link, or that of a commit, which
-replaces several days together. Whoever opened the version before can read it to the end: it stays
-for KEPT_SECONDS. A day without rows is a file without rows: zero is not the same as not loaded.
+<home>/lake/days/YYYY-MM-DD               link to the current version of the day
+<home>/lake/<dataset>/day=YYYY-MM-DD/<dataset>.parquet      link to its file, through `days/`
+<home>/lake/.versions/YYYY-MM-DD/000007/  a version: all files of the day, never changed again
+<home>/lake/.partial/…    pages of days that are not read to their end: resumed by the next run
+<home>/lake/.staging/…    unfinished work of running processes; no reader's glob matches it
+<home>/lake/.locks/…      empty files, held by those who write
+<home>/lake/.commit.json  days that are replaced together, until each has its link
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is the lake what was published? Every file held against what was recorded of it.
+"""Is the lake what was published? Every file compared with its manifest.
 
 Belongs here: finding files that were changed, cut short, removed or put there by somebody else, and
 tables of a day that contradict each other.

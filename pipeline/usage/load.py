@@ -1,21 +1,12 @@
-"""Load UTC days: the one place where the API meets the lake.
+"""Load UTC days: walk their pages, roll them up, check their totals, publish.
 
-Belongs here: which windows are asked for, how many at once, pages into columns, and what is kept
+Belongs here: which windows are requested, how many at once, pages into columns, and what is kept
 when something fails.
 
-A day's pages are spooled to disk as they come; once its walk has drained it is landed, rolled up,
-held against the API's own totals and published, while the next days are being read. So a run that
-stops at day 40 has published the 39 before it, whole, at every width, and of day 40 what it has
-read is not asked for again; and memory holds a few pages, however long the range. The API is always
-asked on minute edges, in 1m buckets grouped by both ids.
-
-A day whose totals are not those that the API gives for it is read once more, by the hour: pages
-that contradict each other, or that end before they should, lose buckets without a word. If its
-totals still differ, it is published as disputed (`coverage` says so), and following runs load it
-again. Within the API's time to restate a day, totals that move meanwhile are no dispute.
-
-A day is one run's, from its first page to its publication: another run that wants it waits. Where
-the machine's clock is ahead of the API's, the API's counts.
+A day's pages go to disk as they come. Once the day is read whole it is rolled up and published,
+while the next is being read; so a run that stops at day 40 has published the 39 before it, and
+memory holds a few pages. docs/design.md, "Exactness and the totals check", says what happens where
+the totals differ from the API's.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""Pages of a day that is being read, kept on disk until it is published: part by part.
+"""Pages of a day that is being read, kept on disk until it is published: chunk by chunk.
 
-Belongs here: taking in rows page by page within bounded memory, and finding again what a run that
-was cut off had read.
+A chunk is a window of the day that was read whole. Its files get their names once they are whole,
+so what has a name counts, also after a process was killed:
 
-A part is a window of the day whose walk has drained. Its files get their names once they are whole,
-so whatever has a name counts, also after a process was killed:
-
-    <folder>/<start>-<end>.servings.arrow     which buckets were served, and in which order
+    <folder>/<start>-<end>.servings.arrow     which buckets were delivered, and in which order
     <folder>/<start>-<end>.rows.arrow         their rows
 """
 

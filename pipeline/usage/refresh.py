@@ -1,12 +1,7 @@
 """Find what the API has restated, however long ago, and load exactly those days again.
 
-Belongs here: the comparison day by day, user by user and key by key, and what follows from it.
-
-One 1d question covers 1,440 days a page, so the whole history costs a request or a few; a day too
-large for an answer is summed from its hours or minutes. A day that
-is as it was is confirmed: what was provisional because it was read early becomes final. What the
-API moves within a day, from one minute to another of the same user and key, does not show in 1d
-buckets; the trailing windows are there for that.
+Belongs here: the comparison day by day, user by user and key by key (docs/design.md, "Refresh"). An
+equal day is confirmed: what was provisional because it was read early becomes final.
 """
 
 from __future__ import annotations

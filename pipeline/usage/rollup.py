@@ -1,7 +1,7 @@
-"""From served pages to a day's published files: raw_usage, then 1m, 1h and 1d by cascade.
+"""From served pages to a day's published files: raw_usage, then 1m, 1h and 1d, each from the last.
 
-Belongs here: which query reads what, in which order, and the refusal to publish a day that does not
-add up.
+Belongs here: which query reads what, in which order, and the refusal to publish a day whose tables
+differ.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def test_extra_fields_and_metadata_are_json_that_any_reader_takes() -> None:
     assert page.extras is not None
     assert json.loads(page.extras[0] or "") == {"model": r"m\ud83d", "tier": r"\\ud83d"}
     body = LIST % r'{"id":"c","created_at":1,"metadata":{"a\udfff":"\ud83d"}}'
-    (conversation,) = decode_conversations(body.encode()).conversations
+    (conversation,) = decode_conversations(body.encode()).rows
     assert json.loads(conversation.metadata or "") == {r"a\udfff": r"\ud83d"}
 
 
@@ -198,7 +198,7 @@ def test_extra_fields_and_metadata_are_json_that_any_reader_takes() -> None:
 def test_half_a_pair_counts_as_one_character(content: bytes, chars: int) -> None:
     body = b'{"data":[{"id":"i","content":%b}],"has_more":false}' % content
     for keep_bodies in (False, True):
-        (item,) = decode_items(body, keep_bodies=keep_bodies).items
+        (item,) = decode_items(body, keep_bodies=keep_bodies).rows
         assert item.content_chars == chars
 
 
