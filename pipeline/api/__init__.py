@@ -15,7 +15,7 @@ From a Python prompt:
         async for page in usage_pages(client, query): ...
 """
 
-from pipeline.api.client import Answer, Client, Limits
+from pipeline.api.client import Client, Limits
 from pipeline.api.clock import Clock
 from pipeline.api.conversations import Conversation, ConversationsQuery, get_conversations
 from pipeline.api.errors import (
@@ -34,15 +34,13 @@ from pipeline.api.errors import (
     Unavailable,
     UnknownCoding,
 )
-from pipeline.api.fields import ListPage
 from pipeline.api.items import Item, ItemsQuery, create_items, get_items
-from pipeline.api.list_walk import ConversationWalk, ListWalk
-from pipeline.api.network import Route, route_to
-from pipeline.api.responses import Response, ResponsesQuery, get_responses
+from pipeline.api.network import route_to
+from pipeline.api.responses import Response, ResponsesQuery
 from pipeline.api.retry import Retry
 from pipeline.api.unicode import OddText, is_sendable
-from pipeline.api.usage import Bucket, Result, UsagePage, UsageQuery, get_usage
-from pipeline.api.usage_walk import PageSize, walk_narrowing, walk_usage
+from pipeline.api.usage import UsagePage, UsageQuery, get_usage
+from pipeline.api.usage_walk import PageSize
 from pipeline.api.walks import (
     conversation_walk,
     item_walk,
@@ -52,22 +50,17 @@ from pipeline.api.walks import (
 )
 
 __all__ = [
-    "Answer",
     "AnswerTooBig",
     "ApiError",
-    "Bucket",
     "BucketTooBig",
     "Client",
     "Clock",
     "Conversation",
-    "ConversationWalk",
     "ConversationsQuery",
     "InvalidQuery",
     "Item",
     "ItemsQuery",
     "Limits",
-    "ListPage",
-    "ListWalk",
     "MalformedBody",
     "OddText",
     "OutcomeUnknown",
@@ -77,9 +70,7 @@ __all__ = [
     "Refused",
     "Response",
     "ResponsesQuery",
-    "Result",
     "Retry",
-    "Route",
     "RouteError",
     "ShapeError",
     "Unauthorized",
@@ -91,7 +82,6 @@ __all__ = [
     "create_items",
     "get_conversations",
     "get_items",
-    "get_responses",
     "get_usage",
     "is_sendable",
     "item_walk",
@@ -99,6 +89,4 @@ __all__ = [
     "route_to",
     "usage_of_days",
     "usage_pages",
-    "walk_narrowing",
-    "walk_usage",
 ]

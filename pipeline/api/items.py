@@ -160,7 +160,6 @@ async def create_items(
         refuse("items", "what it is", "JSON objects")
     return await client.post(
         path(conversation_id),
-        (),
         body,
         partial(decode_items, note=_noted(client, "POST")),
         on_behalf_of_header(on_behalf_of),

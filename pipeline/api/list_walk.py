@@ -283,7 +283,8 @@ class ListWalk(Generic[Query, Row]):
     async def pages(self) -> AsyncIterator[list[Row]]:
         """The rows as they are read."""
         while True:
-            cursor, again = self.cursor, self._without_unsendable_end()
+            cursor, again = self.cursor, _unsendable_end(self.order)
+            self._shorten(len(again))
             page = await self._page(cursor)
             if page is None:
                 self._step_back()
@@ -360,12 +361,6 @@ class ListWalk(Generic[Query, Row]):
         keep = max(0, len(self.order) - rows)
         self._in_order.difference_update(self.order[keep:])
         del self.order[keep:]
-
-    def _without_unsendable_end(self) -> list[str]:
-        """Take the last ids that can't be sent out of the order: they come again."""
-        end = _unsendable_end(self.order)
-        self._shorten(len(end))
-        return end
 
     def _paging_error(self, cursor: str, problem: str) -> PagingError:
         return PagingError(

@@ -40,7 +40,7 @@ def derive(
     observe_days(con, lake, {**owing, **asked}, dict.fromkeys(asked, read_at))
     todo = {*asked, *days_that_owe(lake, "reconcile")}
     if todo:
-        # What is landed of one day may explain differences on another.
+        # What is stored of one day may explain differences on another.
         todo |= set(open_days(con, lake))
         reconcile_days(con, lake, _comparable(lake, todo))
 

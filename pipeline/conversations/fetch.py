@@ -33,7 +33,7 @@ from pipeline.api import (
     item_walk,
     response_walk,
 )
-from pipeline.conversations.cursors import TailState
+from pipeline.conversations.cursors import ListingState, TailState
 
 T = TypeVar("T")
 
@@ -57,20 +57,6 @@ class Listing:
     def __str__(self) -> str:
         whose = "its owner" if self.user_id is None else f"user {self.user_id!r}"
         return f"key {self.api_key_id}, {whose}"
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the last reading of a listing left behind; nothing, before the first."""
-
-    order: Sequence[str] = ()
-    """Conversation ids, the newest update first."""
-    response_cursor: str | None = None
-    """The response after which to read on: all before it are final, or given up."""
-    waiting: Sequence[str] = ()
-    """The responses that were not final, which stood behind it."""
-    has_unlisted: bool = False
-    """Whether the whole list was once read for responses that items name, and did not have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +93,7 @@ class Found:
 async def read_listing(
     client: Client,
     listing: Listing,
-    known: Known,
+    known: ListingState,
     expected: Expected,
     tail_of: Callable[[str], TailState],
     *,
@@ -134,7 +120,7 @@ class _Reading:
         self,
         client: Client,
         listing: Listing,
-        known: Known,
+        known: ListingState,
         tail_of: Callable[[str], TailState],
         keep_bodies: bool,
         given_up: Callable[[Response], bool],

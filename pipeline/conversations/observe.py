@@ -39,7 +39,7 @@ def observe_days(
     if not wanted:
         return ()
     with ExitStack() as stack:
-        # What is counted must not be landed half in the meantime.
+        # What is counted must not be half merged in the meantime.
         stack.enter_context(lake.lock("records"))
         folder = stack.enter_context(lake.staging())
         inputs = {

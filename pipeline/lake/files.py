@@ -97,7 +97,19 @@ def noted(path: Path, name: str) -> list[str]:
 def same_but_for(ignored: frozenset[str], old: Path, new: Path) -> bool:
     """Whether two files say the same but for some columns; False where one can't be read."""
     try:
-        return _same_but_for(ignored, old, new)
+        with pq.ParquetFile(old) as before, pq.ParquetFile(new) as after:
+            if (
+                before.schema_arrow != after.schema_arrow
+                or before.metadata.metadata != after.metadata.metadata
+                or before.metadata.num_rows != after.metadata.num_rows
+            ):
+                return False
+            columns = [name for name in after.schema_arrow.names if name not in ignored]
+            pairs = zip_longest(
+                before.iter_batches(ROW_GROUP, columns=columns),
+                after.iter_batches(ROW_GROUP, columns=columns),
+            )
+            return all(one is not None and one.equals(other) for one, other in pairs)
     except (OSError, pa.ArrowException):
         return False
 
@@ -143,22 +155,6 @@ def regrouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[
             count -= ROW_GROUP
     if count:
         yield pa.Table.from_batches(held).combine_chunks().cast(schema)
-
-
-def _same_but_for(volatile: frozenset[str], old: Path, new: Path) -> bool:
-    with pq.ParquetFile(old) as before, pq.ParquetFile(new) as after:
-        if (
-            before.schema_arrow != after.schema_arrow
-            or before.metadata.metadata != after.metadata.metadata
-            or before.metadata.num_rows != after.metadata.num_rows
-        ):
-            return False
-        columns = [name for name in after.schema_arrow.names if name not in volatile]
-        pairs = zip_longest(
-            before.iter_batches(ROW_GROUP, columns=columns),
-            after.iter_batches(ROW_GROUP, columns=columns),
-        )
-        return all(one is not None and one.equals(other) for one, other in pairs)
 
 
 def _columns(schema: pa.Schema) -> str:

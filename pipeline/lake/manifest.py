@@ -23,8 +23,8 @@ from pipeline.lake import engine, files
 from pipeline.lake.files import SCHEMA_VERSION, ContractError, check_contract, covered
 from pipeline.lake.schemas import (
     COVERAGE,
+    COVERED,
     DATASETS,
-    LEDGER_DATASETS,
     OBSERVED,
     REVISIONS,
     USAGE,
@@ -43,8 +43,6 @@ be read from the beginning. observe: the records that its observed buckets count
 reconcile: what its reconciliation compares has changed."""
 
 _MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
-_UNCOVERED: Final = {"item_contents", "reconciliation", *LEDGER_DATASETS}
-"""Tables whose rows have no hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def read_manifest(version: Path) -> Manifest:
     """What was recorded of a version; OSError or ValueError where that can't be read."""
     try:
         facts = json.loads((version / MANIFEST).read_text(encoding="utf-8"))
-        if facts.pop("seal") != _seal(facts):
+        if facts.pop("seal") != _checksum(facts):
             raise ValueError("its seal is broken")
         return Manifest(
             {name: FileEntry(**of) for name, of in facts["files"].items()},
@@ -97,8 +95,7 @@ def manifest_of(version: Path | None) -> Manifest:
 
 def is_final(lake: Lake, day: date, record: Manifest) -> bool:
     """Whether usage of a day was read whole, after the API's time to restate it."""
-    final_from = day_window(day).end + lake.lookback_days * SECONDS["1d"]
-    return record.read_at.get("usage", 0.0) >= final_from and not record.disputed
+    return record.read_at.get("usage", 0.0) >= lake.final_from(day) and not record.disputed
 
 
 def days_to_reload(lake: Lake, now: float) -> list[date]:
@@ -117,24 +114,19 @@ def days_to_reload(lake: Lake, now: float) -> list[date]:
 
 def days_that_owe(lake: Lake, *work: Work) -> list[date]:
     """The days that owe any of `work`, in order."""
-    return [day for day in lake.all_days() if not_done(lake, day).intersection(work)]
-
-
-def not_done(lake: Lake, day: date) -> frozenset[Work]:
-    """What a day owes."""
-    return frozenset(manifest_of(lake.version(day)).owed)
+    return [day for day in lake.all_days() if set(manifest_of(lake.version(day)).owed) & {*work}]
 
 
 def write_manifest(version: Path, record: Manifest) -> None:
     """Write down what a version holds."""
     facts = asdict(record)
-    sealed = facts | {"seal": _seal(facts)}
+    sealed = facts | {"seal": _checksum(facts)}
     path = version / MANIFEST
     path.write_text(json.dumps(sealed, sort_keys=True, indent=1), encoding="utf-8")
     path.chmod(0o600)
 
 
-def _seal(facts: Mapping[str, object]) -> str:
+def _checksum(facts: Mapping[str, object]) -> str:
     """A hash of what a record says, so that a record that was changed is noticed."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -192,9 +184,7 @@ def write_coverage(
     whole = day_window(day)
     known: list[dict[str, object]] = []
     counted: list[pa.Table] = []
-    for name in DATASETS:
-        if name in _UNCOVERED:
-            continue
+    for name in COVERED:
         path = new / f"{name}.parquet"
         source: Source = "usage" if name in USAGE_DATASETS else "conversations"
         # Listings are not cut by days: how far they are known is how far they were observed.

@@ -22,7 +22,7 @@ from pipeline.lake import engine
 from pipeline.lake.damage import damaged, first_line
 from pipeline.lake.engine import literal, scan
 from pipeline.lake.files import ContractError, Loaded, covered
-from pipeline.lake.schemas import COVERAGE, DATASETS, LEDGER_DATASETS, USAGE
+from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, spans
 
@@ -176,14 +176,12 @@ class Snapshot:
         within: list[Path] = []
         outside: list[Path] = []
         parts: list[str] = []
-        stretches = [
-            (name, first, last) for first, last in self._absent(asked) for name in _COVERED
-        ]
+        stretches = [(name, first, last) for first, last in self._absent(asked) for name in COVERED]
         for day in self.versions:
             path = self.file(COVERAGE.name, day)
             if path is None or day == UNDATED or not (asked is None or day in asked):
                 continue
-            lost = [name for name in _COVERED if self.is_damaged(name, day)]
+            lost = [name for name in COVERED if self.is_damaged(name, day)]
             if not self._is_within(day):
                 outside.append(path)
             elif lost:
@@ -230,9 +228,3 @@ class Snapshot:
 
 def _number(day: date) -> int:
     return day_window(day).start // DAY
-
-
-_COVERED: Final = [
-    name for name in DATASETS if name not in {"item_contents", "reconciliation", *LEDGER_DATASETS}
-]
-"""The tables that coverage speaks of: those whose rows have an hour."""

@@ -26,7 +26,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from pipeline.lake.files import Loaded, covered
-from pipeline.timeline import DAY
+from pipeline.timeline import DAY, day_window
 
 KEPT_SECONDS: Final = float(DAY)
 """How long a version that was replaced can still be read by those who had opened it."""
@@ -59,6 +59,10 @@ class Lake:
         self.root = root.absolute()
         self.lookback_days = lookback_days
 
+    def final_from(self, day: date) -> int:
+        """When the API's time to restate a day is over, Unix seconds."""
+        return day_window(day).end + self.lookback_days * DAY
+
     def path(self, dataset: str, day: date) -> Path:
         """Where others find the dataset's file of a day, or will."""
         return self.root / dataset / f"day={day.isoformat()}" / f"{dataset}.parquet"
@@ -81,12 +85,11 @@ class Lake:
         try:
             facts = json.loads(self.commit.read_bytes())
             return {date.fromisoformat(day): str(name) for day, name in facts.items()}
-        except FileNotFoundError:
-            return {}
         except (
+            FileNotFoundError,
             ValueError,
             AttributeError,
-        ):  # nothing that we wrote: it is renamed when it is whole
+        ):  # ours is renamed when it is whole
             return {}
 
     def version(self, day: date) -> Path | None:

@@ -109,8 +109,9 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
         if what is not None:
             sound = False
             yield Problem(path, day, what, name in _FROM_LISTINGS)
-        if not _leads_to(lake.path(name, day), target(name, day)):
-            yield Problem(lake.path(name, day), day, "removed, or it does not lead to its file")
+        link = lake.path(name, day)
+        if not (link.is_symlink() and link.readlink() == target(name, day)):
+            yield Problem(link, day, "removed, or it does not lead to its file")
     expected = {MANIFEST, *(f"{name}.parquet" for name in record.files)}
     yield from _strangers(version, expected, day)
     for name in DATASETS:
@@ -156,10 +157,6 @@ def _difference(name: str, path: Path, recorded: FileEntry) -> str | None:
 def _facts(record: FileEntry) -> str:
     sums = ", ".join(f"{name} {total:,}" for name, total in record.sums.items())
     return f"{count(record.rows, 'row')} of schema {record.schema}" + (f" ({sums})" if sums else "")
-
-
-def _leads_to(link: Path, expected: Path) -> bool:
-    return link.is_symlink() and link.readlink() == expected
 
 
 def _strangers(folder: Path, expected: set[str] | tuple[()], day: date) -> Iterator[Problem]:

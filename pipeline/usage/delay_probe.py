@@ -16,7 +16,6 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 from pipeline.api import (
@@ -25,7 +24,6 @@ from pipeline.api import (
     Client,
     InvalidQuery,
     ItemsQuery,
-    PageSize,
     QuotaExhausted,
     Refused,
     Unauthorized,
@@ -33,8 +31,7 @@ from pipeline.api import (
     UsageQuery,
     create_items,
     get_items,
-    get_usage,
-    walk_usage,
+    usage_pages,
 )
 from pipeline.messages import count
 from pipeline.timeline import DAY, SECONDS, Window, floor_to
@@ -223,7 +220,7 @@ class Probe:
         plan, window = self.plan, Window(_minute(first), _minute(last) + SECONDS["1m"])
         query = UsageQuery(window.start, window.end, "1m", group_by=("user_id", "api_key_id"))
         minutes: dict[int, int] = {}  # a bucket that is served twice counts as served last
-        async for page in walk_usage(partial(get_usage, self.client), query, PageSize()):
+        async for page in usage_pages(self.client, query):
             for bucket in page.buckets:
                 minutes[bucket.start_time] = sum(
                     row.num_items_added or 0

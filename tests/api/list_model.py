@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.api import (
-    Answer,
     Conversation,
     ConversationsQuery,
     Item,
     ItemsQuery,
-    ListPage,
-    ListWalk,
     Refused,
     Response,
     ResponsesQuery,
 )
+from pipeline.api.client import Answer
+from pipeline.api.fields import ListPage
+from pipeline.api.list_walk import ListWalk
 
 Unknown = int | Literal["beginning", "empty"]
 """What a cursor that is not in the list brings: a status, the list's beginning, or no row."""

@@ -29,11 +29,10 @@ from pipeline.api import (
     ShapeError,
     get_conversations,
     get_items,
-    get_responses,
 )
 from pipeline.api.conversations import decode_conversations
 from pipeline.api.items import decode_items
-from pipeline.api.responses import decode_responses
+from pipeline.api.responses import decode_responses, get_responses
 from pipeline.emulator import EmulatorServer, ManualClock, World
 from tests.api.exchange import exchange
 

@@ -10,16 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.api import (
-    Answer,
-    Conversation,
-    ConversationsQuery,
-    ConversationWalk,
-    ListPage,
-    PagingError,
-    Refused,
-)
-from pipeline.api.list_walk import TOUCHES
+from pipeline.api import Conversation, ConversationsQuery, PagingError, Refused
+from pipeline.api.client import Answer
+from pipeline.api.fields import ListPage
+from pipeline.api.list_walk import TOUCHES, ConversationWalk
 from tests.api.list_model import MovingList, Unknown
 
 QUERY = ConversationsQuery()

@@ -11,18 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.api import (
-    Answer,
-    Conversation,
-    ConversationsQuery,
-    ConversationWalk,
-    Item,
-    ItemsQuery,
-    ListPage,
-    ListWalk,
-)
+from pipeline.api import Conversation, ConversationsQuery, Item, ItemsQuery
+from pipeline.api.client import Answer
 from pipeline.api.conversations import decode_conversations
+from pipeline.api.fields import ListPage
 from pipeline.api.items import decode_items
+from pipeline.api.list_walk import ConversationWalk, ListWalk
 from pipeline.emulator import Faults, ManualClock, World
 from pipeline.emulator.faults import FaultPlan
 from pipeline.emulator.listings import list_conversations, list_items

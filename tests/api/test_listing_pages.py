@@ -12,20 +12,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.api import (
-    Answer,
     Conversation,
     ConversationsQuery,
-    ConversationWalk,
     Item,
     ItemsQuery,
-    ListPage,
-    ListWalk,
     PagingError,
     Refused,
     Response,
     ResponsesQuery,
     is_sendable,
 )
+from pipeline.api.client import Answer
+from pipeline.api.fields import ListPage
+from pipeline.api.list_walk import ConversationWalk, ListWalk
 from tests.api.list_model import MovingList
 from tests.api.test_list_walk import Churn, read
 

@@ -15,7 +15,6 @@ from pydantic import SecretStr
 from pipeline.api import (
     Client,
     InvalidQuery,
-    ListPage,
     OutcomeUnknown,
     QuotaExhausted,
     Refused,
@@ -23,6 +22,7 @@ from pipeline.api import (
     Unavailable,
     create_items,
 )
+from pipeline.api.fields import ListPage
 from pipeline.emulator import EmulatorServer, FaultKind, Faults, ManualClock, World
 from tests.api.exchange import Reply, exchange
 
