@@ -289,7 +289,7 @@ class Client:
         self.odd_text = odd_text or OddText()
         """What was not Unicode in the answers so far."""
         self.clock = now if isinstance(now, Clock) else Clock(now)
-        """Unix seconds, held against the API's own."""
+        """Unix seconds, compared with the API's own."""
         self._private = private
         self._on_retry = on_retry
         self._sleep = sleep
@@ -315,7 +315,7 @@ class Client:
 
     @property
     def account(self) -> str:
-        """A name for the host and the key together, from which neither can be told."""
+        """A name for the host and the key together, from which neither can be found out."""
         return self._auth.digest(self._address)
 
     async def __aenter__(self) -> Self:

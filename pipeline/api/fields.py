@@ -79,7 +79,7 @@ def on_behalf_of_header(user_id: str | None) -> dict[bytes, bytes]:
 
     InvalidQuery for an id that no header holds as it is: with control characters, or blanks around
     it. Encoding it would ask for another user, wherever the server does not decode it. The error
-    does not quote the id: whoever asks knows it, and may have to keep it out of logs.
+    does not quote the id: the caller knows it, and may have to keep it out of logs.
     """
     if user_id is None:
         return {}

@@ -229,7 +229,7 @@ class _Pass:
             if page.rows and not names and again != end:
                 yield page.rows  # it does not reach behind what is read
                 continue
-            # Strays tell nothing: the last one may be the next row of the pass, read too early.
+            # Strays show nothing: the last one may be the next row of the pass, read too early.
             moved = not in_place.isdisjoint(names)
             if moved:
                 self.strays |= dict.fromkeys(name for name in names if name not in in_place)

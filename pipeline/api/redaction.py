@@ -39,7 +39,7 @@ class Bearer(httpx.Auth):
         yield request
 
     def digest(self, about: str) -> str:
-        """A name for the key together with `about`: short, and nothing can be told from it."""
+        """A name for the key together with `about`: short, and neither can be found out from it."""
         secret = self._key.get_secret_value()
         return hashlib.sha256(f"mka1-usage\n{about}\n{secret}".encode()).hexdigest()[:16]
 

@@ -68,7 +68,7 @@ class ResponsesQuery:
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """A response as listed. `created_at` is Unix seconds; tokens are None where none are told."""
+    """A response as listed. `created_at` is Unix seconds; tokens are None if not reported."""
 
     id: str
     created_at: float

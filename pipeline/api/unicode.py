@@ -18,7 +18,7 @@ from pipeline.messages import be, count
 T = TypeVar("T")
 
 Note = Callable[[str, int], None]
-"""Is told of a field and how many of its texts are not Unicode."""
+"""Called with a field, and how many of its texts are not Unicode."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -64,8 +64,8 @@ _WRITTEN: Final = re.compile(r"(\\+)(ud[89a-f][0-9a-f]{2}|x\{[89a-f][0-9a-f]\})"
 def read(body: bytes, decode: Callable[[bytes], T], rows_at: int, note: Note) -> T:
     """What `decode` makes of a JSON body, its text written as Unicode.
 
-    `rows_at` is how many objects deep the fields of a row stand: `note` is told of fields, and of
-    nothing that is deeper. A byte order mark is left out. Raises what `decode` does, MalformedBody
+    `rows_at` is how many objects deep the fields of a row stand: `note` gets fields, and nothing
+    that is deeper. A byte order mark is left out. Raises what `decode` does, MalformedBody
     only where the body is broken otherwise; and ShapeError for megabytes that are not Unicode.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
@@ -110,7 +110,7 @@ class OddText:
         """Note so many texts of a field."""
         self._found[endpoint, field] += number
 
-    def told(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """A sentence for each field, without anything that the texts say; then nothing is left."""
         found, self._found = self._found, Counter()
         return [
@@ -122,7 +122,7 @@ class OddText:
 
 
 def unnoted(field: str, number: int) -> None:
-    """For whoever does not ask."""
+    """A note that keeps nothing."""
 
 
 def _rewritten(body: bytes, rows_at: int) -> tuple[bytes, Mapping[str, int]]:

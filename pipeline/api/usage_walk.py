@@ -44,7 +44,7 @@ class PageSize:
     """How many buckets to ask for at once, so that an answer stays near `target_bytes`.
 
     One object may serve many walks at once: what one learns, the others use. It starts small: the
-    first answers tell how dense the account is. It also keeps the limits that the server has by
+    first answers show how dense the account is. It also keeps the limits that the server has by
     width, below the documented one.
     """
 
@@ -273,7 +273,7 @@ class _Walk:
     def _in_order(self) -> bool:
         """Whether the last bucket served is the last complete one, as far as can be known.
 
-        A server that serves the newest first has none, and its first bucket alone does not tell.
+        A server that serves the newest first has none, and its first bucket alone shows nothing.
         """
         return self._ascending and (len(self._served) > 1 or self.window.start in self._served)
 

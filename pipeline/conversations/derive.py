@@ -55,7 +55,7 @@ def finish(lake: Lake) -> None:
 
 
 def _extent(lake: Lake, day: date) -> int:
-    """Through when a day was observed; through when its usage goes, where that can't be told."""
+    """Through when a day was observed; through when its usage goes, where that is not known."""
     for name in ("observed_1m", "observed_1h", "observed_1d", "usage_1d"):
         loaded = lake.loaded(name, day)
         if loaded is not None:

@@ -141,7 +141,7 @@ class _Reading:
     async def responses(self) -> None:
         """Read the responses from the cursor on, and move it up to the first that is waited for.
 
-        One that was waited for and does not stand behind the cursor any more may be told another
+        One that was waited for and does not stand behind the cursor any more may have got another
         time of creation: then the list is read from its beginning.
         """
         await self._responses_behind(self.found.response_cursor)

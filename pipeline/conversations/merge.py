@@ -52,7 +52,7 @@ class Merged:
     """Per dataset, the days that say something new. Seen once more is nothing new."""
     to_observe: tuple[date, ...]
     """The days whose observed buckets may differ now: those of conversations and items that are new
-    or moved, and of items whose conversation is told another user or key than before."""
+    or moved, and of items whose conversation gets another user or key than before."""
     damaged: tuple[Damage, ...] = ()
     """Files that had to be taken out, since they could not be merged with."""
 

@@ -27,7 +27,7 @@ def take_out_damage(
 ) -> list[Damage]:
     """Take damaged files out of `days`, and note what the days owe for it; returns what was wrong.
 
-    `thorough` reads every file of the days. To be called by whoever holds the lock `records`.
+    `thorough` reads every file of the days. The caller holds the lock `records`.
     Raises what `publish_days` raises.
     """
     found: list[Damage] = []

@@ -70,7 +70,7 @@ class RowBuffer:
         lengths = {len(values) for values in columns.values()}
         if unknown or len(lengths) != 1:
             raise ValueError(
-                f"sights of {kind} have columns of one length, of {', '.join(schema.names)}; "
+                f"rows of {kind} have columns of one length, of {', '.join(schema.names)}; "
                 f"{f'unknown: {unknown}' if unknown else f'lengths: {sorted(lengths)}'}"
             )
         (rows,) = lengths
@@ -137,4 +137,4 @@ _ALSO: Final[dict[Kind, tuple[str, ...]]] = {
 def _refuse_nulls(kind: Kind, table: pa.Table) -> None:
     for name in (*_REQUIRED, *_ALSO[kind]):
         if name in table.schema.names and table.column(name).null_count:
-            raise ValueError(f"a sight of {kind} has no {name}: it can't be told what was seen")
+            raise ValueError(f"a row of {kind} has no {name}: it does not say what was seen")

@@ -47,8 +47,8 @@ def build_catalog(
     """Replace the catalog at `path` with views over what the lake holds now; returns `path`.
 
     One build goes on at a time: the last one to look at the lake is the last one to be published.
-    What a client had put into the catalog is kept in a folder beside it, of which `on_set_aside` is
-    told. `on_damage` is told of each file that is damaged, so that no view reads it.
+    What a client had put into the catalog is kept in a folder beside it, with which
+    `on_set_aside` is called. `on_damage` is called with each damaged file, which no view reads.
     """
     with lake.lock("catalog"), lake.staging() as staging:
         with engine.building(staging) as folder:

@@ -26,7 +26,7 @@ ROW_GROUP: Final = 131_072
 SCHEMA_VERSION: Final = "1"
 DISPUTED: Final = "disputed_users"
 """Footer note: ids in the file that were listed for several users. A NULL alone would not say
-whether a record is the key owner's own, so that a user seen later is told, or nobody's for good."""
+whether a record is the key owner's own, so that a user seen later counts, or nobody's for good."""
 _META: Final = b"mka1_usage"
 _OWNER_ONLY: Final = 0o600
 

@@ -180,7 +180,7 @@ def intact(version: Path | None, record: Manifest, name: str) -> Path | None:
 def write_coverage(
     con: duckdb.DuckDBPyConnection, lake: Lake, day: date, record: Manifest, new: Path
 ) -> None:
-    """Say of each hour what is known of it, as `record` and the files in `new` tell."""
+    """Say of each hour what is known of it, by `record` and the files in `new`."""
     whole = day_window(day)
     known: list[dict[str, object]] = []
     counted: list[pa.Table] = []
@@ -201,7 +201,7 @@ def write_coverage(
             }
         )
         if path.is_file():
-            with suppress(duckdb.Error):  # one that was damaged; whoever asks is told by verify
+            with suppress(duckdb.Error):  # one that was damaged: verify reports it
                 counted.append(_rows_by_hour(con, name, path))
     hours = [
         {"start_time": _moment(start), "end_time": _moment(start + SECONDS["1h"])}
@@ -260,7 +260,7 @@ def _rows_by_hour(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> pa.T
 
 
 def describe(dataset: Dataset, path: Path) -> FileEntry:
-    """What a file is: to be recorded, or to be held against what was recorded."""
+    """What a file is: to be recorded, or to be compared with what was recorded."""
     counts = [column.name for column in dataset.columns if column.type == pa.int64()]
     table = pq.ParquetFile(path).read(columns=counts)
     return FileEntry(

@@ -30,7 +30,7 @@ UNDATED: Final = date(1970, 1, 1)
 """Holds records whose `created_at` is no moment that a record can have: no day of the lake."""
 
 ADVICE: Final = "`mka1-usage verify` says how to mend it"
-"""What whoever is told of a damaged file can do."""
+"""What to do about a damaged file."""
 
 _USAGE: Final = USAGE["1d"].name
 

@@ -197,7 +197,7 @@ class Lake:
         return self.lock(f"day-{day.isoformat()}")
 
     def partial(self, day: date) -> Path:
-        """Where the pages of a day that is being read are kept; for whoever holds its lock."""
+        """Where the pages of a day that is being read are kept; the caller holds its lock."""
         return self._private(".partial") / day.isoformat()
 
     def clear_up(self) -> None:
@@ -265,7 +265,7 @@ def writable_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write a file to, for its owner alone: at the end it takes its place.
 
-    Flushed and renamed, so whoever reads finds the old file or the new one, whole; where anything
+    Flushed and renamed, so a reader finds the old file or the new one, whole; where anything
     fails, the old one. OSError where the disk fails.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600

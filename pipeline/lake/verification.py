@@ -83,7 +83,7 @@ def verify(lake: Lake, catalog: Path, days: Sequence[date] | None = None) -> Ver
 
 
 def _days(lake: Lake) -> list[date]:
-    """Every day of which any trace is there: where one of them is missing, the others tell."""
+    """Every day of which any trace is there: where one of them is missing, the others show it."""
     names = [path.name for path in (lake.root / ".versions").glob("????-??-??")]
     names += [path.name for path in (lake.root / "days").glob("????-??-??")]
     for dataset in DATASETS:
@@ -136,7 +136,7 @@ def _ids(con: duckdb.DuckDBPyConnection, lake: Lake) -> Iterator[Problem]:
             for finding in consistency.ids(con, {name: paths}):
                 what = f"{finding}: `{messages.FULL}` over the days of its users puts that right"
                 yield Problem(lake.root / name, None, what)
-        except duckdb.Error:  # a file that is told of by its bytes
+        except duckdb.Error:  # a file that is reported by its bytes
             continue
 
 

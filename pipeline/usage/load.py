@@ -333,14 +333,14 @@ class _Load:
 
     async def _begin(self, client: Client, day: date, window: Window) -> _Day | None:
         """Take a day, once no other run has it; None where something failed in the meantime."""
-        lock, told = self._lake.day_lock(day), False
+        lock, reported = self._lake.day_lock(day), False
         while not self.failures:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                if not told:
+                if not reported:
                     self._on_progress(Progress(day, 0, waiting=True))
-                told = True
+                reported = True
                 await asyncio.sleep(_LOOK_AGAIN)
                 continue
             held = self._held.enter_context(ExitStack())

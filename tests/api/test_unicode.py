@@ -210,7 +210,7 @@ def test_it_is_asked_for_once_and_told_by_endpoint_and_field(odd: bytes) -> None
     async def call(client: Client) -> Any:
         for _ in range(2):
             answer = await get_usage(client, UsageQuery(0, 60, "1m"))
-        told.extend([client.odd_text.told(), client.odd_text.told()])
+        told.extend([client.odd_text.sentences(), client.odd_text.sentences()])
         return answer
 
     answer, sent = exchange(call, {"content": body})
@@ -227,7 +227,7 @@ def test_clients_may_count_together() -> None:
     odd.add("GET /a", "id", 1)
     odd.add("GET /a", "id", 1)
     odd.add("GET /b", "id", 1)
-    first, second = odd.told()
+    first, second = odd.sentences()
     assert first.startswith("GET /a: 2 texts in id are not Unicode")
     assert second.startswith("GET /b: 1 text in id is not Unicode")
 
