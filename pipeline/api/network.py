@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
@@ -302,8 +301,9 @@ def _check_folders(folders: str) -> None:
     reasons: list[str] = []
     for folder in folders.split(os.pathsep):
         try:
-            if any(map(_HASHED.fullmatch, _entries(folder))):
-                return
+            with os.scandir(folder) as entries:
+                if any(_HASHED.fullmatch(entry.name) for entry in entries):
+                    return
             reasons.append("holds no certificate whose name is its hash")
         except OSError as error:
             reasons.append(f"can't be read ({error.strerror})")
@@ -312,8 +312,3 @@ def _check_folders(folders: str) -> None:
         f"{_told(folders)} {reasons[0]}",
         "name a folder that `openssl rehash` has seen, or unset it",
     )
-
-
-def _entries(folder: str) -> Iterable[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]

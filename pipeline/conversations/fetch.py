@@ -190,7 +190,7 @@ class _Reading:
         listed = set(found.order)
         named = (r.conversation_id for r in found.responses.values() if r.conversation_id)
         touched = dict.fromkeys([*self._moved, *(name for name in named if name in listed)])
-        await self._each(self._read_items, touched)
+        await at_once(self._read_items, touched, self._client.limits.concurrency)
         idle = 0
         for name in found.order:
             if self._new_items >= expected or idle == _PROBES:
@@ -232,9 +232,6 @@ class _Reading:
         found.tails[conversation_id] = TailState(conversation_id, walk.cursor, before + end)
         # Some that had been known may have vanished, so there may be more new ones than that.
         self._new_items += max(0, before + end - tail.items)
-
-    async def _each(self, work: Callable[[str], Awaitable[None]], todo: Iterable[str]) -> None:
-        await at_once(work, todo, self._client.limits.concurrency)
 
 
 async def at_once(work: Callable[[T], Awaitable[None]], todo: Iterable[T], at_most: int) -> None:
