@@ -238,12 +238,11 @@ class _Connection:
             raise RetryableError(f"no whole answer: {reason}") from None
 
     def _too_big(self, asked: _Question) -> Exception:
-        most = f"{self._limits.max_bytes:,}"
         if asked.is_post:
-            return _outcome_unknown(asked, f"more than {most} bytes")
+            return _outcome_unknown(asked, f"more than {self._limits.max_bytes:,} bytes")
         return AnswerTooBig(
-            f"{asked} is answered with more than the {most} bytes that MKA1_USAGE_MAX_ANSWER_MB "
-            "allows",
+            f"{asked} is answered with more than the {self._limits.max_bytes:,} bytes that "
+            "MKA1_USAGE_MAX_ANSWER_MB allows",
             slow=False,
         )
 

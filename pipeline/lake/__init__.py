@@ -1,12 +1,22 @@
-"""The lake: storage only. No HTTP, no Dagster; docs/design.md, "Commits, manifests and snapshots".
+"""The lake: a Parquet file per dataset and UTC day, and the catalog over them. Storage only.
 
-schemas, files, partitioned_write   the data contract, and files to the letter of it
-store, commit, manifest             where everything stands; versions of days, and what they hold
-snapshot, completeness, damage      the lake at one moment, without the files that are damaged
-consistency, verification           do tables agree with each other; is the lake what was published
-engine, buckets                     DuckDB over files; buckets of any width and time zone
-catalog, catalog_files, macros      usage.duckdb
-user_id_mode                        user ids as they are, or pseudonyms of one key
+    schemas            the data contract: columns, types, grain
+    files              one file: to the letter of the contract, and what its footer says
+    store              where everything stands: links, versions, staging, locks
+    commit             days become new versions of themselves, in all their tables at once
+    manifest           coverage, revisions, and a checksum of each file of a version
+    damage             which files of a version are not what was published: a cheap test
+    snapshot           the lake as every reader sees it: at one moment, without damaged files
+    verification       whether the lake is what was published
+    partitioned_write  rows of many days as a file a day
+    engine             DuckDB in memory: connections, views over files, the files in `sql/`
+    user_id_mode       whose ids the lake holds: as they are, or pseudonyms of one key
+    consistency        whether the tables agree with the contract and with each other
+    buckets            buckets of any width on the wall clock of any time zone
+    macros             what `usage.duckdb` has besides the tables: macros and views
+    catalog            `usage.duckdb`: views, macros and the rules of time zones, replaced whole
+    catalog_files      a folder for each catalog behind one link, and what clients wrote into one
+    completeness       up to when usage is complete, and which days are disputed
 
-From a Python prompt: `Lake(Path("data/lake")).days("usage_1d")`.
+From a REPL: `Lake(Path("data/lake")).days("usage_1d")`.
 """

@@ -44,23 +44,23 @@ def altered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
 
 BROKEN: dict[str, tuple[str, str]] = {
-    "rows are lost on the way": ("usage_1h", "SELECT * FROM ({sql}) WHERE 1 = 0"),
+    "rows are lost on the way": ("rollup", "SELECT * FROM ({sql}) WHERE 1 = 0"),
     "rows come twice": ("usage_1m", "SELECT * FROM ({sql}) UNION ALL FROM ({sql})"),
     "counts turn negative": (
-        "usage_1d",
+        "rollup",
         "SELECT * REPLACE (-num_operations AS num_operations) FROM ({sql})",
     ),
     "usage moves to another day": (
-        "usage_1d",
+        "rollup",
         "SELECT * REPLACE (start_time + INTERVAL 1 DAY AS start_time) FROM ({sql})",
     ),
-    "a column is named otherwise": ("usage_1h", "SELECT * RENAME (user_id AS who) FROM ({sql})"),
-    "columns change places": ("usage_1h", "SELECT end_time, * EXCLUDE end_time FROM ({sql})"),
+    "a column is named otherwise": ("rollup", "SELECT * RENAME (user_id AS who) FROM ({sql})"),
+    "columns change places": ("rollup", "SELECT end_time, * EXCLUDE end_time FROM ({sql})"),
     "a column is of another type": (
-        "usage_1d",
+        "rollup",
         "SELECT * REPLACE ('many' AS num_operations) FROM ({sql})",
     ),
-    "the query is no query": ("usage_1h", "SELECT nothing"),
+    "the query is no query": ("rollup", "SELECT nothing"),
     "the query fails half-way": (
         "raw_usage",
         "SELECT * REPLACE (error('half-way') AS extra) FROM ({sql})",
@@ -91,7 +91,7 @@ def test_a_day_that_fails_on_the_way_is_left_as_it_was(
 def test_a_day_that_does_not_add_up_is_refused_with_the_numbers(
     con: Connection, lake: Lake, altered: Callable[[str, str], None]
 ) -> None:
-    altered("usage_1h", "SELECT * REPLACE (num_operations + 1 AS num_operations) FROM ({sql})")
+    altered("rollup", "SELECT * REPLACE (num_operations + 1 AS num_operations) FROM ({sql})")
     with pytest.raises(ConsistencyError, match=r"check_totals.*'num_operations': .*3.*") as refused:
         publish(con, lake, [[Bucket(0, (Result(counts=(1, 2, 3)),))]])
     assert "usage_1h" in str(refused.value)
@@ -153,7 +153,7 @@ def test_a_rebuild_that_does_not_add_up_leaves_the_day_as_it_was(
 ) -> None:
     publish(con, lake, [[Bucket(0, (Result(),))]])
     before = stand(lake)
-    altered("usage_1d", "SELECT * FROM ({sql}) WHERE 1 = 0")
+    altered("rollup", "SELECT * FROM ({sql}) WHERE 1 = 0")
     with pytest.raises(ConsistencyError):
         rebuild_day(con, lake, DAY)
     assert stand(lake) == before
