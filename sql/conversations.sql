@@ -4,31 +4,16 @@
 --   were listed for several users)
 -- parameters: earliest, until (epoch seconds; what says that it was created at another time is in no
 --   day's file but in that of number 0)
--- The latest sight says when it was created, whether it is deleted and what its metadata are. A key is always known when
--- something is listed: seen under two, none is told, and a landed NULL stays NULL. A user is told
--- unless there are several: the key owner's own listing (NULL) shows what its users did as well.
+-- The latest row says when it was created, whether it is deleted and what its metadata are. The key
+-- of a listing is always known: under two keys it is NULL, and a landed NULL stays NULL. The user is
+-- NULL where there are several: the owner's own listing (NULL) shows what its users did as well.
 -- epoch() counts exactly for any day before the year 2500.
-WITH sights AS (
-  SELECT
-    id,
-    created_at,
-    deleted_at,
-    user_id,
-    api_key_id,
-    metadata,
-    seen_at AS first_seen_at,
+WITH listed AS (
+  SELECT id, created_at, deleted_at, user_id, api_key_id, metadata, seen_at AS first_seen_at,
     seen_at AS last_seen_at
   FROM seen
   UNION ALL
-  SELECT
-    id,
-    created_at,
-    deleted_at,
-    user_id,
-    api_key_id,
-    metadata,
-    first_seen_at,
-    last_seen_at
+  SELECT id, created_at, deleted_at, user_id, api_key_id, metadata, first_seen_at, last_seen_at
   FROM landed
 ), folded AS (
   SELECT
@@ -39,7 +24,7 @@ WITH sights AS (
     END AS api_key_id,
     MIN(first_seen_at) AS first_seen_at,
     MAX(last_seen_at) AS last_seen_at
-  FROM sights
+  FROM listed
   GROUP BY id
 ), ranked AS (
   SELECT
@@ -55,7 +40,7 @@ WITH sights AS (
         deleted_at DESC NULLS LAST,
         metadata DESC NULLS LAST
     ) AS place
-  FROM sights
+  FROM listed
 )
 SELECT
   folded.id,

@@ -5,14 +5,7 @@
 --   (user_id, api_key_id; the listings that were read now)
 SELECT DISTINCT CAST(epoch(start_time) AS BIGINT) // 86400 AS day_number
 FROM (
-  SELECT
-    sides.start_time,
-    sides.user_id,
-    sides.api_key_id,
-    SUM(sides.rows_of_it) AS rows_of_it,
-    SUM(sides.conversations) AS conversations,
-    SUM(sides.items) AS items,
-    SUM(sides.operations) AS operations
+  SELECT sides.start_time
   FROM (
     SELECT
       start_time,
@@ -38,6 +31,10 @@ FROM (
     ON sides.api_key_id = read.api_key_id
     AND sides.user_id IS NOT DISTINCT FROM read.user_id
   GROUP BY sides.start_time, sides.user_id, sides.api_key_id
+  HAVING
+    SUM(sides.rows_of_it) <> 0
+    OR SUM(sides.conversations) <> 0
+    OR SUM(sides.items) <> 0
+    OR SUM(sides.operations) <> 0
 ) AS pairs
-WHERE rows_of_it <> 0 OR conversations <> 0 OR items <> 0 OR operations <> 0
 ORDER BY day_number NULLS FIRST

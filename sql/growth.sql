@@ -8,23 +8,9 @@
 SELECT
   user_id,
   api_key_id,
-  CAST(SUM(
-    CASE
-      WHEN conversations > seen_conversations AND conversations > known_conversations
-        THEN conversations - CASE
-          WHEN seen_conversations > known_conversations THEN seen_conversations
-          ELSE known_conversations
-        END
-      ELSE 0
-    END
-  ) AS BIGINT) AS expected_conversations,
-  CAST(SUM(
-    CASE
-      WHEN items > seen_items AND items > known_items
-        THEN items - CASE WHEN seen_items > known_items THEN seen_items ELSE known_items END
-      ELSE 0
-    END
-  ) AS BIGINT) AS expected_items
+  CAST(SUM(GREATEST(conversations - GREATEST(seen_conversations, known_conversations), 0)) AS BIGINT)
+    AS expected_conversations,
+  CAST(SUM(GREATEST(items - GREATEST(seen_items, known_items), 0)) AS BIGINT) AS expected_items
 FROM (
   SELECT
     user_id,
@@ -52,31 +38,11 @@ FROM (
       0 AS seen_items
     FROM usage_1d
     UNION ALL
-    SELECT
-      start_time,
-      user_id,
-      api_key_id,
-      0,
-      0,
-      0,
-      num_conversations_created,
-      num_items_added,
-      num_operations,
-      0,
-      0
+    SELECT start_time, user_id, api_key_id, 0, 0, 0, num_conversations_created, num_items_added,
+      num_operations, 0, 0
     FROM visits
     UNION ALL
-    SELECT
-      start_time,
-      user_id,
-      api_key_id,
-      0,
-      0,
-      0,
-      0,
-      0,
-      0,
-      num_conversations_created,
+    SELECT start_time, user_id, api_key_id, 0, 0, 0, 0, 0, 0, num_conversations_created,
       num_items_added
     FROM observed_1d
   ) AS sides
@@ -84,14 +50,13 @@ FROM (
 ) AS days
 GROUP BY user_id, api_key_id
 HAVING
-  MAX(
+  COUNT(
     CASE
       WHEN
         conversations <> known_conversations
         OR items <> known_items
         OR operations <> known_operations
         THEN 1
-      ELSE 0
     END
-  ) = 1
+  ) > 0
 ORDER BY user_id NULLS FIRST, api_key_id NULLS FIRST

@@ -13,15 +13,7 @@ SELECT
   content_chars,
   CAST(FLOOR(epoch(added_at)) AS BIGINT) // 86400 AS day_number
 FROM (
-  SELECT
-    id,
-    conversation_id,
-    response_id,
-    type,
-    role,
-    added_at,
-    added_at_source,
-    content_chars
+  SELECT id, conversation_id, response_id, type, role, added_at, added_at_source, content_chars
   FROM landed_items
   WHERE
     NOT EXISTS (
@@ -32,15 +24,7 @@ FROM (
         AND new_items.id = landed_items.id
     )
   UNION ALL
-  SELECT
-    id,
-    conversation_id,
-    response_id,
-    type,
-    role,
-    added_at,
-    added_at_source,
-    content_chars
+  SELECT id, conversation_id, response_id, type, role, added_at, added_at_source, content_chars
   FROM new_items
 ) AS both_of_them
 ORDER BY day_number, id, conversation_id

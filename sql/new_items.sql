@@ -11,15 +11,8 @@ WITH dates AS (
   FROM responses
   WHERE epoch(created_at) >= $earliest AND epoch(created_at) < $until
   GROUP BY id
-), first_sights AS (
-  SELECT
-    id,
-    conversation_id,
-    response_id,
-    type,
-    role,
-    content_chars,
-    seen_at,
+), first_rows AS (
+  SELECT id, conversation_id, response_id, type, role, content_chars, seen_at,
     ROW_NUMBER() OVER (
       PARTITION BY conversation_id, id
       ORDER BY
@@ -32,24 +25,24 @@ WITH dates AS (
   FROM seen_items
 ), told AS (
   SELECT
-    first_sights.id,
-    first_sights.conversation_id,
-    first_sights.response_id,
-    first_sights.type,
-    first_sights.role,
-    COALESCE(dates.created_at, first_sights.seen_at) AS added_at,
+    first_rows.id,
+    first_rows.conversation_id,
+    first_rows.response_id,
+    first_rows.type,
+    first_rows.role,
+    COALESCE(dates.created_at, first_rows.seen_at) AS added_at,
     CASE WHEN dates.id IS NULL THEN 'observed' ELSE 'response' END AS added_at_source,
-    first_sights.content_chars
-  FROM first_sights
-  LEFT JOIN dates ON first_sights.response_id = dates.id
+    first_rows.content_chars
+  FROM first_rows
+  LEFT JOIN dates ON first_rows.response_id = dates.id
   WHERE
-    first_sights.place = 1
+    first_rows.place = 1
     AND NOT EXISTS (
       SELECT 1
       FROM landed_items
       WHERE
-        landed_items.conversation_id = first_sights.conversation_id
-        AND landed_items.id = first_sights.id
+        landed_items.conversation_id = first_rows.conversation_id
+        AND landed_items.id = first_rows.id
     )
   UNION ALL
   SELECT
@@ -66,14 +59,6 @@ WITH dates AS (
   INNER JOIN (SELECT DISTINCT id FROM seen_responses) AS seen ON dates.id = seen.id
   WHERE landed_items.added_at <> dates.created_at OR landed_items.added_at_source <> 'response'
 )
-SELECT
-  id,
-  conversation_id,
-  response_id,
-  type,
-  role,
-  added_at,
-  added_at_source,
-  content_chars
+SELECT id, conversation_id, response_id, type, role, added_at, added_at_source, content_chars
 FROM told
 ORDER BY id, conversation_id

@@ -4,40 +4,16 @@
 --   listed for several users)
 -- parameters: earliest, until (epoch seconds; what says that it was created at another time is in no
 --   day's file but in that of number 0)
--- The latest sight wins, whole: a response changes until it is final. What is landed was seen before.
+-- The latest row wins, whole: a response changes until it is final. What is landed was seen before.
 -- User and key are told as for conversations.
 -- epoch() counts exactly for any day before the year 2500.
-WITH sights AS (
-  SELECT
-    id,
-    conversation_id,
-    created_at,
-    status,
-    model,
-    user_id,
-    api_key_id,
-    input_tokens,
-    cached_tokens,
-    output_tokens,
-    reasoning_tokens,
-    total_tokens,
-    seen_at
+WITH listed AS (
+  SELECT id, conversation_id, created_at, status, model, user_id, api_key_id, input_tokens,
+    cached_tokens, output_tokens, reasoning_tokens, total_tokens, seen_at
   FROM seen
   UNION ALL
-  SELECT
-    id,
-    conversation_id,
-    created_at,
-    status,
-    model,
-    user_id,
-    api_key_id,
-    input_tokens,
-    cached_tokens,
-    output_tokens,
-    reasoning_tokens,
-    total_tokens,
-    CAST(NULL AS TIMESTAMPTZ)
+  SELECT id, conversation_id, created_at, status, model, user_id, api_key_id, input_tokens,
+    cached_tokens, output_tokens, reasoning_tokens, total_tokens, CAST(NULL AS TIMESTAMPTZ)
   FROM landed
 ), owners AS (
   SELECT
@@ -46,20 +22,11 @@ WITH sights AS (
     CASE
       WHEN COUNT(*) = COUNT(api_key_id) AND MIN(api_key_id) = MAX(api_key_id) THEN MIN(api_key_id)
     END AS api_key_id
-  FROM sights
+  FROM listed
   GROUP BY id
 ), ranked AS (
-  SELECT
-    id,
-    conversation_id,
-    created_at,
-    status,
-    model,
-    input_tokens,
-    cached_tokens,
-    output_tokens,
-    reasoning_tokens,
-    total_tokens,
+  SELECT id, conversation_id, created_at, status, model, input_tokens, cached_tokens,
+    output_tokens, reasoning_tokens, total_tokens,
     ROW_NUMBER() OVER (
       PARTITION BY id
       ORDER BY
@@ -74,7 +41,7 @@ WITH sights AS (
         model NULLS LAST,
         conversation_id NULLS LAST
     ) AS place
-  FROM sights
+  FROM listed
 )
 SELECT
   owners.id,

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.lake import commit
 
-_STEPS = ("_make_them_count", "_make_it_count", "_link")
+_STEPS = ("_commit", "_make_current", "_link")
 """What changes which version of a day counts, or where it is found."""
 
 

@@ -1,4 +1,4 @@
-"""No function over 50 lines and no class over 220 in the product's code.
+"""No function over 50 lines and no class over 200 in the product's code.
 
 A function's lines are those of its body: without its parameters, which of a command are its
 options, without its docstring, and without functions that stand in it and count on their own.
@@ -13,7 +13,7 @@ from pathlib import Path
 import pipeline
 
 ROOT = Path(pipeline.__file__).parent
-FUNCTION, CLASS = 50, 220
+FUNCTION, CLASS = 50, 200
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -1,39 +1,23 @@
-"""The MKA1 API: what can be asked, how it is asked, and when an answer can be believed.
+"""The MKA1 API (docs/api.md): a client, its five endpoints, and walks that lose nothing.
 
-client         one authenticated GET or POST, its limits, and what becomes of the answer
-clock          the machine's clock, held against the API's
-conversations  endpoint 2: its parameters and its page
-errors         what can go wrong, a class for each thing a caller can do about it
-fields         what questions and answers of all endpoints have in common
-items          endpoints 3 and 4: reading and adding items
-listings       the walks over conversations, items and responses: nothing is lost
-pacing         the rate limit that adapts to 429s
-paging         the walk over a window: every bucket, or a loud failure
-redaction      the key: added to requests, taken out of what servers send
-responses      endpoint 5: its parameters and its page
-retrying       backoff, `Retry-After`, and the budget of one request
-route          the proxy and the certificates that the environment names
-unicode        text that is not Unicode: written so that nothing is lost or merged
-unpacking      bodies as they come off the wire, unpacked within bounds
-usage          endpoint 1: its parameters and its page
-verdicts       which answers are worth another try: a table
-walks          the walks over each endpoint, of a client
+client                                   one request: a decoded answer, or a clear error
+network, rate_limit, retry, redaction,
+decompression, clock, errors             what the client consists of
+usage, conversations, items, responses   the endpoints: their questions and their pages
+fields, unicode                          what the endpoints have in common
+usage_walk, list_walk                    pages into a whole, without a loss
+walks                                    a function for each question: start here
 
-No Dagster, no DuckDB, no files. From a REPL:
+From a Python prompt:
 
     async with Client(url, SecretStr(key)) as client:
         query = UsageQuery(start, end, "1m", group_by=("user_id", "api_key_id"))
         async for page in usage_pages(client, query): ...
 """
 
-from pipeline.api.client import Answer, Client, Limits
+from pipeline.api.client import Client, Limits
 from pipeline.api.clock import Clock
-from pipeline.api.conversations import (
-    Conversation,
-    ConversationPage,
-    ConversationsQuery,
-    get_conversations,
-)
+from pipeline.api.conversations import Conversation, ConversationsQuery, get_conversations
 from pipeline.api.errors import (
     AnswerTooBig,
     ApiError,
@@ -50,14 +34,13 @@ from pipeline.api.errors import (
     Unavailable,
     UnknownCoding,
 )
-from pipeline.api.items import Item, ItemPage, ItemsQuery, create_items, get_items
-from pipeline.api.list_walk import ConversationWalk, ListWalk
-from pipeline.api.network import Route, route_to
-from pipeline.api.responses import Response, ResponsePage, ResponsesQuery, get_responses
+from pipeline.api.items import Item, ItemsQuery, create_items, get_items
+from pipeline.api.network import route_to
+from pipeline.api.responses import Response, ResponsesQuery
 from pipeline.api.retry import Retry
 from pipeline.api.unicode import OddText, is_sendable
-from pipeline.api.usage import Bucket, Result, UsagePage, UsageQuery, get_usage
-from pipeline.api.usage_walk import PageSize, walk_narrowing, walk_usage
+from pipeline.api.usage import UsagePage, UsageQuery, get_usage
+from pipeline.api.usage_walk import PageSize
 from pipeline.api.walks import (
     conversation_walk,
     item_walk,
@@ -67,23 +50,17 @@ from pipeline.api.walks import (
 )
 
 __all__ = [
-    "Answer",
     "AnswerTooBig",
     "ApiError",
-    "Bucket",
     "BucketTooBig",
     "Client",
     "Clock",
     "Conversation",
-    "ConversationPage",
-    "ConversationWalk",
     "ConversationsQuery",
     "InvalidQuery",
     "Item",
-    "ItemPage",
     "ItemsQuery",
     "Limits",
-    "ListWalk",
     "MalformedBody",
     "OddText",
     "OutcomeUnknown",
@@ -92,11 +69,8 @@ __all__ = [
     "QuotaExhausted",
     "Refused",
     "Response",
-    "ResponsePage",
     "ResponsesQuery",
-    "Result",
     "Retry",
-    "Route",
     "RouteError",
     "ShapeError",
     "Unauthorized",
@@ -108,7 +82,6 @@ __all__ = [
     "create_items",
     "get_conversations",
     "get_items",
-    "get_responses",
     "get_usage",
     "is_sendable",
     "item_walk",
@@ -116,6 +89,4 @@ __all__ = [
     "route_to",
     "usage_of_days",
     "usage_pages",
-    "walk_narrowing",
-    "walk_usage",
 ]

@@ -1,14 +1,7 @@
 """One authenticated GET or POST that either brings a decoded body or says clearly why not.
 
-Belongs here: transport, timeouts, size limits, and what becomes of an answer.
-
-What is tried again is in one table (`pipeline.api.retry_rules`): with jittered exponential backoff;
-a `Retry-After` in seconds or as a date is the least that is waited, each wait capped; no try begins
-once the budget of its request is spent. Redirects are never followed: a key goes to one host only.
-
-A POST is not idempotent. It is tried again only when it provably was not taken in: after a 429, or
-when no connection came about. Once it was sent, all but a refusal (3xx, 4xx) or a whole answer is
-OutcomeUnknown.
+Belongs here: transport, timeouts, size limits, and what becomes of an answer (docs/api.md,
+"Retries"). Redirects are never followed: a key goes to one host only.
 """
 
 from __future__ import annotations
@@ -18,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
@@ -42,8 +34,7 @@ from pipeline.api.errors import (
 from pipeline.api.network import Route, route_to
 from pipeline.api.rate_limit import RateLimiter
 from pipeline.api.redaction import Bearer
-from pipeline.api.retry import Retry, RetryableError, retry_after, retrying
-from pipeline.api.retry_rules import WRONG_SERVER, worth_another_try
+from pipeline.api.retry import Retry, RetryableError, retry_after, retrying, worth_another_try
 from pipeline.api.unicode import OddText
 from pipeline.messages import count
 
@@ -96,31 +87,38 @@ class Answer(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class _Question:
+    """A request, as often as it is sent. As text it is what errors say of it."""
+
+    words: _Words
     method: str
     path: str
     params: Params
     private: bool
     body: bytes | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class _Lazy:
-    """A text that only an error needs: it is made when it is asked for."""
-
-    make: Callable[[], str]
-
     def __str__(self) -> str:
-        return self.make()
+        """Method and address, without the user ids of a private question."""
+        hidden: frozenset[str] = _PERSONAL if self.private else frozenset()
+        shown = tuple((name, "-" if name in hidden else value) for name, value in self.params)
+        query = str(httpx.QueryParams(shown))
+        return self.words.cut(
+            f"{self.method} {self.words.address}{self.path}{'?' if query else ''}{query}",
+            _LONGEST_QUESTION,
+        )
 
+    @property
+    def is_post(self) -> bool:
+        """Whether it may not be asked again."""
+        return self.method == "POST"
 
-def _is_done(request: httpx.Request, status: int) -> bool:
-    """Whether an answer says that it was done as asked; to a POST, also that it was created."""
-    return status == HTTPStatus.OK or (request.method == "POST" and 200 <= status < 300)
+    def is_done(self, status: int) -> bool:
+        """Whether an answer says that it was done as asked; to a POST, also that it was created."""
+        return status == HTTPStatus.OK or (self.is_post and 200 <= status < 300)
 
 
 async def _why(response: httpx.Response) -> bytes:
     """The body of a refusal, as far as a message needs it."""
-    if response.status_code == WRONG_SERVER:
+    if response.status_code == HTTPStatus.MISDIRECTED_REQUEST:
         # What is not read to its end is closed: another try takes another connection.
         return b"(a body that was not read)"
     body = b""
@@ -134,7 +132,7 @@ async def _why(response: httpx.Response) -> bytes:
     return body
 
 
-def _outcome_unknown(asked: _Lazy, came_back: str) -> OutcomeUnknown:
+def _outcome_unknown(asked: _Question, came_back: str) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"{asked} was sent and brought {came_back}. It may or may not have been done: look before "
         "sending it again."
@@ -145,18 +143,8 @@ class _Words:
     """What errors say of questions and answers: never the key."""
 
     def __init__(self, auth: Bearer, address: str) -> None:
+        self.address = address
         self._auth = auth
-        self._address = address
-
-    def asked(self, question: _Question) -> str:
-        """A question, without the user ids of a private one."""
-        hidden: frozenset[str] = _PERSONAL if question.private else frozenset()
-        shown = tuple((name, "-" if name in hidden else value) for name, value in question.params)
-        query = str(httpx.QueryParams(shown))
-        return self.cut(
-            f"{question.method} {self._address}{question.path}{'?' if query else ''}{query}",
-            _LONGEST_QUESTION,
-        )
 
     def excerpt(self, body: bytes, private: bool) -> str:
         """The beginning of a body; of a private one its size alone."""
@@ -173,7 +161,7 @@ class _Words:
         return text if len(text) <= length else text[:length] + "…"
 
 
-class _Lane:
+class _Connection:
     """A connection pool for one request at a time, and what becomes of that on the way.
 
     A pool looks at each of its connections for every request: with 32 in flight that takes longer
@@ -205,10 +193,9 @@ class _Lane:
         await self._client.aclose()
 
     async def send(
-        self, request: httpx.Request, asked: _Lazy, private: bool
+        self, request: httpx.Request, asked: _Question
     ) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and whole body; never more than `max_bytes` of it."""
-        posted = request.method == "POST"
         chunks: list[bytes] = []
         size = 0
         try:
@@ -217,16 +204,16 @@ class _Lane:
                 aclosing(await self._client.send(request, stream=True)) as response,
             ):
                 status, headers = response.status_code, response.headers
-                if not _is_done(request, status):
+                if not asked.is_done(status):
                     return status, headers, await _why(response)
                 async for chunk in decompressed(response):
                     size += len(chunk)
                     if size > self._limits.max_bytes:
-                        raise self._too_big(asked, posted)
+                        raise self._too_big(asked)
                     chunks.append(chunk)
                 return status, headers, b"".join(chunks)
         except UnknownCoding as error:
-            if posted:
+            if asked.is_post:
                 raise _outcome_unknown(asked, str(error)) from None
             raise UnknownCoding(
                 f"{asked} was answered with {error}. Let whoever runs the gateway, or a proxy on "
@@ -235,23 +222,23 @@ class _Lane:
         except _NO_CONNECTION as error:
             raise self._no_connection(error, asked) from None
         except (TimeoutError, httpx.ReadTimeout):
-            if posted:
+            if asked.is_post:
                 raise _outcome_unknown(asked, "no answer in time") from None
             raise AnswerTooBig(
                 f"{asked} had not been answered in whole after {self._limits.request_timeout:g} s"
             ) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             # The chain is cut: what httpx carries along holds the request and its headers.
-            # And of a private answer nothing is told: the reason quotes what was no HTTP.
+            # And of a private answer nothing is quoted: the reason has what was no HTTP.
             reason = type(error).__name__
-            if not private:
+            if not asked.private:
                 reason = self._words.cut(f"{reason} {error}".strip())
-            if posted:
+            if asked.is_post:
                 raise _outcome_unknown(asked, f"no whole answer: {reason}") from None
             raise RetryableError(f"no whole answer: {reason}") from None
 
-    def _too_big(self, asked: _Lazy, posted: bool) -> Exception:
-        if posted:
+    def _too_big(self, asked: _Question) -> Exception:
+        if asked.is_post:
             return _outcome_unknown(asked, f"more than {self._limits.max_bytes:,} bytes")
         return AnswerTooBig(
             f"{asked} is answered with more than the {self._limits.max_bytes:,} bytes that "
@@ -259,7 +246,7 @@ class _Lane:
             slow=False,
         )
 
-    def _no_connection(self, error: Exception, asked: _Lazy) -> Exception:
+    def _no_connection(self, error: Exception, asked: _Question) -> Exception:
         """What to raise where no connection came about."""
         if refusal := self._route.refusal(error):
             return refusal
@@ -301,22 +288,22 @@ class Client:
         self.odd_text = odd_text or OddText()
         """What was not Unicode in the answers so far."""
         self.clock = now if isinstance(now, Clock) else Clock(now)
-        """Unix seconds, held against the API's own."""
+        """Unix seconds, compared with the API's own."""
         self._private = private
         self._on_retry = on_retry
         self._sleep = sleep
         self._auth = Bearer(key)
-        self._pace = RateLimiter(self.limits.requests_per_second)
+        self._rate_limit = RateLimiter(self.limits.requests_per_second)
         self._address = str(httpx.URL(base_url).copy_with(userinfo=b"")).rstrip("/")
         self._words = _Words(self._auth, self._address)
         # Made once, for reading the authorities takes longer than a request.
         route = route_to(base_url)
-        self._lanes = [
-            _Lane(route, self.limits, self._auth, self._words, transport)
+        self._connections = [
+            _Connection(route, self.limits, self._auth, self._words, transport)
             for _ in range(self.limits.concurrency)
         ]
-        self._idle: asyncio.LifoQueue[_Lane] = asyncio.LifoQueue()
-        for one in self._lanes:
+        self._idle: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()
+        for one in self._connections:
             self._idle.put_nowait(one)
         self._timeout = httpx.Timeout(self.limits.request_timeout, connect=10, pool=None).as_dict()
         self._base = httpx.URL(base_url)
@@ -327,7 +314,7 @@ class Client:
 
     @property
     def account(self) -> str:
-        """A name for the host and the key together, from which neither can be told."""
+        """A name for the host and the key together, from which neither can be found out."""
         return self._auth.digest(self._address)
 
     async def __aenter__(self) -> Self:
@@ -339,8 +326,8 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for lane in self._lanes:
-            await lane.close()
+        for connection in self._connections:
+            await connection.close()
 
     async def get(
         self,
@@ -359,12 +346,12 @@ class Client:
         URL holds, and whatever else `decode` does.
         """
         private = private or self._private
-        return await self._ask(_Question("GET", path, params, private), decode, headers)
+        asked = _Question(self._words, "GET", path, params, private)
+        return await self._ask(asked, decode, headers)
 
     async def post(
         self,
         path: str,
-        params: Params,
         body: bytes,
         decode: Callable[[bytes], T],
         headers: Mapping[bytes, bytes] | None = None,
@@ -374,65 +361,66 @@ class Client:
         Raises what `get` raises, and OutcomeUnknown where it may or may not have been done.
         """
         typed = {b"Content-Type": b"application/json", **(headers or {})}
-        return await self._ask(_Question("POST", path, params, True, body), decode, typed)
+        asked = _Question(self._words, "POST", path, (), True, body)
+        return await self._ask(asked, decode, typed)
 
     async def _ask(
         self,
-        question: _Question,
+        asked: _Question,
         decode: Callable[[bytes], T],
         headers: Mapping[bytes, bytes] | None,
     ) -> Answer[T]:
-        asked = _Lazy(partial(self._words.asked, question))
         limits = self.limits
         tries = retrying(
             *(limits.retry_seconds, limits.attempts, limits.longest_wait),
             self._sleep,
             self._on_retry,
         )
-        query = str(httpx.QueryParams(list(question.params)))
-        target = self._base_path + question.path.encode() + (f"?{query}".encode() if query else b"")
+        query = str(httpx.QueryParams(list(asked.params)))
+        target = self._base_path + asked.path.encode() + (f"?{query}".encode() if query else b"")
         try:
             # Not the client's own way, which parses the URL three times.
             request = httpx.Request(
-                question.method,
+                asked.method,
                 self._base.copy_with(raw_path=target),
                 headers={**_HEADERS, **(headers or {})},
-                content=question.body,
+                content=asked.body,
                 extensions={"timeout": self._timeout},
             )
         except httpx.InvalidURL as error:
             raise InvalidQuery(f"{asked} cannot be sent: {self._words.cut(str(error))}") from None
-        if request.url.raw_path.partition(b"?")[0] != self._base_path + question.path.encode():
+        if request.url.raw_path.partition(b"?")[0] != self._base_path + asked.path.encode():
             # `.` and `..` are taken out of paths: the question would reach another endpoint.
             raise InvalidQuery(f"{asked} cannot be sent: its path would become another")
         try:
-            return await tries(self._once, request, decode, asked, question.private)
+            return await tries(self._once, request, decode, asked)
         except RetryableError as last:
             raise last.giving_up(str(asked), int(tries.statistics["attempt_number"])) from None
 
     async def _once(
-        self, request: httpx.Request, decode: Callable[[bytes], T], asked: _Lazy, private: bool
+        self, request: httpx.Request, decode: Callable[[bytes], T], asked: _Question
     ) -> Answer[T]:
-        lane = await self._idle.get()
+        private = asked.private
+        connection = await self._idle.get()
         try:
-            generation = await self._pace.turn()
+            generation = await self._rate_limit.turn()
             self.requests += 1
             began, sent = time.monotonic(), self.clock.local()
-            status, answer_headers, body = await lane.send(request, asked, private)
+            status, answer_headers, body = await connection.send(request, asked)
             seconds = time.monotonic() - began
             self.clock.heard(answer_headers, sent)
         finally:
-            self._idle.put_nowait(lane)
+            self._idle.put_nowait(connection)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._pace.too_fast(generation)
+            self._rate_limit.too_fast(generation)
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
             raise RetryableError(
                 f"429: {self._words.excerpt(body, private)}", wait, rate_limited=True
             )
-        self._pace.went_well()
-        if request.method == "POST" and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        self._rate_limit.went_well()
+        if asked.is_post and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _outcome_unknown(asked, f"{status}: {self._words.excerpt(body, private)}")
-        if request.method == "GET" and worth_another_try(status):
+        if not asked.is_post and worth_another_try(status):
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
             raise RetryableError(f"{status}: {self._words.excerpt(body, private)}", wait)
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -441,7 +429,7 @@ class Client:
                 "Check the key in MKA1_API_KEY or MKA1_API_KEYS, and what it may do.",
                 status,
             )
-        if not _is_done(request, status):
+        if not asked.is_done(status):
             where = answer_headers.get("Location")
             shown = "elsewhere" if private else self._words.cut(where or "")
             moved = f" (a redirect to {shown}, not followed)" if where else ""
@@ -453,14 +441,14 @@ class Client:
             return Answer(decode(body), len(body), seconds)
         except (MalformedBody, ShapeError) as error:
             came = f"{status} with {error} ({count(len(body), 'byte')})"
-            if request.method == "POST":
+            if asked.is_post:
                 raise _outcome_unknown(asked, came) from None
-            raise self._unreadable(error, came, asked, body, private) from None
+            raise self._unreadable(error, came, asked, body) from None
 
     def _unreadable(
-        self, error: MalformedBody | ShapeError, came: str, asked: _Lazy, body: bytes, private: bool
+        self, error: MalformedBody | ShapeError, came: str, asked: _Question, body: bytes
     ) -> Exception:
-        excerpt = self._words.excerpt(body, private)
+        excerpt = self._words.excerpt(body, asked.private)
         if isinstance(error, MalformedBody):
             return RetryableError(came + (f": {excerpt}" if error.says_why else ""))
         return ShapeError(

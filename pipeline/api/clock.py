@@ -1,4 +1,4 @@
-"""The machine's clock, held against the `Date` of the API's answers.
+"""The machine's clock, compared with the `Date` of the API's answers.
 
 A clock that is ahead takes minutes for closed that are still open, and days for final that the API
 may still restate. So where it is ahead by more than TOLERANCE, the API's time counts. A clock that

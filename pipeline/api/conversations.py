@@ -17,6 +17,7 @@ from pipeline.api.client import Answer, Client
 from pipeline.api.fields import (
     Envelope,
     Id,
+    ListPage,
     Moment,
     Order,
     check_id,
@@ -81,20 +82,6 @@ class Conversation(msgspec.Struct, frozen=True, gc=False):
     metadata: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationPage:
-    """One page as served; `has_more` is None where it was not said."""
-
-    conversations: list[Conversation]
-    has_more: bool | None
-    last_id: str | None = None
-
-    @property
-    def rows(self) -> list[Conversation]:
-        """The conversations, as every list calls them."""
-        return self.conversations
-
-
 class _Conversation(msgspec.Struct, gc=False):
     id: Id
     created_at: Moment
@@ -123,19 +110,21 @@ _decoder: Final = msgspec.json.Decoder(_Page)
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
-async def get_conversations(client: Client, query: ConversationsQuery) -> Answer[ConversationPage]:
+async def get_conversations(
+    client: Client, query: ConversationsQuery
+) -> Answer[ListPage[Conversation]]:
     """One page of endpoint 2. Raises what `Client.get` raises."""
     headers = on_behalf_of_header(query.on_behalf_of)
     decode = partial(decode_conversations, note=partial(client.odd_text.add, f"GET {PATH}"))
     return await client.get(PATH, query.params(), decode, headers, private=True)
 
 
-def decode_conversations(body: bytes, note: Note = unnoted) -> ConversationPage:
+def decode_conversations(body: bytes, note: Note = unnoted) -> ListPage[Conversation]:
     """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no page."""
     return decoded(_decode, body, "a page of conversations", 2, note)
 
 
-def _decode(body: bytes) -> ConversationPage:
+def _decode(body: bytes) -> ListPage[Conversation]:
     page = _decoder.decode(body)
     require_page(page, page.data, body)
     rows = [
@@ -148,4 +137,4 @@ def _decode(body: bytes) -> ConversationPage:
         )
         for row in page.data or ()
     ]
-    return ConversationPage(rows, page.has_more, page.last_id or None)
+    return ListPage(rows, page.has_more, page.last_id or None)

@@ -1,14 +1,9 @@
-"""Bodies as they come off the wire, unpacked within bounds.
+"""Bodies as they come off the wire, decompressed within bounds.
 
-Belongs here: which content codings are read, and that a small body never becomes a large one at a
-stroke.
-
-gzip alone is asked for. What servers send all the same and RFC 9110 (8.4.1) allows is read as well:
-`x-gzip`, gzip of several members, `deflate` (the zlib format, and raw as some servers send it), and
-`identity` anywhere in the list. One coding at a time: two would take gigabytes from kilobytes.
-
-httpx unpacks every layer that a server claims, each chunk whole: a few kilobytes packed twice would
-take gigabytes before anybody could look at them.
+gzip alone is asked for. Read as well is what servers send all the same and RFC 9110 (8.4.1) allows:
+`x-gzip`, gzip of several members, `deflate` (the zlib format, and raw), and `identity` anywhere in
+the list. One coding at a time, and piece by piece: httpx decompresses every layer that a server
+claims, each chunk whole, so a few kilobytes packed twice would take gigabytes.
 """
 
 from __future__ import annotations

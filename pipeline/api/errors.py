@@ -1,7 +1,5 @@
 """What can go wrong between this project and the API, one class for each thing a caller can do.
 
-Belongs here: the exceptions of `pipeline.api`.
-
 Every message says what was asked, what came back and what the reader can do. None holds a secret:
 the client redacts what the server sent before it gets here.
 """
@@ -37,7 +35,7 @@ class Unauthorized(ApiError):
 
 
 class Refused(ApiError):
-    """Another status (`pipeline.api.retry_rules`): asking again would bring the same."""
+    """Another status: asking again would bring the same."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)

@@ -1,22 +1,19 @@
-"""What the endpoints' questions and answers have in common: how values are checked and sent.
+"""What questions and answers of all endpoints have in common: how values are checked and sent.
 
-Belongs here: text that can be sent, the user that is acted for, times and whole numbers as the API
-gives them, pages from JSON.
+Belongs here: text that can be sent, the end user, times and whole numbers as the API gives them,
+pages from JSON.
 
-Ids and cursors go out as they came in: what is not Unicode was written otherwise
-(`pipeline.api.unicode`), and can't be sent.
-
-An empty list may be null or left out. So may `has_more`, which then says nothing (None). But a body
-without data, without `has_more` and without the name of a page is no empty page: it is whatever a
-gateway says in the place of one.
+A body without data, without `has_more` and without the name of a page is no empty page: a gateway
+says something in the place of one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, NoReturn, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -26,6 +23,7 @@ from pipeline.api.errors import InvalidQuery, MalformedBody, ShapeError
 from pipeline.api.unicode import Note, as_sent, is_unicode
 
 T = TypeVar("T")
+Row = TypeVar("Row")
 
 Order = Literal["asc", "desc"]
 Id = Annotated[str, msgspec.Meta(min_length=1)]
@@ -81,7 +79,7 @@ def on_behalf_of_header(user_id: str | None) -> dict[bytes, bytes]:
 
     InvalidQuery for an id that no header holds as it is: with control characters, or blanks around
     it. Encoding it would ask for another user, wherever the server does not decode it. The error
-    does not quote the id: whoever asks knows it, and may have to keep it out of logs.
+    does not quote the id: the caller knows it, and may have to keep it out of logs.
     """
     if user_id is None:
         return {}
@@ -112,6 +110,15 @@ def require_json(body: bytes) -> None:
         return
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedBody(f"a body that is not whole JSON: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage(Generic[Row]):
+    """One page of a list as served; `has_more` is None where it was not said."""
+
+    rows: list[Row]
+    has_more: bool | None
+    last_id: str | None = None
 
 
 class Envelope(msgspec.Struct, kw_only=True):

@@ -1,9 +1,7 @@
 """Endpoints 3 and 4, …/conversations/{id}/items: reading and adding items, typed and checked.
 
-Belongs here: every parameter with its bounds, and a page decoded.
-
-What an item says is counted and forgotten: only its length in characters leaves this module, unless
-the whole item is asked for. No error quotes it.
+Belongs here: every parameter with its bounds, and a page decoded. Only the length of what an item
+says leaves this module, unless the whole item is asked for. No error quotes it.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from pipeline.api.client import Answer, Client
 from pipeline.api.fields import (
     Envelope,
     Id,
+    ListPage,
     Order,
     check_id,
     check_limit,
@@ -95,20 +94,6 @@ class Item(msgspec.Struct, frozen=True, gc=False):
         return f"Item({self.id!r}, type={self.type!r})"  # not what it says
 
 
-@dataclass(frozen=True, slots=True)
-class ItemPage:
-    """One page as served; `has_more` is None where it was not said."""
-
-    items: list[Item]
-    has_more: bool | None
-    last_id: str | None = None
-
-    @property
-    def rows(self) -> list[Item]:
-        """The items, as every list calls them."""
-        return self.items
-
-
 class _Item(msgspec.Struct, gc=False):
     id: Id
     type: Id = "message"
@@ -140,7 +125,7 @@ _parts: Final = msgspec.json.Decoder(list[_Part | str | None])
 
 async def get_items(
     client: Client, query: ItemsQuery, *, keep_bodies: bool = False
-) -> Answer[ItemPage]:
+) -> Answer[ListPage[Item]]:
     """One page of endpoint 3. Raises what `Client.get` does; Refused (404) for no conversation."""
     return await client.get(
         path(query.conversation_id),
@@ -158,7 +143,7 @@ async def create_items(
     *,
     include: Sequence[str] = (),
     on_behalf_of: str | None = None,
-) -> Answer[ItemPage]:
+) -> Answer[ListPage[Item]]:
     """Add 1 to 20 items (endpoint 4), and return them. Sent once: see `Client.post`.
 
     Raises InvalidQuery before a request, OutcomeUnknown where they may or may not have been added.
@@ -166,14 +151,15 @@ async def create_items(
     if not 1 <= len(items) <= MAX_ADDED:
         refuse("items", count(len(items), "item"), f"1 to {MAX_ADDED} items")
     try:
-        sent = {"items": [dict(item) for item in items], **_told(include)}
+        sent: dict[str, object] = {"items": [dict(item) for item in items]}
+        if include:
+            sent["include"] = [name for _, name in _included(include)]
         # Unlike msgspec's, this encoder makes no null of NaN and no array of a set.
         body = json.dumps(sent, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
         refuse("items", "what it is", "JSON objects")
     return await client.post(
         path(conversation_id),
-        (),
         body,
         partial(decode_items, note=_noted(client, "POST")),
         on_behalf_of_header(on_behalf_of),
@@ -184,12 +170,12 @@ def _noted(client: Client, method: str) -> Note:
     return partial(client.odd_text.add, f"{method} {PATH}")
 
 
-def decode_items(body: bytes, *, keep_bodies: bool = False, note: Note = unnoted) -> ItemPage:
+def decode_items(body: bytes, *, keep_bodies: bool = False, note: Note = unnoted) -> ListPage[Item]:
     """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no page."""
     return decoded(partial(_decode, keep_bodies=keep_bodies), body, "a page of items", 2, note)
 
 
-def _decode(body: bytes, *, keep_bodies: bool) -> ItemPage:
+def _decode(body: bytes, *, keep_bodies: bool) -> ListPage[Item]:
     page = _decoder.decode(body)
     require_page(page, page.data, body)
     rows = page.data or []
@@ -200,7 +186,7 @@ def _decode(body: bytes, *, keep_bodies: bool) -> ItemPage:
         items = None
     if items is None:  # raised here, it does not carry along an error that holds what was said
         raise msgspec.DecodeError("text that is not UTF-8")
-    return ItemPage(items, page.has_more, page.last_id or None)
+    return ListPage(items, page.has_more, page.last_id or None)
 
 
 def _item(row: _Item, whole: msgspec.Raw | None) -> Item:
@@ -229,17 +215,12 @@ def _length(content: msgspec.Raw) -> int | None:
 
 def _part(part: _Part | str | None) -> int:
     if isinstance(part, _Part):
-        told = (part.text, part.transcript, part.refusal)
-        return sum(map(_chars, told))
+        return sum(map(_chars, (part.text, part.transcript, part.refusal)))
     return len(as_sent(part or ""))
 
 
 def _chars(text: msgspec.Raw) -> int:
     return len(as_sent(_text.decode(text))) if bytes(text).lstrip()[:1] == b'"' else 0
-
-
-def _told(include: Sequence[str]) -> dict[str, list[str]]:
-    return {"include": [value for _, value in _included(include)]} if include else {}
 
 
 def _included(include: Sequence[str]) -> list[tuple[str, str]]:

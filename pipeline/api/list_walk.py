@@ -1,69 +1,7 @@
 """Walks over conversations, items and responses that lose nothing, whatever moves meanwhile.
 
-Belongs here: following cursors through lists, and the argument why nothing is lost.
-
-**Conversations** are listed by last update, a time that the API does not show, and `after` means
-the current place of a row. A conversation that is touched moves to the newest end, the one that
-serves as cursor too. Reading a plain list in ascending order then loses all that lies between.
-
-No scheme of list requests alone is safe against arbitrary touching. Whoever may touch any number of
-conversations between two requests can bring the list into any order, so can keep one row out of
-every page: then all answers are those of a list that does not have it. What can be had is a proof
-under a bound, and a second net: the number of conversations that usage says were created
-(`expect_new`), which no order of the list can hide.
-
-The walk reads newest first. A *pass* begins at the head, without a cursor, and follows `after`.
-
-1. Touched rows only move to the head. So a row that is not touched while a pass lasts stays behind
-   every row that the pass has returned, wherever that one has moved to: any returned row is a safe
-   cursor, and a pass that reaches the end has returned every row that was not touched meanwhile.
-2. A cursor that was touched costs a request, no row: its page begins again near the head. It is
-   known by rows that the pass has returned before, and the row before it is used instead. So it is
-   for one that the API does not know because the conversation has vanished. With none left, or ten
-   refused in a row, the pass begins anew.
-3. What was touched during a pass stands at the head when it ends. If at most B conversations are
-   touched between one request and the next (B is `touches`, 5), at most B times the requests of
-   the pass have moved; the next pass need not read further than that many rows, and B more for
-   each of its own further requests: rows that it returns because they were touched while it lasts
-   say nothing about how deep it has got. Passes shrink by B/(50 - B) until one is a single request.
-   That one is a snapshot, and what was touched since the pass before it began is all on it.
-
-So whatever existed when the walk began has been returned when it ends. It costs N/50 requests for
-N conversations, a tenth more for the further passes, and one for each cursor that was touched. A
-list that fits a page costs one request. Where the API gives P rows a page, B is at most a fifth of
-P, but one at least, and none for P below three. Where more than B are touched between two requests,
-one that is touched again and again can be missed, and nothing in the answers shows it.
-
-A later walk is told the order that the last one left (`known`). What has been touched or created
-since forms a prefix of the list, behind which the rest follows in the known order. The first pass
-ends with the page that shows ten rows in a row of that rest, and all of `expect_new`. With nothing
-touched that is one request, with k touched k/50 more. What the order cannot show: rows touched in
-exactly the reverse of their known order, such as the newest one, touched again. Who needs to know
-asks for the items (`pipeline.conversations.fetch`).
-
-**Items** are added at the end, and **responses** stay where their creation put them. Rows of both
-may vanish; those that stay keep their order. One plain walk reads either in ascending order:
-
-1. The page behind a row begins with the next one. So each page goes on where the one before it
-   ended, and after the last the walk has returned every row behind its start that was there from
-   before the walk until its end. Going back to an earlier row reads some again and loses none.
-2. A cursor whose row has vanished may be refused (400, 404, 410, 422), or be answered as if none
-   had been given, or with nothing. The second shows rows that were read up to that cursor. The
-   third is what the end of the list looks like too: the newest row tells them apart, in one more
-   request. Then an earlier row is the cursor: the one before, then further and further back (1, 2,
-   4, … rows), in the end the start of the walk, and where that has vanished the beginning of the
-   list, which has no cursor. Rows that come again are not returned again.
-3. A vanished row is not listed any more, so no row is given up twice, and the walk ends. Where a
-   row is listed again that was not known as a cursor, and that happens three times without a new
-   row, the server contradicts itself: PagingError. A refusal is one of the list only where there
-   was no cursor: with 404, the conversation is gone, be it in mid-walk.
-4. A walk that was to start at a vanished row, and was answered from the beginning, may have put
-   that beginning behind newer rows. It begins anew where one of them is served again.
-
-In all three, a page without rows that promises more is followed by its `last_id`, a few times: rows
-may have been taken out of it after it was cut. A page that does not say whether there is more is
-followed until one is empty. An id that is not Unicode can't be sent (`pipeline.api.unicode`): the
-row before it is the cursor, and the rows behind that one are expected to come again.
+Belongs here: following cursors through lists. docs/api.md, "A list that moves while it is read",
+has the argument why nothing is lost, and under which bound.
 """
 
 from __future__ import annotations
@@ -72,46 +10,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from pipeline.api.client import Answer
-from pipeline.api.conversations import (
-    MAX_LIMIT,
-    Conversation,
-    ConversationPage,
-    ConversationsQuery,
-)
+from pipeline.api.conversations import MAX_LIMIT, Conversation, ConversationsQuery
 from pipeline.api.errors import PagingError, Refused
-from pipeline.api.items import ItemsQuery
-from pipeline.api.responses import ResponsesQuery
+from pipeline.api.fields import ListPage
+from pipeline.api.items import Item, ItemsQuery
+from pipeline.api.responses import Response, ResponsesQuery
 from pipeline.api.unicode import is_sendable
 
-
-class HasId(Protocol):
-    """What a walk needs to know of a row."""
-
-    @property
-    def id(self) -> str: ...
-
-
-Row = TypeVar("Row", bound=HasId)
-Row_co = TypeVar("Row_co", bound=HasId, covariant=True)
-
-
-class Page(Protocol[Row_co]):
-    """What a walk needs to know of a page."""
-
-    @property
-    def rows(self) -> Sequence[Row_co]: ...
-    @property
-    def has_more(self) -> bool | None: ...
-    @property
-    def last_id(self) -> str | None: ...
-
-
 Query = TypeVar("Query", ItemsQuery, ResponsesQuery)
-Q = TypeVar("Q", ConversationsQuery, ItemsQuery, ResponsesQuery)
-P = TypeVar("P", bound=Page[HasId])
+Row = TypeVar("Row", Item, Response)
+AnyQuery = TypeVar("AnyQuery", ConversationsQuery, ItemsQuery, ResponsesQuery)
+AnyRow = TypeVar("AnyRow", Conversation, Item, Response)
 
 TOUCHES: Final = 5
 """How many conversations of one listing may be touched between two requests of its walk."""
@@ -130,7 +42,7 @@ _MAX_PASSES: Final = 50
 
 
 class ConversationWalk:
-    """One walk over a listing of conversations; see the module's text for what it guarantees.
+    """One walk over a listing of conversations; docs/api.md says what it guarantees.
 
     `known` are the ids of the last walk's `order`. `expect_new` is how many conversations, at
     least, must have been created since. Raises PagingError where the pages contradict each other,
@@ -139,7 +51,7 @@ class ConversationWalk:
 
     def __init__(
         self,
-        fetch: Callable[[ConversationsQuery], Awaitable[Answer[ConversationPage]]],
+        fetch: Callable[[ConversationsQuery], Awaitable[Answer[ListPage[Conversation]]]],
         query: ConversationsQuery,
         *,
         known: Sequence[str] = (),
@@ -230,11 +142,13 @@ class ConversationWalk:
             place = self._place[read[kept]]
         self.moved = read[:kept]
 
-    async def _counted(self, query: ConversationsQuery) -> Answer[ConversationPage]:
+    async def _counted(self, query: ConversationsQuery) -> Answer[ListPage[Conversation]]:
         self.requests += 1
         return await self._fetch(query)
 
-    async def _page(self, cursor: str | None, again: Collection[str]) -> ConversationPage | None:
+    async def _page(
+        self, cursor: str | None, again: Collection[str]
+    ) -> ListPage[Conversation] | None:
         """The page behind `cursor`, on which `again` may come again.
 
         None where the API does not know that cursor any more.
@@ -284,7 +198,7 @@ class _Pass:
 
     def __init__(
         self,
-        page: Callable[[str | None, Collection[str]], Awaitable[ConversationPage | None]],
+        page: Callable[[str | None, Collection[str]], Awaitable[ListPage[Conversation] | None]],
         enough: Callable[[Sequence[str]], bool],
     ) -> None:
         self.rows: list[str] = []
@@ -315,7 +229,7 @@ class _Pass:
             if page.rows and not names and again != end:
                 yield page.rows  # it does not reach behind what is read
                 continue
-            # Strays tell nothing: the last one may be the next row of the pass, read too early.
+            # Strays show nothing: the last one may be the next row of the pass, read too early.
             moved = not in_place.isdisjoint(names)
             if moved:
                 self.strays |= dict.fromkeys(name for name in names if name not in in_place)
@@ -334,7 +248,7 @@ class _Pass:
 
 
 class ListWalk(Generic[Query, Row]):
-    """One walk over a list whose rows keep their order; see the module's text for its argument.
+    """One walk over a list whose rows keep their order; docs/api.md has its argument.
 
     It returns the rows behind `query.after`, the oldest first, none of them twice. Raises
     PagingError where the pages contradict each other, and what `fetch` raises. It raises Refused
@@ -342,11 +256,11 @@ class ListWalk(Generic[Query, Row]):
     """
 
     def __init__(
-        self, fetch: Callable[[Query], Awaitable[Answer[Page[Row]]]], query: Query
+        self, fetch: Callable[[Query], Awaitable[Answer[ListPage[Row]]]], query: Query
     ) -> None:
         self.order: list[str] = []
         """Ids as they follow each other in the list, without those seen to have vanished."""
-        self._fetch: Callable[[Query], Awaitable[Answer[Page[Row]]]] = fetch
+        self._fetch: Callable[[Query], Awaitable[Answer[ListPage[Row]]]] = fetch
         self._query: Query = replace(query, order="asc")
         self._what = _what(query)
         self._start = query.after
@@ -369,7 +283,8 @@ class ListWalk(Generic[Query, Row]):
     async def pages(self) -> AsyncIterator[list[Row]]:
         """The rows as they are read."""
         while True:
-            cursor, again = self.cursor, self._without_unsendable_end()
+            cursor, again = self.cursor, _unsendable_end(self.order)
+            self._shorten(len(again))
             page = await self._page(cursor)
             if page is None:
                 self._step_back()
@@ -390,7 +305,7 @@ class ListWalk(Generic[Query, Row]):
             if not _goes_on(page.has_more, behind):
                 return
 
-    async def _page(self, cursor: str | None) -> Page[Row] | None:
+    async def _page(self, cursor: str | None) -> ListPage[Row] | None:
         """The page behind `cursor`; None where the API does not know that cursor any more."""
         try:
             page = await _filled(self._fetch, replace(self._query, after=cursor))
@@ -447,12 +362,6 @@ class ListWalk(Generic[Query, Row]):
         self._in_order.difference_update(self.order[keep:])
         del self.order[keep:]
 
-    def _without_unsendable_end(self) -> list[str]:
-        """Take the last ids that can't be sent out of the order: they come again."""
-        end = _unsendable_end(self.order)
-        self._shorten(len(end))
-        return end
-
     def _paging_error(self, cursor: str, problem: str) -> PagingError:
         return PagingError(
             f"asked for the {self._what} behind {cursor} the API {problem}. Nothing of this "
@@ -466,7 +375,9 @@ def _what(query: ItemsQuery | ResponsesQuery) -> str:
     return "responses"
 
 
-async def _filled(fetch: Callable[[Q], Awaitable[Answer[P]]], query: Q) -> P:
+async def _filled(
+    fetch: Callable[[AnyQuery], Awaitable[Answer[ListPage[AnyRow]]]], query: AnyQuery
+) -> ListPage[AnyRow]:
     """A page; where it holds nothing and promises more, the one that its last_id leads to."""
     page = (await fetch(query)).value
     followed = {query.after}

@@ -3,10 +3,9 @@
 Belongs here: HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE, and
 one line for each that can't be used.
 
-httpx can read the proxies itself. It is not asked to: it raises on entries of NO_PROXY that other
-clients accept, matches no CIDR range, and its errors name no variable. NO_PROXY is read here as
-curl, requests and Go read it, taken together. The variables count for https:// only: a proxy passes
-https:// on as it is, but could read http://, which goes to this machine alone.
+httpx can read the proxies itself, but raises on entries of NO_PROXY that other clients accept,
+matches no CIDR range, and its errors name no variable. NO_PROXY is read here as curl, requests and
+Go read it, taken together. The variables count for https:// only: a proxy could read http://.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
@@ -303,8 +301,9 @@ def _check_folders(folders: str) -> None:
     reasons: list[str] = []
     for folder in folders.split(os.pathsep):
         try:
-            if any(map(_HASHED.fullmatch, _entries(folder))):
-                return
+            with os.scandir(folder) as entries:
+                if any(_HASHED.fullmatch(entry.name) for entry in entries):
+                    return
             reasons.append("holds no certificate whose name is its hash")
         except OSError as error:
             reasons.append(f"can't be read ({error.strerror})")
@@ -313,8 +312,3 @@ def _check_folders(folders: str) -> None:
         f"{_told(folders)} {reasons[0]}",
         "name a folder that `openssl rehash` has seen, or unset it",
     )
-
-
-def _entries(folder: str) -> Iterable[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]

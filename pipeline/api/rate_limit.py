@@ -1,7 +1,4 @@
-"""How fast requests may leave: a rate limit that adapts to the server's 429s.
-
-Belongs here: the rate and how it moves.
-"""
+"""How fast requests may leave: a rate limit that adapts to the server's 429s."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The key on its way out, and never on its way back.
-
-Belongs here: adding the key to a request, and taking it out of whatever a server sends before that
-becomes a message.
-"""
+"""The key: added to each request, and taken out of all that a server sends before it is quoted."""
 
 from __future__ import annotations
 
@@ -43,7 +39,7 @@ class Bearer(httpx.Auth):
         yield request
 
     def digest(self, about: str) -> str:
-        """A name for the key together with `about`: short, and nothing can be told from it."""
+        """A name for the key together with `about`: short, and neither can be found out from it."""
         secret = self._key.get_secret_value()
         return hashlib.sha256(f"mka1-usage\n{about}\n{secret}".encode()).hexdigest()[:16]
 

@@ -1,7 +1,6 @@
 """Endpoint 5, GET /api/v1/llm/responses: its question and its answer, typed and checked.
 
-Belongs here: every parameter with its bounds, and a page decoded. What a response says is
-not decoded at all.
+Belongs here: every parameter with its bounds, and a page decoded, without what a response says.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from pipeline.api.client import Answer, Client
 from pipeline.api.fields import (
     Envelope,
     Id,
+    ListPage,
     Moment,
     Order,
     check_id,
@@ -68,7 +68,7 @@ class ResponsesQuery:
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """A response as listed. `created_at` is Unix seconds; tokens are None where none are told."""
+    """A response as listed. `created_at` is Unix seconds; tokens are None if not reported."""
 
     id: str
     created_at: float
@@ -85,21 +85,6 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     def is_final(self) -> bool:
         """Whether its status can't change any more."""
         return self.status in FINAL
-
-
-@dataclass(frozen=True, slots=True)
-class ResponsePage:
-    """One page as served; `has_more` is None where it was not said."""
-
-    responses: list[Response]
-    has_more: bool | None
-    first_id: str | None = None
-    last_id: str | None = None
-
-    @property
-    def rows(self) -> list[Response]:
-        """The responses, as every list calls them."""
-        return self.responses
 
 
 _NULL: Final = msgspec.Raw(b"null")
@@ -136,7 +121,6 @@ class _Response(msgspec.Struct, gc=False):
 
 class _Page(Envelope):
     data: list[_Response] | None = None
-    first_id: str | None = None
     last_id: str | None = None
 
 
@@ -146,27 +130,23 @@ _NO_INPUT: Final = _InputDetails()
 _NO_OUTPUT: Final = _OutputDetails()
 
 
-async def get_responses(client: Client, query: ResponsesQuery) -> Answer[ResponsePage]:
+async def get_responses(client: Client, query: ResponsesQuery) -> Answer[ListPage[Response]]:
     """One page of endpoint 5. Raises what `Client.get` raises."""
     headers = on_behalf_of_header(query.on_behalf_of)
     decode = partial(decode_responses, note=partial(client.odd_text.add, f"GET {PATH}"))
     return await client.get(PATH, query.params(), decode, headers, private=True)
 
 
-def decode_responses(body: bytes, note: Note = unnoted) -> ResponsePage:
+def decode_responses(body: bytes, note: Note = unnoted) -> ListPage[Response]:
     """A page from its JSON. MalformedBody where it is no JSON, ShapeError where it is no page."""
     return decoded(_decode, body, "a page of responses", 2, note)
 
 
-def _decode(body: bytes) -> ResponsePage:
+def _decode(body: bytes) -> ListPage[Response]:
     page = _decoder.decode(body)
     require_page(page, page.data, body)
-    return ResponsePage(
-        [_response(row) for row in page.data or ()],
-        page.has_more,
-        page.first_id or None,
-        page.last_id or None,
-    )
+    rows = [_response(row) for row in page.data or ()]
+    return ListPage(rows, page.has_more, page.last_id or None)
 
 
 def _response(row: _Response) -> Response:

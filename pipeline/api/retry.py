@@ -1,6 +1,7 @@
 """When a request is tried again, after how long a wait, and when it is given up.
 
-Belongs here: backoff, `Retry-After`, the budget of one request, and the error at its end.
+Belongs here: which statuses are worth another try, backoff, `Retry-After`, the budget of one
+request, and the error at its end. docs/api.md, "Retries", has the table.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from tenacity import (
 
 from pipeline.api.errors import QuotaExhausted, Unavailable
 from pipeline.messages import count
+
+_PASSES: Final = frozenset({408, 421, 425, 429})
+"""Statuses below 500 that pass. Of those that gateways made up, 5xx alone are known to pass."""
+_STAYS: Final = frozenset({501, 505, 511})
+"""Statuses from 500 on that stay until somebody changes something: the server does not know the
+method or this HTTP (RFC 9110), or the network wants somebody to sign in first (RFC 6585)."""
 
 _REASON: Final = 120
 """Characters of a reason that a message quotes."""
@@ -67,6 +74,11 @@ class Retry:
     def __str__(self) -> str:
         reason = self.reason if len(self.reason) <= _REASON else self.reason[:_REASON] + "…"
         return f"retrying: {reason}; next try in {max(self.seconds, 1):.0f} s"
+
+
+def worth_another_try(status: int) -> bool:
+    """Whether a GET that was answered with `status` may be answered otherwise soon."""
+    return status in _PASSES or (status >= 500 and status not in _STAYS)
 
 
 def retrying(

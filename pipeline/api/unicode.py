@@ -1,23 +1,8 @@
-r"""Text that is not Unicode: read without loss, told of, and never merged with other text.
+"""Text that is not Unicode: read without loss, reported, and never merged with other text.
 
-Belongs here: how half a surrogate pair and bytes that are not UTF-8 are written as Unicode, the way
-back, and where they were found.
-
-JSON can hold half of a surrogate pair (the escape `\ud83d` without its other half), and servers
-send bytes that are not UTF-8. Neither is a fault of the way that the answer took: asked again, the
-same would come. No file and no terminal can hold either, so both are written with a backslash:
-
-| in the answer | written |
-| --- | --- |
-| half of a surrogate pair, as an escape or in three bytes | `\ud83d`, in lower case |
-| a byte that is not UTF-8 | `\x{ff}` |
-| n backslashes before one of these | 2n backslashes before it |
-| n backslashes before text that looks like one of these | 2n backslashes before that text |
-| all other text | as it is |
-
-So two texts that differ are written differently, also from honest text that holds a backslash: an
-odd number of backslashes before `ud83d` or `x{ff}` stands for what is not Unicode, an even number
-for text. `as_sent` goes back.
+Half of a surrogate pair, and bytes that are not UTF-8, are written with a backslash (docs/api.md,
+"Text that is not Unicode"). An odd number of backslashes before `ud83d` or `x{ff}` stands for what
+is not Unicode, an even number for text; `as_sent` goes back.
 """
 
 from __future__ import annotations
@@ -33,7 +18,7 @@ from pipeline.messages import be, count
 T = TypeVar("T")
 
 Note = Callable[[str, int], None]
-"""Is told of a field and how many of its texts are not Unicode."""
+"""Called with a field, and how many of its texts are not Unicode."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -79,8 +64,8 @@ _WRITTEN: Final = re.compile(r"(\\+)(ud[89a-f][0-9a-f]{2}|x\{[89a-f][0-9a-f]\})"
 def read(body: bytes, decode: Callable[[bytes], T], rows_at: int, note: Note) -> T:
     """What `decode` makes of a JSON body, its text written as Unicode.
 
-    `rows_at` is how many objects deep the fields of a row stand: `note` is told of fields, and of
-    nothing that is deeper. A byte order mark is left out. Raises what `decode` does, MalformedBody
+    `rows_at` is how many objects deep the fields of a row stand: `note` gets fields, and nothing
+    that is deeper. A byte order mark is left out. Raises what `decode` does, MalformedBody
     only where the body is broken otherwise; and ShapeError for megabytes that are not Unicode.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
@@ -125,7 +110,7 @@ class OddText:
         """Note so many texts of a field."""
         self._found[endpoint, field] += number
 
-    def told(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """A sentence for each field, without anything that the texts say; then nothing is left."""
         found, self._found = self._found, Counter()
         return [
@@ -137,7 +122,7 @@ class OddText:
 
 
 def unnoted(field: str, number: int) -> None:
-    """For whoever does not ask."""
+    """A note that keeps nothing."""
 
 
 def _rewritten(body: bytes, rows_at: int) -> tuple[bytes, Mapping[str, int]]:

@@ -1,11 +1,7 @@
 """Endpoint 1, GET /api/v1/llm/usage/conversations: its question and its answer, typed and checked.
 
-Belongs here: every parameter with its bounds, and a page decoded without leniency.
-
-Decoding is strict where a number could lie: counts are whole numbers from 0 to 2^63-1 or null (or
-absent), never `5.5`, `"5"` or `true`; `5.0` and `5e0` are 5, read digit by digit, so exactly at any
-size. It is lenient where the contract is open: unknown fields of a result are kept as JSON, a null
-or absent id is the null group, and an empty list may be null or absent.
+Belongs here: every parameter with its bounds, and a page decoded. It is strict where a number could
+be wrong (docs/api.md, "Time and units"), and lenient where the contract is open.
 """
 
 from __future__ import annotations

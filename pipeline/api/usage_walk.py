@@ -1,36 +1,11 @@
-"""The walk over a window of usage buckets: it brings every bucket, or it fails loudly.
+"""The walk over a window of usage buckets: it brings every bucket, or it fails.
 
 Belongs here: following cursors, checking each page against the question and against the pages
-before it, recovering, and choosing how many buckets to ask for.
+before it, recovering, and choosing how many buckets to ask for. docs/api.md, "Pages of usage", has
+a row for each thing that a server may do.
 
-What a server may do, and what the walk makes of it (docs/api.md, "What the API leaves open"):
-
-| the server | the walk |
-| --- | --- |
-| repeats a cursor while it promises more; promises more without a cursor | PagingError |
-| promises more without end, with no bucket that it has not served before | PagingError |
-| serves a bucket outside the window, or of another width | PagingError |
-| promises more with an empty page and a new cursor | follows it: as often as there are buckets |
-| gives a new cursor, and says nothing of whether there is more | follows it, until it brings \
-nothing new: buckets of another window are nothing too |
-| gives a new cursor, and says that there is no more | follows it; PagingError if usage comes |
-| refuses that cursor | goes on from the last complete bucket, anew, while any may be missing |
-| does not say whether there is more, nor gives a cursor | asks for what follows, anew |
-| refuses a cursor in mid-walk (400, 404, 410, 422) | goes on from the last complete bucket, anew |
-| refuses a first page (400, 422) | asks for fewer buckets, for others limit them by width: 168, \
-31, 7, 1. What is taken is kept to at that width; if none is, the first refusal is raised |
-| gives fewer buckets than asked for | follows its cursors |
-| leaves empty buckets out | nothing: a bucket that is not there is an empty one |
-| serves a bucket twice | both are passed on in order; the later one counts, whole |
-| answers too large or too slowly | asks for fewer buckets, then for more again |
-| keeps throwing the walk back | asks for ever less, in the end for one bucket alone |
-| answers too large with one bucket | BucketTooBig; `walk_narrowing` asks for narrower ones |
-
-A server that says there is no more while there is, and gives no cursor, cannot be told from one
-that has no more. The sums of what it said show it (`pipeline.usage.totals_check`).
-
-Pages are passed on as they come, so whoever takes them must keep them aside until the walk ends
-without an error. Memory is one page.
+Pages are passed on as they come, so the caller keeps them aside until the walk ends without an
+error. Memory is one page.
 """
 
 from __future__ import annotations
@@ -69,7 +44,7 @@ class PageSize:
     """How many buckets to ask for at once, so that an answer stays near `target_bytes`.
 
     One object may serve many walks at once: what one learns, the others use. It starts small: the
-    first answers tell how dense the account is. It also keeps the limits that the server has by
+    first answers show how dense the account is. It also keeps the limits that the server has by
     width, below the documented one.
     """
 
@@ -298,7 +273,7 @@ class _Walk:
     def _in_order(self) -> bool:
         """Whether the last bucket served is the last complete one, as far as can be known.
 
-        A server that serves the newest first has none, and its first bucket alone does not tell.
+        A server that serves the newest first has none, and its first bucket alone shows nothing.
         """
         return self._ascending and (len(self._served) > 1 or self.window.start in self._served)
 

@@ -1,20 +1,16 @@
 """How far a sync has read: a cache beside the lake, which costs requests when it is lost.
 
-Belongs here: what was read of each listing and each conversation, and what usage said of the
-listing then, kept as Parquet files.
-
     <lake>/.sync/listings.parquet
     <lake>/.sync/tails.parquet
     <lake>/.sync/visits/2024-01-01.parquet
 
-All are written aside and renamed. A file that is not there, can't be read or is not one of these
-is as good as none: everything is read again. So is what speaks of records that are not landed, as
-where a lake was put back from a copy: the data is believed, not the cache (`forget_unfounded`).
+A file that is not there, can't be read or is not one of these is as good as none: everything is
+read again. So is what speaks of rows that are not stored (`forget_unfounded`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -26,8 +22,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.lake import engine
-from pipeline.lake.schemas import CONVERSATIONS, ITEMS, RESPONSES
+from pipeline.lake.schemas import CONVERSATIONS, ITEMS, RESPONSES, USAGE
 from pipeline.lake.store import Lake, replacing
+
+Pair = tuple[str | None, str | None]
+"""A key id, and a user id: None is the key owner, or nobody's key."""
 
 _FOLDER: Final = ".sync"
 _VERSION: Final = b"2"
@@ -35,7 +34,7 @@ _KEY: Final = b"mka1_sync"
 
 
 class ListingState(NamedTuple):
-    """What the last reading of a listing left behind."""
+    """What the last reading of a listing left behind; nothing but its names, before the first."""
 
     api_key_id: str
     user_id: str | None
@@ -43,11 +42,11 @@ class ListingState(NamedTuple):
     order: tuple[str, ...] = ()
     """Conversation ids, the newest update first."""
     response_cursor: str | None = None
-    """The response after which to read on."""
+    """The response after which to read on: all before it are final, or given up."""
     waiting: tuple[str, ...] = ()
-    """The responses that were not final, in the order of the list."""
+    """The responses that were not final, which stood behind it, in the order of the list."""
     has_unlisted: bool = False
-    """Whether items name responses that the whole list did not have."""
+    """Whether the whole list was once read for responses that items name, and did not have them."""
 
 
 class TailState(NamedTuple):
@@ -80,14 +79,7 @@ _TAILS: Final = pa.schema(
     metadata={_KEY: _VERSION},
 )
 VISITS: Final = pa.schema(
-    [
-        pa.field("start_time", pa.timestamp("us", tz="UTC")),
-        pa.field("user_id", pa.string()),
-        pa.field("api_key_id", pa.string()),
-        pa.field("num_conversations_created", pa.int64()),
-        pa.field("num_items_added", pa.int64()),
-        pa.field("num_operations", pa.int64()),
-    ],
+    [column for column in USAGE["1d"].schema if column.name != "end_time"],
     metadata={_KEY: _VERSION},
 )
 """What usage of a day said of a listing when it was read last."""
@@ -95,51 +87,32 @@ VISITS: Final = pa.schema(
 
 @dataclass(slots=True)
 class SyncState:
-    """What is known of every listing and every conversation; to be changed by `put_…` only."""
+    """What is known of every listing, by key and user, and of every conversation, by its id."""
 
-    _listings: dict[tuple[str, str | None], ListingState] = field(
-        default_factory=dict[tuple[str, str | None], ListingState]
-    )
-    _tails: dict[str, TailState] = field(default_factory=dict[str, TailState])
-
-    def listing(self, api_key_id: str, user_id: str | None) -> ListingState | None:
-        """What is known of a listing; None where it was never read."""
-        return self._listings.get((api_key_id, user_id))
-
-    def tail(self, conversation_id: str) -> TailState | None:
-        """How far a conversation's items are known; None where they were never read."""
-        return self._tails.get(conversation_id)
+    listings: dict[Pair, ListingState] = field(default_factory=dict[Pair, ListingState])
+    tails: dict[str, TailState] = field(default_factory=dict[str, TailState])
 
     def put_listing(self, listing: ListingState) -> None:
         """Replace what is known of a listing."""
-        self._listings[listing.api_key_id, listing.user_id] = listing
+        self.listings[listing.api_key_id, listing.user_id] = listing
 
     def put_tail(self, tail: TailState) -> None:
         """Replace what is known of a conversation's items."""
-        self._tails[tail.conversation_id] = tail
-
-    def listings(self) -> Collection[ListingState]:
-        """All listings that were ever read."""
-        return self._listings.values()
-
-    def drop_listing(self, api_key_id: str, user_id: str | None) -> None:
-        """Forget a listing: it is read from the beginning."""
-        self._listings.pop((api_key_id, user_id), None)
-
-    def drop_tail(self, conversation_id: str) -> None:
-        """Forget how far a conversation's items are known: they are read from the beginning."""
-        tail = self._tails.pop(conversation_id, None)
-        if tail is not None and tail.unreadable:
-            self.put_tail(TailState(conversation_id, unreadable=True))
+        self.tails[tail.conversation_id] = tail
 
     def unreadable(self) -> Iterator[str]:
         """The conversations whose items could not be read."""
-        return (name for name, tail in self._tails.items() if tail.unreadable)
+        return (name for name, tail in self.tails.items() if tail.unreadable)
 
 
 def load(lake: Lake) -> SyncState:
-    """What the last sync left behind; an empty state where there is nothing to be made out."""
-    return SyncState(_listings_of(lake), _tails_of(lake))
+    """What the last sync left behind; an empty state where there is nothing to be read."""
+    state = SyncState()
+    for listing in _rows(lake.root / _FOLDER / "listings.parquet", _LISTINGS):
+        state.put_listing(ListingState(*listing))
+    for tail in _rows(lake.root / _FOLDER / "tails.parquet", _TAILS):
+        state.put_tail(TailState(*tail))
+    return state
 
 
 def save(lake: Lake, state: SyncState) -> None:
@@ -147,14 +120,14 @@ def save(lake: Lake, state: SyncState) -> None:
     folder = lake.root / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     # Tails first. An order that is newer than its tails would pass over their conversations.
-    _write(folder / "tails.parquet", _table(state._tails.values(), _TAILS))
-    _write(folder / "listings.parquet", _table(state._listings.values(), _LISTINGS))
+    _write(folder / "tails.parquet", _table(state.tails.values(), _TAILS))
+    _write(folder / "listings.parquet", _table(state.listings.values(), _LISTINGS))
 
 
 def forget_unfounded(con: duckdb.DuckDBPyConnection, lake: Lake, state: SyncState) -> int:
-    """Forget what speaks of records that are not landed; returns of how many listings.
+    """Forget what speaks of rows that are not stored; returns of how many listings.
 
-    A listing is believed if each conversation of its order is landed, and its last response; a
+    A listing is believed if each conversation of its order is stored, and its last response; a
     conversation's end, if its last item is, and no fewer items than were read.
     """
     inputs = {
@@ -163,25 +136,17 @@ def forget_unfounded(con: duckdb.DuckDBPyConnection, lake: Lake, state: SyncStat
         "responses": (RESPONSES, lake.files("responses")),
     }
     engine.bind(con, inputs)
-    con.register("tails", _table(state._tails.values(), _TAILS))
-    listings = list(state.listings())
-    con.register(
-        "named",
-        _table(
-            [
-                (number, name, None)
-                for number, listing in enumerate(listings)
-                for name in listing.order
-            ]
-            + [(number, None, it.response_cursor) for number, it in enumerate(listings)],
-            _NAMED,
-        ),
-    )
+    con.register("tails", _table(state.tails.values(), _TAILS))
+    listings = list(state.listings.values())
+    named = [(number, name, None) for number, it in enumerate(listings) for name in it.order]
+    last = [(number, None, it.response_cursor) for number, it in enumerate(listings)]
+    con.register("named", _table([*named, *last], _NAMED))
     for (name,) in con.sql(engine.sql("unfounded_tails")).fetchall():
-        state.drop_tail(name)
+        if state.tails.pop(name).unreadable:
+            state.put_tail(TailState(name, unreadable=True))
     unfounded = con.sql(engine.sql("unfounded_listings")).fetchall()
     for (number,) in unfounded:
-        state.drop_listing(listings[number].api_key_id, listings[number].user_id)
+        del state.listings[listings[number].api_key_id, listings[number].user_id]
     return len(unfounded)
 
 
@@ -217,18 +182,9 @@ _NAMED: Final = pa.schema(
 )
 
 
-def _listings_of(lake: Lake) -> dict[tuple[str, str | None], ListingState]:
-    table = _read(lake.root / _FOLDER / "listings.parquet", _LISTINGS)
-    columns = [_values(table, name) for name in _LISTINGS.names]
-    found = map(ListingState._make, zip(*columns, strict=True))
-    return {(listing.api_key_id, listing.user_id): listing for listing in found}
-
-
-def _tails_of(lake: Lake) -> dict[str, TailState]:
-    table = _read(lake.root / _FOLDER / "tails.parquet", _TAILS)
-    columns = [_values(table, name) for name in _TAILS.names]
-    names = columns[0]
-    return dict(zip(names, map(TailState._make, zip(*columns, strict=True)), strict=True))
+def _rows(path: Path, schema: pa.Schema) -> Iterator[tuple[Any, ...]]:
+    table = _read(path, schema)
+    return zip(*(_values(table, name) for name in schema.names), strict=True)
 
 
 def _values(table: pa.Table, name: str) -> list[Any]:

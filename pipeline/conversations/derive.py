@@ -1,9 +1,7 @@
-"""Bring what is derived from the records up to what is landed: observed buckets, reconciliation.
+"""Bring what is derived from the records up to what is stored: observed buckets, reconciliation.
 
-Belongs here: which days are to be derived again, and in which order.
-
-Each day's record says what it owes, from the publication on that made it so. A process that ends
-before it has derived leaves that to the next run of anything.
+Belongs here: which days are derived again, and in which order. Each day's manifest says what it
+owes; a process that ends before it has derived leaves that to the next run of anything.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ def derive(
     observe_days(con, lake, {**owing, **asked}, dict.fromkeys(asked, read_at))
     todo = {*asked, *days_that_owe(lake, "reconcile")}
     if todo:
-        # What is landed of one day may explain differences on another.
+        # What is stored of one day may explain differences on another.
         todo |= set(open_days(con, lake))
         reconcile_days(con, lake, _comparable(lake, todo))
 
@@ -57,7 +55,7 @@ def finish(lake: Lake) -> None:
 
 
 def _extent(lake: Lake, day: date) -> int:
-    """Through when a day was observed; through when its usage goes, where that can't be told."""
+    """Through when a day was observed; through when its usage goes, where that is not known."""
     for name in ("observed_1m", "observed_1h", "observed_1d", "usage_1d"):
         loaded = lake.loaded(name, day)
         if loaded is not None:

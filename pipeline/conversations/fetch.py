@@ -3,12 +3,11 @@
 Belongs here: in which order the three endpoints are asked, which conversations' items are read
 again, and what is a gap rather than a failure.
 
-The order matters. Responses come first: they name conversations in which something was said, and
-they date items. Then the list of conversations, then the items of those that are new, that have
-moved, or that a response named. The list cannot show that the newest conversation was touched once
-more: so while usage says that more items were added than were found, conversations are probed from
-the head of the list on. A response that was made in the meantime is fetched before its items are
-handed over, so that they get its time and not the moment at which they were first seen.
+Responses come first: they name conversations, and they date items. Then the list of conversations,
+then the items of those that are new, moved or named. The list can't show that the newest
+conversation was touched once more: so while usage says that more items were added than were found,
+conversations are tried from the head of the list on. A response that was made in the meantime is
+fetched before its items are handed over, so that they get its time.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from pipeline.api import (
     item_walk,
     response_walk,
 )
-from pipeline.conversations.cursors import TailState
+from pipeline.conversations.cursors import ListingState, TailState
 
 T = TypeVar("T")
 
@@ -58,20 +57,6 @@ class Listing:
     def __str__(self) -> str:
         whose = "its owner" if self.user_id is None else f"user {self.user_id!r}"
         return f"key {self.api_key_id}, {whose}"
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the last reading of a listing left behind; nothing, before the first."""
-
-    order: Sequence[str] = ()
-    """Conversation ids, the newest update first."""
-    response_cursor: str | None = None
-    """The response after which to read on: all before it are final, or given up."""
-    waiting: Sequence[str] = ()
-    """The responses that were not final, which stood behind it."""
-    has_unlisted: bool = False
-    """Whether the whole list was once read for responses that items name, and did not have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +93,7 @@ class Found:
 async def read_listing(
     client: Client,
     listing: Listing,
-    known: Known,
+    known: ListingState,
     expected: Expected,
     tail_of: Callable[[str], TailState],
     *,
@@ -135,7 +120,7 @@ class _Reading:
         self,
         client: Client,
         listing: Listing,
-        known: Known,
+        known: ListingState,
         tail_of: Callable[[str], TailState],
         keep_bodies: bool,
         given_up: Callable[[Response], bool],
@@ -156,7 +141,7 @@ class _Reading:
     async def responses(self) -> None:
         """Read the responses from the cursor on, and move it up to the first that is waited for.
 
-        One that was waited for and does not stand behind the cursor any more may be told another
+        One that was waited for and does not stand behind the cursor any more may have got another
         time of creation: then the list is read from its beginning.
         """
         await self._responses_behind(self.found.response_cursor)
@@ -205,7 +190,7 @@ class _Reading:
         listed = set(found.order)
         named = (r.conversation_id for r in found.responses.values() if r.conversation_id)
         touched = dict.fromkeys([*self._moved, *(name for name in named if name in listed)])
-        await self._each(self._read_items, touched)
+        await at_once(self._read_items, touched, self._client.limits.concurrency)
         idle = 0
         for name in found.order:
             if self._new_items >= expected or idle == _PROBES:
@@ -247,9 +232,6 @@ class _Reading:
         found.tails[conversation_id] = TailState(conversation_id, walk.cursor, before + end)
         # Some that had been known may have vanished, so there may be more new ones than that.
         self._new_items += max(0, before + end - tail.items)
-
-    async def _each(self, work: Callable[[str], Awaitable[None]], todo: Iterable[str]) -> None:
-        await at_once(work, todo, self._client.limits.concurrency)
 
 
 async def at_once(work: Callable[[T], Awaitable[None]], todo: Iterable[T], at_most: int) -> None:

@@ -1,15 +1,9 @@
-"""Landing what a sync has seen: conversations, responses and items, merged with what is landed.
+"""Merging what a sync has read into conversations, responses and items.
 
-Belongs here: which days' files are read and written, and in which order they are published.
-
-Conversations and responses stand in the file of the UTC day they were created on, items in that of
-the day they were added on. Where one is told another time, it moves: an id stands on one day only.
-What says that it was created at a time that can't be is kept in the file of 1970-01-01 (UNDATED),
-which is shown as no day.
-
-All days that a landing changes are published at one stroke, with what they owe from then on: their
-observed buckets, their reconciliation. So whatever happens afterwards, nothing that is derived
-stays behind what is landed without a note that says so.
+Belongs here: which days' files are read and written, and in which order. An id stands on one day
+only: where it gets another time, it moves. What says that it was created at a time that can't be
+stands in the file of 1970-01-01 (UNDATED), which is shown as no day. One commit publishes all days
+that change, with what they owe from then on.
 """
 
 from __future__ import annotations
@@ -52,30 +46,30 @@ EARLIEST: Final = date(2020, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a landing has changed."""
+    """What a merge has changed."""
 
     days: Mapping[str, tuple[date, ...]]
     """Per dataset, the days that say something new. Seen once more is nothing new."""
     to_observe: tuple[date, ...]
     """The days whose observed buckets may differ now: those of conversations and items that are new
-    or moved, and of items whose conversation is told another user or key than before."""
+    or moved, and of items whose conversation gets another user or key than before."""
     damaged: tuple[Damage, ...] = ()
     """Files that had to be taken out, since they could not be merged with."""
 
 
 def merge_rows(
-    con: duckdb.DuckDBPyConnection, lake: Lake, sights: RowBuffer, until: float
+    con: duckdb.DuckDBPyConnection, lake: Lake, buffer: RowBuffer, until: float
 ) -> Merged:
-    """Merge sights into the lake and publish the days concerned; one landing goes on at a time.
+    """Merge rows into the lake and publish the days concerned; one merge goes on at a time.
 
     - A conversation or response is of the key it was seen under, of none (NULL) when there are two;
       of its user, the key owner (NULL) giving way to a user, and of none when there are two.
-    - The latest sight of a conversation says when it was created, whether it is deleted and what
-      its metadata are. The latest sight of a response counts whole; a sight counts as later than
-      what is landed.
-    - An item, known by its conversation and id, is landed once. It was added when its response was
+    - The latest row of a conversation says when it was created, whether it is deleted and what its
+      metadata are. The latest row of a response counts whole. A row that was read counts as later
+      than one that is stored.
+    - An item, known by its conversation and id, is stored once. It was added when its response was
       created; where that is not known, when it was first seen.
-    - An item's content is landed only where a sight carries it.
+    - An item's content is stored only where a row carries it.
 
     `until` (Unix seconds): what says that it was created from then on, or before EARLIEST, says
     nothing. Raises OSError when the disk fails, duckdb.Error when memory does: then nothing is
@@ -83,21 +77,21 @@ def merge_rows(
     memory.
     """
     with lake.lock("records"), lake.staging() as folder:
-        return _Landing(con, lake, sights, folder, until).run()
+        return _Merge(con, lake, buffer, folder, until).run()
 
 
-class _Landing:
+class _Merge:
     def __init__(
         self,
         con: duckdb.DuckDBPyConnection,
         lake: Lake,
-        sights: RowBuffer,
+        buffer: RowBuffer,
         folder: Path,
         until: float,
     ) -> None:
         self._con = con
         self._lake = lake
-        self._sights = sights
+        self._buffer = buffer
         self._folder = folder
         self._span = {"earliest": day_window(EARLIEST).start, "until": until}
         self._damaged: list[Damage] = []
@@ -121,7 +115,7 @@ class _Landing:
 
     def _owned(self, dataset: Dataset, kind: Kind) -> dict[date, Path]:
         """Stage the days of records that have a time of creation, a user and a key."""
-        con, lake, seen = self._con, self._lake, self._sights.table(kind)
+        con, lake, seen = self._con, self._lake, self._buffer.table(kind)
         if not seen.num_rows:
             return {}
         con.register("seen", seen)
@@ -162,7 +156,13 @@ class _Landing:
     def _days_of_ids(self, dataset: Dataset) -> set[date]:
         """The days that records stand on which were seen again, whatever they say now."""
         files = self._lake.files(dataset.name)
-        engine.bind_with_files(self._con, "landed", dataset, files)
+        if not files:
+            return set()
+        paths = ", ".join(engine.literal(engine.no_glob(path)) for path in files)
+        self._con.execute(
+            "CREATE OR REPLACE TEMP VIEW landed AS SELECT id, filename AS file "
+            f"FROM read_parquet([{paths}], hive_partitioning = false, filename = true)"
+        )
         found = self._con.sql(engine.sql("files_of_ids")).fetchall()
         # A version's folder stands in that of its day.
         return {date.fromisoformat(Path(path).parent.parent.name) for (path,) in found}
@@ -170,17 +170,17 @@ class _Landing:
     def _items(self, responses: Mapping[date, Path]) -> tuple[dict[date, Path], dict[date, Path]]:
         """Stage the days of new and moved items, and those of their contents."""
         con, lake = self._con, self._lake
-        if not (self._sights.rows("items") or self._sights.rows("responses")):
+        if not (self._buffer.rows("items") or self._buffer.rows("responses")):
             return {}, {}
-        con.register("seen_items", self._sights.table("items"))
-        con.register("seen_responses", self._sights.table("responses"))
+        con.register("seen_items", self._buffer.table("items"))
+        con.register("seen_responses", self._buffer.table("responses"))
         dated = {
             day: path for day in lake.days("responses") if (path := lake.file("responses", day))
         }
         engine.bind(con, {"responses": (RESPONSES, {**dated, **responses}.values())})
         new = self._folder / "new_items.parquet"
         damaged = True
-        while damaged:  # what is taken out of the lake is no longer landed
+        while damaged:  # what is taken out of the lake is stored no more
             all_items = lake.files("items")
             engine.bind(con, {"landed_items": (ITEMS, all_items)})
             rows = con.sql(engine.sql("new_items"), params=self._span).to_arrow_reader(ROW_GROUP)
@@ -203,7 +203,7 @@ class _Landing:
     def _contents(self, all_items: Sequence[Path], left: Collection[date]) -> dict[date, Path]:
         con, lake = self._con, self._lake
         landed = lake.files("item_contents")
-        seen = pc.any(self._sights.table("items").column("body").is_valid()).as_py()
+        seen = pc.any(self._buffer.table("items").column("body").is_valid()).as_py()
         if not (seen or (left and landed)):
             return {}
         inputs = {
@@ -228,7 +228,7 @@ class _Landing:
         return merged
 
     def _moved_items(self, conversations: Mapping[date, Path]) -> list[date]:
-        """Days with landed items that count for another user or key from now on."""
+        """Days with stored items that count for another user or key from now on."""
         lake = self._lake
         inputs = {
             "conversations": (CONVERSATIONS, list(conversations.values())),

@@ -1,7 +1,7 @@
-"""What conversations and items come to in the buckets of usage, and who is to be asked for.
+"""Conversations and items counted in the buckets of usage, and whose listings are to be read.
 
-Belongs here: publishing `observed_1m`, `observed_1h` and `observed_1d` from what is landed, and the
-pairs of user and key that usage names.
+Belongs here: publishing `observed_1m`, `observed_1h` and `observed_1d`, and the pairs of user and
+key that usage names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def observe_days(
     if not wanted:
         return ()
     with ExitStack() as stack:
-        # What is counted must not be landed half in the meantime.
+        # What is counted must not be half merged in the meantime.
         stack.enter_context(lake.lock("records"))
         folder = stack.enter_context(lake.staging())
         inputs = {

@@ -1,9 +1,7 @@
-"""Who is behind a pseudonym, for as long as a sync takes.
-
-Belongs here: finding the real ids, in memory.
+"""Who is behind a pseudonym, in memory and for as long as a sync takes.
 
 The lake knows pseudonyms only, and no pseudonym leads back. But the API is asked on behalf of real
-users: so it is asked first who has used it, with the key for usage, in few requests of 1d buckets.
+users: so 1d buckets of usage say first who they are.
 """
 
 from __future__ import annotations

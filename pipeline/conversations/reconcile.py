@@ -1,7 +1,4 @@
-"""What the API reports beside what could be observed: every difference gets a class.
-
-Belongs here: which files are compared, publishing `reconciliation`, and reading the worst of it.
-"""
+"""What the API reports beside what could be observed: publishing `reconciliation`."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def reconcile_days(
 ) -> tuple[date, ...]:
     """Publish the reconciliation of each of `days`; returns the days that have changed.
 
-    A function of what is landed: usage and observed buckets of the days, all records, and what the
+    A function of what is stored: usage and observed buckets of the days, all records, and what the
     syncs have noted of the listings that they read (`pipeline.conversations.cursors`). All days are
     published at one stroke. Raises FileNotFoundError when a day lacks usage_1d or observed_1d.
     """
@@ -69,7 +66,7 @@ def reconcile_days(
 
 
 def open_days(con: duckdb.DuckDBPyConnection, lake: Lake) -> list[date]:
-    """The days with a difference that what is landed later may explain."""
+    """The days with a difference that what is stored later may explain."""
     files = lake.files(RECONCILIATION.name)
     engine.bind(con, {RECONCILIATION.name: (RECONCILIATION, files)})
     found = con.sql(engine.sql("open_days")).fetchall()

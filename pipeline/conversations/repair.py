@@ -1,11 +1,8 @@
 """Damaged files of the conversations' side are taken out, and the day owes what they held.
 
-Belongs here: which damage makes a day owe what.
-
-A file that can't be read can be neither merged with nor queried beside the others. So it is taken
-out of its day, in the same publication that notes what is to be done: records are read again by
-the next sync over the day, what is derived is computed again. Until then the day is not complete,
-and `coverage` and `verify` say so.
+A file that can't be read can be neither merged with nor queried. The commit that takes it out notes
+what the day owes: rows are read again by the next sync over the day, what is derived is computed
+again. Until then `coverage` and `verify` say that the day is not complete.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ def take_out_damage(
 ) -> list[Damage]:
     """Take damaged files out of `days`, and note what the days owe for it; returns what was wrong.
 
-    `thorough` reads every file of the days. To be called by whoever holds the lock `records`.
+    `thorough` reads every file of the days. The caller holds the lock `records`.
     Raises what `publish_days` raises.
     """
     found: list[Damage] = []

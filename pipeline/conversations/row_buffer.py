@@ -1,8 +1,4 @@
-"""What a sync has seen, kept on disk until it is landed.
-
-Belongs here: the columns of conversations, items and responses as seen, and taking them in within
-bounded memory, listing by listing.
-"""
+"""What a sync has read, kept on disk until it is merged: its columns, within bounded memory."""
 
 from __future__ import annotations
 
@@ -36,8 +32,8 @@ SEEN: Final[dict[Kind, pa.Schema]] = {
     ),
     "responses": pa.schema([*RESPONSES.schema, _SEEN_AT]),
 }
-"""The columns of a sight: those of the dataset, and when it was seen. An item has no time of its
-own, and its `body` is NULL unless its content is to be kept."""
+"""The columns of a row as read: those of the dataset, and when it was seen. An item has no time of
+its own, and its `body` is NULL unless its content is to be kept."""
 
 _PART_ROWS: Final = 65_536
 _PART_BYTES: Final = 32 << 20
@@ -54,7 +50,7 @@ class _Parts:
 
 @dataclass(slots=True)
 class RowBuffer:
-    """The sights of one sync as Arrow files in a folder of their own, which must be there.
+    """The rows of one sync as Arrow files in a folder of their own, which must be there.
 
     The same thing may be seen several times, in several listings, in any order.
     """
@@ -63,7 +59,7 @@ class RowBuffer:
     _parts: dict[Kind, _Parts] = field(default_factory=lambda: {kind: _Parts() for kind in KINDS})
 
     def add(self, kind: Kind, columns: Mapping[str, Sequence[object]]) -> None:
-        """Take in sights, column by column as SEEN names them; one that is left out is NULL.
+        """Take in rows, column by column as SEEN names them; one that is left out is NULL.
 
         Times are Unix seconds and are kept to the microsecond. Raises ValueError for a column that
         SEEN does not have, columns of unequal length, and an id, a time of creation or a key that
@@ -74,7 +70,7 @@ class RowBuffer:
         lengths = {len(values) for values in columns.values()}
         if unknown or len(lengths) != 1:
             raise ValueError(
-                f"sights of {kind} have columns of one length, of {', '.join(schema.names)}; "
+                f"rows of {kind} have columns of one length, of {', '.join(schema.names)}; "
                 f"{f'unknown: {unknown}' if unknown else f'lengths: {sorted(lengths)}'}"
             )
         (rows,) = lengths
@@ -97,11 +93,11 @@ class RowBuffer:
             self._flush(kind)
 
     def rows(self, kind: Kind) -> int:
-        """RowBuffer so far."""
+        """Rows so far."""
         return self._parts[kind].rows
 
     def table(self, kind: Kind) -> pa.Table:
-        """All sights so far, as SEEN: mapped from the files, so they need no memory."""
+        """All rows so far, as SEEN: mapped from the files, so they need no memory."""
         self._flush(kind)
         parts = [
             pa.ipc.open_file(pa.memory_map(str(path))).read_all()
@@ -141,4 +137,4 @@ _ALSO: Final[dict[Kind, tuple[str, ...]]] = {
 def _refuse_nulls(kind: Kind, table: pa.Table) -> None:
     for name in (*_REQUIRED, *_ALSO[kind]):
         if name in table.schema.names and table.column(name).null_count:
-            raise ValueError(f"a sight of {kind} has no {name}: it can't be told what was seen")
+            raise ValueError(f"a row of {kind} has no {name}: it does not say what was seen")

@@ -1,17 +1,7 @@
-"""Read conversations, items and responses of those who used the API, and land them.
+"""Read conversations, items and responses of those who used the API, and merge them into the lake.
 
-Belongs here: who is asked for, what a failure stops, when rows are landed, and what follows from
-them (observed buckets, reconciliation).
-
-Usage is the change feed. Conversations are listed per key and user, so of the days in question
-only the pairs of user and key that have usage are visited, and the key owners' own listings; a pair
-whose usage is, day by day, what it was when its listing was last read, is not visited again. A
-hundred thousand quiet users cost nothing. Whoever had a response that was not final is visited
-until it is, or has been waited for WAITED_DAYS.
-
-A listing counts when it has been read whole. A user that a key may not see is a gap, which is told
-of. A key that is refused, a spent quota or an API that is down ends the part of that key only. What
-was read is landed in any case, and the error at the end names the parts that are missing.
+Belongs here: whose listings are read, what a failure stops, when rows are merged, and what follows
+from them. docs/design.md, "Conversations and reconciliation", has the rules.
 """
 
 from __future__ import annotations
@@ -37,6 +27,7 @@ from pipeline.api import (
     Client,
     Conversation,
     InvalidQuery,
+    Item,
     QuotaExhausted,
     Response,
     Unauthorized,
@@ -44,9 +35,9 @@ from pipeline.api import (
 )
 from pipeline.async_runner import run_async
 from pipeline.conversations import cursors, visit_log
-from pipeline.conversations.cursors import ListingState, TailState
+from pipeline.conversations.cursors import ListingState, Pair, TailState
 from pipeline.conversations.derive import derive
-from pipeline.conversations.fetch import Expected, Found, Known, Listing, at_once, read_listing
+from pipeline.conversations.fetch import Expected, Found, Listing, at_once, read_listing
 from pipeline.conversations.merge import EARLIEST, merge_rows
 from pipeline.conversations.observe import active_pairs
 from pipeline.conversations.pseudonym_resolver import PseudonymResolver
@@ -77,8 +68,9 @@ WAITED_DAYS: Final = 30
 _SHOWN_LATE: Final = 900.0
 """Seconds after its creation by which a response is listed, wherever it then stands."""
 _NAMED: Final = 3
+_CONVERSATION: Final = ("id", "created_at", "deleted_at")
 _BATCH: Final = 200_000
-"""Rows seen after which they are landed, while further listings are read."""
+"""Rows after which they are merged, while further listings are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ class SyncProgress:
 class Synced:
     """What became of a sync.
 
-    `listings` were read, `unchanged` did not need to be. Rows are sights: what was served, known
+    `listings` were read, `unchanged` did not need to be. Rows are what was delivered, known
     or not. `gaps` are sentences: what could not be seen, and why. So are `warnings`: what of the
     lake or of the records is not as it should be.
     """
@@ -113,7 +105,7 @@ class Synced:
 
 
 class SyncError(Exception):
-    """Parts of a sync failed; `synced` has what was read, landed and observed all the same."""
+    """Parts of a sync failed; `synced` has what was read, merged and observed all the same."""
 
     def __init__(self, synced: Synced, failures: Mapping[str, Exception]) -> None:
         self.synced = synced
@@ -132,7 +124,7 @@ def sync_days(
     on_progress: Callable[[SyncProgress], None] | None = None,
     now: Callable[[], float] = time.time,
 ) -> Synced:
-    """Read what is new of those with usage on `days`, land it, observe and reconcile the days.
+    """Read what is new of those with usage on `days`, merge it, observe and reconcile the days.
 
     `connect` makes a client per key id. `full` reads every listing and every conversation from the
     beginning, as the first sync does; so is read who had usage on a day whose records were damaged.
@@ -155,9 +147,11 @@ def sync_days(
     with lake.lock("sync"), lake.staging() as folder, closing(engine.connect(folder)) as con:
         damaged = _take_out_damage(con, lake, days)
         plan = _Plan(con, lake, days, full, real_ids)
-        sync = _Sync(con, lake, plan, days, folder, keep_content, real_ids is None, now)
+        # Metadata may name people: beside pseudonyms they stay NULL.
+        columns = (*_CONVERSATION, "metadata") if real_ids is None else _CONVERSATION
+        sync = _Sync(con, lake, plan, days, folder, keep_content, columns, now)
         sync.on_progress = on_progress or (lambda _: None)
-        sync.tell_damage(damaged)
+        sync.report_damage(damaged)
         run_async(sync.run(connect))
         synced = sync.finalize()
     if sync.failures:
@@ -208,8 +202,8 @@ class _Plan:
         those that wait for a response."""
         wanted: dict[str, list[Listing]] = {key: [] for key in keys}
         without_secret: dict[str | None, int] = {}
-        waiting = [_pair(state) for state in self.state.listings() if state.waiting]
-        owners: list[tuple[str | None, str | None]] = [(key, None) for key in keys]
+        waiting = [_pair(state) for state in self.state.listings.values() if state.waiting]
+        owners: list[Pair] = [(key, None) for key in keys]
         for key, user in dict.fromkeys([*owners, *self._active(self._days), *waiting]):
             if key is None or key not in wanted:
                 without_secret[key] = without_secret.get(key, 0) + 1
@@ -238,9 +232,9 @@ class _Plan:
             return user
         return self._real_ids.get(user)
 
-    def _active(self, days: Collection[date]) -> list[tuple[str | None, str | None]]:
+    def _active(self, days: Collection[date]) -> list[Pair]:
         """Each (key, user) with usage on the days."""
-        pairs: dict[tuple[str | None, str | None], None] = {}
+        pairs: dict[Pair, None] = {}
         for first, last in spans(days):
             window = Window(day_window(first).start, day_window(last).end)
             table = active_pairs(self._con, self._lake, window)
@@ -256,7 +250,7 @@ class _Plan:
         """What the last reading left behind; nothing, where all is to be read again."""
         if self.reads_all(listing):
             return None
-        return self.state.listing(listing.api_key_id, listing.user_id)
+        return self.state.listings.get(_pair(listing))
 
     def reads_all(self, listing: Listing) -> bool:
         """Whether a listing is read from the beginning, whatever is known of it."""
@@ -264,12 +258,9 @@ class _Plan:
         again = bool(self.damaged_days) and listing.user_id is None
         return self._full or again or _pair(listing) in self._to_reread
 
-    def known(self, listing: Listing) -> Known:
+    def known(self, listing: Listing) -> ListingState:
         """What the last reading of a listing left behind."""
-        before = self._before(listing)
-        if before is None:
-            return Known()
-        return Known(before.order, before.response_cursor, before.waiting, before.has_unlisted)
+        return self._before(listing) or ListingState(listing.api_key_id, listing.user_id)
 
     def expected(self, listing: Listing) -> Expected:
         """What usage has counted since the last reading and was not observed then already."""
@@ -279,12 +270,12 @@ class _Plan:
 
     def tail(self, reads_all: bool, conversation_id: str) -> TailState:
         """How far a conversation's items are known; nothing, where all is to be read again."""
-        known = None if reads_all else self.state.tail(conversation_id)
+        known = None if reads_all else self.state.tails.get(conversation_id)
         return known or TailState(conversation_id)
 
 
 class _Sync:
-    """One sync: keys side by side, listings some at once, landing in a thread of its own."""
+    """One sync: keys side by side, listings some at once, merging in a thread of its own."""
 
     def __init__(
         self,
@@ -294,7 +285,7 @@ class _Sync:
         days: Sequence[date],
         folder: Path,
         keep_content: bool,
-        keep_metadata: bool,
+        of_conversations: Sequence[str],
         now: Callable[[], float],
     ) -> None:
         self.on_progress: Callable[[SyncProgress], None]
@@ -308,10 +299,7 @@ class _Sync:
         self._keep_content = keep_content
         self._now = now
         self._began = now()
-        # Metadata may name people: beside pseudonyms they stay NULL.
-        self._of_conversations = ("id", "created_at", "deleted_at") + (
-            ("metadata",) if keep_metadata else ()
-        )
+        self._of_conversations = of_conversations
         self._through = {day: covered(plan.usage[day]).window.end for day in days}
         self._lost_before = set(plan.state.unreadable())
         self._gaps = plan.gaps
@@ -322,16 +310,16 @@ class _Sync:
         self._rows: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._impossible: dict[Kind, set[str]] = {kind: set() for kind in KINDS}
         self._news = False
-        self._sights = self._next_sights()
-        self._landings: list[asyncio.Task[None]] = []
+        self._buffer = self._new_buffer()
+        self._merges: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1)
 
-    def tell_damage(self, damaged: Iterable[Damage]) -> None:
+    def report_damage(self, damaged: Iterable[Damage]) -> None:
         """Say which files could not be read, and what becomes of them."""
         self._warnings += (f"taken out of the lake, since it is damaged: {it}" for it in damaged)
 
     async def run(self, connect: Mapping[str, Callable[[], Client]]) -> None:
-        """Read all listings that there are to read, key by key side by side, and land them."""
+        """Read all listings that there are to read, key by key side by side, and merge them."""
         listings = self._plan.to_visit(connect)
         self._listings = sum(map(len, listings.values()))
         self.on_progress(SyncProgress(read=0, listings=self._listings, **self._rows))
@@ -342,8 +330,8 @@ class _Sync:
             try:
                 await asyncio.gather(*keys)
             finally:
-                self._land()
-                await asyncio.gather(*self._landings)
+                self._begin_merge()
+                await asyncio.gather(*self._merges)
 
     def finalize(self) -> Synced:
         """Keep how far was read, then observe and reconcile the days."""
@@ -354,10 +342,11 @@ class _Sync:
         cursors.save(self._lake, self._state)
         for day, table in visits.items():
             cursors.save_visits(self._lake, day, table)
-        # Since it began an answer may have told that the clock is ahead.
+        # Since it began an answer may have shown that the clock is ahead.
         derive(self._con, self._lake, self._through, min(self._began, self._now()))
-        if not self.failures:
-            self._settle_damage()
+        if not self.failures:  # who had usage on damaged days has been read from the beginning
+            done = {day: Change(done={"read"}) for day in self._plan.damaged_days}
+            publish_days(self._con, self._lake, done)
         self._warnings += _lost(self._lake)
         self._warnings += _of_no_day(self._impossible)
         return Synced(
@@ -374,12 +363,6 @@ class _Sync:
         """Note that what these days were reconciled with is no longer all there is."""
         reconciled = [day for day in set(days) if self._lake.file("reconciliation", day)]
         publish_days(self._con, self._lake, {day: Change(owes={"reconcile"}) for day in reconciled})
-
-    def _settle_damage(self) -> None:
-        """Who had usage on days whose records were damaged has been read from the beginning."""
-        publish_days(
-            self._con, self._lake, {day: Change(done={"read"}) for day in self._plan.damaged_days}
-        )
 
     async def _read_key(
         self, key_id: str, connect: Callable[[], Client], listings: Sequence[Listing]
@@ -419,8 +402,8 @@ class _Sync:
             self.failures[str(listing)] = error
         else:
             self._keep(listing, found)
-            if sum(map(self._sights.rows, KINDS)) >= _BATCH:
-                self._land()
+            if sum(map(self._buffer.rows, KINDS)) >= _BATCH:
+                self._begin_merge()
 
     def _is_given_up(self, response: Response) -> bool:
         age = self._began - response.created_at
@@ -430,8 +413,8 @@ class _Sync:
         """Take in what a listing brought, and how far it was read."""
         rows: dict[Kind, tuple[Sequence[object], Sequence[str]]] = {
             "conversations": (found.conversations, self._of_conversations),
-            "responses": (list(found.responses.values()), _RESPONSE),
-            "items": (list(found.items.values()), _ITEM),
+            "responses": (list(found.responses.values()), Response.__struct_fields__),
+            "items": (list(found.items.values()), Item.__struct_fields__),
         }
         seen_at = self._now()
         whose = {"user_id": listing.user_id, "api_key_id": listing.api_key_id}
@@ -441,11 +424,12 @@ class _Sync:
             columns |= {name: [value] * len(seen) for name, value in of_all.items()}
             if kind == "items":
                 columns["conversation_id"] = [name for name, _ in found.items]
-            self._sights.add(kind, columns)
+            self._buffer.add(kind, columns)
             self._rows[kind] += len(seen)
-        self._impossible["conversations"] |= self._with_impossible_times(found.conversations)
-        self._impossible["responses"] |= self._with_impossible_times(found.responses.values())
-        self._put_state(listing, found, seen_at)
+        until = seen_at + CLOCKS_DIFFER
+        self._impossible["conversations"] |= _impossible(found.conversations, until)
+        self._impossible["responses"] |= _impossible(found.responses.values(), until)
+        self._put_state(listing, found)
         self._gaps += (f"{listing}: {gap}" for gap in found.gaps)
         if found.abandoned:
             self._warnings.append(
@@ -456,44 +440,45 @@ class _Sync:
         self._read.append(listing)
         self.on_progress(SyncProgress(read=len(self._read), listings=self._listings, **self._rows))
 
-    def _put_state(self, listing: Listing, found: Found, now: float) -> None:
-        key, user = listing.api_key_id, listing.user_id
+    def _put_state(self, listing: Listing, found: Found) -> None:
         for tail in found.tails.values():
             self._state.put_tail(tail)
-        before = self._state.listing(key, user)
+        before = self._state.listings.get(_pair(listing))
         if before is not None and found.complete:
             for name in set(before.order) - set(found.order):
                 self._state.put_tail(self._plan.tail(False, name)._replace(unreadable=True))
         self._state.put_listing(
             ListingState(
-                key,
-                user,
+                listing.api_key_id,
+                listing.user_id,
                 tuple(found.order),
                 found.response_cursor,
-                waiting=tuple(found.waiting),
-                has_unlisted=found.has_unlisted,
+                tuple(found.waiting),
+                found.has_unlisted,
             )
         )
 
-    def _land(self) -> None:
-        """Begin to land what was seen so far; further sights are kept apart."""
-        sights, self._sights = self._sights, self._next_sights()
-        self._landings.append(asyncio.ensure_future(self._landed(sights)))
+    def _begin_merge(self) -> None:
+        """Begin to merge the rows so far; further ones are kept apart."""
+        buffer, self._buffer = self._buffer, self._new_buffer()
+        self._merges.append(asyncio.ensure_future(self._merge(buffer)))
 
-    async def _landed(self, sights: RowBuffer) -> None:
+    async def _merge(self, buffer: RowBuffer) -> None:
         loop = asyncio.get_running_loop()
         until = self._now() + CLOCKS_DIFFER
-        landing = partial(merge_rows, self._con, self._lake, sights, until)
-        landed = await loop.run_in_executor(self._thread, landing)
-        self._news = self._news or any(landed.days.values()) or bool(landed.to_observe)
-        self.tell_damage(landed.damaged)
+        work = partial(merge_rows, self._con, self._lake, buffer, until)
+        merged = await loop.run_in_executor(self._thread, work)
+        self._news = self._news or any(merged.days.values()) or bool(merged.to_observe)
+        self.report_damage(merged.damaged)
 
-    def _next_sights(self) -> RowBuffer:
+    def _new_buffer(self) -> RowBuffer:
         return RowBuffer(Path(tempfile.mkdtemp(dir=self._folder)))
 
-    def _with_impossible_times(self, records: Iterable[Conversation | Response]) -> set[str]:
-        earliest, until = day_window(EARLIEST).start, self._now() + CLOCKS_DIFFER
-        return {it.id for it in records if not earliest <= it.created_at < until}
+
+def _impossible(records: Iterable[Conversation | Response], until: float) -> set[str]:
+    """The ids of what says that it was created before there was an API, or from `until` on."""
+    earliest = day_window(EARLIEST).start
+    return {it.id for it in records if not earliest <= it.created_at < until}
 
 
 def _lost(lake: Lake) -> Iterator[str]:
@@ -513,12 +498,5 @@ def _of_no_day(impossible: Mapping[Kind, Collection[str]]) -> Iterator[str]:
             )
 
 
-def _pair(listing: Listing | ListingState) -> visit_log.Pair:
+def _pair(listing: Listing | ListingState) -> Pair:
     return listing.api_key_id, listing.user_id
-
-
-_RESPONSE: Final = (
-    *("id", "conversation_id", "created_at", "status", "model"),
-    *("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens"),
-)
-_ITEM: Final = ("id", "response_id", "type", "role", "content_chars", "body")

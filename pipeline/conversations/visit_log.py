@@ -1,9 +1,4 @@
-"""What usage says of the listings now, beside what it said when they were read last.
-
-Belongs here: whose usage has changed since, and the note of it once they are read.
-
-A pair is a key id and a user id, None being the key owner, or nobody's key.
-"""
+"""What usage says of the listings now, beside what it said when they were read last."""
 
 from __future__ import annotations
 
@@ -15,13 +10,12 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.conversations import cursors
+from pipeline.conversations.cursors import Pair
 from pipeline.lake import engine
 from pipeline.lake.damage import is_sound
 from pipeline.lake.schemas import OBSERVED, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_of
-
-Pair = tuple[str | None, str | None]
 
 _PAIRS = pa.schema([pa.field("api_key_id", pa.string()), pa.field("user_id", pa.string())])
 
@@ -37,7 +31,7 @@ def growth(
 ) -> dict[Pair, tuple[int, int]]:
     """The pairs whose usage of any day is not what it was when their listing was read last.
 
-    With how many conversations and items, at least, have come about since and are not landed.
+    With how many conversations and items, at least, have come about since and are not stored.
     """
     engine.bind(
         con,

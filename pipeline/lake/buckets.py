@@ -1,7 +1,4 @@
-"""Buckets of any width on the wall clock of any time zone.
-
-Belongs here: where buckets begin and end, and which table is fine enough to count them from.
-"""
+"""Buckets of any width on the wall clock of any time zone, and the table to count them from."""
 
 from __future__ import annotations
 

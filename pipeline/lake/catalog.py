@@ -1,17 +1,12 @@
 """`usage.duckdb`: views over the lake, so that any DuckDB client can query it by name.
 
-Belongs here: what the catalog file holds: no data but the offsets of time zones and the names of
-damaged files; what it has besides a view of each table stands in `pipeline.lake.macros`.
+Belongs here: what the catalog file holds, but for `pipeline.lake.macros`: no data, only the offsets
+of time zones and the names of damaged files. Its views name the versions that were current when it
+was built: who has it open sees all tables at one moment, while these are kept (KEPT_SECONDS). Its
+storage format is that of DuckDB 1.0, for older clients. Paths in it are absolute.
 
-Its views name the versions of the days that counted when it was built, which never change: whoever
-has it open sees all tables as they stood together, until it is opened anew, and for as long as
-versions are kept (`pipeline.lake.store.KEPT_SECONDS`). It is written in the storage format of
-DuckDB 1.0, which clients older than the one used here read too. Paths in it are absolute: it works
-from any folder, and is to be built again (any run does) when the home folder has moved.
-
-Times in it are UTC, of a type without a zone, where the Parquet files say that they are UTC: a
-query over TIMESTAMPTZ counts by the time zone of the client that runs it. Rows with a time have a
-`day` beside it.
+Times are UTC, of a type without a zone: a query over TIMESTAMPTZ counts by the time zone of the
+client. Rows with a time have a `day` beside it.
 """
 
 from __future__ import annotations
@@ -52,8 +47,8 @@ def build_catalog(
     """Replace the catalog at `path` with views over what the lake holds now; returns `path`.
 
     One build goes on at a time: the last one to look at the lake is the last one to be published.
-    What a client had put into the catalog is kept in a folder beside it, of which `on_set_aside` is
-    told. `on_damage` is told of each file that is damaged, so that no view reads it.
+    What a client had put into the catalog is kept in a folder beside it, with which
+    `on_set_aside` is called. `on_damage` is called with each damaged file, which no view reads.
     """
     with lake.lock("catalog"), lake.staging() as staging:
         with engine.building(staging) as folder:

@@ -1,19 +1,14 @@
 """The files of the catalog: a folder for each that was published, and a link to the last.
 
-Belongs here: how one catalog takes the place of another, whether a client has changed one, and
-where what it put there is kept.
-
     <home>/usage.duckdb                        link to the catalog that was published last
     <home>/lake/.catalogs/000007/usage.duckdb  that catalog
     <home>/lake/.catalogs/000007/sha256        what its bytes were when it was published
     <home>/usage.duckdb.set-aside-<time>/      a catalog that a client has changed
 
-A DuckDB client that writes to a catalog leaves a write-ahead log beside it. DuckDB since 1.5
-follows the link first, so the log stays in the folder of the catalog that it was written for, and
-the next catalog has a folder of its own: no log is replayed into another catalog. Older clients
-write `usage.duckdb.wal` beside the link; the next build moves it away. One rename of the link
-publishes; one rename of a folder sets it aside, with the log. A build that is killed between the
-two leaves the folder to the next.
+A client that writes to a catalog leaves a write-ahead log beside it. DuckDB since 1.5 follows the
+link first, so the log stays in the folder of its catalog, and no log is replayed into another.
+Older clients write `usage.duckdb.wal` beside the link; the next build moves it away. One rename of
+the link publishes; one rename of a folder sets it aside, with the log.
 """
 
 from __future__ import annotations

@@ -1,14 +1,7 @@
-"""Publication: a day becomes a new version of itself, in all its tables at once or not at all.
+"""Commit: a day becomes a new version of itself, in all its tables at once or not at all.
 
-Belongs here: filling a version's folder and the one rename that makes it count.
-
-A version is a folder that never changes again. Files that say nothing new are the same file in
-both versions (a hard link). Whatever happens before the rename leaves the day as it was; whatever
-happens after it leaves the day as it is to be.
-
-Several days become new versions of themselves together: they are named in one file, the commit,
-whose rename makes all of them count (`pipeline.lake.store.Lake.version` looks there first). Then
-each gets its link, and the commit goes. Who is killed in between leaves it to the next publication.
+Belongs here: filling a version's folder, and the rename that makes it current. docs/design.md,
+"Commits, manifests and snapshots", says why no crash leaves a third state.
 """
 
 from __future__ import annotations
@@ -58,7 +51,7 @@ from pipeline.lake.store import (
     remove,
     replacing,
 )
-from pipeline.timeline import SECONDS, day_window
+from pipeline.timeline import day_window
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +114,7 @@ def publish_days(
                 changed[day], version = _prepared(con, lake, day, change)
                 if version is not None:
                     new[day] = version
-            _make_them_count(lake, new)
+            _commit(lake, new)
         except BaseException:
             for day, version in new.items():
                 if lake.version(day) != version:
@@ -136,7 +129,7 @@ def finish_commit(lake: Lake) -> None:
     """Give each day of a commit its links, where a killed process did not; with lock `publish`."""
     committed = lake.committed()
     for day, name in committed.items():
-        _make_it_count(lake, day, lake.versions(day) / name)
+        _make_current(lake, day, lake.versions(day) / name)
     for day in committed:
         _link(lake, day)
     lake.commit.unlink(missing_ok=True)
@@ -205,7 +198,7 @@ def confirm(
     `at` is when that was seen (Unix seconds), of the version that counted then. Returns whether
     there was anything to note.
     """
-    final_from = day_window(day).end + lake.lookback_days * SECONDS["1d"]
+    final_from = lake.final_from(day)
     read_at = manifest_of(version).read_at.get(source, 0.0)
     if read_at >= final_from or at < final_from or lake.version(day) != version:
         return False
@@ -270,7 +263,7 @@ def _found_again(lake: Lake, day: date) -> Path | None:
     whole = [version for version in lake.versions(day).iterdir() if (version / MANIFEST).is_file()]
     if not whole:
         return None
-    _make_it_count(lake, day, max(whole))
+    _make_current(lake, day, max(whole))
     return max(whole)
 
 
@@ -340,7 +333,7 @@ def _fill(
         flush_folder(folder)
 
 
-def _make_them_count(lake: Lake, versions: Mapping[date, Path]) -> None:
+def _commit(lake: Lake, versions: Mapping[date, Path]) -> None:
     """Let versions of several days count from one moment on."""
     if len(versions) > 1:
         facts = {day.isoformat(): version.name for day, version in versions.items()}
@@ -350,10 +343,10 @@ def _make_them_count(lake: Lake, versions: Mapping[date, Path]) -> None:
         finish_commit(lake)
         return
     for day, version in versions.items():
-        _make_it_count(lake, day, version)
+        _make_current(lake, day, version)
 
 
-def _make_it_count(lake: Lake, day: date, version: Path) -> None:
+def _make_current(lake: Lake, day: date, version: Path) -> None:
     place = lake.link(day)
     private_folder(place.parent)
     if place.is_dir() and not place.is_symlink():  # of a lake that was copied without its links

@@ -1,9 +1,7 @@
 """Up to when is usage complete, and which days are disputed? One answer for all who say so.
 
-Belongs here: what coverage says of whole stretches of time.
-
 Usage is complete through the first hole after the first day that is loaded: an hour that is not
-loaded, or loaded in part, or of a disputed day, whose totals differ from the API's own.
+loaded, or loaded in part, or of a disputed day.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Do the tables agree with the contract and with each other?
 
 Belongs here: the checks that need no API, as functions from files to violations.
-`pipeline.usage.rollup` runs them before a day is published, `pipeline.orchestration.checks` in
-Dagster after.
 """
 
 from __future__ import annotations
@@ -95,7 +93,7 @@ def totals(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
     """Days whose totals, or whose windows, differ between raw_usage, 1m, 1h and 1d.
 
     `files` has all four. A window that one of them lacks is a day that was not loaded at every
-    width, or not in one go; its totals alone would not tell, if it is a day without usage.
+    width, or not in one go; its totals alone would not show that, if it is a day without usage.
     """
     engine.bind(con, {name: (DATASETS[name], paths) for name, paths in files.items()})
     return [*_windows(files), *_violations(con, "check_totals", "the usage tables")]

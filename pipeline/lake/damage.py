@@ -1,12 +1,8 @@
 """Which files of a version are not what was published? The cheap test that readers can afford.
 
-Belongs here: what is wrong with a file, in words.
-
-A file is damaged that the version's record lists and that is not there, has another size, has a
-footer that can't be read, or other columns than the contract's. `thorough` also reads all of it:
-its bytes are those that were published. Where the record itself can't be read, the files that are
-there are tested by themselves. Whoever leaves out a damaged file says so: what remains is less than
-was published.
+A file is damaged that the manifest lists and that is not there, has another size, a footer that
+can't be read, or other columns than the contract's. `thorough` also reads all of it. Where the
+manifest itself can't be read, the files that are there are tested by themselves.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""DuckDB as a pure function from Parquet files to rows: connections, views, the files in `sql/`.
-
-Belongs here: how a query is found, given its inputs and run.
-
-Nothing is ever stored in a database here: connections are in memory, inputs are views over files.
-"""
+"""DuckDB as a pure function from Parquet files to rows: connections in memory, views, `sql/`."""
 
 from __future__ import annotations
 
@@ -128,21 +123,6 @@ def bind(
         con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {scan(dataset, files)}')
 
 
-def bind_with_files(
-    con: duckdb.DuckDBPyConnection, name: str, dataset: Dataset, files: Iterable[Path]
-) -> None:
-    """Make an input a view over its files, with a column `file`: the path that a row comes from."""
-    paths = ", ".join(literal(no_glob(path)) for path in files)
-    rows = f"{empty(dataset)[: -len(_NO_ROW)]}, CAST(NULL AS VARCHAR) AS file{_NO_ROW}"
-    if paths:
-        columns = ", ".join(column.name for column in dataset.columns)
-        rows = (
-            f"SELECT {columns}, filename AS file "
-            f"FROM read_parquet([{paths}], hive_partitioning = false, filename = true)"
-        )
-    con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {rows}')
-
-
 def rollup(
     con: duckdb.DuckDBPyConnection, seconds: int, narrower: Dataset, files: Iterable[Path]
 ) -> duckdb.DuckDBPyRelation:
@@ -169,10 +149,7 @@ def empty(dataset: Dataset) -> str:
     columns = ", ".join(
         f"CAST(NULL AS {types[str(column.type)]}) AS {column.name}" for column in dataset.columns
     )
-    return f"SELECT {columns}{_NO_ROW}"
-
-
-_NO_ROW: Final = " WHERE 1 = 0"
+    return f"SELECT {columns} WHERE 1 = 0"
 
 
 def no_glob(path: Path) -> str:

@@ -1,7 +1,6 @@
 """One file of the lake: Parquet to the letter of the contract, and what its footer says.
 
-Belongs here: writing rows so that equal rows make equal bytes, reading a footer, comparing two
-files.
+Belongs here: writing rows so that equal rows make equal bytes, and comparing two files.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ ROW_GROUP: Final = 131_072
 SCHEMA_VERSION: Final = "1"
 DISPUTED: Final = "disputed_users"
 """Footer note: ids in the file that were listed for several users. A NULL alone would not say
-whether a record is the key owner's own, so that a user seen later is told, or nobody's for good."""
+whether a record is the key owner's own, so that a user seen later counts, or nobody's for good."""
 _META: Final = b"mka1_usage"
 _OWNER_ONLY: Final = 0o600
 
@@ -98,7 +97,19 @@ def noted(path: Path, name: str) -> list[str]:
 def same_but_for(ignored: frozenset[str], old: Path, new: Path) -> bool:
     """Whether two files say the same but for some columns; False where one can't be read."""
     try:
-        return _same_but_for(ignored, old, new)
+        with pq.ParquetFile(old) as before, pq.ParquetFile(new) as after:
+            if (
+                before.schema_arrow != after.schema_arrow
+                or before.metadata.metadata != after.metadata.metadata
+                or before.metadata.num_rows != after.metadata.num_rows
+            ):
+                return False
+            columns = [name for name in after.schema_arrow.names if name not in ignored]
+            pairs = zip_longest(
+                before.iter_batches(ROW_GROUP, columns=columns),
+                after.iter_batches(ROW_GROUP, columns=columns),
+            )
+            return all(one is not None and one.equals(other) for one, other in pairs)
     except (OSError, pa.ArrowException):
         return False
 
@@ -144,22 +155,6 @@ def regrouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[
             count -= ROW_GROUP
     if count:
         yield pa.Table.from_batches(held).combine_chunks().cast(schema)
-
-
-def _same_but_for(volatile: frozenset[str], old: Path, new: Path) -> bool:
-    with pq.ParquetFile(old) as before, pq.ParquetFile(new) as after:
-        if (
-            before.schema_arrow != after.schema_arrow
-            or before.metadata.metadata != after.metadata.metadata
-            or before.metadata.num_rows != after.metadata.num_rows
-        ):
-            return False
-        columns = [name for name in after.schema_arrow.names if name not in volatile]
-        pairs = zip_longest(
-            before.iter_batches(ROW_GROUP, columns=columns),
-            after.iter_batches(ROW_GROUP, columns=columns),
-        )
-        return all(one is not None and one.equals(other) for one, other in pairs)
 
 
 def _columns(schema: pa.Schema) -> str:

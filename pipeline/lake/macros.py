@@ -1,17 +1,14 @@
 """What `usage.duckdb` has besides a view of each table: macros and views for common questions.
 
-Belongs here: which there are, with their parameters and defaults.
-
-They are put together from text: a macro is a query whose parameters are the macro's own, over
-tables that are themselves macros or views. So they run in any DuckDB client, without this package.
-Time zones are not taken from the client's DuckDB, whose rules may be out of date, but from the
-table `time_zones` that is written beside them. Times are UTC, of a type without a zone (`plain`),
-so the time zone that the client is set to changes no result.
+A macro is a query of `sql/` whose parameters are the macro's own, over tables that are themselves
+macros or views. So they run in any DuckDB client, without this package. Zones come from the table
+`time_zones`, since a client's rules may be out of date. Times are UTC, of a type without a zone
+(`plain`), so the time zone that the client is set to changes no result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
@@ -222,27 +219,17 @@ comparison of the two would count by the client's zone."""
 
 def time_zones(window: Window) -> pa.Table:
     """The offsets of every zone around `window`: its name, and what buckets want to know of it."""
-    return _offsets_of_all(_year(window.start - MARGIN), _year(window.end + MARGIN) + 1)
+    return _offsets_of_all(day_of(window.start - MARGIN).year, day_of(window.end + MARGIN).year + 1)
 
 
 @cache
 def _offsets_of_all(first_year: int, last_year: int) -> pa.Table:
     """In whole years, so that it is worth keeping: it takes a fifth of a second."""
-    window = Window(_new_year(first_year), _new_year(last_year))
-    rows = list(_rows(window))
+    first, last = (day_window(date(year, 1, 1)).start for year in (first_year, last_year))
+    rows = [
+        (name, it.start, it.end, it.seconds, it.before)
+        for name in sorted(zones())
+        for it in offsets(name, Window(first, last))
+    ]
     schema = pa.schema([("name", pa.string()), *ZONE])
     return pa.table(list(zip(*rows, strict=True)), schema=schema)
-
-
-def _rows(window: Window) -> Iterator[tuple[str, int, int, int, int | None]]:
-    for name in sorted(zones()):
-        for it in offsets(name, window):
-            yield name, it.start, it.end, it.seconds, it.before
-
-
-def _year(seconds: int) -> int:
-    return day_of(seconds).year
-
-
-def _new_year(year: int) -> int:
-    return day_window(date(year, 1, 1)).start

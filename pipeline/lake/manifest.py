@@ -1,7 +1,6 @@
-"""What is known of a version's tables: coverage, revisions, and a sealed record of each file.
+"""What is known of a version's tables: coverage, revisions, and a manifest with a checksum.
 
-Belongs here: computing these from the files that a version is to have and those of the version
-before.
+Belongs here: computing these from the files of a version and those of the version before.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from pipeline.lake import engine, files
 from pipeline.lake.files import SCHEMA_VERSION, ContractError, check_contract, covered
 from pipeline.lake.schemas import (
     COVERAGE,
+    COVERED,
     DATASETS,
-    LEDGER_DATASETS,
     OBSERVED,
     REVISIONS,
     USAGE,
@@ -44,8 +43,6 @@ be read from the beginning. observe: the records that its observed buckets count
 reconcile: what its reconciliation compares has changed."""
 
 _MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
-_UNCOVERED: Final = {"item_contents", "reconciliation", *LEDGER_DATASETS}
-"""Tables whose rows have no hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def read_manifest(version: Path) -> Manifest:
     """What was recorded of a version; OSError or ValueError where that can't be read."""
     try:
         facts = json.loads((version / MANIFEST).read_text(encoding="utf-8"))
-        if facts.pop("seal") != _seal(facts):
+        if facts.pop("seal") != _checksum(facts):
             raise ValueError("its seal is broken")
         return Manifest(
             {name: FileEntry(**of) for name, of in facts["files"].items()},
@@ -98,8 +95,7 @@ def manifest_of(version: Path | None) -> Manifest:
 
 def is_final(lake: Lake, day: date, record: Manifest) -> bool:
     """Whether usage of a day was read whole, after the API's time to restate it."""
-    final_from = day_window(day).end + lake.lookback_days * SECONDS["1d"]
-    return record.read_at.get("usage", 0.0) >= final_from and not record.disputed
+    return record.read_at.get("usage", 0.0) >= lake.final_from(day) and not record.disputed
 
 
 def days_to_reload(lake: Lake, now: float) -> list[date]:
@@ -118,24 +114,19 @@ def days_to_reload(lake: Lake, now: float) -> list[date]:
 
 def days_that_owe(lake: Lake, *work: Work) -> list[date]:
     """The days that owe any of `work`, in order."""
-    return [day for day in lake.all_days() if not_done(lake, day).intersection(work)]
-
-
-def not_done(lake: Lake, day: date) -> frozenset[Work]:
-    """What a day owes."""
-    return frozenset(manifest_of(lake.version(day)).owed)
+    return [day for day in lake.all_days() if set(manifest_of(lake.version(day)).owed) & {*work}]
 
 
 def write_manifest(version: Path, record: Manifest) -> None:
     """Write down what a version holds."""
     facts = asdict(record)
-    sealed = facts | {"seal": _seal(facts)}
+    sealed = facts | {"seal": _checksum(facts)}
     path = version / MANIFEST
     path.write_text(json.dumps(sealed, sort_keys=True, indent=1), encoding="utf-8")
     path.chmod(0o600)
 
 
-def _seal(facts: Mapping[str, object]) -> str:
+def _checksum(facts: Mapping[str, object]) -> str:
     """A hash of what a record says, so that a record that was changed is noticed."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -189,13 +180,11 @@ def intact(version: Path | None, record: Manifest, name: str) -> Path | None:
 def write_coverage(
     con: duckdb.DuckDBPyConnection, lake: Lake, day: date, record: Manifest, new: Path
 ) -> None:
-    """Say of each hour what is known of it, as `record` and the files in `new` tell."""
+    """Say of each hour what is known of it, by `record` and the files in `new`."""
     whole = day_window(day)
     known: list[dict[str, object]] = []
     counted: list[pa.Table] = []
-    for name in DATASETS:
-        if name in _UNCOVERED:
-            continue
+    for name in COVERED:
         path = new / f"{name}.parquet"
         source: Source = "usage" if name in USAGE_DATASETS else "conversations"
         # Listings are not cut by days: how far they are known is how far they were observed.
@@ -212,7 +201,7 @@ def write_coverage(
             }
         )
         if path.is_file():
-            with suppress(duckdb.Error):  # one that was damaged; whoever asks is told by verify
+            with suppress(duckdb.Error):  # one that was damaged: verify reports it
                 counted.append(_rows_by_hour(con, name, path))
     hours = [
         {"start_time": _moment(start), "end_time": _moment(start + SECONDS["1h"])}
@@ -271,7 +260,7 @@ def _rows_by_hour(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> pa.T
 
 
 def describe(dataset: Dataset, path: Path) -> FileEntry:
-    """What a file is: to be recorded, or to be held against what was recorded."""
+    """What a file is: to be recorded, or to be compared with what was recorded."""
     counts = [column.name for column in dataset.columns if column.type == pa.int64()]
     table = pq.ParquetFile(path).read(columns=counts)
     return FileEntry(

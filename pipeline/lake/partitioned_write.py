@@ -1,7 +1,4 @@
-"""Rows of many days as one file a day.
-
-Belongs here: cutting an ordered stream of rows at midnight, UTC.
-"""
+"""Rows of many days as one file a day: an ordered stream of rows, cut at midnight, UTC."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """The data contract: each dataset's grain, columns and order, as Arrow schemas.
 
-Belongs here: what a published file must look like.
-
 Timestamps are microseconds in UTC, counts are 64-bit integers, ids are strings and NULL where the
 API says null. Rows are sorted by the columns in the order shown, NULL first.
 """
@@ -232,7 +230,7 @@ USAGE_DATASETS: Final = _by_name(RAW_USAGE, *USAGE.values())
 """What the usage endpoint reports, as served and in buckets."""
 
 RECORD_DATASETS: Final = _by_name(RESPONSES, CONVERSATIONS, ITEM_CONTENTS, ITEMS)
-"""What the other endpoints list, in the order in which it is landed."""
+"""What the other endpoints list, in the order in which it is merged."""
 
 OBSERVED_DATASETS: Final = _by_name(*OBSERVED.values())
 """What those come to, in the buckets of usage."""
@@ -248,3 +246,8 @@ DATASETS: Final[dict[str, Dataset]] = (
     | _by_name(RECONCILIATION)
 )
 """All datasets of the lake."""
+
+COVERED: Final = [
+    name for name in DATASETS if name not in {"item_contents", "reconciliation", *LEDGER_DATASETS}
+]
+"""The tables that coverage speaks of: those whose rows have an hour."""

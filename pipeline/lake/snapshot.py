@@ -1,15 +1,11 @@
 """The lake as every reader sees it: at one moment, without the files that are damaged.
 
-Belongs here: which version of each day is read, which of its files, and what coverage says then.
-
-The versions of a snapshot counted together at one moment, and a version never changes: whatever
-is published meanwhile, all that is read through one snapshot agrees. A file that is damaged is left
-out, and coverage says that its hours are missing: no reader takes them for empty.
-Whoever shows less than was published says so, in the words of `warnings`.
+Belongs here: which version of each day is read, which of its files, and what coverage says then. A
+damaged file is left out, and coverage says that its hours are missing: no reader takes them for
+empty. A reader that shows less than was published says so, in the words of `warnings`.
 
 A day of the lake is one of which usage is loaded, or that lies between two of those. Records may be
-of other days: conversations are older than the first day that is loaded, and one whose `created_at`
-cannot be stands in UNDATED. They are rows like all others, but no days that are missing.
+of other days, and of UNDATED: these are no days that are missing.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from pipeline.lake import engine
 from pipeline.lake.damage import damaged, first_line
 from pipeline.lake.engine import literal, scan
 from pipeline.lake.files import ContractError, Loaded, covered
-from pipeline.lake.schemas import COVERAGE, DATASETS, LEDGER_DATASETS, USAGE
+from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, spans
 
@@ -34,7 +30,7 @@ UNDATED: Final = date(1970, 1, 1)
 """Holds records whose `created_at` is no moment that a record can have: no day of the lake."""
 
 ADVICE: Final = "`mka1-usage verify` says how to mend it"
-"""What whoever is told of a damaged file can do."""
+"""What to do about a damaged file."""
 
 _USAGE: Final = USAGE["1d"].name
 
@@ -180,14 +176,12 @@ class Snapshot:
         within: list[Path] = []
         outside: list[Path] = []
         parts: list[str] = []
-        stretches = [
-            (name, first, last) for first, last in self._absent(asked) for name in _COVERED
-        ]
+        stretches = [(name, first, last) for first, last in self._absent(asked) for name in COVERED]
         for day in self.versions:
             path = self.file(COVERAGE.name, day)
             if path is None or day == UNDATED or not (asked is None or day in asked):
                 continue
-            lost = [name for name in _COVERED if self.is_damaged(name, day)]
+            lost = [name for name in COVERED if self.is_damaged(name, day)]
             if not self._is_within(day):
                 outside.append(path)
             elif lost:
@@ -234,9 +228,3 @@ class Snapshot:
 
 def _number(day: date) -> int:
     return day_window(day).start // DAY
-
-
-_COVERED: Final = [
-    name for name in DATASETS if name not in {"item_contents", "reconciliation", *LEDGER_DATASETS}
-]
-"""The tables that coverage speaks of: those whose rows have an hour."""

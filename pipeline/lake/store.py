@@ -1,18 +1,12 @@
 """The lake on disk: where everything stands, what is loaded, and who may write it now.
 
-Belongs here: paths, what stands where, staging, locks, clearing up after those that were killed.
-
-    <home>/lake/days/YYYY-MM-DD               link to the version of the day that counts
-    <home>/lake/<dataset>/day=YYYY-MM-DD/<dataset>.parquet      link to its file, through `days/`
-    <home>/lake/.versions/YYYY-MM-DD/000007/  a version: all files of the day, never changed again
-    <home>/lake/.partial/…    pages of days that are not read to their end: resumed by the next run
-    <home>/lake/.staging/…    unfinished work of running processes; no reader's glob matches it
-    <home>/lake/.locks/…      empty files, held by those who write
-    <home>/lake/.commit.json  days that are replaced together, until each has its link
-
-One rename replaces a day in all tables at once: that of its link, or that of a commit, which
-replaces several days together. Whoever opened the version before can read it to the end: it stays
-for KEPT_SECONDS. A day without rows is a file without rows: zero is not the same as not loaded.
+<home>/lake/days/YYYY-MM-DD               link to the current version of the day
+<home>/lake/<dataset>/day=YYYY-MM-DD/<dataset>.parquet      link to its file, through `days/`
+<home>/lake/.versions/YYYY-MM-DD/000007/  a version: all files of the day, never changed again
+<home>/lake/.partial/…    pages of days that are not read to their end: resumed by the next run
+<home>/lake/.staging/…    unfinished work of running processes; no reader's glob matches it
+<home>/lake/.locks/…      empty files, held by those who write
+<home>/lake/.commit.json  days that are replaced together, until each has its link
 """
 
 from __future__ import annotations
@@ -32,7 +26,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from pipeline.lake.files import Loaded, covered
-from pipeline.timeline import DAY
+from pipeline.timeline import DAY, day_window
 
 KEPT_SECONDS: Final = float(DAY)
 """How long a version that was replaced can still be read by those who had opened it."""
@@ -65,6 +59,10 @@ class Lake:
         self.root = root.absolute()
         self.lookback_days = lookback_days
 
+    def final_from(self, day: date) -> int:
+        """When the API's time to restate a day is over, Unix seconds."""
+        return day_window(day).end + self.lookback_days * DAY
+
     def path(self, dataset: str, day: date) -> Path:
         """Where others find the dataset's file of a day, or will."""
         return self.root / dataset / f"day={day.isoformat()}" / f"{dataset}.parquet"
@@ -87,12 +85,11 @@ class Lake:
         try:
             facts = json.loads(self.commit.read_bytes())
             return {date.fromisoformat(day): str(name) for day, name in facts.items()}
-        except FileNotFoundError:
-            return {}
         except (
+            FileNotFoundError,
             ValueError,
             AttributeError,
-        ):  # nothing that we wrote: it is renamed when it is whole
+        ):  # ours is renamed when it is whole
             return {}
 
     def version(self, day: date) -> Path | None:
@@ -200,7 +197,7 @@ class Lake:
         return self.lock(f"day-{day.isoformat()}")
 
     def partial(self, day: date) -> Path:
-        """Where the pages of a day that is being read are kept; for whoever holds its lock."""
+        """Where the pages of a day that is being read are kept; the caller holds its lock."""
         return self._private(".partial") / day.isoformat()
 
     def clear_up(self) -> None:
@@ -268,7 +265,7 @@ def writable_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write a file to, for its owner alone: at the end it takes its place.
 
-    Flushed and renamed, so whoever reads finds the old file or the new one, whole; where anything
+    Flushed and renamed, so a reader finds the old file or the new one, whole; where anything
     fails, the old one. OSError where the disk fails.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600

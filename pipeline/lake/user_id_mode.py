@@ -1,10 +1,6 @@
-"""Whose ids a lake holds: users as the API names them, or pseudonyms of one key.
+"""Whose ids a lake holds: users as the API names them, or pseudonyms of one key; never both.
 
-Belongs here: the marker that says so, and the refusal to mix.
-
-    <lake>/.identity.json    {"pseudonyms": "<fingerprint of the key>"}, or null for ids as they are
-
-It is written once, before the first day.
+<lake>/.identity.json    {"pseudonyms": "<fingerprint of the key>"}, or null for ids as they are
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is the lake what was published? Every file held against what was recorded of it.
+"""Is the lake what was published? Every file compared with its manifest.
 
 Belongs here: finding files that were changed, cut short, removed or put there by somebody else, and
 tables of a day that contradict each other.
@@ -83,7 +83,7 @@ def verify(lake: Lake, catalog: Path, days: Sequence[date] | None = None) -> Ver
 
 
 def _days(lake: Lake) -> list[date]:
-    """Every day of which any trace is there: where one of them is missing, the others tell."""
+    """Every day of which any trace is there: where one of them is missing, the others show it."""
     names = [path.name for path in (lake.root / ".versions").glob("????-??-??")]
     names += [path.name for path in (lake.root / "days").glob("????-??-??")]
     for dataset in DATASETS:
@@ -109,8 +109,9 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
         if what is not None:
             sound = False
             yield Problem(path, day, what, name in _FROM_LISTINGS)
-        if not _leads_to(lake.path(name, day), target(name, day)):
-            yield Problem(lake.path(name, day), day, "removed, or it does not lead to its file")
+        link = lake.path(name, day)
+        if not (link.is_symlink() and link.readlink() == target(name, day)):
+            yield Problem(link, day, "removed, or it does not lead to its file")
     expected = {MANIFEST, *(f"{name}.parquet" for name in record.files)}
     yield from _strangers(version, expected, day)
     for name in DATASETS:
@@ -135,7 +136,7 @@ def _ids(con: duckdb.DuckDBPyConnection, lake: Lake) -> Iterator[Problem]:
             for finding in consistency.ids(con, {name: paths}):
                 what = f"{finding}: `{messages.FULL}` over the days of its users puts that right"
                 yield Problem(lake.root / name, None, what)
-        except duckdb.Error:  # a file that is told of by its bytes
+        except duckdb.Error:  # a file that is reported by its bytes
             continue
 
 
@@ -156,10 +157,6 @@ def _difference(name: str, path: Path, recorded: FileEntry) -> str | None:
 def _facts(record: FileEntry) -> str:
     sums = ", ".join(f"{name} {total:,}" for name, total in record.sums.items())
     return f"{count(record.rows, 'row')} of schema {record.schema}" + (f" ({sums})" if sums else "")
-
-
-def _leads_to(link: Path, expected: Path) -> bool:
-    return link.is_symlink() and link.readlink() == expected
 
 
 def _strangers(folder: Path, expected: set[str] | tuple[()], day: date) -> Iterator[Problem]:

@@ -1,19 +1,13 @@
 """How late does usage count, and does it count exactly? Add items, then watch the usage endpoint.
 
-Belongs here: the one thing in this project that writes to the API, and what follows from it.
+Belongs here: the one thing in this project that writes to the API. It adds marked items
+(`mka1-usage probe <mark> 7/40`) to a conversation, then asks endpoint 1 for the minutes concerned
+until all of them are counted, and stay counted until those minutes are over. A POST that is not
+answered ends the probe, since nothing may be posted twice.
 
-A probe adds marked items (`mka1-usage probe <mark> 7/40`) to a conversation, then asks endpoint 1
-for the minutes concerned until all of them are counted and stay counted until those minutes are
-over, or until patience runs out.
-
-**Nothing is posted twice.** Endpoint 4 is not idempotent, and a slow server may still do a POST
-long after its answer was lost. So a POST that is not answered ends the probe.
-
-**Whose items are counted.** Usage tells users and keys apart, not conversations. Other traffic of
-the same user and key that was counted in these minutes before the probe began is subtracted; what
-they do meanwhile cannot be told from the probe's own items, and so more items than expected mean
-that nothing can be said (`exact` is None). The rows are picked here rather than by the parameter
-`user_ids`, so that nothing depends on which kind of id that parameter means.
+Usage tells users and keys apart, not conversations. What the same user and key had in these minutes
+before the probe began is subtracted. What they do meanwhile can't be told from the probe's items,
+so where more items are counted than were added, nothing can be said (`exact` is None).
 """
 
 from __future__ import annotations
@@ -22,7 +16,6 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 from pipeline.api import (
@@ -31,7 +24,6 @@ from pipeline.api import (
     Client,
     InvalidQuery,
     ItemsQuery,
-    PageSize,
     QuotaExhausted,
     Refused,
     Unauthorized,
@@ -39,8 +31,7 @@ from pipeline.api import (
     UsageQuery,
     create_items,
     get_items,
-    get_usage,
-    walk_usage,
+    usage_pages,
 )
 from pipeline.messages import count
 from pipeline.timeline import DAY, SECONDS, Window, floor_to
@@ -229,7 +220,7 @@ class Probe:
         plan, window = self.plan, Window(_minute(first), _minute(last) + SECONDS["1m"])
         query = UsageQuery(window.start, window.end, "1m", group_by=("user_id", "api_key_id"))
         minutes: dict[int, int] = {}  # a bucket that is served twice counts as served last
-        async for page in walk_usage(partial(get_usage, self.client), query, PageSize()):
+        async for page in usage_pages(self.client, query):
             for bucket in page.buckets:
                 minutes[bucket.start_time] = sum(
                     row.num_items_added or 0

@@ -1,21 +1,12 @@
-"""Load UTC days: the one place where the API meets the lake.
+"""Load UTC days: walk their pages, roll them up, check their totals, publish.
 
-Belongs here: which windows are asked for, how many at once, pages into columns, and what is kept
+Belongs here: which windows are requested, how many at once, pages into columns, and what is kept
 when something fails.
 
-A day's pages are spooled to disk as they come; once its walk has drained it is landed, rolled up,
-held against the API's own totals and published, while the next days are being read. So a run that
-stops at day 40 has published the 39 before it, whole, at every width, and of day 40 what it has
-read is not asked for again; and memory holds a few pages, however long the range. The API is always
-asked on minute edges, in 1m buckets grouped by both ids.
-
-A day whose totals are not those that the API gives for it is read once more, by the hour: pages
-that contradict each other, or that end before they should, lose buckets without a word. If its
-totals still differ, it is published as disputed (`coverage` says so), and following runs load it
-again. Within the API's time to restate a day, totals that move meanwhile are no dispute.
-
-A day is one run's, from its first page to its publication: another run that wants it waits. Where
-the machine's clock is ahead of the API's, the API's counts.
+A day's pages go to disk as they come. Once the day is read whole it is rolled up and published,
+while the next is being read; so a run that stops at day 40 has published the 39 before it, and
+memory holds a few pages. docs/design.md, "Exactness and the totals check", says what happens where
+the totals differ from the API's.
 """
 
 from __future__ import annotations
@@ -130,16 +121,6 @@ def load_days(
     return done
 
 
-class _NotBegunError(ApiError):
-    """A day has no closed minute by the API's clock."""
-
-    def __init__(self, ahead: float) -> None:
-        super().__init__(
-            f"has no closed minute yet by the API's clock, and the clock of this machine is "
-            f"{ahead:,.0f} s ahead of it: set it right, for example by `timedatectl set-ntp true`"
-        )
-
-
 def _known_part(day: date, through: int) -> Window:
     whole = day_window(day)
     if whole.start >= through:
@@ -153,7 +134,7 @@ class _Day:
 
     day: date
     window: Window
-    spool: PageBuffer
+    buffer: PageBuffer
     held: ExitStack
     """Its lock, and its unfinished files."""
     to_ask: list[Window]
@@ -179,9 +160,8 @@ class _Day:
 class _Load:
     """Days in order, each cut into parts that are walked several at once.
 
-    Parts are handed out in the order of time, so days drain one after another, and one is landed
-    while the next is being read. A part's walk is what guarantees the part; a day is landed when
-    all its parts have drained. After a failure no further day is begun.
+    Parts are handed out in the order of time, so days are finished one after another. A part's walk
+    is what guarantees the part. After a failure no further day is begun.
     """
 
     def __init__(
@@ -201,7 +181,7 @@ class _Load:
         self._size = PageSize()
         self._held = ExitStack()  # what is left of days that an interrupt cut off
         self._choosing = asyncio.Lock()
-        self._landing = ThreadPoolExecutor(1)  # a day is landed while the next is being read
+        self._thread = ThreadPoolExecutor(1)  # a day is rolled up while the next is being read
         self._all_read = False
         self._not_begun: dict[date, Exception] = {}
         self._now: Callable[[], float]
@@ -210,11 +190,10 @@ class _Load:
 
     async def run(self, client: Client, now: Callable[[], float]) -> None:
         """Load all days, as far as they can be loaded."""
-        with self._held, self._landing:
+        with self._held, self._thread:
             if await self._prepare(client, now):
-                await asyncio.gather(
-                    *(self._work(client) for _ in range(client.limits.concurrency))
-                )
+                workers = (self._work(client) for _ in range(client.limits.concurrency))
+                await asyncio.gather(*workers)
         self.failures |= self._not_begun
 
     async def _prepare(self, client: Client, now: Callable[[], float]) -> bool:
@@ -236,13 +215,14 @@ class _Load:
         windows = self._windows
         if client.clock.ahead:
             through = closed_through(self._now())
-            windows = {day: it for day, it in windows.items() if day_window(day).start < through}
-            windows = {day: _known_part(day, through) for day in windows}
-            self._not_begun = {
-                day: _NotBegunError(client.clock.ahead)
-                for day in self._windows
-                if day not in windows
-            }
+            begun = (day for day in windows if day_window(day).start < through)
+            windows = {day: _known_part(day, through) for day in begun}
+            not_begun = ApiError(
+                "has no closed minute yet by the API's clock, and the clock of this machine is "
+                f"{client.clock.ahead:,.0f} s ahead of it: set it right, for example by "
+                "`timedatectl set-ntp true`"
+            )
+            self._not_begun = {day: not_begun for day in self._windows if day not in windows}
             self._totals = TotalsOfApi(client, windows)
         self._to_begin = iter(windows.items())
         return bool(windows)
@@ -265,7 +245,7 @@ class _Load:
                 await self._finish(client, day)
 
     async def _finish(self, client: Client, day: _Day) -> None:
-        """Land a day that has drained."""
+        """Roll up and publish a day that was read whole."""
         with day.held:
             try:
                 folder, staged, disputed = await self._settled(client, day)
@@ -275,31 +255,27 @@ class _Load:
             publishing = self._in_background(self._publish, folder, staged, disputed)
             try:
                 await asyncio.wait([publishing])
-            finally:  # an interrupt waits for it too: no day is published without being told of
+            finally:  # an interrupt waits for it too: no day is published without a report
                 await asyncio.wait([publishing])
-                self._landed(day, publishing)
+                self._report(day, publishing)
 
     async def _settled(self, client: Client, day: _Day) -> tuple[Path, Staged, bool]:
-        """Roll a day up and hold it against the API's totals: where it is, if it is disputed."""
+        """Roll a day up and compare it with the API's totals: where it is, if it is disputed."""
         folder, staged = await self._rolled_up(day)
-        ours = staged_totals(staged)
-        if ours == await self._totals.of(day.day):
-            return folder, staged, False
-        before = await self._totals.anew(day.day)  # the API may have counted more meanwhile
+        ours, before = staged_totals(staged), await self._totals.of(day.day)
+        if ours != before:  # the API may have counted more meanwhile
+            before = await self._totals.anew(day.day)
         if ours == before:
             return folder, staged, False
-        day.spool.remove()
-        day.spool = PageBuffer(day.spool.folder, client.account, day.window, self._now())
+        day.buffer.remove()
+        day.buffer = PageBuffer(day.buffer.folder, client.account, day.window, self._now())
         size = PageSize(buckets=60)  # one for all: it learns the API's own limits
         for hour in day.window.cut(SECONDS["1h"]):
             await self._walk(client, day, hour, size)
         folder, staged = await self._rolled_up(day)
         after = await self._totals.anew(day.day)
-        moves = before != after and self._now() < self._restated_until(day.day)
+        moves = before != after and self._now() < self._lake.final_from(day.day)
         return folder, staged, staged_totals(staged) != after and not moves
-
-    def _restated_until(self, day: date) -> int:
-        return day_window(day).end + self._lake.lookback_days * SECONDS["1d"]
 
     async def _rolled_up(self, day: _Day) -> tuple[Path, Staged]:
         """Roll a day up in a folder of its own; an interrupt waits until that is done."""
@@ -311,12 +287,12 @@ class _Load:
         return working.result()
 
     def _in_background(self, work: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._landing, work, *args)
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     def _roll_up(self, day: _Day) -> tuple[Path, Staged]:
         folder = day.held.enter_context(self._lake.staging())
         with closing(engine.connect(folder, threads=self._threads())) as con:
-            return folder, stage_day(con, day.day, day.window, day.spool, folder)
+            return folder, stage_day(con, day.day, day.window, day.buffer, folder)
 
     def _publish(self, folder: Path, staged: Staged, disputed: bool) -> DayPublished:
         with closing(engine.connect(folder, threads=self._threads())) as con:
@@ -327,13 +303,13 @@ class _Load:
         cores = os.cpu_count() or 1
         return cores if self._all_read else max(1, cores - 1)
 
-    def _landed(self, day: _Day, publishing: asyncio.Future[DayPublished]) -> None:
+    def _report(self, day: _Day, publishing: asyncio.Future[DayPublished]) -> None:
         try:
             self.published[day.day] = published = publishing.result()
         except _FAILURES as error:
             self.failures[day.day] = error
         else:
-            day.spool.remove()
+            day.buffer.remove()
             self._on_progress(Progress(day.day, published.rows["raw_usage"], published))
 
     async def _next(self, client: Client) -> tuple[_Day, Window | None] | None:
@@ -357,43 +333,37 @@ class _Load:
 
     async def _begin(self, client: Client, day: date, window: Window) -> _Day | None:
         """Take a day, once no other run has it; None where something failed in the meantime."""
-        lock, told = self._lake.day_lock(day), False
+        lock, reported = self._lake.day_lock(day), False
         while not self.failures:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                if not told:
+                if not reported:
                     self._on_progress(Progress(day, 0, waiting=True))
-                told = True
+                reported = True
                 await asyncio.sleep(_LOOK_AGAIN)
                 continue
             held = self._held.enter_context(ExitStack())
             held.callback(lock.release)
             try:
-                spool = PageBuffer(self._lake.partial(day), client.account, window, self._now())
+                buffer = PageBuffer(self._lake.partial(day), client.account, window, self._now())
             except OSError as error:
                 self.failures[day] = error
                 break
-            return _Day(day, window, spool, held, spool.gaps())
+            return _Day(day, window, buffer, held, buffer.gaps())
         return None
 
     async def _walk(self, client: Client, day: _Day, window: Window, size: PageSize) -> None:
-        """PageBuffer every page of a part; returns once its walk has drained."""
+        """Keep every page of a part; returns once it was read whole."""
         query = UsageQuery(window.start, window.end, "1m", group_by=("user_id", "api_key_id"))
-        with day.spool.part(window) as part:
+        with Chunk(day.buffer, window) as chunk:
             async for page in usage_pages(client, query, size):
                 # In this thread: a page takes milliseconds, and a second thread would only fight
                 # with this one for the interpreter.
-                _keep(part, page, client.clock(), self._pseudonyms)
-                self._on_progress(Progress(day.day, day.spool.rows))
-            part.finish()
-
-
-def _keep(part: Chunk, page: UsagePage, fetched_at: float, pseudonyms: Pseudonyms | None) -> None:
-    part.add(
-        [bucket.start_time for bucket in page.buckets],
-        _rows(page, part.servings, fetched_at, pseudonyms),
-    )
+                rows = _rows(page, chunk.servings, client.clock(), self._pseudonyms)
+                chunk.add([bucket.start_time for bucket in page.buckets], rows)
+                self._on_progress(Progress(day.day, day.buffer.rows))
+            chunk.finish()
 
 
 def _rows(

@@ -1,12 +1,9 @@
-"""Pages of a day that is being read, kept on disk until it is published: part by part.
+"""Pages of a day that is being read, kept on disk until it is published: chunk by chunk.
 
-Belongs here: taking in rows page by page within bounded memory, and finding again what a run that
-was cut off had read.
+A chunk is a window of the day that was read whole. Its files get their names once they are whole,
+so what has a name counts, also after a process was killed:
 
-A part is a window of the day whose walk has drained. Its files get their names once they are whole,
-so whatever has a name counts, also after a process was killed:
-
-    <folder>/<start>-<end>.servings.arrow     which buckets were served, and in which order
+    <folder>/<start>-<end>.servings.arrow     which buckets were delivered, and in which order
     <folder>/<start>-<end>.rows.arrow         their rows
 """
 
@@ -39,7 +36,7 @@ _BEGAN: Final = "began.json"
 
 @dataclass(slots=True)
 class PageBuffer:
-    """The parts of one day, in a folder that is left in place when reading stops.
+    """The chunks of one day, in a folder that is left in place when reading stops.
 
     `account` tells whose pages these are: those of another account are thrown away, as are those
     that were read more than KEPT_SECONDS ago. One process at a time may use the folder.
@@ -77,7 +74,7 @@ class PageBuffer:
         return read_at if fresh and facts["account"] == self.account else None
 
     def _take(self, window: Window) -> None:
-        """Count in a part that an earlier run has left, if it can be read."""
+        """Count in a chunk that an earlier run has left, if it can be read."""
         if window.start < self.window.start or window.end > self.window.end:
             return
         with suppress(OSError, pa.ArrowException):
@@ -97,10 +94,6 @@ class PageBuffer:
             gaps.append(Window(at, self.window.end))
         return gaps
 
-    def part(self, window: Window) -> Chunk:
-        """A new part, to be filled by one walk."""
-        return Chunk(self, window)
-
     def served_rows(self) -> pa.Table:
         """All rows so far, as SERVED_ROWS: mapped from the files, so they need no memory."""
         return self._all("rows", SERVED_ROWS)
@@ -119,12 +112,12 @@ class PageBuffer:
 
 
 class Chunk:
-    """One walk's pages. It counts once it is finished; `with` closes its files in any case."""
+    """The pages of one walk over a window. They count once `finish` was called. Use `with`."""
 
-    def __init__(self, spool: PageBuffer, window: Window) -> None:
-        self._spool = spool
+    def __init__(self, buffer: PageBuffer, window: Window) -> None:
+        self._buffer = buffer
         self._window = window
-        self._rows = spool.folder / f"{_file(window, 'rows')}.unfinished"
+        self._rows = buffer.folder / f"{_file(window, 'rows')}.unfinished"
         # Read once and thrown away: no time is spent on making it small.
         self._sink = pa.OSFile(str(self._rows), "wb")
         self._writer = pa.ipc.new_file(self._sink, SERVED_ROWS)
@@ -136,7 +129,7 @@ class Chunk:
 
     def __exit__(self, *_: object) -> None:
         if not self._sink.closed:
-            self._spool.rows -= self._taken
+            self._buffer.rows -= self._taken
             self._sink.close()
             self._rows.unlink(missing_ok=True)
 
@@ -153,21 +146,21 @@ class Chunk:
         self._starts += starts
         self._writer.write_table(rows)
         self._taken += rows.num_rows
-        self._spool.rows += rows.num_rows
+        self._buffer.rows += rows.num_rows
 
     def finish(self) -> None:
-        """Make the part count: its walk has drained."""
+        """Make the chunk count: its walk is at its end."""
         self._writer.close()
         self._sink.close()
         moments = pa.array([start * 1_000_000 for start in self._starts], pa.int64())
         numbers = pa.array(range(len(self._starts)), pa.int64())
         table = pa.table([moments.cast(SERVINGS.field(0).type), numbers], schema=SERVINGS)
-        folder = self._spool.folder
+        folder = self._buffer.folder
         place = folder / _file(self._window, "servings")
         with pa.OSFile(str(place), "wb") as sink, pa.ipc.new_file(sink, SERVINGS) as file:
             file.write_table(table)
         self._rows.rename(folder / _file(self._window, "rows"))
-        self._spool.covered.append(self._window)
+        self._buffer.covered.append(self._window)
 
 
 def _read(path: Path) -> pa.Table:

@@ -1,12 +1,7 @@
 """Find what the API has restated, however long ago, and load exactly those days again.
 
-Belongs here: the comparison day by day, user by user and key by key, and what follows from it.
-
-One 1d question covers 1,440 days a page, so the whole history costs a request or a few; a day too
-large for an answer is summed from its hours or minutes. A day that
-is as it was is confirmed: what was provisional because it was read early becomes final. What the
-API moves within a day, from one minute to another of the same user and key, does not show in 1d
-buckets; the trailing windows are there for that.
+Belongs here: the comparison day by day, user by user and key by key (docs/design.md, "Refresh"). An
+equal day is confirmed: what was provisional because it was read early becomes final.
 """
 
 from __future__ import annotations
@@ -67,8 +62,8 @@ def refresh_days(
     """Compare loaded days (all by default) with the API, and load again those that differ.
 
     A day that is over but was loaded only in part, or has a damaged file, counts as one that
-    differs; the open day is left to the trailing window. `on_found` is told what is going to be
-    loaded. Raises ApiError when the API can't be asked, and what `load_days` raises.
+    differs; the open day is left to the trailing window. `on_found` is called with what is going
+    to be loaded. Raises ApiError when the API can't be asked, and what `load_days` raises.
     """
     user_id_mode.check(lake, pseudonyms.fingerprint if pseudonyms else None)
     asked_at = now()
@@ -90,7 +85,7 @@ def refresh_days(
             versions[day] = path.parent
     comparison = _Comparison(versions, pseudonyms)
     requests = run_async(comparison.run(connect)) if versions else 0
-    asked_at = min(asked_at, now())  # an answer may have told that the clock is ahead
+    asked_at = min(asked_at, now())  # an answer may have shown that the clock is ahead
     today = day_of(closed_through(asked_at))
     changed = tuple(sorted(day for day in {*in_part, *comparison.differing} if day < today))
     found = Refreshed(tuple(wanted), changed, requests)
@@ -109,7 +104,7 @@ def refresh_days(
 
 
 class _Comparison:
-    """Each day's 1d buckets by user and key, held against what the API says of it now."""
+    """Each day's 1d buckets by user and key, compared with what the API says now."""
 
     def __init__(self, versions: dict[date, Path], pseudonyms: Pseudonyms | None) -> None:
         self._versions = versions

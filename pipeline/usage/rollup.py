@@ -1,7 +1,7 @@
-"""From served pages to a day's published files: raw_usage, then 1m, 1h and 1d by cascade.
+"""From served pages to a day's published files: raw_usage, then 1m, 1h and 1d, each from the last.
 
-Belongs here: which query reads what, in which order, and the refusal to publish a day that does not
-add up.
+Belongs here: which query reads what, in which order, and the refusal to publish a day whose tables
+differ.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ class Staged:
 
 
 def stage_day(
-    con: duckdb.DuckDBPyConnection, day: date, window: Window, spool: PageBuffer, folder: Path
+    con: duckdb.DuckDBPyConnection, day: date, window: Window, buffer: PageBuffer, folder: Path
 ) -> Staged:
     """Roll a day up from the pages of its drained walk over `window` (the day, or its past part).
 
     `folder` is for unfinished files, on the lake's disk. Raises ConsistencyError when the
     tables do not agree with each other.
     """
-    con.register("servings", spool.servings())
-    con.register("served_rows", spool.served_rows())
+    con.register("servings", buffer.servings())
+    con.register("served_rows", buffer.served_rows())
     raw = folder / "raw_usage.parquet"
     _write(RAW_USAGE, con.sql(engine.sql(RAW_USAGE.name)), raw, window)
     con.unregister("served_rows")
-    return _cascade(con, day, window, raw, folder, {"usage": spool.read_at})
+    return _cascade(con, day, window, raw, folder, {"usage": buffer.read_at})
 
 
 def publish_staged(
@@ -100,7 +100,7 @@ def publish_staged(
 
 
 def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPublished:
-    """Publish a day's buckets anew from its landed raw_usage; nothing is asked of the API.
+    """Publish a day's buckets anew from its stored raw_usage; nothing is asked of the API.
 
     Raises FileNotFoundError when the day was never loaded, ConsistencyError as `stage_day` does.
     """

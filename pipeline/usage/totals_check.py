@@ -1,11 +1,8 @@
-"""The proof against the API: do our days sum to what the API itself says of them?
+"""The totals check: do our days sum to what the API itself says of them?
 
-Belongs here: asking the API for its own totals and holding ours against them.
-
-Days that are loaded whole are compared by two cheap questions, 1d and 1h buckets without groups,
-of which one page holds 1,440. Of a day that was still open when it was loaded, the load compares
-the hours that were over, and the check the minutes that were closed, by at most 1,440 ungrouped 1m
-buckets, one page.
+Belongs here: asking the API for its own totals, and comparing ours with them. Days that are loaded
+whole are compared by 1d and 1h buckets without groups. Of a day that was still open, the load
+compares the hours that were over, and the check the minutes that were closed.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipeline.api import Answer, ApiError, Client, Limits, UsagePage, UsageQuery, get_usage
+from pipeline.api import ApiError, Client, Limits, UsagePage, UsageQuery, get_usage
+from pipeline.api.client import Answer
 
 T = TypeVar("T")
 KEY = "mka1-planted-Secret_0123456789abcdef"

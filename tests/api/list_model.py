@@ -12,19 +12,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.api import (
-    Answer,
     Conversation,
-    ConversationPage,
     ConversationsQuery,
     Item,
-    ItemPage,
     ItemsQuery,
-    ListWalk,
     Refused,
     Response,
-    ResponsePage,
     ResponsesQuery,
 )
+from pipeline.api.client import Answer
+from pipeline.api.fields import ListPage
+from pipeline.api.list_walk import ListWalk
 
 Unknown = int | Literal["beginning", "empty"]
 """What a cursor that is not in the list brings: a status, the list's beginning, or no row."""
@@ -57,7 +55,7 @@ class MovingList:
         if name in self.rows:
             self.rows.remove(name)
 
-    async def fetch(self, query: ConversationsQuery) -> Answer[ConversationPage]:
+    async def fetch(self, query: ConversationsQuery) -> Answer[ListPage[Conversation]]:
         """One page, as the API would answer it at this moment."""
         self.requests += 1
         self.meddle(query.after)
@@ -73,7 +71,7 @@ class MovingList:
             Conversation(name, 0.0, metadata=str(self.versions.get(name, 0)))
             for name in rows[:limit]
         ]
-        return Answer(ConversationPage(page, len(rows) > limit), 0, 0.0)
+        return Answer(ListPage(page, len(rows) > limit), 0, 0.0)
 
 
 @dataclass
@@ -112,15 +110,15 @@ class GrowingList:
         limit = min(query.limit, self.limit)
         return rows[:limit], len(rows) > limit if self.says_more else None
 
-    async def items(self, query: ItemsQuery) -> Answer[ItemPage]:
+    async def items(self, query: ItemsQuery) -> Answer[ListPage[Item]]:
         """Endpoint 3."""
         rows, more = self._page(query)
-        return Answer(ItemPage([Item(row, None, "message") for row in rows], more), 0, 0.0)
+        return Answer(ListPage([Item(row, None, "message") for row in rows], more), 0, 0.0)
 
-    async def responses(self, query: ResponsesQuery) -> Answer[ResponsePage]:
+    async def responses(self, query: ResponsesQuery) -> Answer[ListPage[Response]]:
         """Endpoint 5."""
         rows, more = self._page(query)
-        return Answer(ResponsePage([Response(row, 0.0, "completed") for row in rows], more), 0, 0.0)
+        return Answer(ListPage([Response(row, 0.0, "completed") for row in rows], more), 0, 0.0)
 
     def walk(self, kind: str = "items", after: str | None = None) -> Walked:
         """Walk the list to its end, as one of items or of responses."""

@@ -29,11 +29,10 @@ from pipeline.api import (
     ShapeError,
     get_conversations,
     get_items,
-    get_responses,
 )
 from pipeline.api.conversations import decode_conversations
 from pipeline.api.items import decode_items
-from pipeline.api.responses import decode_responses
+from pipeline.api.responses import decode_responses, get_responses
 from pipeline.emulator import EmulatorServer, ManualClock, World
 from tests.api.exchange import exchange
 
@@ -179,9 +178,9 @@ def test_ids_of_any_signs_reach_their_conversation_over_a_socket() -> None:
             for number, name in enumerate(IDS):
                 user = USERS[number % len(USERS)]
                 found = await get_items(client, ItemsQuery(name, on_behalf_of=user))
-                assert [item.content_chars for item in found.value.items] == [len(name)]
+                assert [item.content_chars for item in found.value.rows] == [len(name)]
                 rows = await get_conversations(client, ConversationsQuery(on_behalf_of=user))
-                assert name in [row.id for row in rows.value.conversations]
+                assert name in [row.id for row in rows.value.rows]
 
     with EmulatorServer(world) as server:
         asyncio.run(run(server))
@@ -205,7 +204,7 @@ def test_ids_of_any_signs_reach_their_conversation_over_a_socket() -> None:
 )
 def test_a_conversation_is_read_as_it_is(row: bytes, expected: Conversation) -> None:
     read = decode_conversations(page(row))
-    assert (read.conversations, read.has_more, read.last_id) == ([expected], True, None)
+    assert (read.rows, read.has_more, read.last_id) == ([expected], True, None)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +229,7 @@ def test_a_conversation_is_read_as_it_is(row: bytes, expected: Conversation) -> 
     ],
 )
 def test_a_response_is_read_as_it_is(row: bytes, expected: Response) -> None:
-    assert decode_responses(page(row)).responses == [expected]
+    assert decode_responses(page(row)).rows == [expected]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +255,7 @@ NOT_A_COUNT = [b"-1", b"5.5", b'"5"', b"true", b"9223372036854775808", b"1e19", 
 def test_tokens_are_whole_numbers_however_they_are_written(
     number: bytes, expected: int | None
 ) -> None:
-    (response,) = decode_responses(page(TOKENS % (b"input_tokens", number))).responses
+    (response,) = decode_responses(page(TOKENS % (b"input_tokens", number))).rows
     assert response.input_tokens == expected
 
 
@@ -384,17 +383,17 @@ def test_content_is_counted_in_characters(content: Any, there: bool, escaped: bo
         texts = [part.get(name) for part in content for name in ("text", "transcript", "refusal")]
         expected = sum(len(text) for text in texts if text is not None)
     body = page(json.dumps(row, ensure_ascii=escaped).encode())
-    assert decode_items(body).items[0].content_chars == expected
-    (kept,) = decode_items(body, keep_bodies=True).items
+    assert decode_items(body).rows[0].content_chars == expected
+    (kept,) = decode_items(body, keep_bodies=True).rows
     assert kept.content_chars == expected
     assert kept.body is not None
     assert json.loads(kept.body) == row
-    assert decode_items(body).items[0].body is None
+    assert decode_items(body).rows[0].body is None
 
 
 @pytest.mark.parametrize("kind", ["function_call", "reasoning", "something_new"])
 def test_an_item_of_any_type_is_an_item(kind: str) -> None:
-    (item,) = decode_items(page(b'{"id":"i","type":"%b","new":{}}' % kind.encode())).items
+    (item,) = decode_items(page(b'{"id":"i","type":"%b","new":{}}' % kind.encode())).rows
     assert (item.id, item.response_id, item.type, item.role) == ("i", None, kind, None)
 
 
@@ -427,4 +426,4 @@ def test_an_item_does_not_show_what_it_says() -> None:
     body = page(b'{"id":"i","type":"message","content":"' + SAID.encode() + b'"}')
     read = decode_items(body, keep_bodies=True)
     assert SAID not in repr(read)
-    assert SAID not in str(read.items)
+    assert SAID not in str(read.rows)

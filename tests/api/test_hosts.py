@@ -30,9 +30,9 @@ from pipeline.api import (
     create_items,
     get_conversations,
     get_items,
-    get_responses,
     get_usage,
 )
+from pipeline.api.responses import get_responses
 from pipeline.orchestration.resources import Services
 from pipeline.settings import Settings, load_settings
 from tests.loopback import answering, certificate
@@ -144,7 +144,7 @@ def test_no_setting_turns_verification_off(monkeypatch: pytest.MonkeyPatch) -> N
         settings = load_settings(api_key=KEY, api_keys={"k": KEY}, pseudonym_key=pseudonym_key)
         services = Services(load=partial(Settings.model_copy, settings))
         for client in (services.connect(), services.connect_each()["k"]()):
-            found = [_CONTEXT(lane) for lane in client._lanes]
+            found = [_CONTEXT(one) for one in client._connections]
             assert {(one.verify_mode, one.check_hostname) for one in found} == {
                 (ssl.CERT_REQUIRED, True)
             }

@@ -10,16 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.api import (
-    Answer,
-    Conversation,
-    ConversationPage,
-    ConversationsQuery,
-    ConversationWalk,
-    PagingError,
-    Refused,
-)
-from pipeline.api.list_walk import TOUCHES
+from pipeline.api import Conversation, ConversationsQuery, PagingError, Refused
+from pipeline.api.client import Answer
+from pipeline.api.fields import ListPage
+from pipeline.api.list_walk import TOUCHES, ConversationWalk
 from tests.api.list_model import MovingList, Unknown
 
 QUERY = ConversationsQuery()
@@ -147,10 +141,10 @@ def plain_walk(there: MovingList) -> set[str]:
         found, query = set[str](), ConversationsQuery(order="asc")
         while True:
             page = (await there.fetch(query)).value
-            found |= {row.id for row in page.conversations}
+            found |= {row.id for row in page.rows}
             if not page.has_more:
                 return found
-            query = ConversationsQuery(order="asc", after=page.conversations[-1].id)
+            query = ConversationsQuery(order="asc", after=page.rows[-1].id)
 
     return asyncio.run(work())
 
@@ -251,9 +245,9 @@ def test_pages_that_contradict_each_other_end_the_walk(
 ) -> None:
     served = iter(pages)
 
-    async def fetch(_: ConversationsQuery) -> Answer[ConversationPage]:
+    async def fetch(_: ConversationsQuery) -> Answer[ListPage[Conversation]]:
         rows, more = next(served)
-        return Answer(ConversationPage([Conversation(row, 0.0) for row in rows], more), 0, 0.0)
+        return Answer(ListPage([Conversation(row, 0.0) for row in rows], more), 0, 0.0)
 
     with pytest.raises(PagingError, match=complaint):
         read(ConversationWalk(fetch, QUERY))
@@ -277,11 +271,11 @@ def test_whoever_may_touch_any_number_between_two_requests_can_hide_a_row_from_e
 def test_a_server_that_knows_no_cursor_is_an_error_in_few_requests(status: int) -> None:
     asked: list[str | None] = []
 
-    async def fetch(query: ConversationsQuery) -> Answer[ConversationPage]:
+    async def fetch(query: ConversationsQuery) -> Answer[ListPage[Conversation]]:
         asked.append(query.after)
         if query.after is not None:
             raise Refused(f"{status}: unknown cursor", status)
-        return Answer(ConversationPage([Conversation(row, 0.0) for row in names(50)], True), 0, 0.0)
+        return Answer(ListPage([Conversation(row, 0.0) for row in names(50)], True), 0, 0.0)
 
     with pytest.raises(PagingError, match=f"refuses a cursor that it lists: {status}: unknown"):
         read(ConversationWalk(fetch, QUERY))
@@ -289,7 +283,7 @@ def test_a_server_that_knows_no_cursor_is_an_error_in_few_requests(status: int) 
 
 
 def test_a_first_page_that_is_refused_is_a_refusal() -> None:
-    async def fetch(_: ConversationsQuery) -> Answer[ConversationPage]:
+    async def fetch(_: ConversationsQuery) -> Answer[ListPage[Conversation]]:
         raise Refused("no such user", 404)
 
     with pytest.raises(Refused):

@@ -11,17 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.api import (
-    Answer,
-    ConversationPage,
-    ConversationsQuery,
-    ConversationWalk,
-    ItemPage,
-    ItemsQuery,
-    ListWalk,
-)
+from pipeline.api import Conversation, ConversationsQuery, Item, ItemsQuery
+from pipeline.api.client import Answer
 from pipeline.api.conversations import decode_conversations
+from pipeline.api.fields import ListPage
 from pipeline.api.items import decode_items
+from pipeline.api.list_walk import ConversationWalk, ListWalk
 from pipeline.emulator import Faults, ManualClock, World
 from pipeline.emulator.faults import FaultPlan
 from pipeline.emulator.listings import list_conversations, list_items
@@ -112,13 +107,13 @@ class Emulated:
         self.plan = FaultPlan(Faults(touch_rate=touch_rate, seed=seed))
         self.requests = 0
 
-    async def fetch(self, query: ConversationsQuery) -> Answer[ConversationPage]:
+    async def fetch(self, query: ConversationsQuery) -> Answer[ListPage[Conversation]]:
         self.requests += 1
         raw = urlencode(query.params()).encode()
         rows = list_conversations(self.world, ("key_web", None), raw, self.plan)
         return Answer(decode_conversations(msgspec.json.encode(rows)), 0, 0.0)
 
-    async def fetch_items(self, query: ItemsQuery) -> Answer[ItemPage]:
+    async def fetch_items(self, query: ItemsQuery) -> Answer[ListPage[Item]]:
         raw = urlencode(query.params()).encode()
         owner, name = ("key_web", None), query.conversation_id
         rows = list_items(self.world, owner, name, raw, self.plan)
@@ -138,10 +133,10 @@ class Emulated:
         found, query = set[str](), ConversationsQuery()
         while True:
             page = (await self.fetch(query)).value
-            found |= {row.id for row in page.conversations}
+            found |= {row.id for row in page.rows}
             if not page.has_more:
                 return found
-            query = ConversationsQuery(after=page.conversations[-1].id)
+            query = ConversationsQuery(after=page.rows[-1].id)
 
 
 @pytest.mark.parametrize("touch_rate", [pytest.param(0.2, marks=pytest.mark.slow), 0.5])

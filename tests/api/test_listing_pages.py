@@ -12,22 +12,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.api import (
-    Answer,
     Conversation,
-    ConversationPage,
     ConversationsQuery,
-    ConversationWalk,
     Item,
-    ItemPage,
     ItemsQuery,
-    ListWalk,
     PagingError,
     Refused,
     Response,
-    ResponsePage,
     ResponsesQuery,
     is_sendable,
 )
+from pipeline.api.client import Answer
+from pipeline.api.fields import ListPage
+from pipeline.api.list_walk import ConversationWalk, ListWalk
 from tests.api.list_model import MovingList
 from tests.api.test_list_walk import Churn, read
 
@@ -60,21 +57,21 @@ class Listed:
         there = [row for row in cut if row not in self.hidden]
         return there, more if self.says_more else None, cut[-1] if cut else None
 
-    async def items(self, query: ItemsQuery) -> Answer[ItemPage]:
+    async def items(self, query: ItemsQuery) -> Answer[ListPage[Item]]:
         """Endpoint 3."""
         rows, more, last = self._cut(query, "asc")
-        return Answer(ItemPage([Item(row, None, "message") for row in rows], more, last), 0, 0.0)
+        return Answer(ListPage([Item(row, None, "message") for row in rows], more, last), 0, 0.0)
 
-    async def responses(self, query: ResponsesQuery) -> Answer[ResponsePage]:
+    async def responses(self, query: ResponsesQuery) -> Answer[ListPage[Response]]:
         """Endpoint 5."""
         rows, more, last = self._cut(query, "asc")
-        page = ResponsePage([Response(row, 0.0, "completed") for row in rows], more, None, last)
+        page = ListPage([Response(row, 0.0, "completed") for row in rows], more, last)
         return Answer(page, 0, 0.0)
 
-    async def conversations(self, query: ConversationsQuery) -> Answer[ConversationPage]:
+    async def conversations(self, query: ConversationsQuery) -> Answer[ListPage[Conversation]]:
         """Endpoint 2."""
         rows, more, last = self._cut(query, "desc")
-        page = ConversationPage([Conversation(row, 0.0) for row in rows], more, last)
+        page = ListPage([Conversation(row, 0.0) for row in rows], more, last)
         return Answer(page, 0, 0.0)
 
     def walk(self, kind: str) -> list[str]:

@@ -15,7 +15,6 @@ from pydantic import SecretStr
 from pipeline.api import (
     Client,
     InvalidQuery,
-    ItemPage,
     OutcomeUnknown,
     QuotaExhausted,
     Refused,
@@ -23,6 +22,7 @@ from pipeline.api import (
     Unavailable,
     create_items,
 )
+from pipeline.api.fields import ListPage
 from pipeline.emulator import EmulatorServer, FaultKind, Faults, ManualClock, World
 from tests.api.exchange import Reply, exchange
 
@@ -41,7 +41,7 @@ def test_items_and_include_are_the_body() -> None:
     answer, (request,) = exchange(
         lambda client: create_items(client, "c/d", [ITEM], include=["a"], on_behalf_of="ключ"), DONE
     )
-    assert isinstance(answer.value, ItemPage)
+    assert isinstance(answer.value, ListPage)
     assert (request.method, request.url.raw_path) == (
         "POST",
         b"/gate/api/v1/llm/conversations/c%2Fd/items",
@@ -108,7 +108,7 @@ def test_a_post_that_is_refused_was_not_done(reply: Reply, expected: type[Except
 )
 def test_a_post_that_was_not_taken_in_is_sent_again(reply: Reply) -> None:
     answer, sent = post(reply, reply, DONE)
-    assert [item.id for item in answer.value.items] == ["i"]
+    assert [item.id for item in answer.value.rows] == ["i"]
     assert sent == 3
 
 
@@ -131,7 +131,7 @@ def test_a_doubt_after_refused_tries_is_a_doubt() -> None:
 @pytest.mark.parametrize("status", [200, 201])
 def test_a_post_that_is_done_brings_its_items(status: int) -> None:
     answer, sent = post({"status_code": status, **DONE})
-    assert ([item.id for item in answer.value.items], sent) == (["i"], 1)
+    assert ([item.id for item in answer.value.rows], sent) == (["i"], 1)
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_extra_fields_and_metadata_are_json_that_any_reader_takes() -> None:
     assert page.extras is not None
     assert json.loads(page.extras[0] or "") == {"model": r"m\ud83d", "tier": r"\\ud83d"}
     body = LIST % r'{"id":"c","created_at":1,"metadata":{"a\udfff":"\ud83d"}}'
-    (conversation,) = decode_conversations(body.encode()).conversations
+    (conversation,) = decode_conversations(body.encode()).rows
     assert json.loads(conversation.metadata or "") == {r"a\udfff": r"\ud83d"}
 
 
@@ -198,7 +198,7 @@ def test_extra_fields_and_metadata_are_json_that_any_reader_takes() -> None:
 def test_half_a_pair_counts_as_one_character(content: bytes, chars: int) -> None:
     body = b'{"data":[{"id":"i","content":%b}],"has_more":false}' % content
     for keep_bodies in (False, True):
-        (item,) = decode_items(body, keep_bodies=keep_bodies).items
+        (item,) = decode_items(body, keep_bodies=keep_bodies).rows
         assert item.content_chars == chars
 
 
@@ -210,7 +210,7 @@ def test_it_is_asked_for_once_and_told_by_endpoint_and_field(odd: bytes) -> None
     async def call(client: Client) -> Any:
         for _ in range(2):
             answer = await get_usage(client, UsageQuery(0, 60, "1m"))
-        told.extend([client.odd_text.told(), client.odd_text.told()])
+        told.extend([client.odd_text.sentences(), client.odd_text.sentences()])
         return answer
 
     answer, sent = exchange(call, {"content": body})
@@ -227,7 +227,7 @@ def test_clients_may_count_together() -> None:
     odd.add("GET /a", "id", 1)
     odd.add("GET /a", "id", 1)
     odd.add("GET /b", "id", 1)
-    first, second = odd.told()
+    first, second = odd.sentences()
     assert first.startswith("GET /a: 2 texts in id are not Unicode")
     assert second.startswith("GET /b: 1 text in id is not Unicode")
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.api import InvalidQuery, MalformedBody, Result, ShapeError, UsageQuery
-from pipeline.api.usage import decode_page
+from pipeline.api import InvalidQuery, MalformedBody, ShapeError, UsageQuery
+from pipeline.api.usage import Result, decode_page
 
 Ask = Callable[..., Any]
 GOOD = {"content": b'{"data": [], "has_more": false, "next_page": null}'}

@@ -12,19 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.api import (
-    Answer,
     AnswerTooBig,
-    Bucket,
     BucketTooBig,
     PageSize,
     PagingError,
     Refused,
-    Result,
     UsagePage,
     UsageQuery,
-    walk_narrowing,
-    walk_usage,
 )
+from pipeline.api.client import Answer
+from pipeline.api.usage import Bucket, Result
+from pipeline.api.usage_walk import walk_narrowing, walk_usage
 from pipeline.timeline import SECONDS, Width
 from tests.api.usage_model import LIES, START, End, Lie, Server, results_of
 

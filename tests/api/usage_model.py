@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from pipeline.api import Answer, AnswerTooBig, Bucket, Refused, Result, UsagePage, UsageQuery
+from pipeline.api import AnswerTooBig, Refused, UsagePage, UsageQuery
+from pipeline.api.client import Answer
+from pipeline.api.usage import Bucket, Result
 from pipeline.timeline import SECONDS, Width
 
 START = 1_704_067_200

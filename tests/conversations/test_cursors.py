@@ -33,18 +33,18 @@ def path_of(lake: Lake, name: str) -> Path:
 def test_nothing_is_known_before_the_first_sync(lake: Lake) -> None:
     state = load(lake)
     assert state == SyncState()
-    assert state.listing("key", None) is None
-    assert state.tail("c") is None
+    assert state.listings.get(("key", None)) is None
+    assert state.tails.get("c") is None
     assert not lake.root.exists()
 
 
 def test_what_is_saved_is_known_again(lake: Lake) -> None:
     remember(lake)
     state = load(lake)
-    assert state.listing("key", "ada") == LISTING
-    assert state.tail("c1") == TAIL
-    assert state.listing("key", None) is None
-    assert list(state.listings()) == [LISTING]
+    assert state.listings.get(("key", "ada")) == LISTING
+    assert state.tails.get("c1") == TAIL
+    assert state.listings.get(("key", None)) is None
+    assert list(state.listings.values()) == [LISTING]
     assert list(state.unreadable()) == ["c1"]
 
 
@@ -53,7 +53,7 @@ def test_columns_of_an_earlier_version_are_passed_over(lake: Lake) -> None:
     path = path_of(lake, "listings")
     table = pq.read_table(path)
     pq.write_table(table.append_column("synced_at", pa.array([1.5])), path)
-    assert list(load(lake).listings()) == [LISTING]
+    assert list(load(lake).listings.values()) == [LISTING]
 
 
 def test_the_key_owners_own_listing_is_not_that_of_a_user_without_a_name(lake: Lake) -> None:
@@ -62,7 +62,7 @@ def test_the_key_owners_own_listing_is_not_that_of_a_user_without_a_name(lake: L
         state.put_listing(ListingState("key", user, (str(user),)))
     save(lake, state)
     for user in (None, "", "None"):
-        found = load(lake).listing("key", user)
+        found = load(lake).listings.get(("key", user))
         assert found is not None
         assert found.order == (str(user),)
 
@@ -73,7 +73,7 @@ def test_the_latest_is_what_counts(lake: Lake) -> None:
     state.put_listing(LISTING._replace(order=(), response_cursor=None))
     state.put_tail(TAIL._replace(unreadable=False))
     save(lake, state)
-    found = load(lake).listing("key", "ada")
+    found = load(lake).listings.get(("key", "ada"))
     assert found is not None
     assert (found.order, found.response_cursor) == ((), None)
     assert list(load(lake).unreadable()) == []
@@ -155,8 +155,8 @@ def test_a_file_that_cannot_be_made_out_is_as_good_as_none(
     remember(lake)
     damage(path_of(lake, damaged))
     state = load(lake)
-    assert (state.listing("key", "ada") is None) == (damaged == "listings")
-    assert (state.tail("c1") is None) == (damaged == "tails")
+    assert (state.listings.get(("key", "ada")) is None) == (damaged == "listings")
+    assert (state.tails.get("c1") is None) == (damaged == "tails")
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
@@ -179,8 +179,8 @@ def test_a_disk_that_is_full_leaves_the_old_state(
     state.put_listing(ListingState("new", None))
     with pytest.raises(OSError, match="No space left"):
         save(lake, state)
-    assert list(load(lake).listings()) == [LISTING]
-    assert load(lake).tail("c1") == TAIL
+    assert list(load(lake).listings.values()) == [LISTING]
+    assert load(lake).tails.get("c1") == TAIL
     assert len(list((lake.root / ".sync").iterdir())) == 2
 
 
@@ -188,4 +188,4 @@ def test_no_reader_of_the_lake_takes_it_for_a_dataset(lake: Lake) -> None:
     remember(lake)
     assert not list(lake.root.glob("*/day=*/*.parquet"))
     with lake.staging():
-        assert load(lake).tail("c1") == TAIL
+        assert load(lake).tails.get("c1") == TAIL

@@ -13,10 +13,11 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.api import Client, Limits, Response
-from pipeline.conversations.cursors import TailState
-from pipeline.conversations.fetch import Expected, Found, Known, Listing, read_listing
+from pipeline.conversations.cursors import ListingState, TailState
+from pipeline.conversations.fetch import Expected, Found, Listing, read_listing
 
 Row = dict[str, Any]
+UNREAD = ListingState("key", None)
 
 
 def response(name: str, status: str = "completed", at: int = 0) -> Row:
@@ -63,7 +64,7 @@ class Server:
 
     def read(
         self,
-        known: Known = Known(),  # noqa: B008  # frozen, so sharing it is safe
+        known: ListingState = UNREAD,
         tails: TailState | Mapping[str, TailState] = MappingProxyType({}),
         expected: int = 0,
         given_up: Callable[[Response], bool] = lambda _: False,
@@ -153,7 +154,7 @@ def test_items_behind_one_that_was_removed_are_read_and_the_tail_counts_what_is_
 ) -> None:
     server = talk("m1", "m3", "m4")
     server.refusal = refusal
-    found = server.read(Known(("c",), "r-m1"), TailState("c", "m2", 2))
+    found = server.read(ListingState("key", None, ("c",), "r-m1"), TailState("c", "m2", 2))
     assert read_items(found) == ["m1", "m3", "m4"]
     assert found.gaps == []
     tail = found.tails["c"]
@@ -168,23 +169,23 @@ def test_responses_behind_one_that_was_removed_are_read_and_the_cursor_is_one_th
 ) -> None:
     server = Server([response("r1"), response("r3", "queued"), response("r4")])
     server.refusal = refusal
-    found = server.read(Known((), "r2"))
+    found = server.read(ListingState("key", None, (), "r2"))
     assert list(found.responses) == ["r1", "r3", "r4"]
     assert (found.response_cursor, found.waiting) == ("r1", ["r3"])
 
 
 def test_where_all_responses_were_removed_there_is_no_cursor() -> None:
-    assert Server().read(Known((), "r2")).response_cursor is None
+    assert Server().read(ListingState("key", None, (), "r2")).response_cursor is None
 
 
 def test_a_response_that_goes_back_to_running_before_a_removed_cursor_is_waited_for() -> None:
     server = Server([response("r1", "in_progress"), response("r3")])
-    found = server.read(Known((), "r2"))
+    found = server.read(ListingState("key", None, (), "r2"))
     assert (found.response_cursor, found.waiting) == (None, ["r1"])
 
 
 def test_without_tails_all_items_are_read_again_whatever_is_known() -> None:
-    found = talk("m1", "m2").read(Known(("c",), "r-m1"))
+    found = talk("m1", "m2").read(ListingState("key", None, ("c",), "r-m1"))
     assert read_items(found) == ["m1", "m2"]
     assert found.tails["c"] == TailState("c", "m2", 2)
 
@@ -195,7 +196,7 @@ def test_items_read_again_are_not_taken_for_the_new_ones_that_usage_counts() -> 
     server.items["d"] = [{"id": "x"}, {"id": "y"}]
     # `c` is the newer one; of its three items two were known, and of those of `d` one.
     tails = {"c": TailState("c", "gone", 2), "d": TailState("d", "x", 1)}
-    found = server.read(Known(("c", "d"), "r-m3"), tails, expected=2)
+    found = server.read(ListingState("key", None, ("c", "d"), "r-m3"), tails, expected=2)
     assert ("d", "y") in found.items
 
 

@@ -160,7 +160,7 @@ def test_no_sight_and_no_state_of_a_sync_has_an_id(
         )
     assert sights
     state = cursors.load(reader.lake)
-    users = {listing.user_id for listing in state.listings()}
+    users = {listing.user_id for listing in state.listings.values()}
     assert users == {None, *map(PSEUDONYMS.of, USERS)}
 
 

@@ -111,7 +111,7 @@ GOOD: dict[Kind, Sight] = {
 def test_what_cannot_be_placed_is_refused_by_name(tmp_path: Path, kind: Kind, column: str) -> None:
     columns = {name: [value] for name, value in vars(GOOD[kind]).items()}
     RowBuffer(tmp_path).add(kind, columns)
-    with pytest.raises(ValueError, match=f"a sight of {kind} has no {column}"):
+    with pytest.raises(ValueError, match=f"a row of {kind} has no {column}"):
         RowBuffer(tmp_path).add(kind, {**columns, column: [None]})
 
 

@@ -23,7 +23,7 @@ from pipeline.lake import commit, engine, files, manifest
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, MEASURES, RAW_USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Width, Window, day_window
-from pipeline.usage.page_buffer import SERVED_ROWS, PageBuffer
+from pipeline.usage.page_buffer import SERVED_ROWS, Chunk, PageBuffer
 from pipeline.usage.rollup import DayPublished, publish_staged, stage_day
 
 DAY = date(2024, 2, 29)
@@ -87,7 +87,7 @@ def spool(
 ) -> PageBuffer:
     """The pages, taken in one after the other by a single walk over the window."""
     taken = PageBuffer(folder / "spool", "an account", window, fetched_at)
-    with taken.part(window) as part:
+    with Chunk(taken, window) as part:
         for page in pages:
             rows = served_rows(page, part.servings, fetched_at)
             part.add([bucket.start for bucket in page], rows)

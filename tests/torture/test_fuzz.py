@@ -26,8 +26,9 @@ from typing import Final
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.api import ApiError, MalformedBody, UsageQuery, get_usage, walk_usage
+from pipeline.api import ApiError, MalformedBody, UsageQuery, get_usage
 from pipeline.api.usage import decode_page
+from pipeline.api.usage_walk import walk_usage
 from pipeline.emulator import START_2024, Event, Faults, ManualClock, World, trace_world
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, WIDTHS

@@ -12,7 +12,7 @@ import pytest
 from pipeline.lake.schemas import RAW_USAGE
 from pipeline.lake.store import KEPT_SECONDS
 from pipeline.timeline import Window
-from pipeline.usage.page_buffer import SERVED_ROWS, SERVINGS, PageBuffer
+from pipeline.usage.page_buffer import SERVED_ROWS, SERVINGS, Chunk, PageBuffer
 from tests.lake.served import MIDNIGHT, WINDOW, Bucket, Page, Result, served_rows, spool
 
 ONE, TWO = (Result(),), (Result("ada"), Result("bob"))
@@ -68,7 +68,7 @@ def test_a_later_run_finds_the_parts_that_were_finished_and_asks_for_the_others(
     tmp_path: Path,
 ) -> None:
     first = spool(tmp_path, [[Bucket(7, TWO), Bucket(8)]], window=NOON)
-    with first.part(Window(NOON.end, NOON.end + 60)) as part:
+    with Chunk(first, Window(NOON.end, NOON.end + 60)) as part:
         part.add([NOON.end], served_rows([Bucket(720, ONE)], 0, MIDNIGHT))
     later = again(tmp_path, now=MIDNIGHT + 3_600)
     assert later.gaps() == [Window(NOON.end, WINDOW.end)]

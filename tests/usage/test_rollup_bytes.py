@@ -15,7 +15,7 @@ from pipeline.lake import engine
 from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window, day_window
-from pipeline.usage.page_buffer import PageBuffer
+from pipeline.usage.page_buffer import Chunk, PageBuffer
 from pipeline.usage.rollup import publish_staged, stage_day
 from tests.lake.served import (
     DAY,
@@ -74,7 +74,7 @@ def test_a_large_day_has_full_row_groups_and_the_same_bytes_over_any_number_of_t
         lake = Lake(tmp_path / str(threads))
         with closing(engine.connect(threads=threads)) as con, lake.staging() as folder:
             spool = PageBuffer(folder / "spool", "an account", WINDOW, MIDNIGHT)
-            with spool.part(WINDOW) as part:
+            with Chunk(spool, WINDOW) as part:
                 for starts, rows in spooled:
                     part.add(starts, rows)
                 part.finish()

@@ -67,7 +67,7 @@ def build(services: Services) -> None:
 
 def report_odd_text(services: Services) -> None:
     """Say once where answers held text that is not Unicode."""
-    for sentence in services.odd_text.told():
+    for sentence in services.odd_text.sentences():
         services.warn(sentence)
 
 
