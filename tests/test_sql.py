@@ -287,8 +287,7 @@ def test_every_dataset_has_a_query() -> None:
     assert {query_of(name) for name in DATASETS} <= set(QUERIES)
 
 
-@pytest.mark.parametrize("one", QUERIES)
-def test_no_query_differs_from_another_in_a_name_only(one: str) -> None:
+def test_no_query_differs_from_another_in_a_name_only() -> None:
     """Names aside, and numbers: what is left is the shape of the query."""
 
     def shape(name: str) -> str:
@@ -299,7 +298,10 @@ def test_no_query_differs_from_another_in_a_name_only(one: str) -> None:
             literal.replace(exp.Literal.number(0))
         return tree.sql(dialect="duckdb", comments=False)
 
-    assert [name for name in QUERIES if shape(name) == shape(one)] == [one]
+    by_shape: dict[str, list[str]] = {}
+    for name in QUERIES:
+        by_shape.setdefault(shape(name), []).append(name)
+    assert [names for names in by_shape.values() if len(names) > 1] == []
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Pacific/Apia"])
