@@ -61,7 +61,8 @@ def loaded(root: Path, events: Sequence[Event], *readings: tuple[float, Sequence
 
     It has copies of the days: those that an earlier lake had too are not loaded again.
     """
-    made = Lake(root.with_name(f"{root.name} as loaded"))
+    # Outside the test's own folder, which goes when the test has passed.
+    made = Lake(root.parent.with_name(f"{root.parent.name} as loaded") / root.name)
     clock = ManualClock(LATER)
     days = [
         (now, number, tuple(one for one in events if on(number) == day_of(one.second)))
