@@ -1,14 +1,11 @@
-"""All alerts over a lake, at a moment.
-
-Belongs here: which hour and day are judged, and what each alert is given.
-"""
+"""All alerts over a lake, at a moment: which hour and day are judged, from which rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Final
 
 import duckdb
@@ -23,10 +20,9 @@ from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.query.status import Days, states
 from pipeline.thresholds import LEAST_DAYS, MOST, Thresholds
-from pipeline.timeline import DAY, SECONDS, Width, day_of, day_range, floor_to
+from pipeline.timeline import DAY, SECONDS, Width, day_of, floor_to
 
 _HOURS: Final = USAGE["1h"].name
-"""What coverage is asked about."""
 
 ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero")
 
@@ -40,8 +36,7 @@ def evaluate(
     """What each of `alerts` finds at `now` (Unix seconds).
 
     Spikes and silence are judged up to the last hour that is complete at `now`. An alert that can't
-    read what it needs says so, and keeps no other from being looked for. All of them look at the
-    lake as it stood at one moment.
+    read what it needs says so, and the others are evaluated. All of them read one snapshot.
     """
     try:
         snapshot = Snapshot(lake)
@@ -76,10 +71,11 @@ def _evaluate(
 
 
 def _with_damage(evaluation: Evaluation, damage: Sequence[Damage]) -> Evaluation:
-    """What was found without the files that are damaged: whoever is told is told of those too."""
-    if not damage:
-        return evaluation
-    return replace(evaluation, broken=f"can't be looked for in everything: {DamagedError(damage)}")
+    """What was found without the files that are damaged, with a message about those."""
+    if damage:
+        broken = f"can't be looked for in everything: {DamagedError(damage)}"
+        return replace(evaluation, broken=broken)
+    return evaluation
 
 
 def _hour_and_day(snapshot: Snapshot, through: int, thresholds: Thresholds) -> Evaluation:
@@ -108,8 +104,9 @@ def _baseline(
 
     And the files that they leave out: an hour counts as loaded where both tables have it.
     """
-    name = USAGE[width].name
-    days = [day for day in _days(end, thresholds) if day in snapshot.versions]
+    name, last = USAGE[width].name, day_of(end - 1)
+    first = last - timedelta(days=thresholds.baseline_days + 1)
+    days = [day for day in snapshot.versions if first <= day <= last]
     whole = [day for day in days if not snapshot.is_damaged(name, day)]
     with closing(engine.connect()) as con:
         engine.bind(con, {"counted": (USAGE[width], snapshot.files(name, days))})
@@ -117,14 +114,9 @@ def _baseline(
         yield con, snapshot.damage_of(days, {name, _HOURS, COVERAGE.name})
 
 
-def _days(end: int, thresholds: Thresholds) -> list[date]:
-    last = day_of(end - 1)
-    return list(day_range(last - timedelta(days=thresholds.baseline_days + 1), last))
-
-
 def _comparable(con: duckdb.DuckDBPyConnection) -> Evaluation | None:
     """None where there is enough to compare with; what to say where there is not."""
-    rows = con.execute(engine.sql("status_days"), {"dataset": USAGE["1h"].name}).fetchall()
+    rows = con.execute(engine.sql("status_days"), {"dataset": _HOURS}).fetchall()
     hours = sum(final + provisional for _, final, provisional, *_ in rows)
     if hours * SECONDS["1h"] > LEAST_DAYS * DAY:
         return None

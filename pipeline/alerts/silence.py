@@ -1,7 +1,4 @@
-"""A measure that fell to zero.
-
-Belongs here: the sentence.
-"""
+"""A measure that fell to zero."""
 
 from __future__ import annotations
 
