@@ -24,7 +24,4 @@ LEFT JOIN coverage
   ON usage_1h.start_time = coverage.start_time
   AND coverage.dataset = 'usage_1h'
   AND coverage.status = 'final'
-ORDER BY
-  usage_1h.start_time,
-  usage_1h.user_id NULLS FIRST,
-  usage_1h.api_key_id NULLS FIRST
+ORDER BY usage_1h.start_time, usage_1h.user_id NULLS FIRST, usage_1h.api_key_id NULLS FIRST

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -61,13 +61,17 @@ def _evaluate(
         if known.loaded_through is None:
             return Evaluation(unjudged=NOTHING)
         through = floor_to(min(known.loaded_through, int(now)), "1h")
-        if alert == "spike":
-            return _hour_and_day(snapshot, through, thresholds)
-        with _baseline(snapshot, "1h", through, thresholds) as (con, damage):
-            evaluation = _comparable(con) or silent(con, through, thresholds)
-            return _with_damage(evaluation, damage)
+        widths: Sequence[Width] = ("1h", "1d") if alert == "spike" else ("1h",)
+        judged = [_judge(alert, snapshot, width, through, thresholds) for width in widths]
     except (duckdb.Error, OSError) as error:
         return _broken(lake, error)
+    findings = [finding for one in judged for finding in one.findings]
+    return Evaluation(
+        findings[:MOST],
+        sum(one.more for one in judged) + len(findings[MOST:]),
+        next((one.unjudged for one in judged if one.unjudged), None),
+        next((one.broken for one in judged if one.broken), None),
+    )
 
 
 def _with_damage(evaluation: Evaluation, damage: Sequence[Damage]) -> Evaluation:
@@ -78,40 +82,24 @@ def _with_damage(evaluation: Evaluation, damage: Sequence[Damage]) -> Evaluation
     return evaluation
 
 
-def _hour_and_day(snapshot: Snapshot, through: int, thresholds: Thresholds) -> Evaluation:
-    """Spikes of the last complete hour, and of the last complete day."""
-    widths: tuple[Width, Width] = ("1h", "1d")
-    evaluation: list[Evaluation] = []
-    for width in widths:
-        end = floor_to(through, width)
-        with _baseline(snapshot, width, end, thresholds) as (con, damage):
-            one = _comparable(con) or spikes(con, width, end - SECONDS[width], thresholds)
-            evaluation.append(_with_damage(one, damage))
-    findings = [finding for one in evaluation for finding in one.findings]
-    return Evaluation(
-        findings[:MOST],
-        sum(one.more for one in evaluation) + len(findings[MOST:]),
-        next((one.unjudged for one in evaluation if one.unjudged), None),
-        next((one.broken for one in evaluation if one.broken), None),
-    )
-
-
-@contextmanager
-def _baseline(
-    snapshot: Snapshot, width: Width, end: int, thresholds: Thresholds
-) -> Iterator[tuple[duckdb.DuckDBPyConnection, Sequence[Damage]]]:
-    """A connection with the views `counted` and `coverage` over what can matter before `end`.
-
-    And the files that they leave out: an hour counts as loaded where both tables have it.
-    """
+def _judge(
+    alert: Alert, snapshot: Snapshot, width: Width, through: int, thresholds: Thresholds
+) -> Evaluation:
+    """What is found in the last bucket of `width`, or the last hours, that end by `through`."""
+    end = floor_to(through, width)
     name, last = USAGE[width].name, day_of(end - 1)
     first = last - timedelta(days=thresholds.baseline_days + 1)
     days = [day for day in snapshot.versions if first <= day <= last]
     whole = [day for day in days if not snapshot.is_damaged(name, day)]
     with closing(engine.connect()) as con:
         engine.bind(con, {"counted": (USAGE[width], snapshot.files(name, days))})
-        snapshot.bind_coverage(con, whole)
-        yield con, snapshot.damage_of(days, {name, _HOURS, COVERAGE.name})
+        snapshot.bind_coverage(con, whole)  # an hour counts as loaded where both tables have it
+        evaluation = _comparable(con)
+        if evaluation is None and alert == "spike":
+            evaluation = spikes(con, width, end - SECONDS[width], thresholds)
+        elif evaluation is None:
+            evaluation = silent(con, end, thresholds)
+    return _with_damage(evaluation, snapshot.damage_of(days, {name, _HOURS, COVERAGE.name}))
 
 
 def _comparable(con: duckdb.DuckDBPyConnection) -> Evaluation | None:

@@ -42,14 +42,13 @@ class Exported:
     days: list[date]
     """Every day that was asked for, loaded or not."""
     lacking: Lacking
-    """Those of them of which usage is not all there."""
     rows: dict[str, int]
     """Of each table."""
     sizes: dict[str, int]
     """Bytes of each file, by its name in the folder."""
     replaced: Replaced
     notes: list[str]
-    """What whoever asked for it ought to know."""
+    """What a reader has to know of it, a sentence each."""
 
 
 def export(

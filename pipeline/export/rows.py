@@ -18,8 +18,8 @@ from pipeline.export.keys import members
 from pipeline.export.names import Names
 from pipeline.export.tables import DIM_API_KEY, DIM_USER, FACT_USAGE, Table
 from pipeline.lake import engine
-from pipeline.lake.completeness import is_disputed
-from pipeline.lake.files import ROW_GROUP, covered
+from pipeline.lake.completeness import disputed_days
+from pipeline.lake.files import ROW_GROUP
 from pipeline.lake.schemas import COVERAGE, DATASETS, USAGE
 from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
@@ -99,21 +99,14 @@ class Selection:
         return list(day_range(self._first or days[0], self._last or days[-1]))
 
     def lacking(self, days: Iterable[date]) -> Lacking:
-        """What is not known of usage on `days`."""
-        missing: set[date] = set()
-        in_part: dict[date, int] = {}
-        disputed: list[date] = []
-        for day in days:
-            path = next(iter(self.of_day(_HOURS.name, day)), None)
-            if path is None:
-                missing.add(day)
-                continue
-            loaded = covered(path)
-            if not loaded.complete(day):
-                in_part[day] = loaded.window.end
-            if any(map(is_disputed, self.of_day(COVERAGE.name, day))):
-                disputed.append(day)
-        return Lacking(missing, in_part, disputed)
+        """What is not known of usage on `days`, none of which is damaged."""
+        found = {day: self.snapshot.loaded(_HOURS.name, day) for day in days}
+        loaded = {day: facts for day, facts in found.items() if facts is not None}
+        return Lacking(
+            found.keys() - loaded.keys(),
+            {day: facts.window.end for day, facts in loaded.items() if not facts.complete(day)},
+            disputed_days(self.snapshot, loaded),
+        )
 
     def of_day(self, dataset: str, day: date) -> list[Path]:
         """The file of a day of a dataset, if there is one."""
@@ -156,15 +149,20 @@ class Rows:
 
         Timestamps are in UTC; whether they say so is left to who writes them.
         """
-        if table is not FACT_USAGE:
-            yield from self._plain(table, day)
+        if table is FACT_USAGE:
+            inputs = {
+                dataset.name: (dataset, self._selection.of_day(dataset.name, day))
+                for dataset in (_HOURS, COVERAGE)
+            }
+            engine.bind(self._con, inputs)
+            yield from self._con.sql(engine.sql(table.name)).to_arrow_reader(ROW_GROUP)
             return
-        inputs = {
-            dataset.name: (dataset, self._selection.of_day(dataset.name, day))
-            for dataset in (_HOURS, COVERAGE)
-        }
-        engine.bind(self._con, inputs)
-        yield from self._con.sql(engine.sql(table.name)).to_arrow_reader(ROW_GROUP)
+        (path,) = self._selection.of_day(table.name, day)
+        names = [column.name for column in table.columns[1:]]
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROW_GROUP, columns=names):
+                dates = pa.repeat(pa.scalar(day, pa.date32()), batch.num_rows)
+                yield batch.select(names).add_column(0, "date", dates)
 
     def of_all(self, table: Table) -> Iterator[pa.RecordBatch]:
         """The rows of a table whose rows have no day: of the whole lake, by their first column."""
@@ -177,12 +175,3 @@ class Rows:
         rows = self._con.sql(engine.sql(query), params=params)
         for batch in rows.to_arrow_reader(ROW_GROUP):
             yield batch.rename_columns(table.schema.names)
-
-    def _plain(self, table: Table, day: date) -> Iterator[pa.RecordBatch]:
-        (path,) = self._selection.of_day(table.name, day)
-        names = [column.name for column in table.columns[1:]]
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROW_GROUP, columns=names):
-                dates = pa.repeat(pa.scalar(day, pa.date32()), batch.num_rows)
-                columns = [dates, *(batch.column(name) for name in names)]
-                yield pa.RecordBatch.from_arrays(columns, ["date", *names])

@@ -58,10 +58,9 @@ _LINE: Final = 155
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What a chart is drawn for: its width in pixels, and whether it has to stand alone."""
+    """What a chart is drawn for: its width in pixels."""
 
     width: int
-    alone: bool = False
 
     @property
     def narrow(self) -> bool:
@@ -75,16 +74,14 @@ class Frame:
 
 WIDE: Final = Frame(880)
 NARROW: Final = Frame(336)
-ALONE: Final = Frame(880, alone=True)
 
 
-def finished(chart: alt.LayerChart | alt.VConcatChart, frame: Frame, title: str, words: str) -> str:
-    """The SVG of a chart as Vega draws it; one that stands alone gets its title and `words`."""
+def finished(chart: alt.LayerChart | alt.VConcatChart, title: str = "", words: str = "") -> str:
+    """The SVG of a chart as Vega draws it; with a title and `words` where it stands alone."""
     spec: dict[str, Any] = chart.to_dict()
-    spec["config"] = _config()
-    spec["padding"] = 20 if frame.alone else {"left": 2, "right": 2, "top": 2, "bottom": 2}
-    spec["background"] = PAPER if frame.alone else "transparent"
-    if frame.alone:
+    spec |= {"config": _config(), "padding": 2, "background": "transparent"}
+    if title:
+        spec |= {"padding": 20, "background": PAPER}
         spec["title"] = {
             "text": title,
             "subtitle": textwrap.wrap(words, _LINE),

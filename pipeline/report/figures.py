@@ -179,12 +179,12 @@ def read(lake: Lake, first: date | None, last: date | None, zone: ZoneInfo) -> F
     """
     with closing(engine.connect()) as con:
         source = _Source(con, lake)
-        if not source.days and source.snapshot.damage:
-            damaged = DamagedError(source.snapshot.damage)
-            raise NothingToReportError(f"{lake.root} cannot be read: {damaged}")
         if not source.days:
+            damage = source.snapshot.damage
             raise NothingToReportError(
-                f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
+                f"{lake.root} cannot be read: {DamagedError(damage)}"
+                if damage
+                else f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
             )
         return _read(source, _period(source, first, last, zone))
 

@@ -15,7 +15,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.report.charts import Chart
-from pipeline.report.drawing import ALONE, COLOURS, NARROW, WIDE, Frame, finished, inline, png
+from pipeline.report.drawing import COLOURS, NARROW, WIDE, Frame, finished, inline, png
 from pipeline.report.figures import Figures
 from pipeline.report.period import Period
 from pipeline.report.sections import PageContent, Section, page_content
@@ -69,7 +69,7 @@ def _alone(report: PageContent) -> Iterator[tuple[Section, str]]:
             said = "; ".join(f"{_SIGNS[key.sign]}: {key.words}" for key in section.keys)
             words = " ".join(filter(None, [section.finding, said and f"({said})", section.note]))
             title = f"{section.heading}, {report.title}"
-            yield section, finished(section.chart(ALONE), ALONE, title, words)
+            yield section, finished(section.chart(WIDE), title, words)
 
 
 def _both(section: Section, chart: Callable[[Frame], Chart]) -> str:
@@ -77,7 +77,7 @@ def _both(section: Section, chart: Callable[[Frame], Chart]) -> str:
     words = f"{section.finding} The numbers are in the table below."
     return "\n".join(
         inline(
-            finished(chart(frame), frame, section.heading, section.finding),
+            finished(chart(frame)),
             f"{section.name}-{frame.side}",
             frame,
             section.heading,
