@@ -42,33 +42,28 @@ class Table:
 
 def over_time(figures: Figures) -> Table:
     """A row for each bar."""
-    names = [NAMES[measure] for measure in MEASURES]
-    compared = any(bar.before for bar in figures.bars)
-    rows = [
-        _of_bar(bar, *_numbers(bar.counts), *(_numbers(bar.before) if compared else ()))
-        for bar in figures.bars
-    ]
-    before = [f"{name}, before" for name in names] if compared else []
-    return _by_bar(figures, "Usage", [*names, *before], rows)
+    of_bars = [(_numbers(bar.counts), _numbers(bar.before)) for bar in figures.bars]
+    if any(bar.before for bar in figures.bars):
+        head = [*NAMES.values(), *(f"{name}, before" for name in NAMES.values())]
+        return _by_bar(figures, "Usage", head, [[*now, *before] for now, before in of_bars])
+    return _by_bar(figures, "Usage", [*NAMES.values()], [now for now, _ in of_bars])
 
 
 def active(figures: Figures) -> Table:
     """A row for each bar: how many users, and how many of them new."""
-    if not figures.history:
-        rows = [_of_bar(bar, number(bar.users)) for bar in figures.bars]
-        return _by_bar(figures, "Active users", ["Active users"], rows)
-    rows = [_of_bar(bar, number(bar.users), number(bar.new_users)) for bar in figures.bars]
-    return _by_bar(figures, "Active users", ["Active users", "New users"], rows)
+    head = ["Active users", "New users"] if figures.history else ["Active users"]
+    rows = [[number(bar.users), number(bar.new_users)][: len(head)] for bar in figures.bars]
+    return _by_bar(figures, "Active users", head, rows)
 
 
-def _by_bar(figures: Figures, what: str, head: list[str], rows: list[list[str]]) -> Table:
+def _by_bar(figures: Figures, what: str, head: list[str], numbers: list[list[str]]) -> Table:
     unit = figures.period.unit
+    rows = [
+        [when(bar), IN_SHORT[bar.known], *of_bar]
+        for bar, of_bar in zip(figures.bars, numbers, strict=True)
+    ]
     caption = f"{what} by {unit}, {figures.period.zone.key}"
     return Table(caption, [unit.capitalize(), "Status", *head], rows, words=2)
-
-
-def _of_bar(bar: Bar, *cells: str) -> list[str]:
-    return [when(bar), IN_SHORT[bar.known], *cells]
 
 
 def _numbers(counts: Counts | None) -> list[str]:
@@ -90,7 +85,7 @@ def when(bar: Bar) -> str:
 
 def ranking(figures: Figures, found: Ranking, kind: str) -> Table:
     """A row for each user or key of a top list."""
-    head = [kind.capitalize(), *(NAMES[name] for name in MEASURES), "Share of operations"]
+    head = [kind.capitalize(), *NAMES.values(), "Share of operations"]
     head += ["Operations, change"] if figures.compared else []
     rows: list[list[str]] = []
     for name, one in zip(_names(found.top, kind), found.top, strict=True):
