@@ -6,21 +6,14 @@ SELECT
   members.number,
   members.id,
   members.name,
-  seen.first_seen,
-  seen.last_seen,
-  DATE '1970-01-01' + CAST(CAST(epoch(seen.first_seen) AS BIGINT) // 86400 AS INTEGER)
+  MIN(start_time) AS first_seen,
+  MAX(end_time) AS last_seen,
+  DATE '1970-01-01' + CAST(CAST(epoch(MIN(start_time)) AS BIGINT) // 86400 AS INTEGER)
     AS first_seen_date,
-  DATE '1970-01-01' + CAST(CAST(epoch(seen.last_hour) AS BIGINT) // 86400 AS INTEGER)
+  DATE '1970-01-01' + CAST(CAST(epoch(MAX(start_time)) AS BIGINT) // 86400 AS INTEGER)
     AS last_seen_date
 FROM members
-LEFT JOIN (
-  SELECT
-    CASE $by WHEN 'user_id' THEN user_id ELSE api_key_id END AS id,
-    MIN(start_time) AS first_seen,
-    MAX(end_time) AS last_seen,
-    MAX(start_time) AS last_hour
-  FROM usage_1h
-  GROUP BY 1
-) AS seen
-  ON members.id IS NOT DISTINCT FROM seen.id
+LEFT JOIN usage_1h
+  ON members.id IS NOT DISTINCT FROM CASE $by WHEN 'user_id' THEN user_id ELSE api_key_id END
+GROUP BY members.number, members.id, members.name
 ORDER BY members.number

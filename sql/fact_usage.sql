@@ -16,17 +16,12 @@ SELECT
   usage_1h.num_conversations_created,
   usage_1h.num_items_added,
   usage_1h.num_operations,
-  CASE WHEN known.start_time IS NULL THEN FALSE ELSE TRUE END AS is_final
+  coverage.start_time IS NOT NULL AS is_final
 FROM usage_1h
 LEFT JOIN users ON usage_1h.user_id = users.id
 LEFT JOIN api_keys ON usage_1h.api_key_id = api_keys.id
-LEFT JOIN (
-  SELECT start_time
-  FROM coverage
-  WHERE dataset = 'usage_1h' AND status = 'final'
-) AS known
-  ON usage_1h.start_time = known.start_time
-ORDER BY
-  usage_1h.start_time,
-  usage_1h.user_id NULLS FIRST,
-  usage_1h.api_key_id NULLS FIRST
+LEFT JOIN coverage
+  ON usage_1h.start_time = coverage.start_time
+  AND coverage.dataset = 'usage_1h'
+  AND coverage.status = 'final'
+ORDER BY usage_1h.start_time, usage_1h.user_id NULLS FIRST, usage_1h.api_key_id NULLS FIRST

@@ -1,18 +1,15 @@
 -- report_arrivals: when users came who had not been there before this period.
 -- grain: unit (a local hour, day, week or month, by the number of its first hour); those without are left out
 -- inputs: hours (what report_hours gives), usage_1d (of the UTC days that end before this period)
-WITH before_this AS (
-  SELECT user_id FROM usage_1d
-  UNION
-  SELECT user_id FROM hours WHERE period <> 'this'
-), first_units AS (
-  SELECT hours.user_id, MIN(hours.unit) AS unit
+WITH first_units AS (
+  SELECT user_id, MIN(unit) AS unit
   FROM hours
-  LEFT JOIN before_this ON hours.user_id = before_this.user_id
-  WHERE hours.period = 'this' AND hours.user_id IS NOT NULL AND before_this.user_id IS NULL
-  GROUP BY hours.user_id
+  WHERE user_id IS NOT NULL
+  GROUP BY user_id
+  HAVING COUNT(CASE WHEN period <> 'this' THEN 1 END) = 0
 )
 SELECT unit, COUNT(*) AS new_users
 FROM first_units
+WHERE NOT EXISTS (SELECT 1 FROM usage_1d WHERE usage_1d.user_id = first_units.user_id)
 GROUP BY unit
 ORDER BY unit

@@ -17,11 +17,4 @@ SELECT
   CAST(SUM(usage.num_operations) AS BIGINT) AS operations
 FROM usage
 INNER JOIN slots ON CAST(epoch(usage.start_time) AS BIGINT) = slots.slot
-GROUP BY
-  slots.period,
-  slots.paired,
-  slots.unit,
-  slots.weekday,
-  slots.hour,
-  usage.user_id,
-  usage.api_key_id
+GROUP BY 1, 2, 3, 4, 5, 6, 7

@@ -8,29 +8,21 @@ WITH before_this AS (
   SELECT user_id FROM usage_1d
   UNION
   SELECT user_id FROM hours WHERE period <> 'this'
-), each_user AS (
-  SELECT
-    user_id,
-    COUNT(CASE WHEN period = 'this' THEN 1 END) AS hours_used,
-    COUNT(CASE WHEN period = 'before' THEN 1 END) AS hours_before,
-    CAST(SUM(CASE WHEN period = 'this' THEN operations END) AS BIGINT) AS operations,
-    CAST(SUM(CASE WHEN period = 'before' THEN operations END) AS BIGINT) AS operations_before
-  FROM hours
-  WHERE user_id IS NOT NULL AND period <> 'earlier'
-  GROUP BY user_id
 ), classed AS (
   SELECT
-    each_user.user_id,
-    each_user.operations,
-    each_user.operations_before,
+    hours.user_id,
+    CAST(SUM(CASE WHEN period = 'this' THEN operations END) AS BIGINT) AS operations,
+    CAST(SUM(CASE WHEN period = 'before' THEN operations END) AS BIGINT) AS operations_before,
     CASE
-      WHEN hours_used = 0 THEN 'lapsed'
-      WHEN hours_before > 0 THEN 'kept'
-      WHEN before_this.user_id IS NULL THEN 'new'
+      WHEN COUNT(CASE WHEN period = 'this' THEN 1 END) = 0 THEN 'lapsed'
+      WHEN COUNT(CASE WHEN period = 'before' THEN 1 END) > 0 THEN 'kept'
+      WHEN MAX(before_this.user_id) IS NULL THEN 'new'
       ELSE 'back'
     END AS class
-  FROM each_user
-  LEFT JOIN before_this ON each_user.user_id = before_this.user_id
+  FROM hours
+  LEFT JOIN before_this ON hours.user_id = before_this.user_id
+  WHERE hours.user_id IS NOT NULL AND period <> 'earlier'
+  GROUP BY hours.user_id
 ), ranked AS (
   SELECT
     class,
@@ -40,10 +32,7 @@ WITH before_this AS (
     COUNT(*) OVER (PARTITION BY class) AS users,
     ROW_NUMBER() OVER (
       PARTITION BY class
-      ORDER BY
-        operations DESC NULLS LAST,
-        operations_before DESC NULLS LAST,
-        user_id
+      ORDER BY operations DESC NULLS LAST, operations_before DESC NULLS LAST, user_id
     ) AS place
   FROM classed
 )

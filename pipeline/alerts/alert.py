@@ -1,22 +1,20 @@
-"""What an alert says: one line of what, how much and since when, and a query that leads further.
-
-Belongs here: the finding, and how foreign text is shown and quoted.
-"""
+"""What an alert says: one line of what, how much and since when, and a query that leads further."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, Literal
 
 from pipeline.lake.engine import literal
+from pipeline.messages import count
 from pipeline.timeline import iso
 
 Alert = Literal["late", "spike", "zero"]
 Severity = Literal["warning", "error"]
 
-_LONGEST_ID: Final = 80
 _LIVE_IN_QUOTES: Final = frozenset('$`\\"!')
 """What a shell does not leave alone between double quotes."""
 
@@ -54,8 +52,8 @@ class Finding:
 class Evaluation:
     """What one alert found, the worst first; `more` were found beside those.
 
-    `unjudged` says why nothing could be found, where that is so: no finding is then no comfort.
-    `broken`, that it could not be looked for.
+    `unjudged` says why nothing could be judged, `broken` why the lake could not be read: without
+    findings, all is then not well.
     """
 
     findings: Sequence[Finding] = ()
@@ -83,7 +81,7 @@ def shown(identifier: str | None, kind: str) -> str:
     """A user or key as it stands in a sentence: on one line, not too long, whatever is in it."""
     if identifier is None:
         return f"calls without a {kind}"
-    cut = identifier[:_LONGEST_ID] + ("…" if len(identifier) > _LONGEST_ID else "")
+    cut = identifier[:80] + ("…" if len(identifier) > 80 else "")
     return f"{kind} " + "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut
     )
@@ -94,16 +92,10 @@ def equals(column: str, value: str | None) -> str:
     if value is None:
         return f"{column} is null"
     parts: list[str] = []
-    plain = ""
-    for char in value:
-        if char.isprintable():
-            plain += char
-            continue
-        parts += [literal(plain)] if plain else []
-        parts.append(f"chr({ord(char)})")
-        plain = ""
-    parts += [literal(plain)] if plain or not parts else []
-    return f"{column} = {' || '.join(parts)}"
+    for printable, chars in groupby(value, str.isprintable):
+        text = "".join(chars)
+        parts += [literal(text)] if printable else [f"chr({ord(char)})" for char in text]
+    return f"{column} = {' || '.join(parts) or literal('')}"
 
 
 def moment(seconds: int) -> str:
@@ -113,9 +105,8 @@ def moment(seconds: int) -> str:
 
 def lasting(seconds: int) -> str:
     """A length of time, to the minute: `3 h 20 min`, `2 days 4 h`."""
-    minutes = seconds // 60
-    days, hours, rest = minutes // 1_440, minutes // 60 % 24, minutes % 60
-    if days:
-        return f"{days:,} day{'s' if days > 1 else ''}" + (f" {hours} h" if hours else "")
-    parts = [f"{hours} h" if hours else "", f"{rest} min" if rest or not hours else ""]
-    return " ".join(part for part in parts if part)
+    days, hours, minutes = seconds // 86_400, seconds // 3_600 % 24, seconds // 60 % 60
+    parts = [count(days, "day")] if days else []
+    parts += [f"{hours} h"] if hours else []
+    parts += [f"{minutes} min"] if not days and (minutes or not hours) else []
+    return " ".join(parts)

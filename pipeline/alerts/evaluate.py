@@ -1,14 +1,11 @@
-"""All alerts over a lake, at a moment.
-
-Belongs here: which hour and day are judged, and what each alert is given.
-"""
+"""All alerts over a lake, at a moment: which hour and day are judged, from which rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Final
 
 import duckdb
@@ -23,10 +20,9 @@ from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.query.status import Days, states
 from pipeline.thresholds import LEAST_DAYS, MOST, Thresholds
-from pipeline.timeline import DAY, SECONDS, Width, day_of, day_range, floor_to
+from pipeline.timeline import DAY, SECONDS, Width, day_of, floor_to
 
 _HOURS: Final = USAGE["1h"].name
-"""What coverage is asked about."""
 
 ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero")
 
@@ -40,8 +36,7 @@ def evaluate(
     """What each of `alerts` finds at `now` (Unix seconds).
 
     Spikes and silence are judged up to the last hour that is complete at `now`. An alert that can't
-    read what it needs says so, and keeps no other from being looked for. All of them look at the
-    lake as it stood at one moment.
+    read what it needs says so, and the others are evaluated. All of them read one snapshot.
     """
     try:
         snapshot = Snapshot(lake)
@@ -66,65 +61,50 @@ def _evaluate(
         if known.loaded_through is None:
             return Evaluation(unjudged=NOTHING)
         through = floor_to(min(known.loaded_through, int(now)), "1h")
-        if alert == "spike":
-            return _hour_and_day(snapshot, through, thresholds)
-        with _baseline(snapshot, "1h", through, thresholds) as (con, damage):
-            evaluation = _comparable(con) or silent(con, through, thresholds)
-            return _with_damage(evaluation, damage)
+        widths: Sequence[Width] = ("1h", "1d") if alert == "spike" else ("1h",)
+        judged = [_judge(alert, snapshot, width, through, thresholds) for width in widths]
     except (duckdb.Error, OSError) as error:
         return _broken(lake, error)
-
-
-def _with_damage(evaluation: Evaluation, damage: Sequence[Damage]) -> Evaluation:
-    """What was found without the files that are damaged: whoever is told is told of those too."""
-    if not damage:
-        return evaluation
-    return replace(evaluation, broken=f"can't be looked for in everything: {DamagedError(damage)}")
-
-
-def _hour_and_day(snapshot: Snapshot, through: int, thresholds: Thresholds) -> Evaluation:
-    """Spikes of the last complete hour, and of the last complete day."""
-    widths: tuple[Width, Width] = ("1h", "1d")
-    evaluation: list[Evaluation] = []
-    for width in widths:
-        end = floor_to(through, width)
-        with _baseline(snapshot, width, end, thresholds) as (con, damage):
-            one = _comparable(con) or spikes(con, width, end - SECONDS[width], thresholds)
-            evaluation.append(_with_damage(one, damage))
-    findings = [finding for one in evaluation for finding in one.findings]
+    findings = [finding for one in judged for finding in one.findings]
     return Evaluation(
         findings[:MOST],
-        sum(one.more for one in evaluation) + len(findings[MOST:]),
-        next((one.unjudged for one in evaluation if one.unjudged), None),
-        next((one.broken for one in evaluation if one.broken), None),
+        sum(one.more for one in judged) + len(findings[MOST:]),
+        next((one.unjudged for one in judged if one.unjudged), None),
+        next((one.broken for one in judged if one.broken), None),
     )
 
 
-@contextmanager
-def _baseline(
-    snapshot: Snapshot, width: Width, end: int, thresholds: Thresholds
-) -> Iterator[tuple[duckdb.DuckDBPyConnection, Sequence[Damage]]]:
-    """A connection with the views `counted` and `coverage` over what can matter before `end`.
+def _with_damage(evaluation: Evaluation, damage: Sequence[Damage]) -> Evaluation:
+    """What was found without the files that are damaged, with a message about those."""
+    if damage:
+        broken = f"can't be looked for in everything: {DamagedError(damage)}"
+        return replace(evaluation, broken=broken)
+    return evaluation
 
-    And the files that they leave out: an hour counts as loaded where both tables have it.
-    """
-    name = USAGE[width].name
-    days = [day for day in _days(end, thresholds) if day in snapshot.versions]
+
+def _judge(
+    alert: Alert, snapshot: Snapshot, width: Width, through: int, thresholds: Thresholds
+) -> Evaluation:
+    """What is found in the last bucket of `width`, or the last hours, that end by `through`."""
+    end = floor_to(through, width)
+    name, last = USAGE[width].name, day_of(end - 1)
+    first = last - timedelta(days=thresholds.baseline_days + 1)
+    days = [day for day in snapshot.versions if first <= day <= last]
     whole = [day for day in days if not snapshot.is_damaged(name, day)]
     with closing(engine.connect()) as con:
         engine.bind(con, {"counted": (USAGE[width], snapshot.files(name, days))})
-        snapshot.bind_coverage(con, whole)
-        yield con, snapshot.damage_of(days, {name, _HOURS, COVERAGE.name})
-
-
-def _days(end: int, thresholds: Thresholds) -> list[date]:
-    last = day_of(end - 1)
-    return list(day_range(last - timedelta(days=thresholds.baseline_days + 1), last))
+        snapshot.bind_coverage(con, whole)  # an hour counts as loaded where both tables have it
+        evaluation = _comparable(con)
+        if evaluation is None and alert == "spike":
+            evaluation = spikes(con, width, end - SECONDS[width], thresholds)
+        elif evaluation is None:
+            evaluation = silent(con, end, thresholds)
+    return _with_damage(evaluation, snapshot.damage_of(days, {name, _HOURS, COVERAGE.name}))
 
 
 def _comparable(con: duckdb.DuckDBPyConnection) -> Evaluation | None:
     """None where there is enough to compare with; what to say where there is not."""
-    rows = con.execute(engine.sql("status_days"), {"dataset": USAGE["1h"].name}).fetchall()
+    rows = con.execute(engine.sql("status_days"), {"dataset": _HOURS}).fetchall()
     hours = sum(final + provisional for _, final, provisional, *_ in rows)
     if hours * SECONDS["1h"] > LEAST_DAYS * DAY:
         return None

@@ -1,14 +1,11 @@
-"""Data that is later than expected, and days that were left out.
-
-Belongs here: what is late, and the sentences.
-"""
+"""Data that is later than expected, and days that were left out."""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
 from typing import Final, Literal
 
-from pipeline.alerts.alert import Evaluation, Finding, Severity, lasting, moment
+from pipeline.alerts.alert import Evaluation, Finding, lasting, moment
 from pipeline.messages import be, count
 from pipeline.query.status import Days, State
 from pipeline.thresholds import Thresholds
@@ -27,42 +24,34 @@ def late(days: Days, now: float, thresholds: Thresholds) -> Evaluation:
     behind = closed_through(now) - newest
     if behind > 60 * thresholds.late_minutes:
         findings.append(_behind(days.complete_through, newest, behind, thresholds.late_minutes))
-    today = day_of(closed_through(now) - 1)
-    watched = {
-        day: state
-        for day, state in sorted(days.states.items())
-        if today - timedelta(days=thresholds.watched_days) <= day < today
-    }
-    last = day_of(newest - 1)
+    today, last = day_of(closed_through(now) - 1), day_of(newest - 1)
+    begin = today - timedelta(days=thresholds.watched_days)
+    states = {day: state for day, state in sorted(days.states.items()) if begin <= day}
+    watched = {day: state for day, state in states.items() if day < today}
     missing = [day for day, state in watched.items() if state == "missing" and day < last]
-    if missing:
-        findings.append(_days("missing", missing, "error", "not loaded, though later ones are"))
     in_part = [day for day in watched if day in days.in_part]
-    if in_part:
-        why = "loaded in part, though later ones are loaded"
-        findings.append(_days("in part", in_part, "error", why))
-    disputed = [
-        day
-        for day, state in sorted(days.states.items())
-        if state == "disputed" and day >= today - timedelta(days=thresholds.watched_days)
-    ]
-    if disputed:
-        why = "disputed: the totals differ from the API's own, and each run loads them again"
-        findings.append(_days("disputed", disputed, "error", why))
+    disputed = [day for day, state in states.items() if state == "disputed"]
     stale = [
         day
         for day, state in watched.items()
         if state == "stale" and day < last and day not in days.in_part
     ]
-    if stale:
-        why = "stale: the API may have restated them after they were read"
-        findings.append(_days("stale", stale, "warning", why))
+    left_out: list[tuple[State | Literal["in part"], list[date], str]] = [
+        ("missing", missing, "not loaded, though later ones are"),
+        ("in part", in_part, "loaded in part, though later ones are loaded"),
+        (
+            "disputed",
+            disputed,
+            "disputed: the totals differ from the API's own, and each run loads them again",
+        ),
+        ("stale", stale, "stale: the API may have restated them after they were read"),
+    ]
+    findings += [_days(subject, found, why) for subject, found, why in left_out if found]
     return Evaluation(findings)
 
 
 def _behind(complete_through: int, newest: int, behind: int, allowed: int) -> Finding:
-    how = "complete"
-    hole = ""
+    how, hole = "complete", ""
     if complete_through < newest:
         how, hole = "loaded", f", and complete through {iso(complete_through)} only"
     return Finding(
@@ -82,14 +71,12 @@ def _behind(complete_through: int, newest: int, behind: int, allowed: int) -> Fi
     )
 
 
-def _days(
-    subject: State | Literal["in part"], days: list[date], severity: Severity, why: str
-) -> Finding:
+def _days(subject: State | Literal["in part"], days: list[date], why: str) -> Finding:
     number = f"{count(len(days), 'day')} {be(len(days))}"
     since = day_window(days[0]).start
     return Finding(
         alert="late",
-        severity=severity,
+        severity="warning" if subject == "stale" else "error",
         subject=f"{subject} {in_words(days)}",
         since=since,
         what=f"{number} {why}: {in_words(days)}",

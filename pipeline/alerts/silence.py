@@ -1,12 +1,9 @@
-"""A measure that fell to zero.
-
-Belongs here: the sentence.
-"""
+"""A measure that fell to zero."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import duckdb
 
@@ -15,12 +12,6 @@ from pipeline.lake import engine
 from pipeline.messages import count
 from pipeline.thresholds import LEAST_DAYS, Thresholds
 from pipeline.timeline import DAY, SECONDS, iso
-
-_WORDS: Final = {
-    "num_conversations_created": "conversations created",
-    "num_items_added": "items added",
-    "num_operations": "operations",
-}
 
 
 def silent(con: duckdb.DuckDBPyConnection, through: int, thresholds: Thresholds) -> Evaluation:
@@ -42,20 +33,21 @@ def silent(con: duckdb.DuckDBPyConnection, through: int, thresholds: Thresholds)
 def _finding(
     through: int, measure: str, since: int, usual: int, num_hours: int, num_days: int
 ) -> Finding:
+    words = measure.removeprefix("num_").replace("_", " ")
     same = (
         "the same hour usually has"
         if num_hours == 1
         else f"the same {count(num_hours, 'hour')} usually have"
     )
+    hours = (through - since) // SECONDS["1h"]
     return Finding(
         alert="zero",
         severity="error",
         subject=measure,
         since=since,
         what=(
-            f"no {_WORDS[measure]} since {iso(since)}, in {(through - since) // SECONDS['1h']:,} h "
-            f"that are loaded; {same} at least {usual:,} "
-            f"({count(num_days, 'day')} compared)"
+            f"no {words} since {iso(since)}, in {hours:,} h that are loaded; "
+            f"{same} at least {usual:,} ({count(num_days, 'day')} compared)"
         ),
         query=(
             f"select start_time, sum({measure}) as {measure} from usage_1h "

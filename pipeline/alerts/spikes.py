@@ -1,7 +1,4 @@
-"""A user or key far above its own baseline.
-
-Belongs here: which bucket is judged, and the sentence.
-"""
+"""A user or key far above its own baseline."""
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
-"""DATA_DICTIONARY.md: what an export holds, in words, from what its tables say of themselves.
-
-Belongs here: that page.
-"""
+"""DATA_DICTIONARY.md: what an export holds, in words, from what its tables say of themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
@@ -40,20 +37,17 @@ def dictionary(
     tables: Mapping[str, Table], places: Mapping[str, str], days: Sequence[date], lacking: Lacking
 ) -> str:
     """The page in Markdown. `places`: where each table is; `days`: every day of the export."""
-    return "\n".join(_parts(tables, places, days, lacking))
-
-
-def _parts(
-    tables: Mapping[str, Table], places: Mapping[str, str], days: Sequence[date], lacking: Lacking
-) -> Iterator[str]:
     words = {"not loaded": "none"} | lacking.words
     said = " ".join(f"{name[0].upper()}{name[1:]}: {of}." for name, of in words.items())
-    yield _ABOUT.format(first=days[0], last=days[-1], lacking=said)
+    parts = [_ABOUT.format(first=days[0], last=days[-1], lacking=said)]
     for name, table in tables.items():
-        yield f"## {name}\n\n{table.description}\n"
-        yield f"One row per {table.grain}; in `{places[name]}`.\n"
-        yield "| column | type | meaning |\n| --- | --- | --- |"
+        parts += [
+            f"## {name}\n\n{table.description}\n",
+            f"One row per {table.grain}; in `{places[name]}`.\n",
+            "| column | type | meaning |\n| --- | --- | --- |",
+        ]
         for column in table.columns:
-            said = column.description.replace("|", "\\|")
-            yield f"| `{column.name}` | {_TYPES[column.type]} | {said} |"
-        yield ""
+            meaning = column.description.replace("|", "\\|")
+            parts.append(f"| `{column.name}` | {_TYPES[column.type]} | {meaning} |")
+        parts.append("")
+    return "\n".join(parts)

@@ -1,11 +1,9 @@
-"""An export from beginning to end: what is asked for, and what came of it.
-
-Belongs here: the order of things.
-"""
+"""An export from beginning to end: what is asked for, and what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
@@ -44,14 +42,13 @@ class Exported:
     days: list[date]
     """Every day that was asked for, loaded or not."""
     lacking: Lacking
-    """Those of them of which usage is not all there."""
     rows: dict[str, int]
     """Of each table."""
     sizes: dict[str, int]
     """Bytes of each file, by its name in the folder."""
     replaced: Replaced
     notes: list[str]
-    """What whoever asked for it ought to know."""
+    """What a reader has to know of it, a sentence each."""
 
 
 def export(
@@ -70,8 +67,8 @@ def export(
     """Write tables of the lake (`pipeline.export.tables.DEFAULT` by default) into a folder.
 
     Of the UTC days from `first` through `last`, all by default. `by_day` cuts Parquet into a file a
-    day, of tables whose rows have one. `dim_user` and `dim_api_key` are of the whole lake: first
-    and last usage are told as they are. `on_table` hears of each table before it is written.
+    day, of tables whose rows have one. `dim_user` and `dim_api_key` are of the whole lake, with
+    their real first and last usage. `on_table` is called with each table before it is written.
 
     Nothing is written that the folder has already. Raises ExportError; UnknownTableError for a
     table that there is not, or days in another format than Parquet; FolderError where the folder is
@@ -99,8 +96,9 @@ def export(
             counted: dict[str, int] = {}
             for name, table in wanted.items():
                 on_table(name)
-                days = selection.days_of(table) if by_day and table.by_day else None
-                parts[name], counted[name] = _parquet(rows, selection, table, days, folder.staging)
+                parts[name], counted[name] = _parquet(
+                    rows, selection, table, folder.staging, by_day=by_day
+                )
             source = digest(path for files in parts.values() for path in files.values())
             staged, places = _staged(con, wanted, parts, form, folder, source)
             page = staged[dictionary.NAME] = folder.staging / dictionary.NAME
@@ -150,72 +148,60 @@ def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> Non
 
 
 def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
-    """The names that may be told, and what is to be said of the others."""
+    """The names that may be published, and a note where some are left out."""
     try:
         user_id_mode.check(lake, None)
     except user_id_mode.UserIdModeError:
         if names.users:
-            left_out = (
-                "names of users are left out: this lake has pseudonyms, which they would undo"
-            )
-            return replace(names, users={}), [left_out]
+            note = "names of users are left out: this lake has pseudonyms, which they would undo"
+            return replace(names, users={}), [note]
     return names, []
 
 
-def _undated(snapshot: Snapshot, wanted: Mapping[str, Table]) -> list[str]:
+def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
     """What is to be said of records that are of no day."""
     found = {name: snapshot.loaded(name, UNDATED) for name in wanted}
-    held = [name for name, loaded in found.items() if loaded is not None]
-    rows = sum(loaded.rows for loaded in found.values() if loaded is not None)
-    if not rows:
-        return []
-    return [
-        f"{count(rows, 'row')} of {', '.join(held)} {be(rows)} of no day, since created_at is no "
-        f"possible time: left out, and there for `mka1-usage sql`"
-    ]
+    held = {name: loaded.rows for name, loaded in found.items() if loaded is not None}
+    if rows := sum(held.values()):
+        yield (
+            f"{count(rows, 'row')} of {', '.join(held)} {be(rows)} of no day, since created_at is "
+            "no possible time: left out, and there for `mka1-usage sql`"
+        )
 
 
-def _kept(names: Sequence[str]) -> list[str]:
+def _kept(names: Sequence[str]) -> Iterator[str]:
     """What is to be said of files that are not of this export."""
-    if not names:
-        return []
-    more = f" and {len(names) - 1:,} more" if names[1:] else ""
-    return [
-        f"{names[0]}{more} stay as an export in another format wrote them: export that format "
-        "again to replace them"
-    ]
+    if names:
+        more = f" and {len(names) - 1:,} more" if names[1:] else ""
+        yield (
+            f"{names[0]}{more} stay as an export in another format wrote them: export that format "
+            "again to replace them"
+        )
 
 
-def _unmatched(names: Names, rows: Rows) -> list[str]:
+def _unmatched(names: Names, rows: Rows) -> Iterator[str]:
     """What is to be said of names whose ids have no usage."""
     unknown = len(names.users.keys() - rows.users) + len(names.api_keys.keys() - rows.api_keys)
-    if not unknown:
-        return []
-    return [f"{count(unknown, 'name')} without usage by that user or API key"]
+    if unknown:
+        yield f"{count(unknown, 'name')} without usage by that user or API key"
 
 
 def _parquet(
-    rows: Rows, selection: Selection, table: Table, days: Sequence[date] | None, staging: Path
+    rows: Rows, selection: Selection, table: Table, staging: Path, *, by_day: bool
 ) -> tuple[dict[str, Path], int]:
     """A table's Parquet files, finished aside, by the names that they are to have, and its rows.
 
-    One file, or one for each of `days`.
+    One file, or one a day where the rows have days and `by_day` asks for it.
     """
-    if days is None:
-        path = staging / f"{table.name}.part"
-        every = selection.days_of(table)
-        batches = (
-            chain.from_iterable(rows.of_day(table, day) for day in every)
-            if table.by_day
-            else rows.of_all(table)
-        )
-        return {f"{table.name}.parquet": path}, write_parquet(table, batches, path)
-    files: dict[str, Path] = {}
-    count = 0
-    for day in days:
-        path = staging / f"{table.name}-{day}.part"
-        files[f"{table.name}/day={day}/{table.name}.parquet"] = path
-        count += write_parquet(table, rows.of_day(table, day), path)
+    name, whole = table.name, f"{table.name}.parquet"
+    parts: dict[str, Iterable[pa.RecordBatch]] = {whole: rows.of_all(table)}
+    if table.by_day:
+        days = {day: rows.of_day(table, day) for day in selection.days_of(table)}
+        parts = {whole: chain.from_iterable(days.values())}
+        if by_day:
+            parts = {f"{name}/day={day}/{whole}": batches for day, batches in days.items()}
+    files = {part: staging / f"{name}-{place}.part" for place, part in enumerate(parts)}
+    count = sum(write_parquet(table, batches, files[part]) for part, batches in parts.items())
     return files, count
 
 
@@ -230,9 +216,8 @@ def _staged(
     """The files of the export by their names, and of each table where it is, in words."""
     if form == "parquet":
         staged = {name: path for files in parts.values() for name, path in files.items()}
-        by_day = "{0}/day=YYYY-MM-DD/{0}.parquet"
         places = {
-            name: f"{name}.parquet" if f"{name}.parquet" in files else by_day.format(name)
+            name: re.sub(r"day=[\d-]+", "day=YYYY-MM-DD", next(iter(files)))
             for name, files in parts.items()
         }
         return staged, places

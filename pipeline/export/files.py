@@ -1,12 +1,8 @@
-"""A table as Parquet or CSV, or all of them as one DuckDB file.
-
-Belongs here: what a file looks like.
+"""A table as Parquet or CSV, or all of them as one DuckDB file: what a file looks like.
 
 Equal rows make equal bytes in Parquet and CSV. In a DuckDB file they do not: small blocks are put
 into it in any order. So that is written only where the Parquet files that it is made of differ from
-those of the export before (`digest`).
-
-Parquet is compressed with snappy: larger than zstd, and read by everything that reads Parquet.
+those of the export before (`digest`). Snappy compresses less than zstd, and every reader has it.
 """
 
 from __future__ import annotations
@@ -32,22 +28,18 @@ Format = Literal["parquet", "csv", "duckdb"]
 MOST_CSV_ROWS: Final = 1_048_575
 """Rows that a sheet of a spreadsheet holds below its header."""
 
-_STORAGE_VERSION: Final = "v1.0.0"
-
 
 def write_parquet(table: Table, batches: Iterable[pa.RecordBatch], path: Path) -> int:
     """Write a table's rows as one Parquet file; returns how many there are.
 
-    Timestamps lose their zone and stay in UTC. Memory is one row group. Each row group has
-    statistics of each column, and each page too, so that a reader can leave out what is not asked
-    for.
+    Timestamps lose their zone and stay in UTC. Memory is one row group. Each row group and each
+    page has statistics of each column, so that a reader can leave out what is not asked for.
     """
-    schema = table.schema
     rows = 0
     with pq.ParquetWriter(
-        path, schema, compression="snappy", write_statistics=True, write_page_index=True
+        path, table.schema, compression="snappy", write_page_index=True
     ) as writer:
-        for group in regrouped(batches, schema):
+        for group in regrouped(batches, table.schema):
             writer.write_table(group, row_group_size=ROW_GROUP)
             rows += group.num_rows
     return rows
@@ -85,15 +77,14 @@ def write_database(
     con.execute("SET threads = 1")  # several take no less time, and leave the file half empty
     with building(path.parent) as folder:
         built = folder / "exported"
-        options = f"STORAGE_VERSION '{_STORAGE_VERSION}'"
-        con.execute(f"ATTACH {literal(str(built))} AS exported ({options})")
+        con.execute(f"ATTACH {literal(str(built))} AS exported (STORAGE_VERSION 'v1.0.0')")
         for name, (table, parquet) in tables.items():
             con.execute(f"CREATE TABLE exported.{name} AS {_read(parquet)}")
-            said = literal(f"{table.description} Grain: {table.grain}.")
-            con.execute(f"COMMENT ON TABLE exported.{name} IS {said}")
+            said = {f"TABLE exported.{name}": f"{table.description} Grain: {table.grain}."}
             for column in table.columns:
-                said = literal(column.description)
-                con.execute(f'COMMENT ON COLUMN exported.{name}."{column.name}" IS {said}')
+                said[f'COLUMN exported.{name}."{column.name}"'] = column.description
+            for what, comment in said.items():
+                con.execute(f"COMMENT ON {what} IS {literal(comment)}")
         con.execute("DETACH exported")
         shutil.move(built, path)
 

@@ -1,20 +1,13 @@
 """The export's folder: replaced file by file, and what others put there is left alone.
 
-Belongs here: which files are the export's, and how new ones take the place of old ones.
-
     <folder>/export.json               the manifest: the files, and whether all are in place
     <folder>/.mka1-usage-staging/…     unfinished files, none of them called *.parquet or *.csv
     <folder>/.mka1-usage-lock          held by the export that is under way
 
-A file is finished and flushed aside, then renamed into place: who reads it gets the old one or the
-new one, whole, and who has the old one open reads that to its end. A file that says nothing new is
-not touched. Tables take their place one after the other, in the order given; for that moment the
-manifest says `"complete": false`. A folder that is mounted into a container or shared stays the
-same folder, which it would not if a link were moved from one version to the next.
-
-Removed are files that the manifest names, in the formats that are written now, and no others: what
-an export in another format wrote is listed as kept, and stays as it is. Whoever was killed leaves a
-manifest that names what was and what was to be, so the next export goes on from there.
+docs/bi.md ("Again and again") says what a reader sees. The folder itself stays, since it may be
+mounted into a container: no link is moved. Removed are files that the manifest names, in the
+formats that are written now; those of another format are listed as kept. An export that was killed
+leaves a manifest that names the files before and after, so the next one goes on from there.
 """
 
 from __future__ import annotations
@@ -68,7 +61,7 @@ class Replaced:
 
 
 class Folder:
-    """A folder that is an export's alone for now. Made by `opened`."""
+    """A folder that one export has locked. Made by `opened`."""
 
     def __init__(self, path: Path, readers: Readers) -> None:
         self.path = path
@@ -89,20 +82,18 @@ class Folder:
         """Let staged files, by the name that they are to have in the folder, be the export.
 
         A file that stands in the folder itself stays there. `facts` go into the manifest.
-        FolderError, and nothing is changed, where a file of that name is there that no export
-        wrote.
+        FolderError, before anything is changed, where no export wrote a file of such a name.
         """
         before = _manifest(self.path)
         known = _files(before)
-        owned = set(known)
-        if foreign := [name for name in staged if self._is_there(name) and name not in owned]:
+        if foreign := [name for name in staged if self._is_there(name) and name not in known]:
             raise FolderError(
                 f"{self.path / foreign[0]} was not written by an export: move it away, or export "
                 "to another folder"
             )
         changed = [name for name in staged if not self._is_same(name, staged[name])]
         formats = {Path(name).suffix for name in staged}
-        left = sorted(owned - set(staged))
+        left = sorted(known.keys() - staged.keys())
         stale = [name for name in left if Path(name).suffix in formats]
         kept = {name: known[name] for name in left if name not in stale and self._is_there(name)}
         after: dict[str, Any] = {
@@ -113,7 +104,8 @@ class Folder:
             "kept": kept,
         }
         if changed or stale or before != after:
-            both = {name: _files(after).get(name, {}) for name in sorted(owned | set(staged))}
+            every = sorted(known.keys() | staged.keys())
+            both = {name: _files(after).get(name, {}) for name in every}
             self._write_manifest({_NAME: _VERSION, "complete": False, "files": both})
             for name in changed:
                 self._place(staged[name], self.path / name)

@@ -1,7 +1,5 @@
 """Users and API keys as numbers that a join can go by, and their names.
 
-Belongs here: which number an id has.
-
 A number is a hash of the id: the same in every export of every lake, without a list to keep. It has
 at most 15 digits, which spreadsheets and browsers, where numbers are doubles, hold exactly. Ids
 themselves are no good to join by: NULL joins nothing, and some tools take ids that differ in case
@@ -13,14 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import count
+from collections.abc import Iterable, Mapping
+from itertools import chain, count
 from typing import Final
 
 import pyarrow as pa
-
-NONE: Final = 0
-"""The number of no user and of no API key."""
 
 _NUMBERS: Final = 10**15 - 1
 
@@ -40,41 +35,31 @@ def numbered(ids: Iterable[str], numbers: int = _NUMBERS) -> dict[str, int]:
 def named(ids: Iterable[str], names: Mapping[str, str], nobody: str) -> dict[str, str]:
     """A name of its own for each id, and never `nobody`, which is the name of none.
 
-    The name that was given for it, else its id. What several would be called gets the id beside it:
-    two users named Ada are `Ada (u1)` and `Ada (u2)`, a user whose id is Ada is `Ada (id)`.
+    The name that was given for it, else its id. A name that several would have gets the id beside
+    it: two users named Ada are `Ada (u1)` and `Ada (u2)`, a user whose id is Ada is `Ada (id)`.
     """
-    wanted = {id_: names.get(id_, id_) for id_ in sorted(set(ids))}
-    times = Counter(wanted.values())
-    times[nobody] += 1
+    found = {id_: names.get(id_, id_) for id_ in sorted(set(ids))}
+    times = Counter([nobody, *found.values()])
     taken = {name for name, number in times.items() if number == 1} | {nobody}
-    found: dict[str, str] = {}
-    for id_, name in wanted.items():
-        found[id_] = name
+    for id_, name in found.items():
         if times[name] > 1:
             whose = f"{name} (id)" if name == id_ else f"{name} ({id_})"
-            found[id_] = next(one for one in _numbered(whose) if one not in taken)
+            numbered_names = chain([whose], (f"{whose} {number}" for number in count(2)))
+            found[id_] = next(one for one in numbered_names if one not in taken)
             taken.add(found[id_])
     return found
 
 
-def _numbered(name: str) -> Iterator[str]:
-    """The name itself, then with a number behind it."""
-    yield name
-    for number in count(2):
-        yield f"{name} {number}"
-
-
 def members(ids: Iterable[str], names: Mapping[str, str], nobody: str) -> pa.Table:
-    """A dimension's ids with their numbers and names, and a row for none, which is named `nobody`.
+    """A dimension's ids with their numbers and names, and a row for none: number 0, `nobody`.
 
     Columns: `id`, `number`, `name`. No two rows have the same name.
     """
     numbers = numbered(ids)
     called = named(numbers, names, nobody)
-    rows = [
-        (None, NONE, nobody),
-        *((id_, key, called[id_]) for id_, key in numbers.items()),
+    columns = [
+        pa.array([None, *numbers], pa.string()),
+        pa.array([0, *numbers.values()], pa.int64()),
+        pa.array([nobody, *(called[id_] for id_ in numbers)], pa.string()),
     ]
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    schema = pa.schema([("id", pa.string()), ("number", pa.int64()), ("name", pa.string())])
-    return pa.table(columns, schema=schema)
+    return pa.table(columns, ["id", "number", "name"])

@@ -1,13 +1,8 @@
-"""Names that people know users and API keys by, from a CSV.
+"""Names that people know users and API keys by: reading and checking the CSV that has them.
 
-Belongs here: reading and checking that file.
-
-    kind,id,name
-    user,user_0000,Ada Lovelace
-    api_key,key_web,Web shop
-
-Where the lake holds pseudonyms, names are taken for API keys alone: a name beside a pseudonym would
-undo it.
+kind,id,name
+user,user_0000,Ada Lovelace
+api_key,key_web,Web shop
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
-"""Where the rows of an exported table come from: one look at the lake.
+"""Where the rows of an exported table come from: which files are read, and by which query.
 
-Belongs here: which files of which versions are read, and by which query.
-
-The versions that count are looked up once, and a version never changes: all tables of an export
-agree with each other, whatever runs publish meanwhile.
+All of them are of one snapshot, so the tables of an export agree, whatever runs publish meanwhile.
 """
 
 from __future__ import annotations
@@ -21,8 +18,8 @@ from pipeline.export.keys import members
 from pipeline.export.names import Names
 from pipeline.export.tables import DIM_API_KEY, DIM_USER, FACT_USAGE, Table
 from pipeline.lake import engine
-from pipeline.lake.completeness import is_disputed
-from pipeline.lake.files import ROW_GROUP, covered
+from pipeline.lake.completeness import disputed_days
+from pipeline.lake.files import ROW_GROUP
 from pipeline.lake.schemas import COVERAGE, DATASETS, USAGE
 from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
@@ -54,27 +51,20 @@ class Lacking(NamedTuple):
     @property
     def words(self) -> dict[str, str]:
         """Each by its name, in words; what there is none of is left out."""
+        in_part = [f"{day} (through {iso(through)})" for day, through in self.in_part.items()]
         said = {
-            "not loaded": in_words(self.missing) if self.missing else "",
-            "loaded in part": ", ".join(
-                f"{day} (through {iso(through)})" for day, through in self.in_part.items()
-            ),
-            "disputed, since the totals differ from the API's own": in_words(self.disputed)
-            if self.disputed
-            else "",
+            "not loaded": in_words(self.missing),
+            "loaded in part": ", ".join(in_part),
+            "disputed, since the totals differ from the API's own": in_words(self.disputed),
         }
-        return {name: days for name, days in said.items() if days}
+        return {name: days for name, days in said.items() if days not in {"", "none"}}
 
 
 class Selection:
     """A snapshot of the lake, and which of its days are exported."""
 
     def __init__(
-        self,
-        lake: Lake,
-        first: date | None = None,
-        last: date | None = None,
-        tables: Iterable[str] = (),
+        self, lake: Lake, first: date | None, last: date | None, tables: Iterable[str]
     ) -> None:
         sources = {_READ.get(name, name) for name in tables} & DATASETS.keys()
         self.snapshot = seen = Snapshot(lake, names={_HOURS.name, COVERAGE.name, *sources})
@@ -84,9 +74,8 @@ class Selection:
             for day in seen.versions
             if (first or day) <= day <= (last or day) and day != UNDATED
         ]
-        asked = set(self._asked)
         self.damage = [
-            one for one in seen.damage if one.day in asked or one.path.stem == _HOURS.name
+            one for one in seen.damage if one.day in self._asked or one.path.stem == _HOURS.name
         ]
         """The files of what is exported that are not what was published."""
 
@@ -110,21 +99,14 @@ class Selection:
         return list(day_range(self._first or days[0], self._last or days[-1]))
 
     def lacking(self, days: Iterable[date]) -> Lacking:
-        """What is not known of usage on `days`."""
-        missing: set[date] = set()
-        in_part: dict[date, int] = {}
-        disputed: list[date] = []
-        for day in days:
-            path = next(iter(self.of_day(_HOURS.name, day)), None)
-            if path is None:
-                missing.add(day)
-                continue
-            loaded = covered(path)
-            if not loaded.complete(day):
-                in_part[day] = loaded.window.end
-            if any(map(is_disputed, self.of_day(COVERAGE.name, day))):
-                disputed.append(day)
-        return Lacking(missing, in_part, disputed)
+        """What is not known of usage on `days`, none of which is damaged."""
+        found = {day: self.snapshot.loaded(_HOURS.name, day) for day in days}
+        loaded = {day: facts for day, facts in found.items() if facts is not None}
+        return Lacking(
+            found.keys() - loaded.keys(),
+            {day: facts.window.end for day, facts in loaded.items() if not facts.complete(day)},
+            disputed_days(self.snapshot, loaded),
+        )
 
     def of_day(self, dataset: str, day: date) -> list[Path]:
         """The file of a day of a dataset, if there is one."""
@@ -147,53 +129,49 @@ class Rows:
     ) -> None:
         self._con = con
         self._selection = source
-        engine.bind(con, {_HOURS.name: (_HOURS, source.snapshot.published(_HOURS.name))})
+        self._hours = source.snapshot.published(_HOURS.name)
+        engine.bind(con, {_HOURS.name: (_HOURS, self._hours)})
         known = con.sql(engine.sql("export_ids")).fetchall()
         self.users = {user for user, _ in known if user is not None}
         self.api_keys = {key for _, key in known if key is not None}
         con.register("users", members(self.users, names.users, NO_USER))
         con.register("api_keys", members(self.api_keys, names.api_keys, NO_API_KEY))
-        numbers = [day_window(day).start // DAY for day in calendar]
-        loaded = [day not in lacking.missing for day in calendar]
         partial = {*lacking.missing, *lacking.in_part, *lacking.disputed}
-        complete = [day not in partial for day in calendar]
-        columns = ["day_number", "is_loaded", "is_complete"]
-        days = pa.table([pa.array(numbers, pa.int64()), loaded, complete], columns)
-        con.register("days", days)
+        days = {
+            "day_number": [day_window(day).start // DAY for day in calendar],
+            "is_loaded": [day not in lacking.missing for day in calendar],
+            "is_complete": [day not in partial for day in calendar],
+        }
+        con.register("days", pa.table(days))
 
     def of_day(self, table: Table, day: date) -> Iterator[pa.RecordBatch]:
         """The rows of a UTC day, by time, then user, then key; of the lake's own tables as there.
 
         Timestamps are in UTC; whether they say so is left to who writes them.
         """
-        if table is not FACT_USAGE:
-            yield from self._plain(table, day)
+        if table is FACT_USAGE:
+            inputs = {
+                dataset.name: (dataset, self._selection.of_day(dataset.name, day))
+                for dataset in (_HOURS, COVERAGE)
+            }
+            engine.bind(self._con, inputs)
+            yield from self._con.sql(engine.sql(table.name)).to_arrow_reader(ROW_GROUP)
             return
-        inputs = {
-            dataset.name: (dataset, self._selection.of_day(dataset.name, day))
-            for dataset in (_HOURS, COVERAGE)
-        }
-        engine.bind(self._con, inputs)
-        yield from self._con.sql(engine.sql(table.name)).to_arrow_reader(ROW_GROUP)
-
-    def of_all(self, table: Table) -> Iterator[pa.RecordBatch]:
-        """The rows of a table whose rows have no day: of the whole lake, by their first column."""
-        hours = self._selection.snapshot.published(_HOURS.name)
-        engine.bind(self._con, {_HOURS.name: (_HOURS, hours)})
-        if table.name in _MEMBERS:
-            whose, column = _MEMBERS[table.name]
-            self._con.execute(f"CREATE OR REPLACE TEMP VIEW members AS FROM {whose}")
-            rows = self._con.sql(engine.sql("dim_member"), params={"by": column})
-        else:
-            rows = self._con.sql(engine.sql(table.name))
-        for batch in rows.to_arrow_reader(ROW_GROUP):
-            yield batch.rename_columns(table.schema.names)
-
-    def _plain(self, table: Table, day: date) -> Iterator[pa.RecordBatch]:
         (path,) = self._selection.of_day(table.name, day)
         names = [column.name for column in table.columns[1:]]
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(ROW_GROUP, columns=names):
                 dates = pa.repeat(pa.scalar(day, pa.date32()), batch.num_rows)
-                columns = [dates, *(batch.column(name) for name in names)]
-                yield pa.RecordBatch.from_arrays(columns, ["date", *names])
+                yield batch.select(names).add_column(0, "date", dates)
+
+    def of_all(self, table: Table) -> Iterator[pa.RecordBatch]:
+        """The rows of a table whose rows have no day: of the whole lake, by their first column."""
+        query, params = table.name, {}
+        engine.bind(self._con, {_HOURS.name: (_HOURS, self._hours)})
+        if table.name in _MEMBERS:
+            whose, column = _MEMBERS[table.name]
+            self._con.execute(f"CREATE OR REPLACE TEMP VIEW members AS FROM {whose}")
+            query, params = "dim_member", {"by": column}
+        rows = self._con.sql(engine.sql(query), params=params)
+        for batch in rows.to_arrow_reader(ROW_GROUP):
+            yield batch.rename_columns(table.schema.names)

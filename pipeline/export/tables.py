@@ -1,7 +1,5 @@
 """What can be exported: each table's grain, columns and what they mean.
 
-Belongs here: what an exported file looks like.
-
 Timestamps are microseconds in UTC without a zone, since some tools read no other, and each row has
 a DATE beside. Numbers are 64-bit integers. The columns of the lake's own tables are as in its data
 contract; ids are text as there.
@@ -11,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
@@ -19,8 +17,6 @@ import pyarrow as pa
 from pipeline.lake.schemas import DATASETS, USAGE, Column, Dataset
 
 _MOMENT: Final = pa.timestamp("us")
-_WHOLE_DAY: Final = "day"
-"""The lake's name for a column that says what `date` says here."""
 
 META: Final = "mka1_usage_export"
 """The key of a Parquet file's metadata under which it says what it holds, as JSON."""
@@ -44,16 +40,13 @@ class Table:
             for column in self.columns
         ]
         facts = {
-            "table": self.name,
-            "description": self.description,
-            "grain": self.grain,
+            **{"table": self.name, "description": self.description, "grain": self.grain},
             "columns": {column.name: column.description for column in self.columns},
         }
         return pa.schema(fields, metadata={META: json.dumps(facts)})
 
 
 _DATE: Final = Column("date", pa.date32(), "UTC day; joins dim_date.")
-_MEASURES: Final = USAGE["1h"].columns[-3:]
 
 FACT_USAGE: Final = Table(
     name="fact_usage",
@@ -67,7 +60,7 @@ FACT_USAGE: Final = Table(
         Column("api_key_key", pa.int64(), "Joins dim_api_key; 0 for calls without an API key."),
         Column("user_id", pa.string(), "External user id; NULL for calls without a user."),
         Column("api_key_id", pa.string(), "Id of the API key; NULL for calls without one."),
-        *_MEASURES,
+        *USAGE["1h"].columns[-3:],
         Column(
             "is_final",
             pa.bool_(),
@@ -78,22 +71,16 @@ FACT_USAGE: Final = Table(
 
 
 def _dimension(kind: str, word: str) -> Table:
+    number = f"Number of the {word}, the same in every export; 0 is none. Less than 10^15."
+    name = "The name that was given for it, else its id; no two are the same."
     return Table(
         name=f"dim_{kind}",
         grain=word,
         description=f"Every {word} that has usage in the lake, and a row for none, with key 0.",
         columns=(
-            Column(
-                f"{kind}_key",
-                pa.int64(),
-                f"Number of the {word}, the same in every export; 0 is none. Less than 10^15.",
-            ),
+            Column(f"{kind}_key", pa.int64(), number),
             Column(f"{kind}_id", pa.string(), f"Id of the {word}; NULL for none."),
-            Column(
-                f"{kind}_name",
-                pa.string(),
-                "The name that was given for it, else its id; no two are the same.",
-            ),
+            Column(f"{kind}_name", pa.string(), name),
             Column("first_seen", _MOMENT, "Start of its first hour with usage, UTC."),
             Column("last_seen", _MOMENT, "End of its last hour with usage, exclusive, UTC."),
             Column("first_seen_date", pa.date32(), "UTC day of its first usage."),
@@ -133,13 +120,11 @@ DIM_DATE: Final = Table(
 
 
 def _plain(dataset: Dataset) -> Table:
-    """A table of the lake as it is exported."""
+    """A table of the lake as it is exported; `date` says what `day` says there."""
     columns = tuple(
-        Column(column.name, _MOMENT, column.description)
-        if pa.types.is_timestamp(column.type)
-        else column
+        replace(column, type=_MOMENT) if pa.types.is_timestamp(column.type) else column
         for column in dataset.columns
-        if column.name != _WHOLE_DAY
+        if column.name != "day"
     )
     return Table(dataset.name, dataset.grain, dataset.description, (_DATE, *columns))
 

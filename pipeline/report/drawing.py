@@ -1,10 +1,8 @@
 """How a chart becomes a picture: an SVG that follows the page's colours and widths, or a PNG.
 
-Belongs here: colours, sizes, and what is done to the SVG that comes out of Vega.
-
-Charts are drawn in the light colours. In the page each of them becomes the custom property of that
-name, which the stylesheet sets for light, dark and paper. Pictures are rendered by vl-convert,
-without a browser and without a network.
+Belongs here: colours, sizes, and what is done to the SVG that comes out of Vega. Charts are drawn
+in the light colours. In the page each of them becomes the custom property of that name, which the
+stylesheet sets for light, dark and paper.
 """
 
 from __future__ import annotations
@@ -53,34 +51,37 @@ _TAG: Final = re.compile(r"<[^>]*>")
 _ROOT: Final = re.compile(r'<svg [^>]*?width="([\d.]+)" height="([\d.]+)"[^>]*>')
 _NOISE: Final = re.compile(r' (?:role|class|aria-[a-z]+|pointer-events|font-family)="[^"]*"')
 _REFERENCE: Final = re.compile(r'( id="|url\(#)([^")]+)(["\)])')
+_PAINT: Final = re.compile(r'(fill|stroke)="(#[0-9A-Fa-f]{6})"')
 _LINE: Final = 155
 """Characters of a line below a picture's title."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What a chart is drawn for: its width in pixels, and whether it has to stand alone."""
+    """What a chart is drawn for: its width in pixels."""
 
     width: int
-    alone: bool = False
 
     @property
     def narrow(self) -> bool:
         return self.width < 600
 
+    @property
+    def side(self) -> str:
+        """The stylesheet's class of charts of this width."""
+        return "narrow" if self.narrow else "wide"
+
 
 WIDE: Final = Frame(880)
 NARROW: Final = Frame(336)
-ALONE: Final = Frame(880, alone=True)
 
 
-def finished(chart: alt.LayerChart | alt.VConcatChart, frame: Frame, title: str, words: str) -> str:
-    """The SVG of a chart as Vega draws it; one that stands alone gets its title and `words`."""
+def finished(chart: alt.LayerChart | alt.VConcatChart, title: str = "", words: str = "") -> str:
+    """The SVG of a chart as Vega draws it; with a title and `words` where it stands alone."""
     spec: dict[str, Any] = chart.to_dict()
-    spec["config"] = _config()
-    spec["padding"] = 20 if frame.alone else {"left": 2, "right": 2, "top": 2, "bottom": 2}
-    spec["background"] = PAPER if frame.alone else "transparent"
-    if frame.alone:
+    spec |= {"config": _config(), "padding": 2, "background": "transparent"}
+    if title:
+        spec |= {"padding": 20, "background": PAPER}
         spec["title"] = {
             "text": title,
             "subtitle": textwrap.wrap(words, _LINE),
@@ -106,29 +107,23 @@ def inline(svg: str, name: str, frame: Frame, title: str, words: str) -> str:
 
     `name` is unlike that of any other in the page. Only tags are changed: what texts say, stays.
     """
-    root = _ROOT.match(svg)
-    if root is None:
-        raise ValueError("what Vega drew does not begin with an SVG's size")
+    root = next(_ROOT.finditer(svg))
     width, height = root.groups()
     by_colour = {light.lower(): role for role, (light, _) in COLOURS.items()}
-
     numbers: dict[str, int] = {}  # Vega's own go on counting from one chart to the next
 
     def renamed(found: re.Match[str]) -> str:
         return f"{found[1]}{name}-{numbers.setdefault(found[2], len(numbers))}{found[3]}"
 
     def themed(tag: re.Match[str]) -> str:
-        text = _NOISE.sub("", tag[0])
-        text = re.sub(
-            r'(fill|stroke)="(#[0-9A-Fa-f]{6})"',
+        text = _PAINT.sub(
             lambda found: f'{found[1]}="var(--{by_colour[found[2].lower()]})"',
-            text,
+            _NOISE.sub("", tag[0]),
         )
         return _REFERENCE.sub(renamed, text)
 
-    side = "narrow" if frame.narrow else "wide"
     return (
-        f'<svg class="{side}" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="{frame.side}" viewBox="0 0 {width} {height}" role="img" '
         f'aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{escape(title)}</title>'
         f'<desc id="{name}-desc">{escape(words)}</desc>' + _TAG.sub(themed, svg[root.end() :])

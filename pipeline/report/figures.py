@@ -1,20 +1,18 @@
 """What the lake holds of a report's period, as plain numbers.
 
-Belongs here: which files are read, how the queries in `sql/report_*.sql` are given their inputs,
-and what is known of each local day.
-
-Unknown is None, never 0: a measure that the API does not report, a day that is not loaded, a
-comparison that cannot be made.
+Belongs here: the inputs of `sql/report_*.sql`, and what is known of each local day. Unknown is
+None, never 0: a measure that the API does not report, a day that is not loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from itertools import groupby
-from pathlib import Path
+from itertools import groupby, product
+from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -24,7 +22,7 @@ import pyarrow as pa
 from pipeline.lake import engine
 from pipeline.lake.buckets import buckets, edges, finest
 from pipeline.lake.completeness import DISPUTED, of_coverage
-from pipeline.lake.schemas import CLASSES, COVERAGE, RECONCILIATION, USAGE, USAGE_DATASETS
+from pipeline.lake.schemas import CLASSES, COVERAGE, RECONCILIATION, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.snapshot import Damage, DamagedError, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.query.reconciliation import summary
@@ -35,14 +33,13 @@ Knowledge = Literal["final", "provisional", "in part", "disputed", "missing"]
 Measure = Literal["operations", "items", "conversations"]
 MEASURES: Final[tuple[Measure, ...]] = ("operations", "items", "conversations")
 
-_READ: Final = (*USAGE_DATASETS, COVERAGE.name, RECONCILIATION.name)
-"""What a report is made of."""
-
 DEFAULT_DAYS: Final = 28
 """Whole weeks, so that the period before has the same weekdays."""
 TOP: Final = 10
 _LAST_YEAR: Final = 9998
 _EPOCH: Final = date(1970, 1, 1).toordinal()
+_WHOLE: Final = {"final", "provisional"}
+"""What is known of a day that is loaded to its end."""
 
 
 class NothingToReportError(Exception):
@@ -62,7 +59,7 @@ class Counts(NamedTuple):
 
     def of(self, measure: Measure) -> int | None:
         """The number of a measure, by its name."""
-        return {"operations": self.operations, "items": self.items}.get(measure, self.conversations)
+        return self[self._fields.index(measure)]
 
 
 class Totals(NamedTuple):
@@ -130,7 +127,7 @@ class Person(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """How many users are new, kept, back and lapsed, and the most active of each."""
+    """How many users are new, kept, back and lapsed, in this order, and the most active of each."""
 
     counts: Mapping[str, int]
     top: Mapping[str, Sequence[Person]]
@@ -163,15 +160,15 @@ class Figures:
     people: People
     history: int
     """UTC days loaded before the period: who has no usage there is new."""
-    reconciliation: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    reconciled: int = 0
+    reconciliation: list[dict[str, Any]]
+    reconciled: int
     """UTC days that are reconciled."""
-    damage: Sequence[Damage] = ()
+    damage: Sequence[Damage]
     """Files that are left out, since they are not what was published: their days are missing."""
 
-    def known(self, *states: Knowledge) -> list[date]:
+    def known(self, state: Knowledge) -> list[date]:
         """The days of the period of which this is known."""
-        return [day for day in self.period.days if self.days[day] in states]
+        return [day for day in self.period.days if self.days[day] == state]
 
 
 def read(lake: Lake, first: date | None, last: date | None, zone: ZoneInfo) -> Figures:
@@ -180,39 +177,50 @@ def read(lake: Lake, first: date | None, last: date | None, zone: ZoneInfo) -> F
     By default the last 28 complete days, or as many as there are. PeriodError where the days make
     no period, NothingToReportError where none of them is loaded.
     """
-    source = _Source(lake)
-    if not source.days and source.damage:
-        raise NothingToReportError(f"{lake.root} cannot be read: {DamagedError(source.damage)}")
-    if not source.days:
-        raise NothingToReportError(
-            f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
-        )
     with closing(engine.connect()) as con:
-        period = _period(con, source, first, last, zone)
-        return _read(con, lake, source, period)
+        source = _Source(con, lake)
+        if not source.days:
+            damage = source.snapshot.damage
+            raise NothingToReportError(
+                f"{lake.root} cannot be read: {DamagedError(damage)}"
+                if damage
+                else f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
+            )
+        return _read(source, _period(source, first, last, zone))
 
 
 class _Source:
-    """The files of usage, each day's in one version: whatever runs publish meanwhile."""
+    """The files of usage, each day's in one version, and a connection to read them with."""
 
-    def __init__(self, lake: Lake) -> None:
-        self.snapshot = Snapshot(lake, names=_READ)
+    def __init__(self, con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+        self.con = con
+        self.snapshot = Snapshot(lake, names=(*USAGE_DATASETS, COVERAGE.name, RECONCILIATION.name))
         self.days = [
             day
             for day in self.snapshot.days(USAGE["1d"].name)
             if not any(self.snapshot.is_damaged(name, day) for name in USAGE_DATASETS)
         ]
         """The days that are loaded: none of which a table of usage is damaged."""
-        self.damage = self.snapshot.damage
 
-    def files(self, name: str, days: Iterable[date]) -> list[Path]:
-        return self.snapshot.files(name, set(days).intersection(self.days))
+    def bind(self, name: str, dataset: Dataset, days: Iterable[date]) -> None:
+        files = self.snapshot.files(dataset.name, set(days).intersection(self.days))
+        engine.bind(self.con, {name: (dataset, files)})
 
-    def bind_coverage(self, con: duckdb.DuckDBPyConnection, days: Iterable[date]) -> None:
-        self.snapshot.bind_coverage(con, set(days).intersection(self.days))
+    def rows(self, query: str, **params: object) -> list[tuple[Any, ...]]:
+        """The rows of `sql/report_<query>.sql`."""
+        return self.con.sql(engine.sql(f"report_{query}"), params=params).fetchall()
 
-    def reconciled(self, days: Collection[date]) -> list[date]:
-        return [day for day in self.snapshot.days(RECONCILIATION.name) if day in days]
+    def known(self, days: Iterable[date]) -> _Hours:
+        """What coverage says of the hours of these days."""
+        self.snapshot.bind_coverage(self.con, set(days).intersection(self.days))
+        found = self.rows("coverage", dataset=USAGE["1h"].name)
+        disputed = {start for start, status, _ in found if status == DISPUTED}
+        through = {start: through for start, _, through in found if through is not None}
+        return _Hours(
+            through | {start: start + SECONDS["1h"] for start in disputed},
+            {start for start, status, _ in found if status == "final"},
+            disputed,
+        )
 
 
 class _Hours(NamedTuple):
@@ -229,16 +237,17 @@ class _Hours(NamedTuple):
             for hour in _hours_of(span)
         )
 
-    def knowledge(self, span: Window) -> Knowledge:
-        """What is known of a local day."""
-        loaded = self.loaded(span)
+    def knowledge(self, *spans: Window) -> Knowledge:
+        """What is known of a local day, or of several hours together."""
+        loaded = sum(map(self.loaded, spans))
+        hours = {hour for span in spans for hour in _hours_of(span)}
         if not loaded:
             return "missing"
-        if not self.disputed.isdisjoint(_hours_of(span)):
+        if hours & self.disputed:
             return "disputed"
-        if loaded < span.end - span.start:
+        if loaded < sum(span.end - span.start for span in spans):
             return "in part"
-        return "final" if all(hour in self.final for hour in _hours_of(span)) else "provisional"
+        return "final" if hours <= self.final else "provisional"
 
 
 def _hours_of(span: Window) -> range:
@@ -246,36 +255,18 @@ def _hours_of(span: Window) -> range:
     return range(whole.start, whole.end, SECONDS["1h"])
 
 
-def _known(con: duckdb.DuckDBPyConnection, source: _Source, days: Iterable[date]) -> _Hours:
-    source.bind_coverage(con, days)
-    found = con.sql(engine.sql("report_coverage"), params={"dataset": USAGE["1h"].name}).fetchall()
-    disputed = {start for start, status, _ in found if status == DISPUTED}
-    through = {start: through for start, _, through in found if through is not None}
-    return _Hours(
-        through | {start: start + SECONDS["1h"] for start in disputed},
-        {start for start, status, _ in found if status == "final"},
-        disputed,
-    )
-
-
-def _period(
-    con: duckdb.DuckDBPyConnection,
-    source: _Source,
-    first: date | None,
-    last: date | None,
-    zone: ZoneInfo,
-) -> Period:
+def _period(source: _Source, first: date | None, last: date | None, zone: ZoneInfo) -> Period:
     """The days that were asked for, or those that are meant by default."""
     if last is None:
-        last = _last_whole_day(con, source, zone)
+        last = _last_whole_day(source, zone)
         if first is not None and last < first:
             last = first
     if first is None:
-        first = last - timedelta(days=DEFAULT_DAYS - 1)
-        earliest = local_day(day_window(min(source.days)).start, zone)
-        if starts_at(earliest, zone) < day_window(min(source.days)).start:
+        begins = day_window(source.days[0]).start
+        earliest = local_day(begins, zone)
+        if starts_at(earliest, zone) < begins:
             earliest += timedelta(days=1)  # west of Greenwich a UTC day begins in mid-day
-        first = max(first, min(earliest, last))
+        first = max(last - timedelta(days=DEFAULT_DAYS - 1), min(earliest, last))
     if last < first:
         raise PeriodError(f"the period ends before it begins: {first} to {last}")
     if last.year > _LAST_YEAR:
@@ -287,64 +278,60 @@ def _period(
     return Period(first, last, zone)
 
 
-def _last_whole_day(con: duckdb.DuckDBPyConnection, source: _Source, zone: ZoneInfo) -> date:
+def _last_whole_day(source: _Source, zone: ZoneInfo) -> date:
     """The last local day that is loaded to its end; the last of which anything is, if none is."""
-    newest = max(source.days)
-    recent = [day for day in source.days if (newest - day).days <= 2]
-    known = _known(con, source, recent)
+    newest = source.days[-1]
+    known = source.known(day for day in source.days if (newest - day).days <= 2)
     last = local_day(max(known.through.values(), default=day_window(newest).end) - 1, zone)
     for day in (last, last - timedelta(days=1)):
-        span = Window(starts_at(day, zone), starts_at(day + timedelta(days=1), zone))
-        if known.knowledge(span) in {"final", "provisional"}:
+        if known.knowledge(Period(day, day, zone).window) in _WHOLE:
             return day
     return last
 
 
-def _read(con: duckdb.DuckDBPyConnection, lake: Lake, source: _Source, period: Period) -> Figures:
-    before = period.before
-    both = Window(before.window.start, period.window.end)
-    known = _known(con, source, both.days)
+def _read(source: _Source, period: Period) -> Figures:
+    before, start = period.before, period.window.start
+    known = source.known(Window(before.window.start, period.window.end).days)
     days = {day: known.knowledge(one.of(day)) for one in (before, period) for day in one.days}
     if all(days[day] == "missing" for day in period.days):
         end = period.last + timedelta(days=1)
         raise NothingToReportError(
             f"no day of {period.first} to {period.last} is loaded: load them with "
             f"`mka1-usage run --start {period.first} --end {end}`, or ask for days from "
-            f"{min(source.days)} to {max(source.days)}"
+            f"{source.days[0]} to {source.days[-1]}"
         )
     paired = _paired(period, days)
-    hours = _bind(con, source, period, paired)
-    history = [day for day in source.days if day_window(day).end <= period.window.start]
-    engine.bind(con, {"usage_1d": (USAGE["1d"], source.files("usage_1d", history))})
+    hours = _bind(source, period, paired)
+    history = [day for day in source.days if day_window(day).end <= start]
+    source.bind("usage_1d", USAGE["1d"], history)
     compared = None
     if paired:
-        compared = Compared(
-            len(paired), _totals(con, "this", paired=True), _totals(con, "before", paired=True)
-        )
+        this, prior = (_totals(source, name, paired=True) for name in ("this", "before"))
+        compared = Compared(len(paired), this, prior)
     asked = set(period.window.days)
-    reconciled = source.reconciled(asked)
+    reconciled = [day for day in source.snapshot.days(RECONCILIATION.name) if day in asked]
     return Figures(
         period=period,
-        totals=_totals(con, "this"),
-        bars=_bars(con, period, hours, known, paired, history=bool(history)),
+        totals=_totals(source, "this"),
+        bars=_bars(source, period, hours, known, paired, history=bool(history)),
         compared=compared,
         days=days,
-        through=_through(con, source),
-        users=_ranking(con, by_user=True, compared=bool(paired)),
-        keys=_ranking(con, by_user=False, compared=bool(paired)),
-        week=_week(con, hours, known),
-        people=_people(con),
+        users=_ranking(source, by_user=True, compared=bool(paired)),
+        keys=_ranking(source, by_user=False, compared=bool(paired)),
+        week=_week(source, hours, known),
+        people=_people(source),
         history=len(history),
-        reconciliation=_reconciliation(con, source, reconciled),
+        reconciliation=_reconciliation(source, reconciled),
         reconciled=len(reconciled),
-        damage=source.damage,
+        damage=source.snapshot.damage,
+        through=_through(source),
     )
 
 
-def _through(con: duckdb.DuckDBPyConnection, source: _Source) -> int:
-    source.bind_coverage(con, source.days)
-    through = of_coverage(con).through
-    return day_window(min(source.days)).start if through is None else through
+def _through(source: _Source) -> int:
+    source.snapshot.bind_coverage(source.con, source.days)
+    through = of_coverage(source.con).through
+    return day_window(source.days[0]).start if through is None else through
 
 
 def _paired(period: Period, days: Mapping[date, Knowledge]) -> set[date]:
@@ -352,13 +339,8 @@ def _paired(period: Period, days: Mapping[date, Knowledge]) -> set[date]:
 
     None where that is less than half of them: a part would pass for the whole.
     """
-    whole = {"final", "provisional"}
     gone = timedelta(days=period.length)
-    pairs = {
-        day
-        for day in period.days
-        if days[day] in whole and days.get(day - gone, "missing") in whole
-    }
+    pairs = {day for day in period.days if {days[day], days.get(day - gone)} <= _WHOLE}
     return pairs if 2 * len(pairs) >= len(period.days) else set()
 
 
@@ -370,70 +352,50 @@ class _Hour(NamedTuple):
     bar: datetime
 
 
-_SLOTS: Final = pa.schema(
-    [
-        ("slot", pa.int64()),
-        ("period", pa.string()),
-        ("paired", pa.bool_()),
-        ("unit", pa.int64()),
-        ("weekday", pa.int64()),
-        ("hour", pa.int64()),
-    ]
-)
-
-
-def _bind(
-    con: duckdb.DuckDBPyConnection, source: _Source, period: Period, paired: set[date]
-) -> list[_Hour]:
+def _bind(source: _Source, period: Period, paired: set[date]) -> list[_Hour]:
     """Make `hours` what report_hours gives; returns the local hours of the period."""
-    before, start = period.before, period.window.start
+    con, before, start = source.con, period.before.window.start, period.window.start
     # Who is new on the first day may have come earlier in that UTC day, which no other has.
-    whole = Window(min(before.window.start, start // DAY * DAY), period.window.end)
+    whole = Window(min(before, start // DAY * DAY), period.window.end)
     spans = buckets(con, whole, "1h", period.zone.key)
-    width = USAGE[finest(spans)]
-    days = Window(spans[0].start, spans[-1].end).days
-    engine.bind(con, {"usage_rows": (width, source.files(width.name, days))})
+    source.bind("usage_rows", USAGE[finest(spans)], Window(spans[0].start, spans[-1].end).days)
     con.register("edges", edges(spans))
     con.execute(f"CREATE OR REPLACE TEMP VIEW usage AS {engine.sql('usage_by')}")
-    gone = timedelta(days=period.length)
-    compared = paired | {day - gone for day in paired}
+    compared = paired | {day - timedelta(days=period.length) for day in paired}
     found: list[_Hour] = []
-    rows: list[dict[str, object]] = []
+    slots: list[dict[str, object]] = []
     for span in spans:
         shown = datetime.fromtimestamp(span.start, period.zone)
-        name, bar = "earlier", shown.replace(tzinfo=None)
-        if span.start >= start:
-            name, bar = "this", period.bar_of(shown)
-            found.append(_Hour(span, shown, bar))
-        elif span.start >= before.window.start:
+        name, bar = "earlier", shown
+        if span.start >= before:
             name, bar = "before", period.bar_of(shown)
-        rows.append(
+        if span.start >= start:
+            name = "this"
+            found.append(_Hour(span, shown, bar))
+        slots.append(
             {
                 "slot": span.start,
                 "period": name,
                 "paired": shown.date() in compared,
-                "unit": _number(bar),
+                "unit": hour_number(bar),
                 "weekday": shown.isoweekday(),
                 "hour": shown.hour,
             }
         )
-    con.register("slots", pa.Table.from_pylist(rows, schema=_SLOTS))
+    con.register("slots", pa.Table.from_pylist(slots))
     con.register("hours", con.sql(engine.sql("report_hours")).to_arrow_table())
     return found
 
 
-def _totals(con: duckdb.DuckDBPyConnection, period: str, *, paired: bool = False) -> Totals:
-    params = {"period": period, "paired_only": paired}
-    row = con.sql(engine.sql("report_totals"), params=params).fetchall()[0]
-    conversations, items, operations, rows, users, keys = row
-    counts = Counts(conversations, items, operations) if rows else Counts(0, 0, 0)
-    return Totals(counts, users, keys)
+def _totals(source: _Source, period: str, *, paired: bool = False) -> Totals:
+    [(*counts, rows, users, keys)] = source.rows("totals", period=period, paired_only=paired)
+    return Totals(Counts(*counts) if rows else Counts(0, 0, 0), users, keys)
 
 
 def _bars(
-    con: duckdb.DuckDBPyConnection,
+    source: _Source,
     period: Period,
-    hours: Sequence[_Hour],
+    hours: Iterable[_Hour],
     known: _Hours,
     paired: set[date],
     *,
@@ -441,34 +403,32 @@ def _bars(
 ) -> list[Bar]:
     none = (Counts(0, 0, 0), 0)
     counted = {
-        (name, unit): (Counts(conversations, items, operations), users)
-        for name, unit, conversations, items, operations, users in con.sql(
-            engine.sql("report_units")
-        ).fetchall()
+        (name, unit): (Counts(*counts), users)
+        for name, unit, *counts, users in source.rows("units")
     }
-    new = dict(con.sql(engine.sql("report_arrivals")).fetchall())
-    gone = timedelta(days=period.length)
+    new = dict(source.rows("arrivals"))
+    # Beside another weekday a day says nothing.
+    weekdays_match = period.unit == "day" and period.length % 7 == 0
     bars: list[Bar] = []
-    for begins, group in groupby(sorted(hours, key=lambda one: one.bar), key=lambda one: one.bar):
+    for begins, group in groupby(sorted(hours, key=attrgetter("bar")), key=attrgetter("bar")):
         members = list(group)
-        state = _known_of(members, known)
-        there = state != "missing"
-        counts, users = counted.get(("this", _number(begins)), none)
-        # Beside another weekday a day says nothing.
-        is_compared = period.unit == "day" and period.length % 7 == 0 and begins.date() in paired
-        bars.append(
-            Bar(
-                first=max(begins, datetime.combine(period.first, time())),
-                end=_end_of(period, members[-1].shown),
-                known=state,
-                counts=counts if there else None,
-                users=users if there else None,
-                new_users=new.get(_number(begins), 0) if there and history else None,
-                before=counted.get(("before", _number(begins - gone)), none)[0]
-                if is_compared
-                else None,
-            )
+        state = known.knowledge(*(one.span for one in members))
+        counts, users = counted.get(("this", hour_number(begins)), none)
+        before = ("before", hour_number(begins - timedelta(days=period.length)))
+        bar = Bar(
+            first=max(begins, datetime.combine(period.first, time())),
+            end=_end_of(period, members[-1].shown),
+            known=state,
+            counts=counts,
+            users=users,
+            new_users=new.get(hour_number(begins), 0) if history else None,
+            before=counted.get(before, none)[0]
+            if weekdays_match and begins.date() in paired
+            else None,
         )
+        if state == "missing":
+            bar = bar._replace(counts=None, users=None, new_users=None)
+        bars.append(bar)
     return bars
 
 
@@ -480,76 +440,49 @@ def _end_of(period: Period, last: datetime) -> datetime:
     return hour.replace(hour=0) + timedelta(days=1)
 
 
-def _known_of(hours: Sequence[_Hour], known: _Hours) -> Knowledge:
-    """What is known of a bar."""
-    return _worst([known.knowledge(one.span) for one in hours])
-
-
-def _number(shown: datetime) -> int:
+def hour_number(shown: datetime) -> int:
     """The number of an hour on a clock that is never moved, since 1970."""
     return (shown.toordinal() - _EPOCH) * 24 + shown.hour
 
 
-def _worst(known: Sequence[Knowledge]) -> Knowledge:
-    """What is known of days together."""
-    found = set(known)
-    if found == {"missing"}:
-        return "missing"
-    if "disputed" in found:
-        return "disputed"
-    if found & {"missing", "in part"}:
-        return "in part"
-    return "provisional" if "provisional" in found else "final"
-
-
-def _ranking(con: duckdb.DuckDBPyConnection, *, by_user: bool, compared: bool) -> Ranking:
-    params = {"by_user": by_user, "at_most": TOP}
-    rows = con.sql(engine.sql("report_ranking"), params=params).fetchall()
+def _ranking(source: _Source, *, by_user: bool, compared: bool) -> Ranking:
+    rows = source.rows("ranking", by_user=by_user, at_most=TOP)
     top = [
         Ranked(
             id=name,
-            counts=Counts(conversations, items, operations),
+            counts=Counts(*counts),
             compared=(now or 0) if compared else None,
             before=(before or 0) if compared else None,
         )
-        for name, conversations, items, operations, now, before, _ in rows
+        for name, *counts, now, before, _ in rows
     ]
     return Ranking(top, rows[0][-1] if rows else 0)
 
 
-def _week(con: duckdb.DuckDBPyConnection, hours: Sequence[_Hour], known: _Hours) -> list[Cell]:
-    asked = dict.fromkeys(((day, hour) for day in range(1, 8) for hour in range(24)), 0)
-    loaded = dict(asked)
+def _week(source: _Source, hours: Iterable[_Hour], known: _Hours) -> list[Cell]:
+    asked, loaded = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
     for one in hours:
         place = one.shown.isoweekday(), one.shown.hour
         asked[place] += one.span.end - one.span.start
         loaded[place] += known.loaded(one.span)
-    used = {
-        (weekday, hour): operations
-        for weekday, hour, operations in con.sql(engine.sql("report_week")).fetchall()
-    }
+    used = {(weekday, hour): operations for weekday, hour, operations in source.rows("week")}
+    width = SECONDS["1h"]
     return [
-        Cell(*place, used.get(place, 0), seconds / SECONDS["1h"], loaded[place] / SECONDS["1h"])
-        for place, seconds in asked.items()
+        Cell(*place, used.get(place, 0), asked[place] / width, loaded[place] / width)
+        for place in product(range(1, 8), range(24))
     ]
 
 
-def _people(con: duckdb.DuckDBPyConnection) -> People:
+def _people(source: _Source) -> People:
     counts = dict.fromkeys(("new", "kept", "back", "lapsed"), 0)
     top: dict[str, list[Person]] = {name: [] for name in counts}
-    rows = con.sql(engine.sql("report_people"), params={"at_most": TOP}).fetchall()
-    for name, user, operations, before, users in rows:
+    for name, user, operations, before, users in source.rows("people", at_most=TOP):
         counts[name] = users
         top[name].append(Person(user, operations, before))
     return People(counts, top)
 
 
-def _reconciliation(
-    con: duckdb.DuckDBPyConnection, source: _Source, days: Sequence[date]
-) -> list[dict[str, Any]]:
+def _reconciliation(source: _Source, days: Sequence[date]) -> list[dict[str, Any]]:
     """By measure and class, in the order in which classes are tried."""
-    if not days:
-        return []
-    rows: list[dict[str, Any]] = summary(con, source.snapshot, days).to_pylist()
-    order = {name: place for place, name in enumerate(CLASSES)}
-    return sorted(rows, key=lambda row: (row["measure"], order[row["class"]]))
+    rows = summary(source.con, source.snapshot, days).to_pylist() if days else []
+    return sorted(rows, key=lambda row: (row["measure"], CLASSES.index(row["class"])))

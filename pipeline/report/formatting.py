@@ -1,8 +1,6 @@
 """Numbers, changes, days and ids as people read them.
 
-Belongs here: how one thing is said.
-
-English, whatever the locale of the machine is: the same figures make the same bytes.
+Belongs here: how one thing is said, in English whatever the locale of the machine is.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ MONTHS: Final = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-WEEKDAYS: Final = (*("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),)
+WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NAMES: Final[dict[Measure, str]] = {
     "operations": "Operations",
     "items": "Items added",
@@ -35,10 +33,8 @@ IN_SHORT: Final[dict[Knowledge, str]] = {
 
 UNKNOWN: Final = "–"
 """What stands where no number is known. Never 0."""
-
 _JOINERS: Final = "\u200c\u200d"
 """Not printable, and part of how words and emoji are written."""
-_MOST_SPANS: Final = 4
 
 
 class Change(NamedTuple):
@@ -119,7 +115,7 @@ def span(first: date, last: date) -> str:
 def stretches(days: Iterable[date]) -> str:
     """`3 January 2024 and 5 to 9 January 2024`; the last four where there are more."""
     found = [span(first, last) for first, last in spans(days)]
-    shown = found[-_MOST_SPANS:]
+    shown = found[-4:]
     if len(found) > len(shown):
         shown = [f"{len(found) - len(shown):,} earlier", *shown]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
@@ -143,9 +139,10 @@ def name_of(id_: str | None, kind: str, most: int) -> str:
     if not id_.strip():
         return blank
     # Long before it is cut, so that an id of megabytes costs no more than one of a line.
-    head, tail = id_[:most], id_[-most:]
-    whole = id_ if len(id_) <= 2 * most else head + tail
-    text = "".join(_shown(char) for char in whole)
+    whole = id_ if len(id_) <= 2 * most else id_[:most] + id_[-most:]
+    text = "".join(
+        char if char.isprintable() or char in _JOINERS else f"\\u{ord(char):04x}" for char in whole
+    )
     if text.strip() in {nobody, blank}:
         text = f'"{text}"'
     if len(text) <= most:
@@ -167,7 +164,3 @@ def names_of(ids: Sequence[str | None], kind: str, most: int) -> list[str]:
         taken.add(label)
         found.append(label)
     return found
-
-
-def _shown(char: str) -> str:
-    return char if char.isprintable() or char in _JOINERS else f"\\u{ord(char):04x}"

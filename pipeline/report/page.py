@@ -1,12 +1,12 @@
 """A report as one HTML file: no script, no network, charts inline.
 
-Belongs here: filling the template.
-
-Each chart is there twice, wide and narrow; the stylesheet shows the one that fits.
+Belongs here: filling the template. Each chart is there twice, wide and narrow; the stylesheet shows
+the one that fits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from shlex import quote
@@ -14,7 +14,8 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.report.drawing import ALONE, COLOURS, NARROW, WIDE, finished, inline, png
+from pipeline.report.charts import Chart
+from pipeline.report.drawing import COLOURS, NARROW, WIDE, Frame, finished, inline, png
 from pipeline.report.figures import Figures
 from pipeline.report.period import Period
 from pipeline.report.sections import PageContent, Section, page_content
@@ -29,15 +30,20 @@ _TEMPLATES: Final = Environment(
 )
 
 
+_SIGNS: Final = {
+    **{"loose": "dashed", "gap": "grey", "line": "line", "ramp": "from light to full"},
+    **{"final": "full", "soft": "dashed", "half": "half", "unequal": "≠", "cross": "×"},
+}
+"""What a sign of the key looks like, in words."""
+
+
 def render(figures: Figures) -> str:
     """The whole page."""
     report = page_content(figures)
     return _TEMPLATES.get_template("page.html").render(
         page_content=report,
         sections=report.sections,
-        drawn={
-            section.name: _both(section) for section in report.sections if section.chart is not None
-        },
+        drawn={one.name: _both(one, one.chart) for one in report.sections if one.chart},
         colours=COLOURS,
         zone=figures.period.zone.key,
         command=command(figures.period),
@@ -46,62 +52,42 @@ def render(figures: Figures) -> str:
 
 def pictures(figures: Figures) -> dict[str, bytes]:
     """The same charts as PNG, by file name, each with its title and finding."""
-    report = page_content(figures)
-    return {
-        f"{section.name}.png": png(_alone(report, section))
-        for section in report.sections
-        if section.chart is not None
-    }
+    return {f"{section.name}.png": png(svg) for section, svg in _alone(page_content(figures))}
 
 
 def preview(figures: Figures) -> tuple[str, str]:
     """The first chart in words, which hold nothing but numbers and days, and as an SVG."""
     report = page_content(figures)
-    first = report.sections[0]
-    return f"{first.heading}, {report.title}: {first.finding}", _alone(report, first)
+    first, svg = next(_alone(report))
+    return f"{first.heading}, {report.title}: {first.finding}", svg
 
 
-def _alone(report: PageContent, section: Section) -> str:
-    if section.chart is None:
-        raise ValueError(f"{section.name} has no chart")
-    words = f"{section.finding} {_key(section)}".strip()
-    title = f"{section.heading}, {report.title}"
-    return finished(section.chart(ALONE), ALONE, title, words)
+def _alone(report: PageContent) -> Iterator[tuple[Section, str]]:
+    """Each chart as an SVG with its title, its finding and its key."""
+    for section in report.sections:
+        if section.chart:
+            said = "; ".join(f"{_SIGNS[key.sign]}: {key.words}" for key in section.keys)
+            words = " ".join(filter(None, [section.finding, said and f"({said})", section.note]))
+            title = f"{section.heading}, {report.title}"
+            yield section, finished(section.chart(WIDE), title, words)
+
+
+def _both(section: Section, chart: Callable[[Frame], Chart]) -> str:
+    """The chart for wide and for narrow screens."""
+    words = f"{section.finding} The numbers are in the table below."
+    return "\n".join(
+        inline(
+            finished(chart(frame)),
+            f"{section.name}-{frame.side}",
+            frame,
+            section.heading,
+            words,
+        )
+        for frame in (WIDE, NARROW)
+    )
 
 
 def command(period: Period) -> str:
     """What makes the same report again."""
     end = period.last + timedelta(days=1)
     return f"mka1-usage report --start {period.first} --end {end} --tz {quote(period.zone.key)}"
-
-
-_SIGNS: Final = {
-    "loose": "dashed",
-    "gap": "grey",
-    "line": "line",
-    "final": "full",
-    "soft": "dashed",
-    "half": "half",
-    "unequal": "≠",
-    "cross": "×",
-    "ramp": "from light to full",
-}
-"""What a sign of the key looks like, in words."""
-
-
-def _key(section: Section) -> str:
-    said = [f"{_SIGNS[key.sign]}: {key.words}" for key in section.keys]
-    return " ".join([f"({'; '.join(said)})" if said else "", section.note]).strip()
-
-
-def _both(section: Section) -> str:
-    """The chart for wide and for narrow screens."""
-    if section.chart is None:
-        return ""
-    parts: list[str] = []
-    for frame in (WIDE, NARROW):
-        svg = finished(section.chart(frame), frame, section.heading, section.finding)
-        name = f"{section.name}-{'narrow' if frame.narrow else 'wide'}"
-        words = f"{section.finding} The numbers are in the table below."
-        parts.append(inline(svg, name, frame, section.heading, words))
-    return "\n".join(parts)

@@ -1,8 +1,7 @@
 """Which local days a report is about.
 
-Belongs here: local days as spans of Unix seconds, and how days are grouped on an axis.
-
-A local day is 23, 24 or 25 hours, or none at all where a country crossed the date line.
+Belongs here: local days as spans of Unix seconds, and how days are grouped on an axis. A local day
+is 23, 24 or 25 hours, or none at all where a country crossed the date line.
 """
 
 from __future__ import annotations
@@ -12,17 +11,12 @@ from datetime import date, datetime, timedelta
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from pipeline.timeline import Window
+from pipeline.timeline import Window, day_range
 
 Unit = Literal["hour", "day", "week", "month"]
 
 LONGEST: Final = 3_660
 """Days of a period: ten years."""
-_MOST_HOURLY: Final = 3
-"""Days of which hours are shown: one bar would say nothing."""
-_MOST_DAYS: Final = 92
-"""Bars on a phone are too thin beyond it: weeks then, and months in the end."""
-_MOST_WEEKS: Final = 106
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +35,12 @@ class Period:
     @property
     def window(self) -> Window:
         """The time it takes."""
-        return Window(
-            starts_at(self.first, self.zone), starts_at(self.last + timedelta(days=1), self.zone)
-        )
+        return Window(self.of(self.first).start, self.of(self.last).end)
 
     @property
     def days(self) -> list[date]:
         """Its days in order, without those that the zone skipped."""
-        every = (self.first + timedelta(days=number) for number in range(self.length))
+        every = day_range(self.first, self.last)
         return [day for day in every if (span := self.of(day)).start < span.end]
 
     def of(self, day: date) -> Window:
@@ -63,12 +55,9 @@ class Period:
 
     @property
     def unit(self) -> Unit:
-        """What a bar of its charts stands for."""
-        if self.length <= _MOST_HOURLY:
-            return "hour"
-        if self.length <= _MOST_DAYS:
-            return "day"
-        return "week" if self.length <= 7 * _MOST_WEEKS else "month"
+        """What a bar of its charts stands for: more of them would be too thin on a phone."""
+        longest: dict[Unit, int] = {"hour": 3, "day": 92, "week": 7 * 106}
+        return next((unit for unit, days in longest.items() if self.length <= days), "month")
 
     def bar_of(self, shown: datetime) -> datetime:
         """When the bar that holds a moment begins, both as a clock there shows it.

@@ -1,18 +1,15 @@
-"""The numbers behind each chart, as a table under it.
-
-Belongs here: rows of text.
-"""
+"""The numbers behind each chart, as a table under it: rows of text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from itertools import groupby
-from typing import Final
+from typing import Final, Literal
 
 from pipeline.messages import count
-from pipeline.report.figures import MEASURES, Bar, Figures, Person, Ranking
+from pipeline.report.figures import MEASURES, Bar, Counts, Figures, Person, Ranked, Ranking
 from pipeline.report.formatting import (
     IN_SHORT,
     MONTHS,
@@ -29,8 +26,6 @@ from pipeline.report.formatting import (
     span,
 )
 
-LONGEST_NAME: Final = 100
-"""Characters of an id in a table."""
 _MOST_STRETCHES: Final = 60
 
 
@@ -47,19 +42,32 @@ class Table:
 
 def over_time(figures: Figures) -> Table:
     """A row for each bar."""
+    of_bars = [(_numbers(bar.counts), _numbers(bar.before)) for bar in figures.bars]
+    if any(bar.before for bar in figures.bars):
+        head = [*NAMES.values(), *(f"{name}, before" for name in NAMES.values())]
+        return _by_bar(figures, "Usage", head, [[*now, *before] for now, before in of_bars])
+    return _by_bar(figures, "Usage", [*NAMES.values()], [now for now, _ in of_bars])
+
+
+def active(figures: Figures) -> Table:
+    """A row for each bar: how many users, and how many of them new."""
+    head = ["Active users", "New users"] if figures.history else ["Active users"]
+    rows = [[number(bar.users), number(bar.new_users)][: len(head)] for bar in figures.bars]
+    return _by_bar(figures, "Active users", head, rows)
+
+
+def _by_bar(figures: Figures, what: str, head: list[str], numbers: list[list[str]]) -> Table:
     unit = figures.period.unit
-    head = [unit.capitalize(), "Status", *(NAMES[name] for name in MEASURES)]
-    compared = any(bar.before for bar in figures.bars)
-    if compared:
-        head += [f"{NAMES[name]}, before" for name in MEASURES]
-    rows: list[list[str]] = []
-    for bar in figures.bars:
-        row = [when(bar), IN_SHORT[bar.known]]
-        row += [number(bar.counts.of(name) if bar.counts else None) for name in MEASURES]
-        if compared:
-            row += [number(bar.before.of(name) if bar.before else None) for name in MEASURES]
-        rows.append(row)
-    return Table(f"Usage by {unit}, {figures.period.zone.key}", head, rows, words=2)
+    rows = [
+        [when(bar), IN_SHORT[bar.known], *of_bar]
+        for bar, of_bar in zip(figures.bars, numbers, strict=True)
+    ]
+    caption = f"{what} by {unit}, {figures.period.zone.key}"
+    return Table(caption, [unit.capitalize(), "Status", *head], rows, words=2)
+
+
+def _numbers(counts: Counts | None) -> list[str]:
+    return [number(counts.of(measure) if counts else None) for measure in MEASURES]
 
 
 def when(bar: Bar) -> str:
@@ -77,26 +85,27 @@ def when(bar: Bar) -> str:
 
 def ranking(figures: Figures, found: Ranking, kind: str) -> Table:
     """A row for each user or key of a top list."""
-    total = figures.totals.counts.operations
-    compared = figures.compared is not None
-    head = [kind.capitalize(), *(NAMES[name] for name in MEASURES), "Share of operations"]
+    head = [kind.capitalize(), *NAMES.values(), "Share of operations"]
+    head += ["Operations, change"] if figures.compared else []
     rows: list[list[str]] = []
-    names = names_of([one.id for one in found.top], kind, LONGEST_NAME)
-    for name, one in zip(names, found.top, strict=True):
-        row = [name]
-        row += [number(one.counts.of(measure)) for measure in MEASURES]
-        row.append(share(one.counts.operations, total))
-        if compared:
+    for name, one in zip(_names(found.top, kind), found.top, strict=True):
+        part = share(one.counts.operations, figures.totals.counts.operations)
+        row = [name, *_numbers(one.counts), part]
+        if figures.compared:
             moved = change(one.compared, one.before)
             row.append(moved.sign if moved else UNKNOWN)
         rows.append(row)
     more = found.ids - len(found.top)
     return Table(
         f"The {kind}s that use most, by operations",
-        [*head, "Operations, change"] if compared else head,
+        head,
         rows,
         left_out=f"{count(more, f'more {kind}')} with usage: not listed." if more else "",
     )
+
+
+def _names(ranked: Sequence[Ranked] | Sequence[Person], kind: str) -> list[str]:
+    return names_of([one.id for one in ranked], kind, 100)
 
 
 def week(figures: Figures) -> Table:
@@ -113,48 +122,34 @@ def week(figures: Figures) -> Table:
     )
 
 
-def active(figures: Figures) -> Table:
-    """A row for each bar: how many users, and how many of them new."""
-    unit = figures.period.unit
-    head = [unit.capitalize(), "Status", "Active users"]
-    head += ["New users"] if figures.history else []
-    rows = [
-        [when(bar), IN_SHORT[bar.known], number(bar.users)]
-        + ([number(bar.new_users)] if figures.history else [])
-        for bar in figures.bars
-    ]
-    return Table(f"Active users by {unit}, {figures.period.zone.key}", head, rows, words=2)
-
-
-def people(found: Sequence[Person], all_of_them: int, name: str, *, gone: bool) -> Table:
+def people(figures: Figures, kind: Literal["new", "lapsed"]) -> Table:
     """A row for each of the most active users who came or went."""
-    names = names_of([one.id for one in found], "user", LONGEST_NAME)
+    found, gone = figures.people.top[kind], kind == "lapsed"
     rows = [
         [who, number(one.before if gone else one.operations)]
-        for who, one in zip(names, found, strict=True)
+        for who, one in zip(_names(found, "user"), found, strict=True)
     ]
-    more = all_of_them - len(found)
+    more = figures.people.counts[kind] - len(found)
     return Table(
-        f"{name} users who used most" + (", before they left" if gone else ""),
+        f"{kind.capitalize()} users who used most" + (", before they left" if gone else ""),
         ["User", "Operations in the period before" if gone else "Operations"],
         rows,
-        left_out=f"{count(more, f'more {name.lower()} user')}: not listed." if more else "",
+        left_out=f"{count(more, f'more {kind} user')}: not listed." if more else "",
     )
 
 
 def coverage(figures: Figures) -> Table:
     """A row for each stretch of days of which the same is known, the last ones."""
-    days = sorted(figures.days.items())
-    found: list[tuple[date, date, str]] = []
-    for known, group in groupby(days, key=lambda one: one[1]):
-        members = [one for one, _ in group]
-        found.append((members[0], members[-1], IN_SHORT[known]))
-    shown = found[-_MOST_STRETCHES:]
-    more = len(found) - len(shown)
+    found: list[list[str]] = []
+    for known, group in groupby(sorted(figures.days.items()), key=lambda one: one[1]):
+        days = [day for day, _ in group]
+        length = number((days[-1] - days[0]).days + 1)
+        found.append([full(days[0]), full(days[-1]), IN_SHORT[known], length])
+    more = len(found[:-_MOST_STRETCHES])
     return Table(
         "What is loaded, with the period before",
         ["From", "Through", "Status", "Days"],
-        [[full(a), full(b), known, number((b - a).days + 1)] for a, b, known in shown],
+        found[-_MOST_STRETCHES:],
         words=3,
         left_out=f"{count(more, 'earlier row')}: not listed." if more else "",
     )
@@ -162,18 +157,12 @@ def coverage(figures: Figures) -> Table:
 
 def reconciliation(figures: Figures) -> Table:
     """A row for each measure and class."""
+    numbers = ("comparisons", "reported", "observed", "difference")
     rows = [
-        [
-            measure_name(str(row["measure"])),
-            str(row["class"]),
-            number(row["comparisons"]),
-            number(row["reported"]),
-            number(row["observed"]),
-            number(row["difference"]),
-        ]
+        [measure_name(row["measure"]), row["class"], *(number(row[name]) for name in numbers)]
         for row in figures.reconciliation
     ]
-    head = ["Measure", "Class", "Comparisons", "Reported", "Observed", "Difference"]
+    head = ["Measure", "Class", *(name.capitalize() for name in numbers)]
     return Table("Reported and observed, by measure and class", head, rows, words=2)
 
 

@@ -1,7 +1,4 @@
-"""A report's files, each whole or not at all.
-
-Belongs here: writing aside and renaming.
-"""
+"""A report's files, each whole or not at all."""
 
 from __future__ import annotations
 
