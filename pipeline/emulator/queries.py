@@ -4,8 +4,7 @@ Belongs here: parsing and its 400s.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
@@ -75,12 +74,3 @@ class Query:
         if value not in choices:
             raise ApiError(400, f"{name} must be one of {', '.join(choices)}, not {value!r}")
         return value
-
-
-def string_map(value: object) -> Mapping[str, str] | None:
-    """`value` as a map from strings to strings, or None when it is anything else."""
-    if not isinstance(value, dict):
-        return None
-    pairs = list(cast("dict[object, object]", value).items())
-    texts = {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
-    return texts if len(texts) == len(pairs) else None

@@ -65,11 +65,11 @@ def test_a_reader_that_has_had_enough_ends_a_command_quietly(args: list[str]) ->
 def test_ctrl_c_ends_a_query_quietly_with_130(form: str) -> None:
     query = "select sum(a.range * b.range) from range(9999999) a, range(9999999) b"
     script = (
-        "import sys; from pipeline import adhoc; from pipeline.cli import main\n"
-        "work = adhoc._interruptibly\n"
+        "import sys; from pipeline.query import ad_hoc; from pipeline.cli import main\n"
+        "work = ad_hoc._interruptibly\n"
         "def told(con, query): print('asked', file=sys.stderr, flush=True); "
         "return work(con, query)\n"
-        "adhoc._interruptibly = told; main()"
+        "ad_hoc._interruptibly = told; main()"
     )
     command = [sys.executable, "-c", script, "sql", "--format", form, query]
     env = {**os.environ, "PYTHONPATH": ROOT}
