@@ -19,7 +19,6 @@ from pipeline.lake import consistency, engine
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import DATASETS, MEASURES, OBSERVED, USAGE, USAGE_DATASETS
 from pipeline.lake.snapshot import Snapshot, reason
-from pipeline.lake.store import Lake
 from pipeline.messages import count
 from pipeline.orchestration.assets.usage import API_POOL
 from pipeline.orchestration.partitions import days_of
@@ -79,7 +78,12 @@ def check_tables(
     with closing(engine.connect()) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
-            found = _found(con, services.lake, snapshot, key.name, {asset: files[asset]}, files)
+            found: Sequence[object]
+            try:
+                found = _find(con, snapshot, key.name, {asset: files[asset]}, files)
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                # A file that can't be read fails the check, and leaves the others to be made.
+                found = [f"can't be checked: {reason(services.lake, error)}"]
             yield dg.AssetCheckResult(
                 asset_key=asset,
                 check_name=key.name,
@@ -90,21 +94,6 @@ def check_tables(
                     **({"found": "\n".join(map(str, found[:_SHOWN]))} if found else {}),
                 },
             )
-
-
-def _found(
-    con: duckdb.DuckDBPyConnection,
-    lake: Lake,
-    snapshot: Snapshot,
-    check: str,
-    files: consistency.Files,
-    all_files: consistency.Files,
-) -> Sequence[object]:
-    try:
-        return _find(con, snapshot, check, files, all_files)
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        # A file that can't be read fails the check, and leaves the others to be made.
-        return [f"can't be checked: {reason(lake, error)}"]
 
 
 def _find(
@@ -189,13 +178,18 @@ def check_reconciliation(
         counted = summary(con, seen, days).to_pylist()
         differences = worst(con, seen, days, _SHOWN).to_pylist()
     unexplained = sum(row["comparisons"] for row in counted if row["class"] == "unexplained")
+    sentences = list(seen.warnings)
+    if unexplained:
+        sentences.insert(
+            0,
+            f"{count(unexplained, 'difference')} between what the API reports and what could be "
+            f"observed on {in_words(days)}, without an explanation; `mka1-usage reconcile` lists "
+            "them.",
+        )
     return dg.AssetCheckResult(
         passed=not unexplained and not seen.damage,
         severity=dg.AssetCheckSeverity.WARN,
-        description="\n".join(
-            [*([_unexplained(unexplained, days)] if unexplained else []), *seen.warnings]
-        )
-        or None,
+        description="\n".join(sentences) or None,
         metadata={
             "days": in_words(days),
             "classes": dg.MetadataValue.table(
@@ -208,13 +202,6 @@ def check_reconciliation(
                 schema=_WORST_SCHEMA,
             ),
         },
-    )
-
-
-def _unexplained(number: int, days: Sequence[date]) -> str:
-    return (
-        f"{count(number, 'difference')} between what the API reports and what could be observed on "
-        f"{in_words(days)}, without an explanation; `mka1-usage reconcile` lists them."
     )
 
 
@@ -233,17 +220,7 @@ _CLASSES_SCHEMA: Final = _table(
 _WORST_SCHEMA: Final = _table(
     ("day", "user_id", "api_key_id", "measure", "class"), ("reported", "observed", "difference")
 )
-
-
-_TOTALS_SCHEMA: Final = dg.TableSchema(
-    columns=[
-        dg.TableColumn("day", "string"),
-        dg.TableColumn("measure", "string"),
-        dg.TableColumn("ours", "int"),
-        dg.TableColumn("api", "int"),
-        dg.TableColumn("difference", "int"),
-    ]
-)
+_TOTALS_SCHEMA: Final = _table(("day", "measure"), ("ours", "api", "difference"))
 
 
 def _records(compared: Sequence[Comparison]) -> list[dg.TableRecord]:

@@ -23,7 +23,7 @@ from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
-from pipeline.messages import count
+from pipeline.orchestration import progress
 from pipeline.orchestration.assets.days import days_asked
 from pipeline.orchestration.assets.finalize import finalize
 from pipeline.orchestration.assets.metadata import column_schema
@@ -130,11 +130,7 @@ def _sync(
         services.on_synced(error.synced)
         raise
     services.on_synced(synced)
-    context.log.info(
-        f"{count(synced.listings, 'listing')} read and {synced.unchanged:,} unchanged, in "
-        f"{count(synced.requests, 'request')}: {count(synced.conversations, 'conversation')}, "
-        f"{count(synced.items, 'new item')}, {count(synced.responses, 'response')}"
-    )
+    context.log.info(progress.summary(synced))
     return synced
 
 
