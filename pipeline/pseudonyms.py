@@ -1,7 +1,5 @@
 """User ids that name nobody: a keyed hash in place of the id, the same one wherever it stands.
 
-Belongs here: the hash, and how one key is told from another.
-
 HMAC-SHA256 over the id as UTF-8, of which 128 bits are kept: who lacks the key can neither find the
 id behind a pseudonym nor tell whether a pseudonym is that of an id they know.
 """

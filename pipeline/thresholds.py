@@ -1,7 +1,4 @@
-"""How far is too far: what the alerts measure against.
-
-Belongs here: the figures, most of them settings.
-"""
+"""What the alerts compare with: most of it settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""emulator: the command that stands in for the API.
-
-Belongs here: arguments, and how to go on in another terminal.
-"""
+"""emulator: the command that stands in for the API."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Are the settings what was meant? All complaints at once, and names that are none of a setting.
-
-Belongs here: reading settings as far as they can be read, and `.env`.
-"""
+"""Are the settings what was meant? All complaints at once, and misspelt names."""
 
 from __future__ import annotations
 

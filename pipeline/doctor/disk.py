@@ -1,7 +1,4 @@
-"""Is there room, does the file system do what the lake relies on, and who may read it?
-
-Belongs here: the home folder as a place.
-"""
+"""Is there room, does the file system do what the lake relies on, and who may read it?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a check is given, and what it says.
-
-Belongs here: what all checks share.
-"""
+"""What a check is given, and what it says."""
 
 from __future__ import annotations
 

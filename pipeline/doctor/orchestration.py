@@ -1,7 +1,5 @@
 """Is Dagster set up so that runs take turns, schedules run, and somebody runs them?
 
-Belongs here: reading Dagster's instance.
-
 An instance is opened only where there has been one: opening one makes its database.
 """
 

@@ -1,7 +1,4 @@
-"""The five endpoints as a Starlette app.
-
-Belongs here: routes, who is asking (bearer key, `X-On-Behalf-Of`), and JSON in and out.
-"""
+"""The five endpoints as a Starlette app: routes, who asks, and JSON in and out."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import unquote

@@ -1,7 +1,4 @@
-"""Where conversations and responses are kept: by id, and by owner in listing order.
-
-Belongs here: finding records as of a moment.
-"""
+"""Where conversations and responses are kept: by id, and by owner in listing order."""
 
 import sys
 from bisect import bisect_right, insort

@@ -1,8 +1,6 @@
 """Event log to usage buckets: the arithmetic of endpoint 1, in plain Python.
 
-Belongs here: bucket edges, the running sums, and the order and shape of result rows. Nothing here
-may share code with the tables that the product computes: these numbers are what those are compared
-with.
+It shares no code with the tables that the product computes: they are compared with these numbers.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

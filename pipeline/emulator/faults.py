@@ -1,7 +1,6 @@
-"""What may go wrong on purpose, and when it does.
+"""What may go wrong on purpose: the switches (`Faults`), and when they strike (`FaultPlan`).
 
-Belongs here: the switches (`Faults`) and the decision for each request (`FaultPlan`). Decisions
-follow from the seed and the number of the request, never from wall time.
+Decisions follow from the seed and the number of the request, never from wall time.
 """
 
 import math

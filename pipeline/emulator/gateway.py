@@ -1,7 +1,4 @@
-"""The gateway in front of the API: it lets faults happen on the wire, and logs every request.
-
-Belongs here: what each kind of fault looks like to a client.
-"""
+"""The gateway in front of the API: it lets faults happen on the wire, and logs every request."""
 
 import asyncio
 import time

@@ -1,8 +1,7 @@
 """Endpoints 2 to 5: conversations, items and responses, a page at a time.
 
-Belongs here: their parameters, filters, order and cursors. A cursor here is the id of a row and
-means that row's *current* place: a conversation that is updated takes the cursor with it to the end
-of the order.
+A cursor here is the id of a row and means that row's *current* place: docs/api.md, "A list that
+moves while it is read".
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

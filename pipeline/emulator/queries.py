@@ -1,7 +1,4 @@
-"""Reading a request's query as strictly as the API may: each parameter known, single, and in range.
-
-Belongs here: parsing and its 400s.
-"""
+"""A request's query, read as strictly as the API may: parameters known, single, and in range."""
 
 import re
 from collections.abc import Sequence

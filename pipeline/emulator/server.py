@@ -1,7 +1,4 @@
-"""The emulator as a server on this machine: start it, ask it, stop it.
-
-Belongs here: sockets, threads and the lifetime of the server.
-"""
+"""The emulator as a server on this machine: sockets, threads and lifetime."""
 
 import asyncio
 import errno

@@ -1,7 +1,4 @@
-"""Records as the JSON that endpoints 2 to 5 answer with.
-
-Belongs here: field names, their order, and what a field holds as of a moment.
-"""
+"""Records as the JSON that endpoints 2 to 5 answer with, as of a moment."""
 
 from collections.abc import Mapping
 

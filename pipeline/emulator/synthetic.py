@@ -1,8 +1,7 @@
-"""A world of made-up traffic that looks like a product's: days, habits, and a few oddities.
+"""A world of made-up traffic that looks like a product's: how much happens when, and by whom.
 
-Belongs here: how much happens when, and by whom. The words that are said live in `phrases`; what a
-call does to the world lives in `world`. Everything follows from the seed by +, -, *, / and integer
-arithmetic on `random.Random`, so that it is the same on every machine.
+Everything follows from the seed by +, -, *, / and integer arithmetic on `random.Random`, so that it
+is the same on every machine.
 """
 
 import time

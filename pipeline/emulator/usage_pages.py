@@ -1,8 +1,4 @@
-"""Endpoint 1, usage/conversations: the window in pages.
-
-Belongs here: its parameters, its cursors, its pages, and what may be odd about them. Without
-`limit` a page holds 1440 buckets at 1m, 168 at 1h, 31 at 1d.
-"""
+"""Endpoint 1, usage/conversations: parameters, cursors, pages, and what may be odd about them."""
 
 import base64
 import json

@@ -1,8 +1,4 @@
-"""The emulator's state, and the truth that tests compare with.
-
-Belongs here: what API calls do to the state. What it looks like stands in `archive` and `counting`.
-All times are Unix seconds, UTC.
-"""
+"""What API calls do to the emulator's state. All times are Unix seconds, UTC."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The blocking checks over what is published: the contract, the sums, and the API's own totals.
 
-Belongs here: which checks there are, over which days, and how a finding is shown.
-
 A run checks the days that it is about; a check that is started alone checks all that is loaded.
 """
 

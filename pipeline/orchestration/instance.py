@@ -1,7 +1,4 @@
-"""The Dagster instance below the home folder: where runs started here are kept.
-
-Belongs here: DAGSTER_HOME and its first `dagster.yaml`.
-"""
+"""The Dagster instance below the home folder: where runs started here are kept."""
 
 from __future__ import annotations
 

@@ -1,10 +1,7 @@
 """What the assets and checks are given: settings, and the client and lake made from them.
 
-Belongs here: the one object that Dagster passes to assets.
-
 It is no configurable resource: run config is stored and shown in the UI, and a key must not be.
-Settings are read when they are first needed, in the process that needs them, so definitions load
-without an account.
+Settings are read when they are first needed, so definitions load without an account.
 """
 
 from __future__ import annotations

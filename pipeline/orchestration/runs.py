@@ -1,7 +1,4 @@
-"""Run the Dagster jobs in this process, and tell what became of them.
-
-Belongs here: launching a range as a single run, and what failed in words.
-"""
+"""Run the Dagster jobs in this process, and say how they ended."""
 
 from __future__ import annotations
 

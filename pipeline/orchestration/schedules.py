@@ -1,11 +1,8 @@
-"""When runs are launched: the jobs, and their schedules.
-
-Belongs here: what is asked for again and how often.
+"""When runs are launched: the jobs, and their schedules, which are off until they are switched on.
 
 The API may restate what it has reported, and does not say how late. So the usage schedules ask for
 a trailing window of days again, each as a single run over the range: hourly for the days that still
-move (MKA1_USAGE_LOOKBACK_DAYS), daily for a longer one (MKA1_USAGE_DAILY_LOOKBACK_DAYS). All
-schedules are off until they are switched on.
+move (MKA1_USAGE_LOOKBACK_DAYS), daily for a longer one (MKA1_USAGE_DAILY_LOOKBACK_DAYS).
 """
 
 from collections.abc import Callable

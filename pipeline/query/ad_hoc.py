@@ -1,8 +1,5 @@
 """Ad-hoc SQL over the published tables, read-only.
 
-Belongs here: opening the catalog so that a query can read the lake and nothing else, and writing a
-result in a format.
-
 A query is run as a subquery, `FROM (query)`. That is what makes it read-only: DuckDB takes no
 statement but a query there, and refuses one whose WITH clause writes (`WITH x AS (COPY …)`).
 

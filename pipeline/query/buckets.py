@@ -1,11 +1,8 @@
 """The lake answers as the API would: usage buckets, page by page, in endpoint 1's own shape.
 
-Belongs here: windows into pages, cursors, the JSON's names, order and types.
-
 Every bucket of the window is present, one without usage with `results: []`; ids that are not
 grouped by are null; results are ordered by user and key, null first. A window is widened to whole
-buckets, so each number is a bucket's own. Beyond the API's three widths in UTC there are more, in
-any time zone (`pipeline.lake.buckets`). Zero is not the same as not loaded: a window with days
+buckets, so each number is a bucket's own. Zero is not the same as not loaded: a window with days
 that the lake does not have is refused, unless the caller says that it may be partial.
 """
 

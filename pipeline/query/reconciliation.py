@@ -1,7 +1,4 @@
-"""The reconciliation as people read it: how much agrees, and the worst of what does not.
-
-Belongs here: which days are shown, and two tables.
-"""
+"""The reconciliation as people read it: how much agrees, and the worst of what does not."""
 
 from __future__ import annotations
 

@@ -1,12 +1,9 @@
 """Answers: each made once, in a thread, and kept as bytes for as long as it is right.
 
-Belongs here: threads, what an answer was made from, what is kept and for how long.
-
 An answer is right while every day that it was made from has the version that it had then. So each
 request looks at the links of those days, and a run that publishes one is seen by the next request.
-
 What nobody waits for any more is not made: it leaves the queue, or its query is interrupted. The
-queue has a bound, and so have the requests that wait: beyond it, they are told to come again.
+queue has a bound, and so have the requests that wait: beyond it, they are refused for now.
 """
 
 from __future__ import annotations

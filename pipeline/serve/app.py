@@ -1,7 +1,5 @@
 """The server as an ASGI app: routes, who is let in, and errors in the API's shape.
 
-Belongs here: requests into questions, answers into responses.
-
 Every answer that is no page is `{"error": "one line"}`, as the API's are.
 """
 

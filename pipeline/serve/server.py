@@ -1,7 +1,4 @@
-"""The server on a socket: start it, stop it.
-
-Belongs here: the socket, the lifetime of the server.
-"""
+"""The server on a socket, and its lifetime."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 
 import uvicorn
@@ -64,34 +60,27 @@ class Server:
             timeout_graceful_shutdown=_PATIENCE,
         )
         self._server = _Uvicorn(config, limits)
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread
 
-    def run(self, on_ready: Callable[[], None] | None = None) -> None:
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until Ctrl-C or SIGTERM, which uvicorn passes on once it has stopped.
 
         `on_ready` is called when requests are answered.
         """
-        self._server.on_ready = on_ready or self._server.on_ready
+        self._server.on_ready = on_ready
         with self._socket:
             self._server.run(sockets=[self._socket])
 
     def __enter__(self) -> Self:
         ready = threading.Event()
-        self._server.on_ready = ready.set
         self._thread = threading.Thread(target=self.run, args=(ready.set,), name="serving")
         self._thread.start()
         ready.wait()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
 
 class _Uvicorn(uvicorn.Server):

@@ -1,7 +1,5 @@
 """conversations, items, responses, observed_* and reconciliation: one set of assets, by UTC day.
 
-Belongs here: what Dagster selects, is told and shows.
-
 They are one step on purpose: what a listing holds is not cut by days, and the days that are
 observed and reconciled are those for which everybody with usage has been visited.
 """

@@ -1,7 +1,4 @@
-"""What Dagster is told of days that were published, and what ends every step that publishes.
-
-Belongs here: materializations day by day, the catalog.
-"""
+"""What Dagster learns of days that were published, and what ends every step that publishes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The refresh as a job of its own: it decides itself which days it is about.
-
-Belongs here: what Dagster runs, is told and shows.
-"""
+"""The refresh as a job of its own: it decides itself which days it is about."""
 
 import dagster as dg
 

@@ -1,7 +1,5 @@
 """usage_report: the report as an asset, made anew from all that is loaded.
 
-Belongs here: what Dagster selects, is told and shows.
-
 It has no partitions: a report is about the last days there are, whichever were loaded last.
 """
 

@@ -1,12 +1,8 @@
 """raw_usage, usage_1m, usage_1h, usage_1d and what is known of them: a partition per UTC day.
 
-Belongs here: what Dagster selects, is told and shows.
-
-They are one step on purpose. A day goes from its first page to its last published file before
-it counts as loaded, so a run that stops in the middle keeps the days that it finished, at every
-width; and the widths of a day never come from different loads. Selected without raw_usage, the
-buckets are rolled up again from what has landed, without a request: for changed SQL, or days that
-the API no longer serves.
+They are one step on purpose (docs/design.md, "Dagster"). Selected without raw_usage, the buckets
+are rolled up again from what has landed, without a request: for changed SQL, or days that the API
+no longer serves.
 """
 
 import time
