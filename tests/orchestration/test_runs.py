@@ -175,7 +175,7 @@ def test_what_interrupts_a_run_that_has_published_all_does_not_keep_dagster_from
         os.kill(os.getpid(), signal.SIGTERM)
         finalize(services)
 
-    monkeypatch.setattr("pipeline.orchestration.assets.usage.conclude", interrupted)
+    monkeypatch.setattr("pipeline.orchestration.assets.usage.finalize", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ran(settings)
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
