@@ -8,7 +8,7 @@ a job as well: docs/design.md, "Alerts".
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import dagster as dg
 
@@ -16,46 +16,34 @@ from pipeline.alerts.alert import Alert, Evaluation
 from pipeline.alerts.evaluate import ALERTS, evaluate
 from pipeline.orchestration.resources import Services
 
-
-class _Shown(NamedTuple):
-    """Where an alert is shown, and what holds where there is none."""
-
-    asset: str
-    check: str
-    promise: str
-
-
-_SHOWN: Final[Mapping[Alert, _Shown]] = {
-    "late": _Shown("coverage", "data_on_time", "The lake is not behind, and no day is left out."),
-    "spike": _Shown(
-        "usage_1h", "usage_as_usual", "No user or key is far above what it usually peaks at."
+_CHECKS: Final[Mapping[Alert, dg.AssetCheckSpec]] = {
+    "late": dg.AssetCheckSpec(
+        "data_on_time",
+        asset="coverage",
+        description="The lake is not behind, and no day is left out.",
     ),
-    "zero": _Shown("usage_1h", "no_measure_at_zero", "No measure fell to zero."),
+    "spike": dg.AssetCheckSpec(
+        "usage_as_usual",
+        asset="usage_1h",
+        description="No user or key is far above what it usually peaks at.",
+    ),
+    "zero": dg.AssetCheckSpec(
+        "no_measure_at_zero", asset="usage_1h", description="No measure fell to zero."
+    ),
 }
-_KEYS: Final = {
-    alert: dg.AssetCheckKey(dg.AssetKey(shown.asset), shown.check)
-    for alert, shown in _SHOWN.items()
-}
-ALERT_CHECKS: Final = tuple(_KEYS.values())
+ALERT_CHECKS: Final = tuple(spec.key for spec in _CHECKS.values())
 
 _JOB: Final = "alerts_job"
 _EVERY: Final = 600
 """Seconds between two looks."""
 
 
-@dg.multi_asset_check(
-    name="check_alerts",
-    specs=[
-        dg.AssetCheckSpec(shown.check, asset=shown.asset, description=shown.promise)
-        for shown in _SHOWN.values()
-    ],
-    can_subset=True,
-)
+@dg.multi_asset_check(name="check_alerts", specs=list(_CHECKS.values()), can_subset=True)
 def check_alerts(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> Iterator[dg.AssetCheckResult]:
     """The checks as they are started by hand."""
-    asked = [alert for alert in ALERTS if _KEYS[alert] in context.selected_asset_check_keys]
+    asked = [alert for alert in ALERTS if _CHECKS[alert].key in context.selected_asset_check_keys]
     for alert, evaluation in _evaluated(services, asked).items():
         yield dg.AssetCheckResult(**_reported(alert, evaluation))
 
@@ -135,8 +123,8 @@ def _reported(alert: Alert, evaluation: Evaluation) -> dict[str, Any]:
     }
     severity = dg.AssetCheckSeverity
     return {
-        "asset_key": _KEYS[alert].asset_key,
-        "check_name": _KEYS[alert].name,
+        "asset_key": _CHECKS[alert].asset_key,
+        "check_name": _CHECKS[alert].name,
         "passed": evaluation.severity is None,
         "severity": severity.ERROR if evaluation.severity == "error" else severity.WARN,
         "description": f"{lines[0]}{others}" if lines else evaluation.unjudged,

@@ -3,7 +3,7 @@
 A run checks the days that it is about; a check that is started alone checks all that is loaded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from typing import Final
@@ -29,43 +29,36 @@ from pipeline.usage.totals_check import Comparison, compare_days
 _SHOWN: Final = 20
 
 
-def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=True)
-
-
-_BUCKETS: Final = (*USAGE.values(), *OBSERVED.values())
-
-_TABLE_CHECKS: Final = [
-    *(
-        _spec("schema_as_contracted", name, "Columns, types and order are the contract's.")
-        for name in DATASETS
+_OBSERVED: Final = tuple(dataset.name for dataset in OBSERVED.values())
+_TABLE_CHECKS: Final[Mapping[str, tuple[str, Iterable[str]]]] = {
+    "schema_as_contracted": ("Columns, types and order are the contract's.", DATASETS),
+    "grain_unique": (
+        "One row per bucket, user and key.",
+        (*(dataset.name for dataset in USAGE.values()), *_OBSERVED),
     ),
-    *(
-        _spec("grain_unique", dataset.name, "One row per bucket, user and key.")
-        for dataset in _BUCKETS
-    ),
-    *(
-        _spec("counts_not_negative", name, "No count is below zero.")
-        for name in (*USAGE_DATASETS, *(dataset.name for dataset in OBSERVED.values()))
-    ),
-    *(
-        _spec("ids_unique", name, "One row per id, over all days.")
-        for name in ("conversations", "responses", "items")
-    ),
-    _spec(
-        "totals_equal_across_grains",
-        "usage_1d",
+    "counts_not_negative": ("No count is below zero.", (*USAGE_DATASETS, *_OBSERVED)),
+    "ids_unique": ("One row per id, over all days.", ("conversations", "responses", "items")),
+    "totals_equal_across_grains": (
         "raw_usage, 1m, 1h and 1d have the same totals, day by day.",
+        ("usage_1d",),
     ),
-    _spec(
-        "widths_add_up",
-        "usage_1d",
+    "widths_add_up": (
         "60 minutes are their hour and 24 hours their day, for each user and key.",
+        ("usage_1d",),
     ),
-]
+}
+"""What each check says, and of which tables."""
 
 
-@dg.multi_asset_check(name="check_tables", specs=_TABLE_CHECKS, can_subset=True)
+@dg.multi_asset_check(
+    name="check_tables",
+    specs=[
+        dg.AssetCheckSpec(check, asset=table, description=description, blocking=True)
+        for check, (description, tables) in _TABLE_CHECKS.items()
+        for table in tables
+    ],
+    can_subset=True,
+)
 def check_tables(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> Iterator[dg.AssetCheckResult]:

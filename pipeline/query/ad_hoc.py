@@ -174,33 +174,35 @@ def _without_damage(lake: Lake, error: QueryError) -> Snapshot | None:
 
 @contextmanager
 def opened(
-    catalog: Path, lake: Path, scratch: Path, allowed: Sequence[Path] = ()
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the catalog that reaches the lake, `scratch` and `allowed`, no other file.
+    catalog: Path, lake: Path, allowed: Sequence[Path] = ()
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """A connection to the catalog that reaches the lake, `allowed` and a temporary folder, which
+    comes with it, and no other file.
 
     CatalogError where its views are of another lake, whose files it would not reach.
     """
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "temp_directory": str(scratch),
-    }
-    with openable(catalog) as readable, _complaints():
-        con = duckdb.connect(str(readable), read_only=True, config=config)
-    with con:
-        # The catalog names the lake as a pattern, which DuckDB holds against the list as it is.
-        reached = [str(folder.absolute()) for folder in (lake, *allowed)]
-        folders = {*reached, *map(glob.escape, reached), str(scratch)}
-        con.execute("SET TimeZone = 'UTC'")
-        con.execute(f"SET allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
-        con.execute("SET enable_external_access = false")
-        con.execute("SET lock_configuration = true")
-        if shows_another_lake(con, Lake(lake)):
-            raise CatalogError(
-                f"{catalog} shows another lake than {lake}: was it moved? Any run builds it anew: "
-                "`mka1-usage run`"
-            )
-        yield con
+    with tempfile.TemporaryDirectory() as scratch:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "temp_directory": scratch,
+        }
+        with openable(catalog) as readable, _complaints():
+            con = duckdb.connect(str(readable), read_only=True, config=config)
+        with con:
+            # The catalog names the lake as a pattern, which DuckDB holds against the list as it is.
+            reached = [str(folder.absolute()) for folder in (lake, *allowed)]
+            folders = {*reached, *map(glob.escape, reached), scratch}
+            con.execute("SET TimeZone = 'UTC'")
+            con.execute(f"SET allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
+            con.execute("SET enable_external_access = false")
+            con.execute("SET lock_configuration = true")
+            if shows_another_lake(con, Lake(lake)):
+                raise CatalogError(
+                    f"{catalog} shows another lake than {lake}: was it moved? Any run builds it "
+                    "anew: `mka1-usage run`"
+                )
+            yield con, Path(scratch)
 
 
 def shell(catalog: Path, lake: Path) -> None:
@@ -209,7 +211,7 @@ def shell(catalog: Path, lake: Path) -> None:
     It has history and completion. What is typed there is confined to nothing: it may read and write
     files as whoever types may. CatalogError as for `opened`.
     """
-    with tempfile.TemporaryDirectory() as folder, opened(catalog, lake, Path(folder)):
+    with opened(catalog, lake):
         pass
     program = Path(duckdb_cli.__file__).with_name("duckdb")
     settings = ["SET TimeZone = 'UTC'", ".prompt 'usage> ' '    -> '"]
@@ -226,10 +228,7 @@ def shell(catalog: Path, lake: Path) -> None:
 
 def show(catalog: Path, lake: Path, query: str, width: int, allowed: Sequence[Path] = ()) -> None:
     """Print the query's result as a table of text, at most `width` characters wide."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        opened(catalog, lake, Path(folder), allowed) as con,
-    ):
+    with opened(catalog, lake, allowed) as (con, _):
         asked = _subquery(con, query)
         shown = StringIO()
         with _complaints(), redirect_stdout(shown):
@@ -238,12 +237,7 @@ def show(catalog: Path, lake: Path, query: str, width: int, allowed: Sequence[Pa
 
 
 def export(
-    catalog: Path,
-    lake: Path,
-    query: str,
-    form: Format,
-    out: BinaryIO,
-    allowed: Sequence[Path] = (),
+    catalog: Path, lake: Path, query: str, form: Format, out: BinaryIO, allowed: Sequence[Path] = ()
 ) -> None:
     """Write the query's result to `out`, whole or not at all.
 
@@ -253,12 +247,9 @@ def export(
     Sums of counts, 128 bits wide in DuckDB, are 64-bit integers in Parquet, as in the data
     contract: it has no wider ones, and DuckDB would round them. QueryError if one does not fit.
     """
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        opened(catalog, lake, Path(folder), allowed) as con,
-    ):
+    with opened(catalog, lake, allowed) as (con, scratch):
         asked = _subquery(con, query)
-        path = Path(folder) / "result"
+        path = scratch / "result"
         with _complaints():
             if form == "parquet":
                 asked = _narrowed(con.sql(asked), asked)
