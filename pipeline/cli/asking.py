@@ -61,22 +61,20 @@ def buckets(
     last = None if end is None else as_time(end, tz)
     not_empty(first, last)
     from pipeline.lake.store import Lake
-    from pipeline.lake.user_id_mode import UserIdModeError, check
-    from pipeline.query.buckets import NotLoadedError, PageQuery, answer
+    from pipeline.lake.user_id_mode import UserIdModeError
+    from pipeline.query.buckets import NotLoadedError, PageQuery, answer, stored_users
 
     with exit_codes():
         settings = load_settings()
-        lake, pseudonyms, users = Lake(settings.lake), settings.pseudonyms, user_id or []
+        lake = Lake(settings.lake)
         try:
-            if users:  # of ids of another kind the lake would say that they have no usage
-                check(lake, pseudonyms.fingerprint if pseudonyms else None)
             query = PageQuery(
                 start_time=first,
                 end_time=last,
                 bucket_width=width,
                 limit=limit,
                 page=page,
-                user_ids=[pseudonyms.of(user) for user in users] if pseudonyms else users,
+                user_ids=stored_users(lake, user_id or [], settings.pseudonyms),
                 group_by=group_by or [],
                 tz=tz,
             )

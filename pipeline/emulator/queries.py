@@ -4,16 +4,13 @@ import re
 from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
+from starlette.exceptions import HTTPException
+
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 
 
-class ApiError(Exception):
-    """An answer that is not 200: `{"error": message}` with that status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
+class ApiError(HTTPException):
+    """An answer that is not 200: `{"error": detail}` with that status."""
 
 
 class Query:

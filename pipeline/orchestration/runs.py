@@ -39,13 +39,11 @@ def run_days(
 ) -> Outcome:
     """Load, publish and check the days from `first` through `last` as one Dagster run.
 
-    `flags` are those that whoever resumes it should give too.
-
-    KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
+    `flags` are those to give again when it is resumed. KeyboardInterrupt where it is interrupted;
+    days that are finished by then are kept.
     """
     with showing(console, first, last) as listener:
-        services = Services(load=lambda: settings, on_progress=listener, on_note=say)
-        services.flags = flags
+        services = Services(lambda: settings, on_progress=listener, on_note=say, flags=flags)
         return _run(JOB, services, range_tags(first, last))
 
 
@@ -59,9 +57,12 @@ def run_conversations(
     """
     with showing_listings(console) as listener:
         services = Services(
-            load=lambda: settings, on_sync=listener, on_synced=report_synced, on_note=say
+            lambda: settings,
+            on_sync=listener,
+            on_synced=report_synced,
+            on_note=say,
+            flags=("--full",) if full else (),
         )
-        services.flags = ("--full",) if full else ()
         asked = {"ops": {STEP: {"config": {"full": full}}}}
         return _run(CONVERSATIONS_JOB, services, range_tags(first, last), asked)
 
@@ -75,10 +76,7 @@ def run_refresh(
     """
     with showing(console) as listener:
         services = Services(
-            load=lambda: settings,
-            on_progress=listener,
-            on_refreshed=on_found,
-            on_note=say,
+            lambda: settings, on_progress=listener, on_refreshed=on_found, on_note=say
         )
         return _run(REFRESH_JOB, services, {})
 

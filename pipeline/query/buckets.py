@@ -34,6 +34,8 @@ from pipeline.lake.files import covered
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
+from pipeline.lake.user_id_mode import check
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_of, day_window, iso
 from pipeline.zones import zone
 
@@ -207,6 +209,14 @@ def answer_on(
         "next_page": Cursor(_digest(query), part.end, window.end).encode() if has_more else None,
     }
     return Answered(page, complete_through, snapshot, disputed)
+
+
+def stored_users(lake: Lake, users: Sequence[str], pseudonyms: Pseudonyms | None) -> Sequence[str]:
+    """Users by the ids that the lake has of them; UserIdModeError where it has another kind, of
+    which it would say that they have no usage."""
+    if users:
+        check(lake, pseudonyms.fingerprint if pseudonyms else None)
+    return [pseudonyms.of(user) for user in users] if pseudonyms else users
 
 
 def _of_window(lake: Lake, window: Window, *, ahead: bool) -> Snapshot:

@@ -31,9 +31,8 @@ from pipeline.lake import engine
 from pipeline.lake.files import ContractError
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
-from pipeline.lake.user_id_mode import UserIdModeError, check
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.query.buckets import PageQuery, answer_on
+from pipeline.query.buckets import PageQuery, answer_on, stored_users
 
 KEPT_BYTES: Final = 64 << 20
 """How much is kept in memory at most; one answer takes an eighth of it at most."""
@@ -68,10 +67,6 @@ class TooMuchError(ValueError):
 
 class BusyError(Exception):
     """More is asked for than can be answered soon."""
-
-
-class UnknownUsersError(ValueError):
-    """Users are asked for by ids of another kind than the lake has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +220,7 @@ class Answers:
     async def page(self, query: PageQuery) -> Body:
         """The page that answers `query`. It is made only while somebody waits for it.
 
-        Raises what `pipeline.query.buckets.answer` raises, BusyError, UnknownUsersError,
+        Raises what `pipeline.query.buckets.answer` raises, BusyError, UserIdModeError,
         TooMuchError and UnreadableError.
         """
         size = _OVERHEAD + sum(map(sys.getsizeof, query.user_ids))
@@ -309,7 +304,8 @@ class Answers:
         """The answer, from what the lake holds now. Runs in a thread of the pool."""
         seen = _Seen.of(self._lake)
         try:
-            stored = self._as_stored(self._lake, query)
+            users = stored_users(self._lake, query.user_ids, self._pseudonyms)
+            stored = replace(query, user_ids=users) if users else query
             with work.on(self._connection()) as con:
                 if work.stopped:
                     raise _StoppedError
@@ -329,19 +325,6 @@ class Answers:
         digest = blake2b(content, digest_size=16, key=b"%d" % through).hexdigest()
         body = Body(content, through, f'"{digest}"')
         return _Made(body, seen.read(self._lake, answered.snapshot))
-
-    def _as_stored(self, lake: Lake, query: PageQuery) -> PageQuery:
-        """The query with its users called what the lake calls them."""
-        if not query.user_ids:
-            return query
-        names = self._pseudonyms
-        try:
-            check(lake, names.fingerprint if names else None)
-        except UserIdModeError as error:
-            raise UnknownUsersError(str(error)) from None
-        if names is None:
-            return query
-        return replace(query, user_ids=[names.of(user) for user in query.user_ids])
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         """This thread's own: a connection takes longer to open than a page to make."""

@@ -24,8 +24,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.api.usage import PATH
 from pipeline.lake.store import Lake
+from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.query.buckets import NotLoadedError
-from pipeline.serve.answers import Answers, Body, BusyError, UnknownUsersError, UnreadableError
+from pipeline.serve.answers import Answers, Body, BusyError, UnreadableError
 from pipeline.serve.keys import Keys, names_this_machine
 from pipeline.serve.openapi import document
 from pipeline.serve.parameters import parse
@@ -80,7 +81,7 @@ def build_app(
             body = answers.kept(query) or await _while_there(request, answers.page(query))
         except BusyError:
             raise HTTPException(503, _BUSY, headers={"Retry-After": "1"}) from None
-        except UnknownUsersError as error:
+        except UserIdModeError as error:
             say(f"error: {error}")
             raise HTTPException(
                 400, "user_ids is not known here: the lake has ids of another kind than the server"
