@@ -220,13 +220,14 @@ def stored_users(lake: Lake, users: Sequence[str], pseudonyms: Pseudonyms | None
 
 
 def _of_window(lake: Lake, window: Window, *, ahead: bool) -> Snapshot:
-    """The days of a window that are there. `ahead`: the days after it too, where one of its own is
-    not loaded, so that it is known whether a later one is."""
+    """The days of a window that are there. `ahead`: others too, where one of its own is not loaded,
+    so that it is known which is the last that is."""
     every = lake.all_days()
     snapshot = Snapshot(lake, window.among(every))
     if not ahead or not window.lacks(snapshot.days(_LOADED)):
         return snapshot
-    return Snapshot(lake, [day for day in every if day >= day_of(window.start)])
+    onward = Snapshot(lake, [day for day in every if day >= day_of(window.start)])
+    return onward if onward.extent else Snapshot(lake, every)
 
 
 def _loaded_end(snapshot: Snapshot, query: PageQuery) -> int:
