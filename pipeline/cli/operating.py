@@ -59,12 +59,14 @@ def doctor(
             if form == "table":
                 show(finding, out)
         if form == "json":
-            shown = [asdict(finding) for finding in found]
-            for one in shown:
-                one["mend"] = one.pop("fix")  # the name that readers of the JSON know
-            print(json.dumps(shown, ensure_ascii=False, indent=1))
+            # The key `mend` is public.
+            facts = [{**asdict(one), "mend": one.fix} for one in found]
+            for one in facts:
+                del one["fix"]
+            print(json.dumps(facts, ensure_ascii=False, indent=1))
         counted = Counter(finding.state for finding in found)
-        say(", ".join(f"{counted[state]} {state}" for state in _COLOURS if counted[state]))
+        words = ", ".join(f"{counted[state]} {state}" for state in _COLOURS if counted[state])
+        say(words)
         sys.stdout.flush()
         if counted["failed"]:
             raise typer.Exit(FAILED)
