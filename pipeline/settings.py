@@ -383,7 +383,7 @@ def misspelt(names: Iterable[str]) -> dict[str, str | None]:
     """Names of variables that look like a setting and are none, each with the nearest setting.
 
     All that begin with MKA1_USAGE_ are; of others, those that differ from a setting in a letter
-    or so. MKA1_API_KEY_2 does not: a number tells a name of somebody's own.
+    or so. MKA1_API_KEY_2 does not: a number marks a name of somebody's own.
     """
     settings = set(_ALIASES.values())
     found: dict[str, str | None] = {}

@@ -50,7 +50,7 @@ def serve(
         _let_in_many()
         sys.setswitchinterval(_TURN)
         asked = f"?start_time={day_window(days[-1]).start}&bucket_width=1h"
-        with suppress(KeyboardInterrupt), interrupts():  # which is how one is told to stop
+        with suppress(KeyboardInterrupt), interrupts():  # which is how to stop it
             server.run(lambda: _announce(settings, server.url, asked))
 
 

@@ -29,9 +29,8 @@ def asked(
     patience: float = 10.0,
     env_file: Path = Path(ENV_FILE),
 ) -> Asked:
-    """What there is to be looked at, whatever is wrong with the settings; `.env` is the current
-    folder's.
-    """
+    """What the checks are given, whatever is wrong with the settings; `.env` is the current
+    folder's."""
     loaded, wrong = _loaded()
     both = {**_values(_lines(env_file)), **environment}
     return Asked(loaded, wrong, environment, env_file.absolute(), _secrets(both), deep, patience)
@@ -88,14 +87,14 @@ def settings(asked: Asked) -> Iterator[Finding]:
     in_file, outside = _values(lines), asked.environment
     if not asked.wrong:
         names = {name for name in (*in_file, *outside) if name in _FIELDS}
-        told = f"{len(names)} of {len(_FIELDS)} are set, the others have their defaults"
+        words = f"{len(names)} of {len(_FIELDS)} are set, the others have their defaults"
         if asked.settings.api_key is None:
             yield failed(
-                f"MKA1_API_KEY is not set ({told})",
+                f"MKA1_API_KEY is not set ({words})",
                 "set it to the key that usage is to be read with, in the environment or in .env",
             )
         else:
-            yield ok(told)
+            yield ok(words)
     for name, near in misspelt({*in_file, *outside}).items():
         yield warning(
             f"{name} is no setting, so it is ignored",

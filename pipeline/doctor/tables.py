@@ -131,7 +131,7 @@ def _is_held(path: Path) -> bool:
 
 
 def _holder(path: Path, now: float) -> tuple[int | None, float]:
-    """The process that holds a lock and how many seconds it has lived, where the kernel tells."""
+    """The process that holds a lock and how many seconds it has lived, where the kernel says so."""
     try:
         inode = path.stat().st_ino
         table = Path("/proc/locks").read_text(encoding="ascii")

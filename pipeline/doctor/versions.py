@@ -37,8 +37,8 @@ def installed(asked: Asked) -> Iterator[Finding]:
             met = False
             yield finding
     if met:
-        told = ", ".join(f"{name} {version(name)}" for name in _NAMED)
-        yield ok(f"{_PACKAGE} {package.version}, Python {python}, {told}: as pinned")
+        found = ", ".join(f"{name} {version(name)}" for name in _NAMED)
+        yield ok(f"{_PACKAGE} {package.version}, Python {python}, {found}: as pinned")
 
 
 def _compared(wanted: Requirement) -> Finding | None:

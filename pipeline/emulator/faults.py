@@ -89,7 +89,7 @@ class Faults:
     """With `duplicate_bucket`: the first serving has wrong numbers, the second the true ones.
     A walk that starts anew behind such a bucket never sees the truth about it."""
     split_rows: bool = False
-    """Result rows come in two that add up to the truth, told apart by a further field `tier`."""
+    """Result rows come in two that add up to the truth and differ in a further field `tier`."""
     extra_fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Further fields on every usage result row, as the API may add."""
     page_quirk: PageQuirk | None = None

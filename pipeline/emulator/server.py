@@ -18,7 +18,7 @@ from pipeline.emulator.gateway import Gateway, RequestLog
 from pipeline.emulator.world import World
 
 _PATIENCE_MS = 2_000
-"""How long a server that is told to stop waits for answers that are under way."""
+"""How long a server that stops waits for answers that are under way."""
 
 
 def secret_of(key_id: str) -> str:
@@ -97,7 +97,7 @@ class EmulatorServer:
 
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        # Named, as asyncio turns off the delay of small writes only for a protocol it is told.
+        # asyncio turns off the delay of small writes only for a socket whose protocol is named.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

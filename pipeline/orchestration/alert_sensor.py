@@ -133,7 +133,7 @@ def _reported(alert: Alert, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _marks(evaluation: Evaluation) -> dict[str, str]:
-    """What tells these findings from others, and how bad each is. No id can be read from it."""
+    """What identifies these findings, and how bad each is. No id can be read from it."""
     marks = {
         _digest(found.severity, found.subject, str(found.since)): str(found.severity)
         for found in evaluation.findings

@@ -70,7 +70,7 @@ def run_conversations(
 def run_refresh(
     settings: Settings, console: Console, on_found: Callable[[Refreshed], None]
 ) -> Outcome:
-    """Load again what the API has restated, as one Dagster run; `on_found` is told of which days.
+    """Load again what the API has restated, as one Dagster run; `on_found` gets which days.
 
     KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
     """

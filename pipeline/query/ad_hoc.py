@@ -91,9 +91,9 @@ def as_published(
 ) -> Iterator[Path]:
     """The catalog, or one like it in a temporary folder where a client has changed it.
 
-    `on_changed` is told how it differs from what was published. A query is to be answered from what
-    was published, and asking must not change what the next run sets aside. `on_damage` is told, a
-    sentence each, of the damaged files that it leaves out.
+    `on_changed` gets how it differs from what was published. A query is to be answered from what
+    was published, and asking must not change what the next run sets aside. `on_damage` gets a
+    sentence for each damaged file that it leaves out.
     """
     changed = difference(Lake(lake), catalog)
     if changed is None:
@@ -139,7 +139,9 @@ def _left_out(catalog: Path) -> list[str]:
             closing(duckdb.connect(str(readable), read_only=True)) as con,
         ):
             rows = con.execute(f"SELECT day, path, problem FROM {DAMAGED} ORDER BY ALL").fetchall()
-    except duckdb.Error:  # whoever opens it to query is told; an older one has no such table
+    except (
+        duckdb.Error
+    ):  # opening it to query fails too, and says so; an older one has no such table
         return []
     return [left_out(Damage(day, Path(path), problem)) for day, path, problem in rows]
 
@@ -149,7 +151,7 @@ def over_the_rest(
 ) -> None:
     """Ask a catalog; and over what is left, where a file has been damaged since it was built.
 
-    `ask` must have written nothing where it raises. `on_damage` is told of each damaged file.
+    `ask` must have written nothing where it raises. `on_damage` gets each damaged file.
     """
     try:
         ask(catalog)
@@ -206,10 +208,10 @@ def opened(
 
 
 def shell(catalog: Path, lake: Path) -> None:
-    """DuckDB's own shell on the catalog, read-only, until whoever types leaves it.
+    """DuckDB's own shell on the catalog, read-only, until the user leaves it.
 
     It has history and completion. What is typed there is confined to nothing: it may read and write
-    files as whoever types may. CatalogError as for `opened`.
+    files as the user may. CatalogError as for `opened`.
     """
     with opened(catalog, lake):
         pass

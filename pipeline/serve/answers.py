@@ -58,7 +58,7 @@ Key: TypeAlias = bytes
 
 
 class UnreadableError(Exception):
-    """The lake has what cannot be read. The message is for whoever runs the server."""
+    """The lake has what cannot be read. The message is for the operator."""
 
 
 class TooMuchError(ValueError):
@@ -173,7 +173,7 @@ class _Work:
 
 
 class Answers:
-    """Pages of the lake, as endpoint 1 would have them at the moment that `clock` tells.
+    """Pages of the lake, as endpoint 1 would have them at the time of `clock`.
 
     `partial` counts days that were never loaded as empty. To be used from one event loop; `close`
     it at the end.
@@ -341,7 +341,7 @@ def _links(lake: Lake) -> Path:
 
 
 def _mark(path: Path | str) -> Mark:
-    """What tells one version of a day from another, also where a lake was begun anew."""
+    """What differs between two versions of a day, also where a lake was begun anew."""
     try:
         found = os.stat(path)  # noqa: PTH116 - each request looks at each of its days
     except FileNotFoundError:

@@ -54,7 +54,7 @@ def build_app(
     """The app over the lake of `settings`, for those who have one of its keys to serve.
 
     Where it has none, only requests that call the host by a name of this machine are answered.
-    `partial` counts days that were never loaded as empty; `clock` tells what "now" is (Unix
+    `partial` counts days that were never loaded as empty; `clock` says what "now" is (Unix
     seconds), where a window without an end ends.
     """
     keys = Keys(settings.serve_keys)

@@ -222,7 +222,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for cycle, _ in self._unanswered:  # uvicorn tells the last one alone
+        for cycle, _ in self._unanswered:  # uvicorn notifies the last one alone
             cycle.disconnected = True
             cycle.message_event.set()
         self._all.leave(self)

@@ -27,7 +27,7 @@ class Keys:
     def admit(self, authorization: str | None) -> bool:
         """Whether the header `Authorization` holds one of the keys.
 
-        How long that takes tells nothing of a key: hashes are compared, all of them, in full.
+        How long that takes reveals nothing of a key: hashes are compared, all of them, in full.
         """
         scheme, _, secret = (authorization or "").partition(" ")
         sent = _digest(secret.strip())

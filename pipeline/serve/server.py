@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from pipeline.serve.connections import Connection, ConnectionLimits, Connections
 
 _PATIENCE: Final = 5
-"""Seconds that a server which is told to stop waits for answers that are under way."""
+"""Seconds that a server which stops waits for answers that are under way."""
 _BACKLOG: Final = 2048
 _LIMITS: Final = ConnectionLimits()
 _TICKS: Final = 5
@@ -84,7 +84,7 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Uvicorn's server, which tells when it is ready, and closes connections that are late."""
+    """Uvicorn's server, which says when it is ready, and closes connections that are late."""
 
     def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
         super().__init__(config)
@@ -103,7 +103,7 @@ class _Uvicorn(uvicorn.Server):
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, as asyncio turns off the delay of small writes only for a protocol it is told.
+    # asyncio turns off the delay of small writes only for a socket whose protocol is named.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

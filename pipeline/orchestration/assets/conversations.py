@@ -86,7 +86,7 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
                 synced = _sync(context, services, days, config.full)
             except SyncError as error:
                 interruption.hold()
-                # What was read is published, so Dagster is told; a step that fails reports nothing.
+                # What was read is published, so it is reported: a step that fails reports nothing.
                 for name, day, metadata in _shown(services.lake, error.synced):
                     context.log_event(
                         dg.AssetMaterialization(name, metadata=metadata, partition=day.isoformat())

@@ -76,7 +76,7 @@ def report_disputed(services: Services, published: DayPublished) -> None:
 
 
 class Materializations:
-    """Tells Dagster what became of a day, dataset by dataset, with the day's own metadata.
+    """Reports to Dagster what became of a day, dataset by dataset, with the day's own metadata.
 
     A day is always published at every width. What a run did not select but changed all the same
     is reported as well: no file in the lake is newer than Dagster knows.

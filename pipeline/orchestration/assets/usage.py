@@ -93,7 +93,9 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
                 finally:
                     interruption.hold()
                     finalize(services)
-            except BaseException:  # an interrupt too: these days are published, so Dagster is told
+            except (
+                BaseException
+            ):  # an interrupt too: these days are published, so they are reported
                 for published in done:
                     shown.at_once(published)
                 raise
@@ -117,7 +119,7 @@ def _load(
 
     shown_at = time.monotonic()
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         nonlocal shown_at
         if progress.published:
             done.append(progress.published)
@@ -134,7 +136,7 @@ def _load(
         services.on_progress(progress)
 
     try:
-        _load_days(services, days, tell)
+        _load_days(services, days, report)
     except LoadError as error:
         resume = messages.resume(error.missing, *services.flags)
         raise dg.Failure(f"{error} {resume}") from error
@@ -175,12 +177,12 @@ def _reload(
     if not days:
         return
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         if progress.published:
             shown.at_once(progress.published)
 
     try:
-        _load_days(services, days, tell)
+        _load_days(services, days, report)
     except LoadError as error:
         context.log.warning(str(error))
     still = set(days).intersection(days_to_reload(lake, services.clock()))
