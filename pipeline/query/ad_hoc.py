@@ -139,9 +139,7 @@ def _left_out(catalog: Path) -> list[str]:
             closing(duckdb.connect(str(readable), read_only=True)) as con,
         ):
             rows = con.execute(f"SELECT day, path, problem FROM {DAMAGED} ORDER BY ALL").fetchall()
-    except (
-        duckdb.Error
-    ):  # opening it to query fails too, and says so; an older one has no such table
+    except duckdb.Error:  # opening it to query says so; an older one has no such table
         return []
     return [left_out(Damage(day, Path(path), problem)) for day, path, problem in rows]
 
