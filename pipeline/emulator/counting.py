@@ -163,11 +163,10 @@ class UsageLedger(AsOf):
         return self._sums
 
     def _add(self, entry: Event | Correction) -> None:
-        group = (entry.user_id, entry.api_key_id)
+        second, group, measures = entry.second, (entry.user_id, entry.api_key_id), entry.measures
         for width, buckets in self._sums.items():
-            groups = buckets.setdefault(entry.second // width * width, {})
-            counts = groups.setdefault(group, [0, 0, 0])
-            for place, measure in enumerate(entry.measures):
+            counts = buckets.setdefault(second // width * width, {}).setdefault(group, [0, 0, 0])
+            for place, measure in enumerate(measures):
                 counts[place] += measure
 
 

@@ -75,9 +75,8 @@ def alerts_job() -> None:
     job_name=_JOB,
     minimum_interval_seconds=_EVERY,
     description=(
-        "Late data, users and keys far above their baseline, measures at zero, a quota nearly "
-        "spent: reports the checks when their findings change, and launches alerts_job, which "
-        "fails, for new errors."
+        "Late data, users and keys far above their baseline, measures at zero: reports the checks "
+        "when their findings change, and launches alerts_job, which fails, for new errors."
     ),
 )
 def watch_alerts(
