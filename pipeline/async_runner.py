@@ -1,11 +1,8 @@
-"""An event loop in a thread of its own, for code that is not async.
+"""Run one coroutine to its end from synchronous code, in a thread of its own.
 
-Belongs here: running one coroutine to its end from synchronous code.
-
-Why a thread: whoever calls may handle Ctrl-C in ways of its own, as Dagster does, by raising an
-exception of its own from a signal handler. Inside a running event loop such an exception may end
-anywhere, or be swallowed; the main thread, which only waits, passes it on as it is. Callers that
-have an event loop already, notebooks for one, are served as well.
+Whoever calls may handle Ctrl-C by raising from a signal handler, as Dagster does. Inside a running
+event loop such an exception may end anywhere; the main thread, which only waits, passes it on. A
+caller that has an event loop already, such as a notebook, is served as well.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The code location: everything that Dagster loads, put together in one place.
-
-Belongs here: composition.
-"""
+"""The code location: everything that Dagster loads, put together in one place."""
 
 from __future__ import annotations
 
@@ -16,15 +13,7 @@ from pipeline.orchestration.assets.usage import usage_assets
 from pipeline.orchestration.checks import check_against_api, check_reconciliation, check_tables
 from pipeline.orchestration.partitions import daily
 from pipeline.orchestration.resources import Services
-from pipeline.orchestration.schedules import (
-    conversations_job,
-    conversations_schedule,
-    export_job,
-    export_schedule,
-    refresh_schedule,
-    usage_job,
-    usage_schedules,
-)
+from pipeline.orchestration.schedules import SCHEDULES, conversations_job, export_job, usage_job
 
 
 def build_defs(services: Services | None = None) -> dg.Definitions:
@@ -37,20 +26,8 @@ def build_defs(services: Services | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[usage_assets(partitions), conversation_assets(partitions), bi_export, usage_report],
         asset_checks=[check_tables, check_against_api, check_reconciliation, check_alerts],
-        jobs=[
-            usage_job(),
-            conversations_job(),
-            export_job(),
-            refresh_job,
-            report_job(),
-            alerts_job,
-        ],
-        schedules=[
-            *usage_schedules(),
-            conversations_schedule(),
-            export_schedule(),
-            refresh_schedule(),
-        ],
+        jobs=[usage_job, conversations_job, export_job, refresh_job, report_job, alerts_job],
+        schedules=SCHEDULES,
         sensors=[watch_alerts],
         resources={"services": services},
         # Steps are few and short next to starting a process for each.

@@ -1,6 +1,4 @@
-"""SIGINT (Ctrl-C), SIGTERM (`kill`) and SIGHUP (a closed terminal) end work in the same way.
-
-Belongs here: signal handlers.
+"""Signal handlers: SIGINT (Ctrl-C), SIGTERM (`kill`) and SIGHUP (a closed terminal) end work alike.
 
 Dagster turns SIGINT and SIGTERM into an exception of its own, and leaves SIGHUP to the system,
 which ends the process at once: the run would stay STARTED for ever. And two signals in a row are

@@ -1,7 +1,4 @@
-"""A number and what it counts, in English: `1 day`, `2 days`.
-
-Belongs here: how a count is said.
-"""
+"""How messages write a count (`1 day`, `2 days`), and the commands that they name."""
 
 from __future__ import annotations
 

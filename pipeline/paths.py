@@ -1,7 +1,4 @@
-"""Which folders can be used: what the libraries here make of the characters in a path.
-
-Belongs here: the paths that DuckDB can't be given in any spelling.
-"""
+"""Which folders can be used: the paths that DuckDB can't be given in any spelling."""
 
 from __future__ import annotations
 

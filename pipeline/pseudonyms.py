@@ -1,9 +1,7 @@
 """User ids that name nobody: a keyed hash in place of the id, the same one wherever it stands.
 
-Belongs here: the hash, and how one key is told from another.
-
 HMAC-SHA256 over the id as UTF-8, of which 128 bits are kept: who lacks the key can neither find the
-id behind a pseudonym nor tell whether a pseudonym is that of an id they know.
+id behind a pseudonym nor find out whether a pseudonym is that of an id they know.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ class Pseudonyms:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that tell one key from another, and nothing of the key itself."""
+        """16 hex digits that differ from key to key, and nothing of the key itself."""
         return self._hash(_FINGERPRINT)[:16]
 
     def _hash(self, text: str) -> str:

@@ -1,9 +1,7 @@
 """The environment (and a `.env` file) as one frozen, validated object; secrets never print.
 
-Belongs here: every setting the project reads, its default, its bounds and its one-line complaint.
-
-Nothing is read at import: `load_settings()` reads when it is called, so that definitions load
-without an account and tests pass their own `Settings`.
+Belongs here: every setting, its default, its bounds and its one-line complaint. Nothing is read at
+import: `load_settings()` reads when it is called, so that definitions load without an account.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ import httpx
 from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
+    AliasGenerator,
     BeforeValidator,
     Field,
     SecretStr,
@@ -43,8 +42,9 @@ from pipeline.thresholds import Thresholds
 GATEWAY: Final = "https://apigw.mka1.com"
 ENV_FILE: Final = ".env"
 """In the current folder."""
-_SHORTEST_PSEUDONYM_KEY: Final = 16
-_SHORTEST_SERVE_KEY: Final = 16
+_OURS: Final = "MKA1_USAGE_"
+_SHORTEST_SECRET: Final = 16
+"""Characters of a secret that this project makes up, not the API."""
 
 
 class SettingsError(ValueError):
@@ -109,9 +109,9 @@ def _checked_secret(secret: SecretStr) -> SecretStr:
 
 
 def _long_enough(secret: SecretStr) -> SecretStr:
-    if len(secret.get_secret_value()) < _SHORTEST_PSEUDONYM_KEY:
+    if len(secret.get_secret_value()) < _SHORTEST_SECRET:
         raise ValueError(
-            f"is shorter than {_SHORTEST_PSEUDONYM_KEY} characters: take random ones, such as "
+            f"is shorter than {_SHORTEST_SECRET} characters: take random ones, such as "
             "`openssl rand -hex 32` prints"
         )
     return secret
@@ -119,10 +119,8 @@ def _long_enough(secret: SecretStr) -> SecretStr:
 
 def _split_keys(value: object) -> object:
     """`key_id=secret,key_id=secret` as a mapping; a secret may itself hold `=`."""
-    return _parsed_keys(value) if isinstance(value, str) else value
-
-
-def _parsed_keys(value: str) -> dict[str, str]:
+    if not isinstance(value, str):
+        return value
     keys: dict[str, str] = {}
     entries = [entry.strip() for entry in value.split(",") if entry.strip()]
     for place, entry in enumerate(entries, start=1):
@@ -145,14 +143,9 @@ def _split_secrets(value: object) -> object:
         raise ValueError("holds no key: set it to secret,secret or leave it unset")
     for place, entry in enumerate(entries, start=1):
         try:
-            _checked_secret(SecretStr(entry))
+            _long_enough(_checked_secret(SecretStr(entry)))
         except ValueError as error:
             raise ValueError(f"entry {place} {error}") from None
-        if len(entry) < _SHORTEST_SERVE_KEY:
-            raise ValueError(
-                f"entry {place} is shorter than {_SHORTEST_SERVE_KEY} characters: take random "
-                "ones, such as `openssl rand -hex 32` prints"
-            )
     return tuple(entries)
 
 
@@ -215,6 +208,8 @@ class Settings(BaseSettings):
     """All settings. Build it with `load_settings()`."""
 
     model_config = SettingsConfigDict(
+        # The variable of a field that names none itself: MKA1_USAGE_HOME of `home`.
+        alias_generator=AliasGenerator(validation_alias=lambda name: f"{_OURS}{name.upper()}"),
         frozen=True,
         extra="ignore",
         env_ignore_empty=True,
@@ -239,67 +234,43 @@ class Settings(BaseSettings):
     api_key_id: str | None = Field(None, validation_alias="MKA1_API_KEY_ID")
     api_keys: KeyRing = Field(default_factory=dict, validation_alias="MKA1_API_KEYS")
     """Secrets by key id, for what the API lists per key."""
-    home: TablesFolder = Field(
-        Path("data"), validate_default=True, validation_alias="MKA1_USAGE_HOME"
-    )
-    first_day: date = Field(
-        date(2024, 1, 1), ge=date(1970, 1, 1), validation_alias="MKA1_USAGE_FIRST_DAY"
-    )
+    home: TablesFolder = Field(Path("data"), validate_default=True)
+    first_day: date = Field(date(2024, 1, 1), ge=date(1970, 1, 1))
     """The first Dagster partition: no day before it can be loaded."""
-    lookback_days: int = Field(3, ge=0, le=366, validation_alias="MKA1_USAGE_LOOKBACK_DAYS")
+    lookback_days: int = Field(3, ge=0, le=366)
     """How many days before today the hourly schedule asks for again."""
-    daily_lookback_days: int = Field(
-        31, ge=0, le=366, validation_alias="MKA1_USAGE_DAILY_LOOKBACK_DAYS"
-    )
-    concurrency: int = Field(4, ge=1, le=64, validation_alias="MKA1_USAGE_CONCURRENCY")
+    daily_lookback_days: int = Field(31, ge=0, le=366)
+    concurrency: int = Field(4, ge=1, le=64)
     """Requests in flight at once."""
-    requests_per_second: float = Field(
-        50.0, gt=0, le=10_000, validation_alias="MKA1_USAGE_REQUESTS_PER_SECOND"
-    )
+    requests_per_second: float = Field(50.0, gt=0, le=10_000)
     """The rate that the client never exceeds; after a 429 it goes slower by itself."""
-    retry_seconds: float = Field(
-        120.0, ge=0, allow_inf_nan=False, validation_alias="MKA1_USAGE_RETRY_SECONDS"
-    )
+    retry_seconds: float = Field(120.0, ge=0, allow_inf_nan=False)
     """How long one request may be waited and tried for before it is given up."""
-    request_timeout: float = Field(
-        60.0, gt=0, allow_inf_nan=False, validation_alias="MKA1_USAGE_REQUEST_TIMEOUT"
-    )
+    request_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     """Seconds that one answer may take before a smaller one is asked for."""
-    max_answer_mb: int = Field(32, ge=1, le=4_096, validation_alias="MKA1_USAGE_MAX_ANSWER_MB")
+    max_answer_mb: int = Field(32, ge=1, le=4_096)
     """The largest answer that is taken in, in MiB; a larger one is asked for in parts."""
-    store_content: bool = Field(False, validation_alias="MKA1_USAGE_STORE_CONTENT")
+    store_content: bool = False
     """Whether what items say is landed too, in a dataset of its own; else only its length is."""
-    pseudonym_key: PseudonymKey | None = Field(None, validation_alias="MKA1_USAGE_PSEUDONYM_KEY")
+    pseudonym_key: PseudonymKey | None = None
     """What user ids are hashed with before anything is written; as they are, where it is None."""
-    serve_keys: Secrets = Field((), validation_alias="MKA1_USAGE_SERVE_KEYS")
+    serve_keys: Secrets = ()
     """The bearer keys that `mka1-usage serve` lets in; with none, it serves this machine only."""
-    alert_late_minutes: int = Field(
-        150, ge=1, le=525_600, validation_alias="MKA1_USAGE_ALERT_LATE_MINUTES"
-    )
+    alert_late_minutes: int = Field(150, ge=1, le=525_600)
     """How far behind now the lake may be: what the hourly schedule keeps, missing a run once."""
-    alert_baseline_days: int = Field(
-        28, ge=7, le=366, validation_alias="MKA1_USAGE_ALERT_BASELINE_DAYS"
-    )
+    alert_baseline_days: int = Field(28, ge=7, le=366)
     """How many days before make what is usual."""
-    alert_spike_times: float = Field(
-        3.0, gt=1, allow_inf_nan=False, validation_alias="MKA1_USAGE_ALERT_SPIKE_TIMES"
-    )
+    alert_spike_times: float = Field(3.0, gt=1, allow_inf_nan=False)
     """So many times its usual peak is far above it."""
-    alert_spike_operations: int = Field(
-        100, ge=1, le=2**53, validation_alias="MKA1_USAGE_ALERT_SPIKE_OPERATIONS"
-    )
+    alert_spike_operations: int = Field(100, ge=1, le=2**53)
     """Fewer operations than this in a bucket never alert."""
-    alert_zero_usual: int = Field(
-        100, ge=1, le=2**53, validation_alias="MKA1_USAGE_ALERT_ZERO_USUAL"
-    )
+    alert_zero_usual: int = Field(100, ge=1, le=2**53)
     """What hours usually have at least, for none in them to be an alert."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
     set_export_dir: TablesFolder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
-    export_names: Folder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_NAMES")
+    export_names: Folder | None = None
     """A CSV with names of users and API keys for exports."""
-    export_readable_by: Literal["owner", "group", "all"] = Field(
-        "owner", validation_alias="MKA1_USAGE_EXPORT_READABLE_BY"
-    )
+    export_readable_by: Literal["owner", "group", "all"] = "owner"
     """Who may read exported files."""
 
     @field_validator("pseudonym_key")
@@ -369,7 +340,6 @@ _ALIASES: Final[Mapping[str, str]] = {
     name: str(field.validation_alias) for name, field in Settings.model_fields.items()
 }
 
-
 _SECRET: Final = frozenset(
     _ALIASES[name]
     for name, field in Settings.model_fields.items()
@@ -404,7 +374,6 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f".env cannot be read: {error.strerror}") from None
 
 
-_OURS: Final = "MKA1_USAGE_"
 _LIKE: Final = 0.6
 _SURE: Final = 0.9
 """How like a setting a name is that is meant for it, where others may have names of their own."""
@@ -414,7 +383,7 @@ def misspelt(names: Iterable[str]) -> dict[str, str | None]:
     """Names of variables that look like a setting and are none, each with the nearest setting.
 
     All that begin with MKA1_USAGE_ are; of others, those that differ from a setting in a letter
-    or so. MKA1_API_KEY_2 does not: a number tells a name of somebody's own.
+    or so. MKA1_API_KEY_2 does not: a number marks a name of somebody's own.
     """
     settings = set(_ALIASES.values())
     found: dict[str, str | None] = {}

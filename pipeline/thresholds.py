@@ -1,7 +1,4 @@
-"""How far is too far: what the alerts measure against.
-
-Belongs here: the figures, most of them settings.
-"""
+"""What the alerts compare with: most of it settings."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ LEAST_DAYS: Final = 7
 """Fewer loaded days than this are no baseline."""
 
 MOST: Final = 20
-"""Findings that one alert tells of; the others are counted."""
+"""Findings that one alert lists; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""Days, windows and bucket widths: the only date arithmetic in the project.
-
-Belongs here: turning what a person types into Unix seconds, cutting windows into UTC days, rounding
-to bucket edges.
+"""Days, windows and bucket widths: all date arithmetic.
 
 All times are whole Unix seconds, UTC. All windows are half-open: `[start, end)`.
 """

@@ -1,7 +1,5 @@
 """Time zones: which there are, and what offset from UTC each has when.
 
-Belongs here: names of zones, and a zone as spans of time of one offset each.
-
 The rules come from the IANA database of the machine or, where it has none, of the package `tzdata`.
 Not from DuckDB's own: that is as old as DuckDB, and parliaments move clocks at short notice.
 """

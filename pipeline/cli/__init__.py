@@ -1,21 +1,8 @@
-"""`mka1-usage`: arguments in, exit codes out.
+"""`mka1-usage`: arguments in, exit codes out; a file per kind of command.
 
-Belongs here: the list of commands. A command reads arguments and settings and calls what does the
-work. Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed, 2 bad
-arguments or settings, 128 + the number of the signal that ended it (130: Ctrl-C).
-Heavy modules are imported by the commands that need them.
-
-    network     the proxy and the certificates of the environment, said or refused
-    options     how times, choices and tables are read
-    loading     demo, run, refresh
-    checking    status, verify, reconcile, probe
-    asking      buckets, sql
-    exporting   export
-    serving     serve
-    reporting   report
-    alerting    alerts
-    emulating   emulator
-    operating   doctor, dagster-home
+A command reads arguments and settings and calls what does the work, and imports heavy modules only
+when it runs. Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed,
+2 bad arguments or settings, 128 + the number of the signal that ended it (130: Ctrl-C).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""alerts: the command that says what on-call wants to know.
-
-Belongs here: arguments and exit codes.
-"""
+"""alerts: what on-call wants to know."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""buckets, sql: the commands that answer from what is loaded.
-
-Belongs here: arguments, and the format of an answer.
-"""
+"""buckets, sql: the commands that answer from what is loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +12,16 @@ from rich.console import Console
 
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
-from pipeline.cli.options import LOCAL_TIME, NO_TERMINAL, Zone, as_time, not_empty, one_of
+from pipeline.cli.options import (
+    LOCAL_TIME,
+    NO_TERMINAL,
+    LocalTime,
+    Partial,
+    Zone,
+    as_time,
+    not_empty,
+    one_of,
+)
 from pipeline.settings import load_settings
 from pipeline.terminal import printable, say, short
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
@@ -25,7 +31,7 @@ _Format = Literal["table", "csv", "json", "parquet"]
 
 def buckets(
     start: Annotated[str, typer.Option(metavar="TIME", help=LOCAL_TIME)],
-    end: Annotated[str | None, typer.Option(metavar="TIME", help=LOCAL_TIME)] = None,
+    end: LocalTime = None,
     width: Annotated[
         AnyWidth, typer.Option(help="Width of a bucket.", **one_of(*ANY_WIDTHS))
     ] = "1d",
@@ -43,9 +49,7 @@ def buckets(
     page: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="next_page of the page before.")
     ] = None,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Count days that are not loaded as empty.")
-    ] = False,
+    partial: Partial = False,
 ) -> None:
     """Print one page of usage buckets as JSON, exactly as the API's usage endpoint shapes it.
 
@@ -57,22 +61,20 @@ def buckets(
     last = None if end is None else as_time(end, tz)
     not_empty(first, last)
     from pipeline.lake.store import Lake
-    from pipeline.lake.user_id_mode import UserIdModeError, check
-    from pipeline.query.buckets import NotLoadedError, PageQuery, answer
+    from pipeline.lake.user_id_mode import UserIdModeError
+    from pipeline.query.buckets import NotLoadedError, PageQuery, answer, stored_users
 
     with exit_codes():
         settings = load_settings()
-        lake, pseudonyms, users = Lake(settings.lake), settings.pseudonyms, user_id or []
+        lake = Lake(settings.lake)
         try:
-            if users:  # of ids of another kind the lake would say that they have no usage
-                check(lake, pseudonyms.fingerprint if pseudonyms else None)
             query = PageQuery(
                 start_time=first,
                 end_time=last,
                 bucket_width=width,
                 limit=limit,
                 page=page,
-                user_ids=[pseudonyms.of(user) for user in users] if pseudonyms else users,
+                user_ids=stored_users(lake, user_id or [], settings.pseudonyms),
                 group_by=group_by or [],
                 tz=tz,
             )

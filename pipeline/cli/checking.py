@@ -1,7 +1,4 @@
-"""status, verify, reconcile, probe: the commands that say how far what is there is right.
-
-Belongs here: arguments and exit codes.
-"""
+"""status, verify, reconcile, probe: the commands that say how far what is there is right."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What every command says of a lake that has damaged files, or none.
-
-Belongs here: one sentence and an exit code instead of what a library says.
-"""
+"""What every command says of a lake that is damaged or empty: one sentence and an exit code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The probe as a command: settings to a client, steps to lines of text.
-
-Belongs here: which key is used, and what is said before.
-"""
+"""The probe as a command: settings to a client, steps to lines of text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""emulator: the command that stands in for the API.
-
-Belongs here: arguments, and how to go on in another terminal.
-"""
+"""emulator: the command that stands in for the API."""
 
 from __future__ import annotations
 
@@ -50,7 +47,7 @@ def emulator(
         server = EmulatorServer(world, port=port)
         last = max((event.second for event in world.events()), default=first)
         example = f"--start {day_of(first)} --end {day_of(last) + timedelta(days=1)}"
-        with suppress(KeyboardInterrupt), interrupts():  # which is how one is told to stop
+        with suppress(KeyboardInterrupt), interrupts():  # which is how to stop it
             server.run(lambda url: _announce(url, server.api_key, server.api_keys, example))
     except ValueError as error:
         fail(str(error), MISUSED)

@@ -1,7 +1,4 @@
-"""export: the command that writes files for BI tools.
-
-Belongs here: arguments, and what is said of an export.
-"""
+"""export: the command that writes files for BI tools."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""demo, run, refresh: the commands that load.
-
-Belongs here: which days, and what is said before and after.
-"""
+"""demo, run, refresh: the commands that load."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the environment says of the way to the API, said before a command goes there.
-
-Belongs here: one line, or an exit code where it can't be used.
-"""
+"""What the environment says of the way to the API, said before a command goes there."""
 
 from __future__ import annotations
 

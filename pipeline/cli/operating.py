@@ -1,7 +1,4 @@
-"""doctor, dagster-home: the commands about the place where the others run.
-
-Belongs here: arguments, and how findings are printed.
-"""
+"""doctor, dagster-home: the commands about the place where the others run."""
 
 from __future__ import annotations
 
@@ -76,15 +73,15 @@ def doctor(
 
 
 def show(finding: Finding, out: Console) -> None:
-    """Print a finding, and below it how it is mended."""
+    """Print a finding, and below it how to fix it."""
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(width=7)
     row.add_column(width=11)
     row.add_column(overflow="fold")
-    told = Text(printable(finding.found))
+    words = Text(printable(finding.found))
     if finding.fix:
-        told.append(f"\n-> {finding.fix}", style="bold" if finding.state == "failed" else "")
-    row.add_row(Text(finding.state, style=_COLOURS[finding.state]), Text(finding.subject), told)
+        words.append(f"\n-> {finding.fix}", style="bold" if finding.state == "failed" else "")
+    row.add_row(Text(finding.state, style=_COLOURS[finding.state]), Text(finding.subject), words)
     out.print(row)
 
 

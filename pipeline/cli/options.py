@@ -1,7 +1,4 @@
-"""What options of several commands have in common: how a time, a choice, a table's width is read.
-
-Belongs here: parsers and types for typer.
-"""
+"""What options of several commands share: how a time, a choice and a table's width are read."""
 
 from __future__ import annotations
 
@@ -78,4 +75,9 @@ Zone = Annotated[
     typer.Option("--tz", parser=as_zone, metavar="ZONE", help="Time zone, such as Asia/Karachi."),
 ]
 LOCAL_TIME: Final = "ISO date or time (of --tz unless it says otherwise) or Unix seconds"
+LocalTime = Annotated[str | None, typer.Option(metavar="TIME", help=LOCAL_TIME)]
+"""Read by `as_time` once the time zone is known."""
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Count days that are not loaded as empty.")
+]
 OptionalTime = Annotated[int | None, typer.Option(parser=as_time, metavar="TIME", help=_TIME)]

@@ -1,7 +1,4 @@
-"""report: the command that makes a page of what is loaded.
-
-Belongs here: arguments, and where the files go.
-"""
+"""report: the command that makes a page of what is loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import typer
 
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
-from pipeline.cli.options import LOCAL_TIME, Zone, as_time
+from pipeline.cli.options import LocalTime, Zone, as_time
 from pipeline.messages import count
 from pipeline.settings import load_settings
 from pipeline.terminal import say, short
@@ -27,8 +24,8 @@ def report(
     png: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the charts as PNG too.")
     ] = None,
-    start: Annotated[str | None, typer.Option(metavar="TIME", help=LOCAL_TIME)] = None,
-    end: Annotated[str | None, typer.Option(metavar="TIME", help=LOCAL_TIME)] = None,
+    start: LocalTime = None,
+    end: LocalTime = None,
     tz: Zone = "UTC",
 ) -> None:
     """Write a report to look at and to send around: one HTML file that needs no network.
@@ -76,6 +73,6 @@ def report(
         days = found.period
         where = [] if str(output) == "-" else [short(output.absolute())]
         if png is not None:
-            where += [f"{count(len(files) - len(where), 'picture')} in {short(png.absolute())}"]
+            where.append(f"{count(len(files) - len(where), 'picture')} in {short(png.absolute())}")
         if where:
             say(f"{days.first} to {days.last} ({tz}): {' and '.join(where)}")

@@ -1,18 +1,17 @@
-"""serve: the command that answers HTTP as the API does.
-
-Belongs here: arguments, who may be let in, and how to go on in another terminal.
-"""
+"""serve: the command that answers HTTP as the API does."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Annotated, Final
 
 import typer
 
 from pipeline.cli.damage import nothing_loaded
 from pipeline.cli.exit_codes import exit_codes
+from pipeline.cli.options import Partial
 from pipeline.interrupts import interrupts
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import say, short
@@ -31,9 +30,7 @@ def serve(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="IP address to listen on; 0.0.0.0 is all.")
     ] = "127.0.0.1",
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Count days that are not loaded as empty.")
-    ] = False,
+    partial: Partial = False,
 ) -> None:
     """Answer GET /api/v1/llm/usage/conversations from the lake, exactly as the API does.
 
@@ -53,7 +50,7 @@ def serve(
         _let_in_many()
         sys.setswitchinterval(_TURN)
         asked = f"?start_time={day_window(days[-1]).start}&bucket_width=1h"
-        with suppress(KeyboardInterrupt), interrupts():  # which is how one is told to stop
+        with suppress(KeyboardInterrupt), interrupts():  # which is how to stop it
             server.run(lambda: _announce(settings, server.url, asked))
 
 
@@ -69,11 +66,9 @@ def _announce(settings: Settings, url: str, asked: str) -> None:
 
 def _checked(host: str, settings: Settings) -> str:
     """The address to listen on; typer.BadParameter where it is none, or open to others unlocked."""
-    from pipeline.serve.keys import is_loopback
-
     address = {"localhost": "127.0.0.1"}.get(host, host.strip("[]"))
     try:
-        loopback = is_loopback(address)
+        loopback = ip_address(address).is_loopback
     except ValueError:
         raise typer.BadParameter(
             f"--host is {host!r}: it must be an IP address of this machine, such as 0.0.0.0"

@@ -1,7 +1,6 @@
 """`mka1-usage demo`: a made-up week through the whole job, and what to try with it.
 
-Belongs here: the tour. The demo has a home folder of its own, `<home>/demo`, so that made-up usage
-never mixes with real.
+It has a home folder of its own, `<home>/demo`, so that made-up usage never mixes with real.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`mka1-usage doctor`: is everything here that a run needs, and how is what is not to be mended?
+"""`mka1-usage doctor`: is everything here that a run needs, and how to fix what is not?
 
 Belongs here: which checks there are, in which order, and that none of them hangs or raises.
 
@@ -10,8 +10,8 @@ Belongs here: which checks there are, in which order, and that none of them hang
     versions       what is installed against what is pinned
     orchestration  Dagster's home, pool, schedules and daemon
 
-What blocks most comes first. A check reads; it writes nothing but a folder of its own in the home
-folder, which it removes. Checks that another one makes pointless are skipped, and say so.
+What blocks most comes first. A check writes nothing but a folder of its own in the home folder,
+which it removes. Checks that another one makes pointless are skipped, and say so.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias, cast
 
 from pipeline.doctor.finding import Asked, Finding, State
 
 __all__ = ["CHECKS", "Asked", "Check", "Finding", "State", "examine"]
+
+
+_Function: TypeAlias = Callable[[Asked], Iterator[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,14 @@ class Check:
     """Checks without which this one says nothing; and settings, by variable, that it relies on."""
     patient: Literal["always", "unless deep"] = "always"
 
-    def imported(self) -> Callable[[Asked], Iterator[Finding]]:
+    def imported(self) -> _Function:
         """The function."""
         module, _, function = self.place.partition(".")
-        made: Callable[[Asked], Iterator[Finding]] = getattr(
-            import_module(f"{__name__}.{module}"), function
-        )
-        return made
+        return cast(_Function, getattr(import_module(f"{__name__}.{module}"), function))
 
 
 _LONGEST: Final = 200
-"""Characters of an error that nobody has foreseen."""
+"""Characters of an error that no check expects."""
 _HOME: Final = "MKA1_USAGE_HOME"
 CHECKS: Final = (
     Check("settings", "configured.settings"),
@@ -95,26 +95,30 @@ def examine(asked: Asked, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]
 
 def _within(patience: float | None, check: Check, asked: Asked) -> Iterator[Finding]:
     """What a check finds within so many seconds; its thread is left alone after that."""
-    told: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
+    found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
     imported = threading.Event()
 
-    def look() -> None:
-        with _Telling(check.name, told):
+    def run() -> None:
+        try:
             try:
                 made = check.imported()
             finally:
                 imported.set()
             for finding in made(asked):
-                told.put(finding)
+                found.put(finding)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is a finding too
+            words = " ".join(f"{type(error).__name__} {error}".split())[:_LONGEST]
+            found.put(Finding("failed", check.name, f"could not be looked at: {words}"))
+        found.put(None)
 
     # Not of an executor: the interpreter would wait for its threads at the end.
-    threading.Thread(target=look, name=check.name, daemon=True).start()
-    imported.wait()  # which is no fault of what is looked at
+    threading.Thread(target=run, name=check.name, daemon=True).start()
+    imported.wait()  # the time that an import takes says nothing of what is checked
     until = None if patience is None else time.monotonic() + patience
     while True:
         left = None if until is None else max(until - time.monotonic(), 0)
         try:
-            finding = told.get(timeout=left)
+            finding = found.get(timeout=left)
         except queue.Empty:
             yield Finding(
                 "failed",
@@ -126,23 +130,6 @@ def _within(patience: float | None, check: Check, asked: Asked) -> Iterator[Find
         if finding is None:
             return
         yield finding
-
-
-class _Telling:
-    """Ends a check: whatever it raised is a finding too."""
-
-    def __init__(self, name: str, told: queue.SimpleQueue[Finding | None]) -> None:
-        self._name, self._told = name, told
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if error is not None:
-            words = " ".join(f"{type(error).__name__} {error}".split())[:_LONGEST]
-            self._told.put(Finding("failed", self._name, f"could not be looked at: {words}"))
-        self._told.put(None)
-        return True
 
 
 def _without(secrets: Mapping[str, str], finding: Finding) -> Finding:

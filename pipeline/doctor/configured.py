@@ -1,7 +1,4 @@
-"""Are the settings what was meant? All complaints at once, and names that are none of a setting.
-
-Belongs here: reading settings as far as they can be read, and `.env`.
-"""
+"""Are the settings what was meant? All complaints at once, and misspelt names."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Final
 
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 
 from pipeline.doctor.finding import Asked, Finding, failed, ok, warning
 from pipeline.settings import ENV_FILE, Settings, SettingsError, load_settings, misspelt
@@ -32,11 +29,10 @@ def asked(
     patience: float = 10.0,
     env_file: Path = Path(ENV_FILE),
 ) -> Asked:
-    """What there is to be looked at, whatever is wrong with the settings; `.env` is the current
-    folder's.
-    """
+    """What the checks are given, whatever is wrong with the settings; `.env` is the current
+    folder's."""
     loaded, wrong = _loaded()
-    both = {**_lines(env_file), **environment}
+    both = {**_values(_lines(env_file)), **environment}
     return Asked(loaded, wrong, environment, env_file.absolute(), _secrets(both), deep, patience)
 
 
@@ -58,17 +54,16 @@ def _loaded() -> tuple[Settings, Mapping[str, str]]:
             wrong |= error.wrong
 
 
-def _lines(path: Path) -> dict[str, str]:
-    """What `.env` sets; nothing where it can't be read."""
+def _lines(path: Path) -> list[Binding] | None:
+    """The lines of `.env`; None where it can't be read."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return {}
-    return {
-        line.key: line.value
-        for line in parse_stream(StringIO(text))
-        if line.key is not None and line.value is not None
-    }
+        return list(parse_stream(StringIO(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError):  # the settings' own complaint
+        return None
+
+
+def _values(lines: list[Binding] | None) -> dict[str, str]:
+    return {line.key: line.value for line in lines or () if line.key and line.value is not None}
 
 
 def _secrets(variables: Mapping[str, str]) -> dict[str, str]:
@@ -88,17 +83,18 @@ def settings(asked: Asked) -> Iterator[Finding]:
     for name, complaint in asked.wrong.items():
         if complaint:
             yield failed(f"{name}: {complaint}", "set it right, or unset it")
-    in_file, outside = _lines(asked.env_file), asked.environment
+    lines = _lines(asked.env_file)
+    in_file, outside = _values(lines), asked.environment
     if not asked.wrong:
         names = {name for name in (*in_file, *outside) if name in _FIELDS}
-        told = f"{len(names)} of {len(_FIELDS)} are set, the others have their defaults"
+        words = f"{len(names)} of {len(_FIELDS)} are set, the others have their defaults"
         if asked.settings.api_key is None:
             yield failed(
-                f"MKA1_API_KEY is not set ({told})",
+                f"MKA1_API_KEY is not set ({words})",
                 "set it to the key that usage is to be read with, in the environment or in .env",
             )
         else:
-            yield ok(told)
+            yield ok(words)
     for name, near in misspelt({*in_file, *outside}).items():
         yield warning(
             f"{name} is no setting, so it is ignored",
@@ -110,17 +106,12 @@ def settings(asked: Asked) -> Iterator[Finding]:
                 f"{name} is one thing in .env and another in the environment, which counts",
                 f"unset {name}, or take it out of .env",
             )
-    yield from _env_file(asked.env_file)
+    if lines is not None:
+        yield from _env_file(asked.env_file, lines)
 
 
-def _env_file(path: Path) -> Iterator[Finding]:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        lines = list(parse_stream(StringIO(path.read_text(encoding="utf-8"))))
-    except FileNotFoundError:
-        return
-    except (OSError, UnicodeDecodeError):  # said above, as the complaint of `.env`
-        return
+def _env_file(path: Path, lines: list[Binding]) -> Iterator[Finding]:
+    mode = stat.S_IMODE(path.stat().st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield warning(
             f"others on this machine can get at it, keys and all (mode {mode:04o})",

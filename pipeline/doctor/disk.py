@@ -1,7 +1,4 @@
-"""Is there room, does the file system do what the lake relies on, and who may read it?
-
-Belongs here: the home folder as a place.
-"""
+"""Is there room, does the file system do what the lake relies on, and who may read it?"""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ _WARN_BELOW: Final = 1_000 * _MB
 _FEW_DAYS: Final = 30
 _FEW_FILES: Final = 10_000
 _RECENT: Final = 30
-"""Days of the lake that its growth is told from."""
+"""Days of the lake that its growth is computed from."""
 
 
 def room(asked: Asked) -> Iterator[Finding]:

@@ -1,7 +1,4 @@
-"""What a check is given, and what it says.
-
-Belongs here: what all checks share.
-"""
+"""What a check is given, and what it says."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ State = Literal["ok", "warning", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, what was found, and how it is mended where it is to be.
+    """One line: what was checked, what was found, and how to fix it.
 
     Without a subject, it is about what its check is called.
     """

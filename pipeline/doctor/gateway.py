@@ -1,9 +1,8 @@
 """Is the gateway reached, does its clock agree with ours, and does it take our keys?
 
-Belongs here: one step after the other, so that what fails is known by its name.
-
-It costs one request without a key, one for a minute of usage, and one for a single conversation by
-each key of MKA1_API_KEYS. Nothing is tried twice.
+One step after the other, so that what fails is known by its name. It costs one request without a
+key, one for a minute of usage, and one for a single conversation by each key of MKA1_API_KEYS.
+Nothing is tried twice.
 """
 
 from __future__ import annotations
@@ -87,8 +86,7 @@ def name(asked: Asked) -> Iterator[Finding]:
             f"check the network, the name server and {where}",
         )
         return
-    addresses = sorted({str(address[4][0]) for address in found})
-    yield ok(f"{host} is {', '.join(addresses)}")
+    yield ok(f"{host} is {', '.join(sorted({str(address[4][0]) for address in found}))}")
 
 
 def connection(asked: Asked) -> Iterator[Finding]:
@@ -178,8 +176,7 @@ def clock(asked: Asked) -> Iterator[Finding]:
     side = "ahead of" if skew > 0 else "behind"
     moment = datetime.fromtimestamp(int(ours), UTC).strftime("%H:%M:%S UTC")
     if abs(skew) <= _WARN_SKEW:
-        words = f"within {max(abs(skew), 1):.0f} s of the gateway's ({moment})"
-        yield ok(words)
+        yield ok(f"within {max(abs(skew), 1):.0f} s of the gateway's ({moment})")
         return
     yield Finding(
         "failed" if abs(skew) > _FAIL_SKEW else "warning",
@@ -209,25 +206,22 @@ async def _tried(asked: Asked) -> list[Finding]:
     end = closed_through(asked.now())
     minute = UsageQuery(end - 60, end, "1m", limit=1)
     one = ConversationsQuery(limit=1)
-    to_try: list[Awaitable[Finding]] = []
-    if settings.api_key is not None:
-        whose = "MKA1_API_KEY"
-        to_try.append(
-            _try(asked, whose, settings.api_key, "usage", lambda client: get_usage(client, minute))
-        )
     at_once = asyncio.Semaphore(settings.concurrency)
 
-    async def in_turn(key_id: str, secret: SecretStr) -> Finding:
-        async with at_once:
-            return await _try(
-                asked,
-                f"{key_id} of MKA1_API_KEYS",
-                secret,
-                "conversations",
-                lambda client: get_conversations(client, one),
-            )
+    async def usage(client: Client) -> None:
+        await get_usage(client, minute)
 
-    to_try += [in_turn(key_id, secret) for key_id, secret in settings.api_keys.items()]
+    async def conversations(client: Client) -> None:
+        await get_conversations(client, one)
+
+    async def in_turn(key_id: str, secret: SecretStr) -> Finding:
+        whose = f"{key_id} of MKA1_API_KEYS"
+        async with at_once:
+            return await _try(asked, whose, secret, "conversations", conversations)
+
+    to_try = [in_turn(key_id, secret) for key_id, secret in settings.api_keys.items()]
+    if settings.api_key is not None:
+        to_try.insert(0, _try(asked, "MKA1_API_KEY", settings.api_key, "usage", usage))
     return await asyncio.gather(*to_try)
 
 
@@ -236,23 +230,21 @@ async def _try(
     whose: str,
     secret: SecretStr,
     what: str,
-    ask: Callable[[Client], Awaitable[object]],
+    request: Callable[[Client], Awaitable[None]],
 ) -> Finding:
     limits = Limits(concurrency=1, retry_seconds=0, attempts=1, request_timeout=asked.patience / 2)
     try:
         async with Client(
             asked.settings.base_url, secret, limits, private=True, now=asked.now
         ) as client:
-            await ask(client)
+            await request(client)
     except Unauthorized as error:
         if error.status == httpx.codes.FORBIDDEN:
-            found, fix = f"may not read {what} (403)", "let it, or set a key that may"
-        else:
-            found, fix = (
-                "is refused (401)",
-                "it is mistyped, revoked or of another gateway: set the right one",
-            )
-        return failed(f"{whose} {found}", fix)
+            return failed(f"{whose} may not read {what} (403)", "let it, or set a key that may")
+        return failed(
+            f"{whose} is refused (401)",
+            "it is mistyped, revoked or of another gateway: set the right one",
+        )
     except QuotaExhausted:
         return warning(
             f"{whose} has spent a quota (429)",

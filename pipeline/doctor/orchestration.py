@@ -1,7 +1,5 @@
 """Is Dagster set up so that runs take turns, schedules run, and somebody runs them?
 
-Belongs here: reading Dagster's instance.
-
 An instance is opened only where there has been one: opening one makes its database.
 """
 
@@ -19,11 +17,7 @@ from pipeline.doctor.finding import Asked, Finding, State, failed, ok, skipped, 
 from pipeline.orchestration.assets.usage import API_POOL
 from pipeline.orchestration.instance import STORAGE_ERRORS, misread, storage_failure
 from pipeline.orchestration.instance import opened as open_instance
-from pipeline.orchestration.schedules import (
-    conversations_schedule,
-    refresh_schedule,
-    usage_schedules,
-)
+from pipeline.orchestration.schedules import LOADING
 from pipeline.timeline import iso
 
 _HEARTBEAT: Final = 300.0
@@ -123,7 +117,7 @@ def _pool(opened: dg.DagsterInstance) -> Finding:
 
 def _schedules(opened: dg.DagsterInstance, now: float) -> Iterator[Finding]:
     """Which schedules are on, and whether the daemon that they need is alive."""
-    known = [one.name for one in (*usage_schedules(), conversations_schedule(), refresh_schedule())]
+    known = [one.name for one in LOADING]
     states = [one for one in opened.all_instigator_state() if one.is_running]
     on = [name for name in known if any(state.name == name for state in states)]
     heartbeats = [

@@ -1,7 +1,4 @@
-"""Is the lake whole, of the kind that the settings say, up to date, and can it be queried?
-
-Belongs here: looking at what is loaded, quickly.
-"""
+"""Is the lake whole, of the kind that the settings say, up to date, and can it be queried?"""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.messages import count
-from pipeline.query.status import states, what_to_run
+from pipeline.query.status import STATES, states, what_to_run
 from pipeline.settings import without_secrets
 from pipeline.timeline import iso
 
@@ -35,14 +32,7 @@ _SAMPLE: Final = 8
 """Days that are read again unless all are to be."""
 _LONG: Final = 6 * 3_600.0
 """Seconds. A run that holds a lock longer may hang."""
-_STATES: Final = ("final", "provisional", "stale", "disputed", "missing")
-
-
-def _nothing(asked: Asked) -> Finding | None:
-    """What is said of a lake without days."""
-    if Lake(asked.settings.lake).all_days():
-        return None
-    return skipped("nothing is loaded yet: `mka1-usage run` loads")
+_EMPTY: Final = skipped("nothing is loaded yet: `mka1-usage run` loads")
 
 
 def lake(asked: Asked) -> Iterator[Finding]:
@@ -55,11 +45,10 @@ def lake(asked: Asked) -> Iterator[Finding]:
     except user_id_mode.UserIdModeError as error:
         found, _, fix = str(error).rpartition(": ")
         yield failed(found, fix)
-    empty = _nothing(asked)
-    if empty:
-        yield empty
-        return
     days = held.all_days()
+    if not days:
+        yield _EMPTY
+        return
     sample = days if asked.deep else _spread(days)
     verified = verify(held, settings.catalog, None if asked.deep else sample)
     wrong: Sequence[object] = [it for it in verified.problems if it.path != settings.catalog]
@@ -86,15 +75,13 @@ def _spread(days: Sequence[date]) -> list[date]:
 
 def days(asked: Asked) -> Iterator[Finding]:
     """How many days are final, provisional, stale and missing."""
-    empty = _nothing(asked)
-    if empty:
-        yield empty
+    held = Lake(asked.settings.lake, asked.settings.lookback_days)
+    if not held.all_days():
+        yield _EMPTY
         return
-    settings = asked.settings
-    snapshot = Snapshot(Lake(settings.lake, settings.lookback_days))
-    found = states(snapshot, None, None, asked.now())
+    found = states(Snapshot(held), None, None, asked.now())
     counted = Counter(found.states.values())
-    words = ", ".join(f"{counted[state]:,} {state}" for state in _STATES if counted[state])
+    words = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
     if found.complete_through is not None:
         words += f"; complete through {iso(found.complete_through)}"
     if found.damage:
@@ -144,7 +131,7 @@ def _is_held(path: Path) -> bool:
 
 
 def _holder(path: Path, now: float) -> tuple[int | None, float]:
-    """The process that holds a lock and how many seconds it has lived, where the kernel tells."""
+    """The process that holds a lock and how many seconds it has lived, where the kernel says so."""
     try:
         inode = path.stat().st_ino
         table = Path("/proc/locks").read_text(encoding="ascii")
@@ -157,22 +144,22 @@ def _holder(path: Path, now: float) -> tuple[int | None, float]:
     return int(found[1]), now - began
 
 
+_OTHER: Final = "take the one that is installed beside mka1-usage"
 OPENS: Final = "SELECT count(*), min(start_time), max(start_time) FROM usage_1d"
 """What is asked of the catalog to see that it opens."""
 
 
 def catalog(asked: Asked) -> Iterator[Finding]:
     """Whether `usage.duckdb` opens, and shows this lake and no other."""
-    settings = asked.settings
-    empty = _nothing(asked)
-    if empty:
-        yield empty
+    settings, held = asked.settings, Lake(asked.settings.lake)
+    if not held.all_days():
+        yield _EMPTY
         return
     again = "any run builds it anew: `mka1-usage run`"
     if not settings.catalog.is_file():
         yield failed(f"{settings.catalog} is not there", again)
         return
-    changed = difference(Lake(settings.lake), settings.catalog)
+    changed = difference(held, settings.catalog)
     if changed is not None:
         yield failed(
             f"{settings.catalog} is not as it was published: {changed}",
@@ -184,7 +171,7 @@ def catalog(asked: Asked) -> Iterator[Finding]:
             openable(settings.catalog) as readable,
             closing(duckdb.connect(str(readable), read_only=True)) as con,
         ):
-            if shows_another_lake(con, Lake(settings.lake)):
+            if shows_another_lake(con, held):
                 yield failed(
                     f"{settings.catalog} shows another lake than {settings.lake}: was it moved?",
                     again,
@@ -237,6 +224,3 @@ async def _run(asked: Asked, command: str) -> tuple[int | None, bytes]:
         await process.wait()
         raise
     return process.returncode, err.strip() if process.returncode else out.strip()
-
-
-_OTHER: Final = "take the one that is installed beside mka1-usage"

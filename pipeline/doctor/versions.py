@@ -1,7 +1,4 @@
-"""Is what is installed what the project was tested with?
-
-Belongs here: Python and packages against the metadata of this one.
-"""
+"""Is what is installed what the project was tested with?"""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from packaging.specifiers import SpecifierSet
 from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
 
 _PACKAGE: Final = "mka1-usage"
-_TOLD: Final = ("duckdb", "pyarrow", "dagster")
-_MEND: Final = "install as the README says, with --require-hashes -r .ci/constraints.txt"
+_NAMED: Final = ("duckdb", "pyarrow", "dagster")
+_INSTALL: Final = "install as the README says, with --require-hashes -r .ci/constraints.txt"
 
 
 def installed(asked: Asked) -> Iterator[Finding]:
@@ -33,15 +30,15 @@ def installed(asked: Asked) -> Iterator[Finding]:
     if python not in SpecifierSet(package.metadata["Requires-Python"]):
         met = False
         wanted = package.metadata["Requires-Python"]
-        yield failed(f"Python is {python}, wanted is {wanted}", _MEND)
+        yield failed(f"Python is {python}, wanted is {wanted}", _INSTALL)
     for line in package.requires or ():
         finding = _compared(Requirement(line))
         if finding is not None:
             met = False
             yield finding
     if met:
-        told = ", ".join(f"{name} {version(name)}" for name in _TOLD)
-        yield ok(f"{_PACKAGE} {package.version}, Python {python}, {told}: as pinned")
+        found = ", ".join(f"{name} {version(name)}" for name in _NAMED)
+        yield ok(f"{_PACKAGE} {package.version}, Python {python}, {found}: as pinned")
 
 
 def _compared(wanted: Requirement) -> Finding | None:
@@ -52,7 +49,7 @@ def _compared(wanted: Requirement) -> Finding | None:
     except PackageNotFoundError:
         if extra:
             return None
-        return failed(f"{wanted.name} is not installed", _MEND)
+        return failed(f"{wanted.name} is not installed", _INSTALL)
     if extra or wanted.specifier.contains(found, prereleases=True):
         return None
-    return warning(f"{wanted.name} is {found}, tested is {wanted.specifier}", _MEND)
+    return warning(f"{wanted.name} is {found}, tested is {wanted.specifier}", _INSTALL)

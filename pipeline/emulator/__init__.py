@@ -5,15 +5,15 @@ package: so it can disagree with it.
 
 - `events`       one API call, and when it starts to count
 - `clock`        a clock that is set by hand
-- `counting`     events to usage buckets
+- `counting`     events to usage buckets: the truth about usage
 - `state`        conversations, items, responses
 - `archive`      where those are kept and found; `update_order` keeps endpoint 2's order
-- `world`        the whole state, what calls do to it, and the truth about its usage
+- `world`        the whole state, and what calls do to it
 - `synthetic`    a world of made-up traffic; `phrases` has its words
 - `trace`        a world replayed from a trace of real traffic
 - `faults`       what goes wrong on purpose, and when
 - `queries`      strict reading of parameters
-- `usage_pages`  endpoint 1; `usage_quirks` has what may be odd about its pages
+- `usage_pages`  endpoint 1
 - `listings`     endpoints 2 to 5; `shapes` has their JSON
 - `app`          routes and authentication
 - `gateway`      faults on the wire, and the log of requests

@@ -1,7 +1,4 @@
-"""The five endpoints as a Starlette app.
-
-Belongs here: routes, who is asking (bearer key, `X-On-Behalf-Of`), and JSON in and out.
-"""
+"""The five endpoints as a Starlette app: routes, who asks, and JSON in and out."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import unquote
@@ -26,6 +23,7 @@ LATE_BY = "emulator.late_by"
 # Ids may hold slashes, which are %2F in the address but / by the time that routes are matched.
 ITEMS_PATH = PREFIX + "/conversations/{conversation_id:path}/items"
 Endpoint = Callable[[Request], Awaitable[Response]]
+Listing = Callable[[World, Owner, bytes, FaultPlan], object]
 
 
 def build_app(
@@ -41,9 +39,11 @@ def build_app(
         query = parse_usage_query(_query(request), world.clock())
         return _json(usage_page(world, query, plan()))
 
-    async def conversations(request: Request) -> Response:
-        rows = listings.list_conversations(world, owner(request), _query(request), plan())
-        return _json(rows)
+    def listing(rows: Listing) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            return _json(rows(world, owner(request), _query(request), plan()))
+
+        return endpoint
 
     async def items(request: Request) -> Response:
         name = request.path_params["conversation_id"]
@@ -57,18 +57,15 @@ def build_app(
             listings.create_items(world, asking, name, query, body, now_plan, late_by=late_by)
         )
 
-    async def responses(request: Request) -> Response:
-        return _json(listings.list_responses(world, owner(request), _query(request), plan()))
-
     return Starlette(
         routes=[
-            Route(f"{PREFIX}/usage/conversations", usage, methods=["GET"]),
-            Route(f"{PREFIX}/conversations", conversations, methods=["GET"]),
-            Route(ITEMS_PATH, items, methods=["GET"]),
+            Route(f"{PREFIX}/usage/conversations", usage),
+            Route(f"{PREFIX}/conversations", listing(listings.list_conversations)),
+            Route(ITEMS_PATH, items),
             Route(ITEMS_PATH, create_items, methods=["POST"]),
-            Route(f"{PREFIX}/responses", responses, methods=["GET"]),
+            Route(f"{PREFIX}/responses", listing(listings.list_responses)),
         ],
-        exception_handlers={ApiError: _api_error, HTTPException: _http_error},
+        exception_handlers={HTTPException: _refusal},
     )
 
 
@@ -81,13 +78,7 @@ def _json(body: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(body), status, media_type="application/json")
 
 
-async def _api_error(_: Request, error: Exception) -> Response:
-    if not isinstance(error, ApiError):
-        raise error
-    return _json({"error": error.message}, error.status)
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _refusal(_: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     return _json({"error": error.detail}, error.status_code)

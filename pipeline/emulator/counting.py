@@ -1,15 +1,14 @@
 """Event log to usage buckets: the arithmetic of endpoint 1, in plain Python.
 
-Belongs here: bucket edges, the running sums, and the order and shape of result rows. Nothing here
-may share code with the tables that the product computes: these numbers are what those are compared
-with.
+It shares no code with the tables that the product computes: they are compared with these numbers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from pipeline.emulator.clock import AsOf
 from pipeline.emulator.events import Event
 
 JsonObject: TypeAlias = dict[str, Any]
@@ -35,29 +34,123 @@ class Correction:
     counts_from: float
 
 
-class UsageLedger:
-    """The log of events and corrections, and its sums per bucket as of some moment.
+class UsageLedger(AsOf):
+    """The log of events and corrections, and its sums per bucket.
 
-    Entries that do not count yet wait; `settle(now)` takes in those that have come due. A `now`
-    before the last one starts over from the log, so that answers depend on the time alone.
+    Entries that do not count yet wait, until their time has come. A `now` before the last one
+    starts over from the log, so that answers depend on the time alone.
     """
 
-    def __init__(self) -> None:
-        self.log: list[Event | Correction] = []
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self._log: list[Event | Correction] = []
+        self._users: set[str] = set()
+        self._settled_at = float("-inf")
+        self._start_over()
+
+    def log(self, event: Event) -> None:
+        """Count an event, and nothing else: the way to log plain reads."""
+        with self._lock:
+            self._log.append(event)
+            if event.user_id is not None:
+                self._users.add(event.user_id)
+
+    def restate(
+        self,
+        minute_start: float,
+        user_id: str | None,
+        api_key_id: str | None,
+        *,
+        conversations_created: int = 0,
+        items_added: int = 0,
+        operations: int = 0,
+        drop: bool = False,
+    ) -> None:
+        """Change what the usage endpoint reports for one minute, user and key, from now on.
+
+        The three numbers are added to what is reported now, and may be negative; `drop` takes the
+        row away instead. Any moment of the minute names it. Hours and days change with it. Raises
+        ValueError when a number would fall below 0.
+        """
+        with self._lock:
+            minute, group = int(minute_start // 60) * 60, (user_id, api_key_id)
+            reported = self._settled()[60].get(minute, {}).get(group, [0, 0, 0])
+            change = (conversations_created, items_added, operations)
+            if drop:
+                change = (-reported[0], -reported[1], -reported[2])
+            if any(count + more < 0 for count, more in zip(reported, change, strict=True)):
+                raise ValueError(
+                    f"restating {minute} for {group} by {change} would leave less than nothing: "
+                    f"it reports {tuple(reported)}"
+                )
+            self._log.append(Correction(minute, user_id, api_key_id, change, self.clock()))
+
+    def usage(
+        self,
+        start_time: int,
+        end_time: int | None = None,
+        bucket_width: str = "1d",
+        group_by: Sequence[str] = (),
+        user_ids: Iterable[str] | None = None,
+    ) -> list[JsonObject]:
+        """All buckets of the window, oldest first, in endpoint 1's shape; empty ones too.
+
+        `start_time` is floored to its bucket's edge and `end_time` (now by default) raised to one.
+        `user_ids` filters before grouping; None means everyone. Raises ValueError for an unknown
+        width or grouping.
+        """
+        if bucket_width not in WIDTHS:
+            raise ValueError(f"bucket_width is one of {', '.join(WIDTHS)}, not {bucket_width!r}")
+        width = WIDTHS[bucket_width]
+        end_time = int(self.clock() // 1) + 1 if end_time is None else end_time
+        start, end = window_edges(start_time, end_time, width)
+        return self.usage_buckets(range(start, end, width), width, group_by, user_ids)
+
+    def usage_buckets(
+        self,
+        starts: Iterable[int],
+        width: int,
+        group_by: Sequence[str] = (),
+        user_ids: Iterable[str] | None = None,
+    ) -> list[JsonObject]:
+        """The buckets of `width` seconds that start at `starts`, in that order."""
+        if unknown := [name for name in group_by if name not in GROUPINGS]:
+            raise ValueError(f"group_by knows {', '.join(GROUPINGS)}, not {', '.join(unknown)}")
+        users = None if user_ids is None else frozenset(user_ids)
+        with self._lock:
+            sums = self._settled()[width]
+            return [
+                usage_bucket(sums.get(start, {}), start, width, group_by, users) for start in starts
+            ]
+
+    def occupied(self, start: int, end: int, width: int) -> list[int]:
+        """Starts of the buckets in [start, end) that anything was ever counted in, in order."""
+        with self._lock:
+            return sorted(bucket for bucket in self._settled()[width] if start <= bucket < end)
+
+    def events(self) -> list[Event]:
+        """The event log, in the order logged, whether counted yet or not."""
+        with self._lock:
+            return [entry for entry in self._log if isinstance(entry, Event)]
+
+    def knows_user(self, user_id: str) -> bool:
+        """Whether any event carries this user id."""
+        return user_id in self._users
+
+    def _start_over(self) -> None:
         self._taken = 0
         self._waiting: list[Event | Correction] = []
         self._next_due = float("inf")
-        self._settled_at = float("-inf")
         self._sums: dict[int, dict[int, dict[Group, Counts]]] = {w: {} for w in WIDTHS.values()}
 
-    def settle(self, now: float) -> None:
-        """Make the sums those of `now` (Unix seconds)."""
+    def _settled(self) -> Mapping[int, Mapping[int, Mapping[Group, Counts]]]:
+        """The sums as of now, by width, start and group."""
+        now = self.clock()
         if now < self._settled_at:
-            self._taken, self._waiting, self._next_due = 0, [], float("inf")
-            self._sums = {width: {} for width in self._sums}
+            self._start_over()
         self._settled_at = now
-        candidates: Iterable[Event | Correction] = self.log[self._taken :]
-        self._taken = len(self.log)
+        candidates: Iterable[Event | Correction] = self._log[self._taken :]
+        self._taken = len(self._log)
         if self._next_due <= now:
             candidates = [*self._waiting, *candidates]
             self._waiting, self._next_due = [], float("inf")
@@ -67,66 +160,14 @@ class UsageLedger:
             else:
                 self._waiting.append(entry)
                 self._next_due = min(self._next_due, due)
+        return self._sums
 
     def _add(self, entry: Event | Correction) -> None:
-        second, (created, added, operations) = entry.second, entry.measures
-        group = (entry.user_id, entry.api_key_id)
+        second, group, measures = entry.second, (entry.user_id, entry.api_key_id), entry.measures
         for width, buckets in self._sums.items():
-            groups = buckets.setdefault(second // width * width, {})
-            counts = groups.get(group)
-            if counts is None:
-                groups[group] = [created, added, operations]
-            else:
-                counts[0] += created
-                counts[1] += added
-                counts[2] += operations
-
-    def restate(self, minute: int, group: Group, change: Sequence[int] | None, now: float) -> None:
-        """Change one minute's row by three signed numbers, or take it away (None), from `now` on.
-
-        Raises ValueError when a number would fall below 0.
-        """
-        self.settle(now)
-        created, added, operations = self._sums[60].get(minute, {}).get(group, (0, 0, 0))
-        change = (-created, -added, -operations) if change is None else change
-        if min(created + change[0], added + change[1], operations + change[2]) < 0:
-            raise ValueError(
-                f"restating {minute} for {group} by {tuple(change)} would leave less than nothing: "
-                f"it reports {(created, added, operations)}"
-            )
-        measures = (change[0], change[1], change[2])
-        self.log.append(Correction(minute, group[0], group[1], measures, now))
-
-    def buckets(
-        self,
-        starts: Iterable[int],
-        width: int,
-        group_by: Sequence[str],
-        user_ids: AbstractSet[str] | None,
-    ) -> list[JsonObject]:
-        """The settled buckets of `width` seconds that start at `starts`, in endpoint 1's shape.
-
-        Raises ValueError for an unknown grouping.
-        """
-        if unknown := [name for name in group_by if name not in GROUPINGS]:
-            raise ValueError(f"group_by knows {', '.join(GROUPINGS)}, not {', '.join(unknown)}")
-        sums = self._sums[width]
-        nothing: Mapping[Group, Counts] = {}
-        return [
-            usage_bucket(sums.get(start, nothing), start, width, group_by, user_ids)
-            for start in starts
-        ]
-
-    def starts(self, width: int, start: int, end: int) -> list[int]:
-        """Starts of the buckets in [start, end) that hold entries, oldest first."""
-        return sorted(bucket for bucket in self._sums[width] if start <= bucket < end)
-
-
-def width_of(bucket_width: str) -> int:
-    """Seconds in a `bucket_width`. Raises ValueError for an unknown one."""
-    if bucket_width not in WIDTHS:
-        raise ValueError(f"bucket_width is one of {', '.join(WIDTHS)}, not {bucket_width!r}")
-    return WIDTHS[bucket_width]
+            counts = buckets.setdefault(second // width * width, {}).setdefault(group, [0, 0, 0])
+            for place, measure in enumerate(measures):
+                counts[place] += measure
 
 
 def window_edges(start_time: int, end_time: int, width: int) -> tuple[int, int]:

@@ -1,7 +1,4 @@
-"""What happened and when: one `Event` per API call that traffic makes.
-
-Belongs here: the event itself and the rule of when it starts to count.
-"""
+"""What happened and when: one `Event` per API call, and the rule of when it starts to count."""
 
 import math
 from dataclasses import dataclass

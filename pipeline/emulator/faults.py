@@ -1,14 +1,15 @@
-"""What may go wrong on purpose, and when it does.
+"""What may go wrong on purpose: the switches (`Faults`), and when they strike (`FaultPlan`).
 
-Belongs here: the switches (`Faults`) and the decision for each request (`FaultPlan`). Decisions
-follow from the seed and the number of the request, never from wall time.
+Decisions follow from the seed and the number of the request, never from wall time.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from random import Random
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 FaultKind: TypeAlias = Literal[
     "rate_limited", "server_error", "refused", "reset", "truncated", "not_json", "timed_out"
@@ -42,8 +43,12 @@ UnknownCursor: TypeAlias = Literal[400, 404, 410, 422, "beginning", "empty"]
 UNKNOWN_CURSOR: tuple[UnknownCursor, ...] = get_args(UnknownCursor)
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 SERVER_ERRORS = (500, 502, 503, 504)
-METHODS = frozenset({"GET", "POST"})
+Method: TypeAlias = Annotated[str, Field(pattern="^(GET|POST)$")]
 """The HTTP methods of the five endpoints."""
+_Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+_Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Whole: TypeAlias = Annotated[int, Field(ge=0)]
+_AtLeastOne: TypeAlias = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -51,31 +56,31 @@ class Faults:
     """The switches, all off by default. Raises ValueError for values that mean nothing."""
 
     seed: int = 0
-    rates: Mapping[FaultKind, float] = field(default_factory=dict[FaultKind, float])
+    rates: Mapping[FaultKind, _Share] = field(default_factory=dict[FaultKind, float])
     """Probability of each kind for each request; together at most 1."""
-    only: frozenset[str] = frozenset()
+    only: frozenset[Method] = frozenset()
     """The HTTP methods that `rates` strike, as `frozenset({"POST"})`; empty means all."""
-    max_consecutive: int = 3
+    max_consecutive: _AtLeastOne = 3
     """At most this many of those in a row for one request line: a patient client gets on."""
     retry_after: Literal["seconds", "date"] | None = None
     """The form of `Retry-After` on `rate_limited`; None sends none."""
-    retry_after_seconds: int = 0
+    retry_after_seconds: _Whole = 0
     """What that `Retry-After` asks for."""
-    timed_out_by: float = 0.0
+    timed_out_by: _Seconds = 0.0
     """How many seconds of the world's clock after a `timed_out` its POST is done."""
-    latency: float = 0.0
+    latency: _Seconds = 0.0
     """Seconds that every request waits before anything is done about it, each by itself."""
 
-    quota: int | None = None
+    quota: _Whole | None = None
     """How many requests are answered before every further one is 429, until the quota is reset."""
-    quota_retry_after: int = 60
+    quota_retry_after: _Whole = 60
     """The seconds that `Retry-After` asks for once the quota is used up."""
 
-    expire_cursors_every: int | None = None
+    expire_cursors_every: _AtLeastOne | None = None
     """Each n-th use of a usage cursor is refused: 400 `Invalid or expired page cursor`."""
     sparse: bool = False
     """Usage buckets without results are left out."""
-    clamp_limit: int | None = None
+    clamp_limit: _AtLeastOne | None = None
     """The most buckets or rows on a page, whatever `limit` says."""
     duplicate_bucket: bool = False
     """Each further usage page begins with the last bucket of the one before, once more. It counts
@@ -84,18 +89,18 @@ class Faults:
     """With `duplicate_bucket`: the first serving has wrong numbers, the second the true ones.
     A walk that starts anew behind such a bucket never sees the truth about it."""
     split_rows: bool = False
-    """Result rows come in two that add up to the truth, told apart by a further field `tier`."""
+    """Result rows come in two that add up to the truth and differ in a further field `tier`."""
     extra_fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Further fields on every usage result row, as the API may add."""
     page_quirk: PageQuirk | None = None
     """What is odd about usage pages; see `PageQuirk`."""
-    quirk_rate: float = 1.0
+    quirk_rate: _Share = 1.0
     """Probability that a usage page has the `page_quirk`."""
 
-    touch_rate: float = 0.0
+    touch_rate: _Share = 0.0
     """Probability that, before a page of conversations is answered, one of them is touched: the
     cursor's own (every second time) or any of that listing. It moves to the end of the order."""
-    touches: int = 1
+    touches: _AtLeastOne = 1
     """How many conversations are touched each time, one after the other."""
     deleted_gone: Literal["items", "listing"] | None = None
     """What of a soft-deleted conversation is gone: its items (404), or its place in the listing as
@@ -108,33 +113,12 @@ class Faults:
     shared: frozenset[Literal["keys", "users"]] = frozenset()
     """What else a listing shows: with `keys`, what the user did with any other key too; with
     `users`, what any other user did with the key. Usage counts each once, where it was done."""
-    usage_delay: float = 0.0
+    usage_delay: _Seconds = 0.0
     """Seconds after which endpoint 1 counts what is posted to endpoint 4."""
 
     def __post_init__(self) -> None:
-        for name, values, known in (
-            ("rates", self.rates, FAULT_KINDS),
-            ("only", self.only, sorted(METHODS)),
-            ("unknown_cursor", [self.unknown_cursor], UNKNOWN_CURSOR),
-            ("shared", self.shared, ("keys", "users")),
-        ):
-            if unknown := [value for value in values if value not in known]:
-                known_ones = " or ".join(map(str, known))
-                raise ValueError(f"{name} names {known_ones}, not {unknown[0]}")
-        if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1 + 1e-9:
-            raise ValueError(f"rates lie in 0..1, all together too: {dict(self.rates)}")
-        for name in ("touch_rate", "quirk_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
-        for name in ("timed_out_by", "latency", "usage_delay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is a number of seconds, not {getattr(self, name)}")
-        for name in ("quota", "retry_after_seconds", "quota_retry_after"):
-            if (value := getattr(self, name)) is not None and value < 0:
-                raise ValueError(f"{name} must not be negative: {value}")
-        for name in ("max_consecutive", "expire_cursors_every", "clamp_limit", "touches"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} is at least 1, not {value}")
+        if sum(self.rates.values()) > 1 + 1e-9:
+            raise ValueError(f"rates are at most 1 together: {dict(self.rates)}")
         if self.restate_between and not self.duplicate_bucket:
             raise ValueError("restate_between needs duplicate_bucket: the truth comes second")
 

@@ -1,7 +1,4 @@
-"""The gateway in front of the API: it lets faults happen on the wire, and logs every request.
-
-Belongs here: what each kind of fault looks like to a client.
-"""
+"""The gateway in front of the API: it lets faults happen on the wire, and logs every request."""
 
 import asyncio
 import time
@@ -9,7 +6,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from email.utils import formatdate
 
-import msgspec
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.emulator.app import LATE_BY
@@ -45,24 +42,25 @@ class Gateway:
                 self.log.append((scope["method"], target, message["status"]))
             await send(message)
 
+        answering = scope, receive, logged
         kind = plan.next_request(f"{scope['method']} {target}")
         if plan.faults.latency:
             await asyncio.sleep(plan.faults.latency)
         match kind:
             case None:
-                await self.app(scope, receive, logged)
+                await self.app(*answering)
             case "rate_limited":
-                await _error(logged, 429, "Rate limit exceeded", retry_after(plan.faults))
+                await _error(429, "Rate limit exceeded", retry_after(plan.faults))(*answering)
             case "quota_used_up":
                 wait = str(plan.faults.quota_retry_after)
-                await _error(logged, 429, "Rate limit exceeded", wait)
+                await _error(429, "Rate limit exceeded", wait)(*answering)
             case "server_error":
-                await _error(logged, plan.next_server_error(), "The server had an error")
+                await _error(plan.next_server_error(), "The server had an error")(*answering)
             case "timed_out":
                 await self._answer({**scope, LATE_BY: plan.faults.timed_out_by}, receive)
-                await _error(logged, 504, "The server took too long")
+                await _error(504, "The server took too long")(*answering)
             case "not_json":
-                await _whole(logged, 200, b"text/html; charset=utf-8", HTML_PAGE)
+                await HTMLResponse(HTML_PAGE)(*answering)
             case "refused":
                 self.log.append((scope["method"], target, 0))
                 self.hang_up(client)
@@ -119,24 +117,14 @@ def retry_after(faults: Faults) -> str | None:
     return None
 
 
+def _error(status: int, message: str, wait: str | None = None) -> JSONResponse:
+    return JSONResponse({"error": message}, status, {} if wait is None else {"Retry-After": wait})
+
+
 def _target(scope: Scope) -> str:
     path: bytes = scope["raw_path"]
     query: bytes = scope["query_string"]
     return (path + b"?" + query if query else path).decode("latin-1")
-
-
-async def _error(send: Send, status: int, message: str, wait: str | None = None) -> None:
-    await _whole(send, status, b"application/json", msgspec.json.encode({"error": message}), wait)
-
-
-async def _whole(
-    send: Send, status: int, content_type: bytes, body: bytes, wait: str | None = None
-) -> None:
-    headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
-    if wait is not None:
-        headers.append((b"retry-after", wait.encode("ascii")))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _gone(receive: Receive) -> None:

@@ -1,18 +1,18 @@
 """Endpoints 2 to 5: conversations, items and responses, a page at a time.
 
-Belongs here: their parameters, filters, order and cursors. A cursor here is the id of a row and
-means that row's *current* place: a conversation that is updated takes the cursor with it to the end
-of the order.
+A cursor here is the id of a row and means that row's *current* place: docs/api.md, "A list that
+moves while it is read".
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
+
+import msgspec
 
 from pipeline.emulator.counting import JsonObject
 from pipeline.emulator.faults import FaultPlan
-from pipeline.emulator.queries import ApiError, Query, string_map
+from pipeline.emulator.queries import ApiError, Query
 from pipeline.emulator.shapes import conversation_json, item_json, response_json
 from pipeline.emulator.state import Conversation, Owner, Response
 from pipeline.emulator.world import World
@@ -28,6 +28,10 @@ class _HasId(Protocol):
 
 
 _Row = TypeVar("_Row", bound=_HasId)
+
+
+class _Posted(msgspec.Struct):
+    items: list[JsonObject]
 
 
 def list_conversations(world: World, owner: Owner, raw: bytes, plan: FaultPlan) -> JsonObject:
@@ -247,12 +251,9 @@ def _metadata_filter(text: str | None) -> Mapping[str, str]:
     if text is None:
         return {}
     try:
-        wanted = string_map(json.loads(text))
-    except ValueError:
-        wanted = None
-    if wanted is None:
-        raise ApiError(400, "metadata must be a JSON object with string values")
-    return wanted
+        return msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.MsgspecError:
+        raise ApiError(400, "metadata must be a JSON object with string values") from None
 
 
 def _matches(
@@ -267,24 +268,19 @@ def _matches(
     return any(words in item.text.casefold() for item in conversation.items_at(now))
 
 
-def _posted_items(body: bytes) -> list[Mapping[str, Any]]:
+def _posted_items(body: bytes) -> list[JsonObject]:
     try:
-        document: object = json.loads(body)
-    except ValueError as error:
-        raise ApiError(400, f"The body is not JSON: {error}") from error
-    items = cast("dict[str, object]", document).get("items") if isinstance(document, dict) else None
-    if not isinstance(items, list):
-        raise ApiError(400, "The body must be an object with an array of items")
-    posted = cast("list[object]", items)
+        posted = msgspec.json.decode(body, type=_Posted).items
+    except msgspec.MsgspecError as error:
+        raise ApiError(400, f"The body must be an object with an array of items: {error}") from None
     if not 1 <= len(posted) <= MAX_POSTED:
         raise ApiError(400, f"items must be 1 to {MAX_POSTED} items, not {len(posted)}")
     return [_posted_item(item) for item in posted]
 
 
-def _posted_item(posted: object) -> Mapping[str, Any]:
+def _posted_item(posted: JsonObject) -> JsonObject:
     """One posted item; its type is `message` when it has none."""
-    item = {"type": "message", **cast("JsonObject", posted)} if isinstance(posted, dict) else {}
-    match item:
+    match item := {"type": "message", **posted}:
         case {"type": "message", "role": str(), "content": str() | list()}:
             return item
         case {"type": str(kind)} if kind != "message":

@@ -1,7 +1,4 @@
-"""What is said in made-up conversations: items in the API's own shapes.
-
-Belongs here: the JSON of items by type.
-"""
+"""What is said in made-up conversations: items of each type, in the API's own shapes."""
 
 from random import Random
 

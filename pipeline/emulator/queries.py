@@ -1,23 +1,16 @@
-"""Reading a request's query as strictly as the API may: each parameter known, single, and in range.
-
-Belongs here: parsing and its 400s.
-"""
+"""A request's query, read as strictly as the API may: parameters known, single, and in range."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Sequence
 from urllib.parse import parse_qsl
+
+from starlette.exceptions import HTTPException
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 
 
-class ApiError(Exception):
-    """An answer that is not 200: `{"error": message}` with that status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
+class ApiError(HTTPException):
+    """An answer that is not 200: `{"error": detail}` with that status."""
 
 
 class Query:
@@ -75,12 +68,3 @@ class Query:
         if value not in choices:
             raise ApiError(400, f"{name} must be one of {', '.join(choices)}, not {value!r}")
         return value
-
-
-def string_map(value: object) -> Mapping[str, str] | None:
-    """`value` as a map from strings to strings, or None when it is anything else."""
-    if not isinstance(value, dict):
-        return None
-    pairs = list(cast("dict[object, object]", value).items())
-    texts = {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
-    return texts if len(texts) == len(pairs) else None

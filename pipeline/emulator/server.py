@@ -1,18 +1,12 @@
-"""The emulator as a server on this machine: start it, ask it, stop it.
-
-Belongs here: sockets, threads and the lifetime of the server.
-"""
+"""The emulator as a server on this machine: sockets, threads and lifetime."""
 
 import asyncio
 import errno
 import ipaddress
-import logging
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from types import TracebackType
 from typing import Self, cast
 
 import uvicorn
@@ -24,7 +18,7 @@ from pipeline.emulator.gateway import Gateway, RequestLog
 from pipeline.emulator.world import World
 
 _PATIENCE_MS = 2_000
-"""How long a server that is told to stop waits for answers that are under way."""
+"""How long a server that stops waits for answers that are under way."""
 
 
 def secret_of(key_id: str) -> str:
@@ -53,8 +47,8 @@ class EmulatorServer:
         self.api_keys: dict[str, str] = {key: secret_of(key) for key in self.world.keys}
         self._plan = FaultPlan(faults or Faults())
         self._host, self._port = _loopback(host), port
-        self._thread: threading.Thread | None = None
-        self._server: _Server | None = None
+        self._thread: threading.Thread
+        self._server: _Server
 
     @property
     def faults(self) -> Faults:
@@ -82,42 +76,28 @@ class EmulatorServer:
 
     def __enter__(self) -> Self:
         listening = self._bind()
-        server = _Server(self._config())
-        self._server = server
+        self._server = _Server(self._config())
         self._thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listening]}, name="emulator", daemon=True
+            target=self._server.run, kwargs={"sockets": [listening]}, name="emulator", daemon=True
         )
         self._thread.start()
-        server.ready.wait()
+        self._server.ready.wait()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._server is not None and self._thread is not None:
-            self._server.stop()
-            self._thread.join()
-        self._server = self._thread = None
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+        self._thread.join()
 
-    def run(self, on_ready: Callable[[str], None] | None = None) -> None:
-        """Serve from the calling thread until interrupted; `on_ready` is told the address."""
-        listening = self._bind()
-        server = _Server(self._config())
-        if on_ready is not None:
-            server.on_ready = partial(on_ready, self.base_url)
-        try:
-            server.run(sockets=[listening])
-        except KeyboardInterrupt:
-            logging.getLogger(__name__).debug("interrupted, stopped serving")
-        finally:
-            listening.close()
+    def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
+        """Serve until Ctrl-C. `on_ready` gets the address once requests are answered."""
+        with suppress(KeyboardInterrupt), self:
+            on_ready(self.base_url)
+            while self._thread.is_alive():  # a join without an end is woken by no signal
+                self._thread.join(0.2)
 
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        # Named, as asyncio turns off the delay of small writes only for a protocol it is told.
+        # asyncio turns off the delay of small writes only for a socket whose protocol is named.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -137,7 +117,7 @@ class EmulatorServer:
 
     def _config(self) -> uvicorn.Config:
         connections = _Connections()
-        app = build_app(self.world, lambda: self._plan, self._secrets)
+        app = build_app(self.world, lambda: self._plan, lambda: self.api_keys)
         return uvicorn.Config(
             Gateway(app, lambda: self._plan, self.requests, connections.hang_up),
             http=connections.protocol(),
@@ -150,17 +130,13 @@ class EmulatorServer:
             server_header=False,
         )
 
-    def _secrets(self) -> Mapping[str, str]:
-        return self.api_keys
-
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, which tells when it is ready and stops as soon as it is told to."""
+    """Uvicorn's server, which says when it is ready and stops without a delay."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = threading.Event()
-        self.on_ready: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
 
@@ -176,8 +152,6 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         finally:
             self.ready.set()
-        # Not before: who is told may answer with Ctrl-C at once, and it must find the loop running.
-        self.on_ready()
 
     async def main_loop(self) -> None:
         # Uvicorn looks at its flags ten times a second; here `stop` wakes it at once.

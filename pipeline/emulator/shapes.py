@@ -1,7 +1,4 @@
-"""Records as the JSON that endpoints 2 to 5 answer with.
-
-Belongs here: field names, their order, and what a field holds as of a moment.
-"""
+"""Records as the JSON that endpoints 2 to 5 answer with, as of a moment."""
 
 from collections.abc import Mapping
 
@@ -10,7 +7,7 @@ from pipeline.emulator.state import Conversation, Item, Response
 
 
 def conversation_json(conversation: Conversation, now: float) -> JsonObject:
-    """A conversation as endpoint 2 lists it: neither its last update nor its API key is told."""
+    """A conversation as endpoint 2 lists it: without its last update and its API key."""
     shape: JsonObject = {
         "id": conversation.id,
         "object": "conversation",
@@ -24,7 +21,7 @@ def conversation_json(conversation: Conversation, now: float) -> JsonObject:
 
 
 def item_json(item: Item) -> JsonObject:
-    """An item as endpoints 3 and 4 answer it: no item tells its time."""
+    """An item as endpoints 3 and 4 answer it: without its time."""
     return {**item.body, "id": item.id, "response_id": item.response_id}
 
 

@@ -1,7 +1,6 @@
 """What API calls leave behind: conversations, their items, and responses.
 
-Belongs here: the records and what can be said of one as of a moment. All times are Unix seconds,
-UTC.
+All times are Unix seconds, UTC.
 """
 
 import sys

@@ -1,8 +1,7 @@
-"""A world of made-up traffic that looks like a product's: days, habits, and a few oddities.
+"""A world of made-up traffic that looks like a product's: how much happens when, and by whom.
 
-Belongs here: how much happens when, and by whom. The words that are said live in `phrases`; what a
-call does to the world lives in `world`. Everything follows from the seed by +, -, *, / and integer
-arithmetic on `random.Random`, so that it is the same on every machine.
+Everything follows from the seed by +, -, *, / and integer arithmetic on `random.Random`, so that it
+is the same on every machine.
 """
 
 import time
@@ -21,30 +20,8 @@ START_2024 = 1_704_067_200
 DAY = 86_400
 
 HOUR_WEIGHTS = (
-    4,
-    3,
-    2,
-    2,
-    2,
-    3,
-    6,
-    12,
-    22,
-    30,
-    34,
-    35,
-    30,
-    32,
-    36,
-    35,
-    32,
-    28,
-    24,
-    22,
-    20,
-    16,
-    11,
-    7,
+    *(4, 3, 2, 2, 2, 3, 6, 12, 22, 30, 34, 35),
+    *(30, 32, 36, 35, 32, 28, 24, 22, 20, 16, 11, 7),
 )
 """How busy each hour of a UTC day is, relative to the others."""
 WEEKDAY_WEIGHTS = (10, 11, 11, 10, 9, 4, 3)
@@ -153,15 +130,11 @@ def _calls(
     chosen_hours = random.choices(range(24), cum_weights=hour_weights, k=len(plans))
     calls: list[_Call] = []
     for number, plan in enumerate(plans):
-        at = (
-            start
-            + DAY * chosen_days[number]
-            + 3_600 * chosen_hours[number]
-            + 3_600 * random.random()
-        )
+        midnight = start + DAY * chosen_days[number]
+        at = midnight + 3_600 * chosen_hours[number] + 3_600 * random.random()
         if plan.api_key_id == keys[-1] and random.random() < 0.7:
             # Batch jobs start on the minute, before dawn: times exactly on a bucket's edge.
-            at = start + DAY * chosen_days[number] + 60 * random.randrange(60, 300)
+            at = midnight + 60 * random.randrange(60, 300)
         calls.append(_Call(round(at, 3), number, "create"))
         for kind in _script(random):
             at += 2 + 90 * random.random() * random.random()

@@ -1,8 +1,7 @@
-"""A world replayed from a trace of real traffic.
+"""A world replayed from a trace of real traffic, with the users and keys that the trace lacks.
 
-Belongs here: reading the trace's CSV, and giving its conversations the users and keys it lacks.
-Columns: `timestamp_ms` (arrival, milliseconds from the start of the trace), `conversation` (number
-from 0), `input_tokens`, `output_tokens`.
+Columns of its CSV: `timestamp_ms` (arrival, milliseconds from the start of the trace),
+`conversation` (number from 0), `input_tokens`, `output_tokens`.
 """
 
 import csv

@@ -1,7 +1,6 @@
-"""One owner's conversations by last update, kept in order from one moment to the next.
+"""One owner's conversations by last update: the order of endpoint 2 and the places in it.
 
-Belongs here: the order of endpoint 2 and the places in it. It has no lock of its own: the world
-holds one.
+It has no lock of its own: the archive holds one.
 """
 
 from bisect import bisect_left, bisect_right

@@ -1,8 +1,4 @@
-"""Endpoint 1, usage/conversations: the window in pages.
-
-Belongs here: its parameters, its cursors and its pages. Without `limit` a page holds 1440 buckets
-at 1m, 168 at 1h, 31 at 1d.
-"""
+"""Endpoint 1, usage/conversations: parameters, cursors, pages, and what may be odd about them."""
 
 import base64
 import json
@@ -11,9 +7,8 @@ from dataclasses import astuple, dataclass, replace
 from hashlib import sha256
 from itertools import islice
 
-from pipeline.emulator import usage_quirks as quirks
-from pipeline.emulator.counting import GROUPINGS, WIDTHS, JsonObject, window_edges
-from pipeline.emulator.faults import FaultPlan
+from pipeline.emulator.counting import GROUPINGS, WIDTHS, JsonObject, usage_result, window_edges
+from pipeline.emulator.faults import FaultPlan, Faults
 from pipeline.emulator.queries import ApiError, Query
 from pipeline.emulator.world import World
 
@@ -121,7 +116,7 @@ def usage_page(world: World, query: UsageQuery, plan: FaultPlan) -> JsonObject:
         if plan.cursor_expires():
             raise ApiError(400, "Invalid or expired page cursor")
     quirk = plan.next_quirk()
-    if quirks.comes_after_empty_page(cursor, quirk):
+    if quirk == "empty_pages" and cursor.last_served is not None and not cursor.rested:
         return _page_json([], replace(cursor, rested=True).encode(query.fingerprint))
 
     again = (
@@ -135,11 +130,12 @@ def usage_page(world: World, query: UsageQuery, plan: FaultPlan) -> JsonObject:
     if following is not None:
         next_page = Cursor(following, cursor.end, fresh[-1]).encode(query.fingerprint)
         if faults.restate_between:
-            data[-1] = quirks.not_yet_right(data[-1])
+            data[-1] = _not_yet_right(data[-1])
     if quirk == "stray_buckets":
         before, after = _buckets(world, query, [query.start - query.width, cursor.end])
         data = [before, *data, after]
-    data = [quirks.dressed(bucket, faults, _org_fields(query)) for bucket in data]
+    org = {"org_id": ORG_ID} if "org_id" in query.group_by else {}
+    data = [_dressed(bucket, faults, org) for bucket in data]
     if quirk == "repeated_cursor" and query.page is not None:
         next_page = query.page
     page = _page_json(data, next_page)
@@ -159,10 +155,6 @@ def _page_json(data: list[JsonObject], next_page: str | None) -> JsonObject:
     }
 
 
-def _org_fields(query: UsageQuery) -> Mapping[str, str]:
-    return {"org_id": ORG_ID} if "org_id" in query.group_by else {}
-
-
 def _buckets(world: World, query: UsageQuery, starts: Sequence[int]) -> list[JsonObject]:
     group_by = [name for name in query.group_by if name in GROUPINGS]
     return world.usage_buckets(starts, query.width, group_by, query.user_ids)
@@ -178,3 +170,30 @@ def _fresh_starts(
     occupied = world.occupied(cursor.next_start, cursor.end, query.width)
     with_rows = (start for start in occupied if _buckets(world, query, [start])[0]["results"])
     return list(islice(with_rows, count))
+
+
+def _not_yet_right(bucket: JsonObject) -> JsonObject:
+    """A bucket as served before it is restated: every number one too high, and a row too many."""
+    rows = [
+        {name: value + 1 if name.startswith("num_") else value for name, value in row.items()}
+        for row in bucket["results"]
+    ]
+    return {**bucket, "results": [*rows, usage_result(("user_taken_back", None), (1, 1, 1))]}
+
+
+def _dressed(bucket: JsonObject, faults: Faults, fields: Mapping[str, str]) -> JsonObject:
+    """A bucket whose rows have further `fields`, and what the switches add to them."""
+    extra = {**fields, **faults.extra_fields}
+    if not extra and not faults.split_rows:
+        return bucket
+    rows = [{**row, **extra} for row in bucket["results"]]
+    if faults.split_rows:
+        rows = [half for row in rows for half in _halves(row)]
+    return {**bucket, "results": rows}
+
+
+def _halves(row: JsonObject) -> list[JsonObject]:
+    """One row as two that add up to it; the first may be all zeros."""
+    half = {name: value // 2 for name, value in row.items() if name.startswith("num_")}
+    rest = {name: row[name] - value for name, value in half.items()}
+    return [{**row, **half, "tier": "flex"}, {**row, **rest, "tier": "default"}]

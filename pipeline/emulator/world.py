@@ -1,25 +1,19 @@
-"""The emulator's state, and the truth that tests compare with.
-
-Belongs here: what API calls do to the state, who owns what, and what all of it looks like as of the
-world's clock. Every method may be called while a server is answering from the same world. All times
-are Unix seconds, UTC.
-"""
+"""What API calls do to the emulator's state. All times are Unix seconds, UTC."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from threading import RLock
 from typing import Any
 
 from pipeline.emulator.archive import Archive
-from pipeline.emulator.counting import JsonObject, UsageLedger, width_of, window_edges
+from pipeline.emulator.counting import UsageLedger
 from pipeline.emulator.events import DEFAULT_KEYS, Event
 from pipeline.emulator.state import Conversation, Item, Owner, Response, Tokens
 
 DEFAULT_MODEL = "meetkai:functionary-pt"
 
 
-class World:
+class World(Archive, UsageLedger):
     """One organisation's conversations, items, responses and usage, as of `clock()`.
 
     `keys` are the API key ids that a server gives a secret each; events and conversations may carry
@@ -29,12 +23,8 @@ class World:
     def __init__(
         self, *, keys: Sequence[str] = DEFAULT_KEYS, clock: Callable[[], float] = time.time
     ) -> None:
+        super().__init__(clock)
         self.keys = tuple(keys)
-        self.clock = clock
-        self._lock = RLock()
-        self._ledger = UsageLedger()
-        self._archive = Archive()
-        self._users: set[str] = set()
         self._numbers: dict[str, int] = {}
 
     @classmethod
@@ -50,15 +40,6 @@ class World:
         for event in events:
             world.log(event)
         return world
-
-    # What calls do
-
-    def log(self, event: Event) -> None:
-        """Count an event, and nothing else: the way to log plain reads."""
-        with self._lock:
-            self._ledger.log.append(event)
-            if event.user_id is not None:
-                self._users.add(event.user_id)
 
     def create_conversation(
         self,
@@ -78,7 +59,7 @@ class World:
             at = self.clock() if at is None else at
             conversation_id = conversation_id or self._new_id("conv")
             owner = (api_key_id, user_id)
-            self._archive.add_conversation(Conversation(conversation_id, at, owner, metadata))
+            self._add_conversation(Conversation(conversation_id, at, owner, metadata))
             self.log(Event(at, user_id, api_key_id, 1, 0, 1, visible_at))
             self.touch(conversation_id, at)
             return conversation_id
@@ -98,9 +79,7 @@ class World:
         """
         with self._lock:
             at = self.clock() if at is None else at
-            added = self._append(conversation_id, items, at, None)
-            self._count(conversation_id, Event(at, None, None, 0, len(added), 1, visible_at))
-            return [item.id for item in added]
+            return [item.id for item in self._append(conversation_id, items, at, None, visible_at)]
 
     def add_response(
         self,
@@ -129,11 +108,10 @@ class World:
             if conversation_id is None:
                 self.log(Event(at, owner[1], owner[0], 0, 0, 1, visible_at))
             else:
-                conversation = self._archive.conversations[conversation_id]
+                conversation = self._conversations[conversation_id]
                 owner, previous = conversation.owner, conversation.last_response_id
                 conversation.last_response_id = response_id
-                made = self._append(conversation_id, items, at, response_id)
-                self._count(conversation_id, Event(at, None, None, 0, len(made), 1, visible_at))
+                made = self._append(conversation_id, items, at, response_id, visible_at)
             response = Response(
                 id=response_id,
                 number=self._numbers["resp"],
@@ -148,7 +126,7 @@ class World:
                 metadata=metadata or {},
                 output=tuple(item for item in made if item.body.get("role") != "user"),
             )
-            self._archive.add_response(response)
+            self._add_response(response)
             return response_id
 
     def touch(self, conversation_id: str, at: float | None = None) -> None:
@@ -158,16 +136,15 @@ class World:
         """
         with self._lock:
             at = self.clock() if at is None else at
-            conversation = self._archive.conversations[conversation_id]
-            self._archive.updated(conversation, (at, self._next_number("update")))
+            conversation = self._conversations[conversation_id]
+            self._updated(conversation, (at, self._next_number("update")))
 
     def delete_conversation(self, conversation_id: str, at: float | None = None) -> None:
         """Soft-delete a conversation, one operation: it stays listed, with `deleted_at`."""
         with self._lock:
             at = self.clock() if at is None else at
-            self._archive.conversations[conversation_id].deleted_at = at
-            self.touch(conversation_id, at)
-            self._count(conversation_id, Event(at, None, None, 0, 0, 1))
+            self._conversations[conversation_id].deleted_at = at
+            self._append(conversation_id, (), at, None, None)
 
     def remove_item(self, conversation_id: str, item_id: str) -> None:
         """Remove an item for good. Counts nothing: that it was added stays counted.
@@ -175,152 +152,30 @@ class World:
         Raises KeyError for an unknown conversation or item.
         """
         with self._lock:
-            items = self._archive.conversations[conversation_id].items
+            items = self._conversations[conversation_id].items
             found = next((item for item in items if item.id == item_id), None)
             if found is None:
                 raise KeyError(item_id)
             items.remove(found)
 
-    def remove_response(self, response_id: str) -> None:
-        """Remove a response for good, and leave its items. Counts nothing.
-
-        Raises KeyError for an unknown response.
-        """
-        with self._lock:
-            self._archive.remove_response(response_id)
-
     def tell_created_at(self, conversation_id: str, created_at: float) -> None:
-        """Say another time of creation of a conversation from now on, which updates it.
+        """List a conversation with another time of creation from now on, which updates it.
 
         Counts nothing: it stays counted when it was created. Raises KeyError for an unknown one.
         """
         with self._lock:
-            self._archive.conversations[conversation_id].created_at = created_at
+            self._conversations[conversation_id].created_at = created_at
             self.touch(conversation_id)
 
     def finish_response(self, response_id: str, created_at: float) -> None:
-        """End a response now, whose time of creation is told as `created_at` from now on.
+        """End a response now, and list it with `created_at` as its time of creation from now on.
 
         Counts nothing. Raises KeyError for an unknown response.
         """
         with self._lock:
-            response = self._archive.remove_response(response_id)
-            told = replace(response, created_at=created_at, finished_at=self.clock())
-            self._archive.add_response(told)
-
-    def restate(
-        self,
-        minute_start: float,
-        user_id: str | None,
-        api_key_id: str | None,
-        *,
-        conversations_created: int = 0,
-        items_added: int = 0,
-        operations: int = 0,
-        drop: bool = False,
-    ) -> None:
-        """Change what the usage endpoint reports for one minute, user and key, from now on.
-
-        The three numbers are added to what is reported now, and may be negative; `drop` takes the
-        row away instead. Any moment of the minute names it. Hours and days change with it. Raises
-        ValueError when a number would fall below 0.
-        """
-        with self._lock:
-            minute = int(minute_start // 60) * 60
-            change = None if drop else (conversations_created, items_added, operations)
-            self._ledger.restate(minute, (user_id, api_key_id), change, self.clock())
-
-    # What can be asked
-
-    def usage(
-        self,
-        start_time: int,
-        end_time: int | None = None,
-        bucket_width: str = "1d",
-        group_by: Sequence[str] = (),
-        user_ids: Iterable[str] | None = None,
-    ) -> list[JsonObject]:
-        """All buckets of the window, oldest first, in endpoint 1's shape; empty ones too.
-
-        `start_time` is floored to its bucket's edge and `end_time` (now by default) raised to one.
-        `user_ids` filters before grouping; None means everyone. Raises ValueError for an unknown
-        width or grouping.
-        """
-        width = width_of(bucket_width)
-        end_time = int(self.clock() // 1) + 1 if end_time is None else end_time
-        start, end = window_edges(start_time, end_time, width)
-        return self.usage_buckets(range(start, end, width), width, group_by, user_ids)
-
-    def usage_buckets(
-        self,
-        starts: Iterable[int],
-        width: int,
-        group_by: Sequence[str] = (),
-        user_ids: Iterable[str] | None = None,
-    ) -> list[JsonObject]:
-        """The buckets of `width` seconds that start at `starts`, in that order."""
-        users = None if user_ids is None else frozenset(user_ids)
-        with self._lock:
-            self._ledger.settle(self.clock())
-            return self._ledger.buckets(starts, width, group_by, users)
-
-    def occupied(self, start: int, end: int, width: int) -> list[int]:
-        """Starts of the buckets in [start, end) that anything has ever been counted in."""
-        with self._lock:
-            self._ledger.settle(self.clock())
-            return self._ledger.starts(width, start, end)
-
-    def events(self) -> list[Event]:
-        """The event log, in the order logged, whether counted yet or not."""
-        with self._lock:
-            return [entry for entry in self._ledger.log if isinstance(entry, Event)]
-
-    def users(self) -> list[str]:
-        """All user ids that the world knows of, by code point."""
-        with self._lock:
-            return sorted(self._users)
-
-    def knows_user(self, user_id: str) -> bool:
-        """Whether any event carries this user id."""
-        return user_id in self._users
-
-    def conversation(self, conversation_id: str) -> Conversation | None:
-        """The conversation of that id, if it has been created by now."""
-        return self._archive.conversation(conversation_id, self.clock())
-
-    def conversations_of(self, owner: Owner) -> list[Conversation]:
-        """The conversations of (API key id, user id) by last update, the oldest first."""
-        with self._lock:
-            return self._archive.conversations_of(owner, self.clock())
-
-    def conversations_beside(
-        self, owner: Owner, conversation_id: str
-    ) -> tuple[list[Conversation], list[Conversation]] | None:
-        """The same list in two, before and after that conversation; None when it isn't there."""
-        with self._lock:
-            return self._archive.conversations_beside(owner, conversation_id, self.clock())
-
-    def owners(self) -> list[Owner]:
-        """Each (API key id, user id) that has conversations or responses, later ones too."""
-        with self._lock:
-            return sorted(self._archive.owners(), key=str)
-
-    def all_conversations(self) -> list[Conversation]:
-        """Every conversation of every owner, in the order they were made, later ones too."""
-        with self._lock:
-            return list(self._archive.conversations.values())
-
-    def responses_of(self, owner: Owner) -> list[Response]:
-        """The responses of (API key id, user id) by creation, the oldest first."""
-        with self._lock:
-            return self._archive.responses_of(owner, self.clock())
-
-    def all_responses(self) -> list[Response]:
-        """Every response of every owner, in the order they were made, later ones too."""
-        with self._lock:
-            return list(self._archive.responses)
-
-    # How it is kept
+            response = self.remove_response(response_id)
+            now = self.clock()
+            self._add_response(replace(response, created_at=created_at, finished_at=now))
 
     def _append(
         self,
@@ -328,17 +183,16 @@ class World:
         bodies: Sequence[Mapping[str, Any]],
         at: float,
         response_id: str | None,
+        visible_at: float | None,
     ) -> list[Item]:
-        conversation = self._archive.conversations[conversation_id]
+        """Add items and count them as one operation, both under the conversation's owner."""
+        conversation = self._conversations[conversation_id]
         added = [Item(self._new_id("item"), at, response_id, dict(body)) for body in bodies]
         conversation.append(added)
         self.touch(conversation_id, at)
+        key, user = conversation.owner
+        self.log(Event(at, user, key, 0, len(added), 1, visible_at))
         return added
-
-    def _count(self, conversation_id: str, event: Event) -> None:
-        """Log `event` under the owner of the conversation."""
-        key, user = self._archive.conversations[conversation_id].owner
-        self.log(Event(event.at, user, key, *event.measures, event.visible_at))
 
     def _new_id(self, prefix: str) -> str:
         return f"{prefix}_{self._next_number(prefix):08x}"

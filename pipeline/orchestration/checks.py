@@ -1,11 +1,9 @@
 """The blocking checks over what is published: the contract, the sums, and the API's own totals.
 
-Belongs here: which checks there are, over which days, and how a finding is shown.
-
 A run checks the days that it is about; a check that is started alone checks all that is loaded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from typing import Final
@@ -19,7 +17,6 @@ from pipeline.lake import consistency, engine
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import DATASETS, MEASURES, OBSERVED, USAGE, USAGE_DATASETS
 from pipeline.lake.snapshot import Snapshot, reason
-from pipeline.lake.store import Lake
 from pipeline.messages import count
 from pipeline.orchestration.assets.usage import API_POOL
 from pipeline.orchestration.partitions import days_of
@@ -32,43 +29,36 @@ from pipeline.usage.totals_check import Comparison, compare_days
 _SHOWN: Final = 20
 
 
-def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=True)
-
-
-_BUCKETS: Final = (*USAGE.values(), *OBSERVED.values())
-
-_TABLE_CHECKS: Final = [
-    *(
-        _spec("schema_as_contracted", name, "Columns, types and order are the contract's.")
-        for name in DATASETS
+_OBSERVED: Final = tuple(dataset.name for dataset in OBSERVED.values())
+_TABLE_CHECKS: Final[Mapping[str, tuple[str, Iterable[str]]]] = {
+    "schema_as_contracted": ("Columns, types and order are the contract's.", DATASETS),
+    "grain_unique": (
+        "One row per bucket, user and key.",
+        (*(dataset.name for dataset in USAGE.values()), *_OBSERVED),
     ),
-    *(
-        _spec("grain_unique", dataset.name, "One row per bucket, user and key.")
-        for dataset in _BUCKETS
-    ),
-    *(
-        _spec("counts_not_negative", name, "No count is below zero.")
-        for name in (*USAGE_DATASETS, *(dataset.name for dataset in OBSERVED.values()))
-    ),
-    *(
-        _spec("ids_unique", name, "One row per id, over all days.")
-        for name in ("conversations", "responses", "items")
-    ),
-    _spec(
-        "totals_equal_across_grains",
-        "usage_1d",
+    "counts_not_negative": ("No count is below zero.", (*USAGE_DATASETS, *_OBSERVED)),
+    "ids_unique": ("One row per id, over all days.", ("conversations", "responses", "items")),
+    "totals_equal_across_grains": (
         "raw_usage, 1m, 1h and 1d have the same totals, day by day.",
+        ("usage_1d",),
     ),
-    _spec(
-        "widths_add_up",
-        "usage_1d",
+    "widths_add_up": (
         "60 minutes are their hour and 24 hours their day, for each user and key.",
+        ("usage_1d",),
     ),
-]
+}
+"""What each check says, and of which tables."""
 
 
-@dg.multi_asset_check(name="check_tables", specs=_TABLE_CHECKS, can_subset=True)
+@dg.multi_asset_check(
+    name="check_tables",
+    specs=[
+        dg.AssetCheckSpec(check, asset=table, description=description, blocking=True)
+        for check, (description, tables) in _TABLE_CHECKS.items()
+        for table in tables
+    ],
+    can_subset=True,
+)
 def check_tables(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> Iterator[dg.AssetCheckResult]:
@@ -79,7 +69,12 @@ def check_tables(
     with closing(engine.connect()) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
-            found = _found(con, services.lake, snapshot, key.name, {asset: files[asset]}, files)
+            found: Sequence[object]
+            try:
+                found = _find(con, snapshot, key.name, {asset: files[asset]}, files)
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                # A file that can't be read fails the check, and leaves the others to be made.
+                found = [f"can't be checked: {reason(services.lake, error)}"]
             yield dg.AssetCheckResult(
                 asset_key=asset,
                 check_name=key.name,
@@ -90,21 +85,6 @@ def check_tables(
                     **({"found": "\n".join(map(str, found[:_SHOWN]))} if found else {}),
                 },
             )
-
-
-def _found(
-    con: duckdb.DuckDBPyConnection,
-    lake: Lake,
-    snapshot: Snapshot,
-    check: str,
-    files: consistency.Files,
-    all_files: consistency.Files,
-) -> Sequence[object]:
-    try:
-        return _find(con, snapshot, check, files, all_files)
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        # A file that can't be read fails the check, and leaves the others to be made.
-        return [f"can't be checked: {reason(lake, error)}"]
 
 
 def _find(
@@ -189,13 +169,18 @@ def check_reconciliation(
         counted = summary(con, seen, days).to_pylist()
         differences = worst(con, seen, days, _SHOWN).to_pylist()
     unexplained = sum(row["comparisons"] for row in counted if row["class"] == "unexplained")
+    sentences = list(seen.warnings)
+    if unexplained:
+        sentences.insert(
+            0,
+            f"{count(unexplained, 'difference')} between what the API reports and what could be "
+            f"observed on {in_words(days)}, without an explanation; `mka1-usage reconcile` lists "
+            "them.",
+        )
     return dg.AssetCheckResult(
         passed=not unexplained and not seen.damage,
         severity=dg.AssetCheckSeverity.WARN,
-        description="\n".join(
-            [*([_unexplained(unexplained, days)] if unexplained else []), *seen.warnings]
-        )
-        or None,
+        description="\n".join(sentences) or None,
         metadata={
             "days": in_words(days),
             "classes": dg.MetadataValue.table(
@@ -208,13 +193,6 @@ def check_reconciliation(
                 schema=_WORST_SCHEMA,
             ),
         },
-    )
-
-
-def _unexplained(number: int, days: Sequence[date]) -> str:
-    return (
-        f"{count(number, 'difference')} between what the API reports and what could be observed on "
-        f"{in_words(days)}, without an explanation; `mka1-usage reconcile` lists them."
     )
 
 
@@ -233,17 +211,7 @@ _CLASSES_SCHEMA: Final = _table(
 _WORST_SCHEMA: Final = _table(
     ("day", "user_id", "api_key_id", "measure", "class"), ("reported", "observed", "difference")
 )
-
-
-_TOTALS_SCHEMA: Final = dg.TableSchema(
-    columns=[
-        dg.TableColumn("day", "string"),
-        dg.TableColumn("measure", "string"),
-        dg.TableColumn("ours", "int"),
-        dg.TableColumn("api", "int"),
-        dg.TableColumn("difference", "int"),
-    ]
-)
+_TOTALS_SCHEMA: Final = _table(("day", "measure"), ("ours", "api", "difference"))
 
 
 def _records(compared: Sequence[Comparison]) -> list[dg.TableRecord]:

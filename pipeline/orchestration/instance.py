@@ -1,7 +1,4 @@
-"""The Dagster instance below the home folder: where runs started here are kept.
-
-Belongs here: DAGSTER_HOME and its first `dagster.yaml`.
-"""
+"""The Dagster instance below the home folder: where runs started here are kept."""
 
 from __future__ import annotations
 
@@ -94,7 +91,7 @@ def opened(dagster_home: Path) -> Iterator[dg.DagsterInstance]:
 def quietly() -> Iterator[None]:
     """Without what Dagster writes to stderr of each event that it could not keep: the whole event.
 
-    It raises too, and that is told once, or goes on where it can.
+    It raises too, and that is reported once, or it goes on where it can.
     """
     with redirect_stderr(cast("TextIO", _WithoutEvents(sys.stderr))):
         yield

@@ -1,6 +1,4 @@
-"""UTC days as Dagster partitions, and which of them a run is about.
-
-Belongs here: the partitions definition and reading a run's days from its tags.
+"""UTC days as Dagster partitions, and which of them a run is about, by its tags.
 
 A run is about one day (`dagster/partition`) or about a range of days in a single run (the two
 range tags). A run over a range must handle the whole of it, so the days are always a list here.

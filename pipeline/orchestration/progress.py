@@ -86,7 +86,12 @@ def report_synced(synced: Synced) -> None:
         say(f"warning: {warning}")
     for gap in synced.gaps:
         say(f"not seen: {gap}")
-    say(
+    say(summary(synced))
+
+
+def summary(synced: Synced) -> str:
+    """What a sync read, in one line."""
+    return (
         f"{count(synced.listings, 'listing')} read and {synced.unchanged:,} unchanged, in "
         f"{count(synced.requests, 'request')}: {count(synced.conversations, 'conversation')}, "
         f"{count(synced.items, 'new item')}, {count(synced.responses, 'response')}"

@@ -1,10 +1,7 @@
 """What the assets and checks are given: settings, and the client and lake made from them.
 
-Belongs here: the one object that Dagster passes to assets.
-
 It is no configurable resource: run config is stored and shown in the UI, and a key must not be.
-Settings are read when they are first needed, in the process that needs them, so definitions load
-without an account.
+Settings are read when they are first needed, so definitions load without an account.
 """
 
 from __future__ import annotations
@@ -27,12 +24,12 @@ from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.usage.load import Progress
 from pipeline.usage.refresh import Refreshed
 
-_RETRIES_TOLD_EVERY: Final = 10.0
+_RETRIES_EVERY: Final = 10.0
 """Seconds: an API that is down is no flood in the log."""
 
 
 def _no_progress(_: object) -> None:
-    """Dagster's own log tells enough; the command line passes a listener that shows more."""
+    """Dagster's own log says enough; the command line passes a listener that shows more."""
 
 
 @dataclass
@@ -46,13 +43,13 @@ class Services:
     on_refreshed: Callable[[Refreshed], None] = field(default=_no_progress, repr=False)
     on_synced: Callable[[Synced], None] = field(default=_no_progress, repr=False)
     on_note: Callable[[str], None] = field(default=_no_progress, repr=False)
-    """Is told what a person should know of a run that goes on all the same."""
+    """Gets what a person should know of a run that goes on all the same."""
     flags: tuple[str, ...] = ()
-    """Of the command that started the run: whoever resumes it gives them again."""
+    """Of the command that started the run, to be given again to resume it."""
     odd_text: OddText = field(default_factory=OddText, repr=False)
     """What was not Unicode in the answers of the run so far."""
 
-    _told_at: float = field(default=-math.inf, init=False, repr=False)
+    _reported_at: float = field(default=-math.inf, init=False, repr=False)
 
     @cached_property
     def settings(self) -> Settings:
@@ -115,13 +112,13 @@ class Services:
             raise SettingsError(str(error)) from None
 
     def warn(self, message: str) -> None:
-        """Tell Dagster's log and a person at a terminal."""
+        """Write to Dagster's log and to a person at a terminal."""
         dg.get_dagster_logger().warning(message)
         self.on_note(f"warning: {message}")
 
     def _retries(self, retry: Retry) -> None:
         moment = time.monotonic()
-        if moment - self._told_at >= _RETRIES_TOLD_EVERY:
-            self._told_at = moment
+        if moment - self._reported_at >= _RETRIES_EVERY:
+            self._reported_at = moment
             dg.get_dagster_logger().warning(str(retry))
             self.on_note(str(retry))

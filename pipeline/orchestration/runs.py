@@ -1,7 +1,4 @@
-"""Run the Dagster jobs in this process, and tell what became of them.
-
-Belongs here: launching a range as a single run, and what failed in words.
-"""
+"""Run the Dagster jobs in this process, and say how they ended."""
 
 from __future__ import annotations
 
@@ -42,13 +39,11 @@ def run_days(
 ) -> Outcome:
     """Load, publish and check the days from `first` through `last` as one Dagster run.
 
-    `flags` are those that whoever resumes it should give too.
-
-    KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
+    `flags` are those to give again when it is resumed. KeyboardInterrupt where it is interrupted;
+    days that are finished by then are kept.
     """
     with showing(console, first, last) as listener:
-        services = Services(load=lambda: settings, on_progress=listener, on_note=say)
-        services.flags = flags
+        services = Services(lambda: settings, on_progress=listener, on_note=say, flags=flags)
         return _run(JOB, services, range_tags(first, last))
 
 
@@ -62,9 +57,12 @@ def run_conversations(
     """
     with showing_listings(console) as listener:
         services = Services(
-            load=lambda: settings, on_sync=listener, on_synced=report_synced, on_note=say
+            lambda: settings,
+            on_sync=listener,
+            on_synced=report_synced,
+            on_note=say,
+            flags=("--full",) if full else (),
         )
-        services.flags = ("--full",) if full else ()
         asked = {"ops": {STEP: {"config": {"full": full}}}}
         return _run(CONVERSATIONS_JOB, services, range_tags(first, last), asked)
 
@@ -72,16 +70,13 @@ def run_conversations(
 def run_refresh(
     settings: Settings, console: Console, on_found: Callable[[Refreshed], None]
 ) -> Outcome:
-    """Load again what the API has restated, as one Dagster run; `on_found` is told of which days.
+    """Load again what the API has restated, as one Dagster run; `on_found` gets which days.
 
     KeyboardInterrupt where it is interrupted; days that are finished by then are kept.
     """
     with showing(console) as listener:
         services = Services(
-            load=lambda: settings,
-            on_progress=listener,
-            on_refreshed=on_found,
-            on_note=say,
+            lambda: settings, on_progress=listener, on_refreshed=on_found, on_note=say
         )
         return _run(REFRESH_JOB, services, {})
 

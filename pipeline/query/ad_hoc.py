@@ -1,8 +1,5 @@
 """Ad-hoc SQL over the published tables, read-only.
 
-Belongs here: opening the catalog so that a query can read the lake and nothing else, and writing a
-result in a format.
-
 A query is run as a subquery, `FROM (query)`. That is what makes it read-only: DuckDB takes no
 statement but a query there, and refuses one whose WITH clause writes (`WITH x AS (COPY …)`).
 
@@ -94,9 +91,9 @@ def as_published(
 ) -> Iterator[Path]:
     """The catalog, or one like it in a temporary folder where a client has changed it.
 
-    `on_changed` is told how it differs from what was published. A query is to be answered from what
-    was published, and asking must not change what the next run sets aside. `on_damage` is told, a
-    sentence each, of the damaged files that it leaves out.
+    `on_changed` gets how it differs from what was published. A query is to be answered from what
+    was published, and asking must not change what the next run sets aside. `on_damage` gets a
+    sentence for each damaged file that it leaves out.
     """
     changed = difference(Lake(lake), catalog)
     if changed is None:
@@ -142,7 +139,7 @@ def _left_out(catalog: Path) -> list[str]:
             closing(duckdb.connect(str(readable), read_only=True)) as con,
         ):
             rows = con.execute(f"SELECT day, path, problem FROM {DAMAGED} ORDER BY ALL").fetchall()
-    except duckdb.Error:  # whoever opens it to query is told; an older one has no such table
+    except duckdb.Error:  # opening it to query says so; an older one has no such table
         return []
     return [left_out(Damage(day, Path(path), problem)) for day, path, problem in rows]
 
@@ -152,7 +149,7 @@ def over_the_rest(
 ) -> None:
     """Ask a catalog; and over what is left, where a file has been damaged since it was built.
 
-    `ask` must have written nothing where it raises. `on_damage` is told of each damaged file.
+    `ask` must have written nothing where it raises. `on_damage` gets each damaged file.
     """
     try:
         ask(catalog)
@@ -177,42 +174,44 @@ def _without_damage(lake: Lake, error: QueryError) -> Snapshot | None:
 
 @contextmanager
 def opened(
-    catalog: Path, lake: Path, scratch: Path, allowed: Sequence[Path] = ()
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the catalog that reaches the lake, `scratch` and `allowed`, no other file.
+    catalog: Path, lake: Path, allowed: Sequence[Path] = ()
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """A connection to the catalog that reaches the lake, `allowed` and a temporary folder, which
+    comes with it, and no other file.
 
     CatalogError where its views are of another lake, whose files it would not reach.
     """
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "temp_directory": str(scratch),
-    }
-    with openable(catalog) as readable, _complaints():
-        con = duckdb.connect(str(readable), read_only=True, config=config)
-    with con:
-        # The catalog names the lake as a pattern, which DuckDB holds against the list as it is.
-        reached = [str(folder.absolute()) for folder in (lake, *allowed)]
-        folders = {*reached, *map(glob.escape, reached), str(scratch)}
-        con.execute("SET TimeZone = 'UTC'")
-        con.execute(f"SET allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
-        con.execute("SET enable_external_access = false")
-        con.execute("SET lock_configuration = true")
-        if shows_another_lake(con, Lake(lake)):
-            raise CatalogError(
-                f"{catalog} shows another lake than {lake}: was it moved? Any run builds it anew: "
-                "`mka1-usage run`"
-            )
-        yield con
+    with tempfile.TemporaryDirectory() as scratch:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "temp_directory": scratch,
+        }
+        with openable(catalog) as readable, _complaints():
+            con = duckdb.connect(str(readable), read_only=True, config=config)
+        with con:
+            # The catalog names the lake as a pattern, which DuckDB holds against the list as it is.
+            reached = [str(folder.absolute()) for folder in (lake, *allowed)]
+            folders = {*reached, *map(glob.escape, reached), scratch}
+            con.execute("SET TimeZone = 'UTC'")
+            con.execute(f"SET allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
+            con.execute("SET enable_external_access = false")
+            con.execute("SET lock_configuration = true")
+            if shows_another_lake(con, Lake(lake)):
+                raise CatalogError(
+                    f"{catalog} shows another lake than {lake}: was it moved? Any run builds it "
+                    "anew: `mka1-usage run`"
+                )
+            yield con, Path(scratch)
 
 
 def shell(catalog: Path, lake: Path) -> None:
-    """DuckDB's own shell on the catalog, read-only, until whoever types leaves it.
+    """DuckDB's own shell on the catalog, read-only, until the user leaves it.
 
     It has history and completion. What is typed there is confined to nothing: it may read and write
-    files as whoever types may. CatalogError as for `opened`.
+    files as the user may. CatalogError as for `opened`.
     """
-    with tempfile.TemporaryDirectory() as folder, opened(catalog, lake, Path(folder)):
+    with opened(catalog, lake):
         pass
     program = Path(duckdb_cli.__file__).with_name("duckdb")
     settings = ["SET TimeZone = 'UTC'", ".prompt 'usage> ' '    -> '"]
@@ -229,10 +228,7 @@ def shell(catalog: Path, lake: Path) -> None:
 
 def show(catalog: Path, lake: Path, query: str, width: int, allowed: Sequence[Path] = ()) -> None:
     """Print the query's result as a table of text, at most `width` characters wide."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        opened(catalog, lake, Path(folder), allowed) as con,
-    ):
+    with opened(catalog, lake, allowed) as (con, _):
         asked = _subquery(con, query)
         shown = StringIO()
         with _complaints(), redirect_stdout(shown):
@@ -241,12 +237,7 @@ def show(catalog: Path, lake: Path, query: str, width: int, allowed: Sequence[Pa
 
 
 def export(
-    catalog: Path,
-    lake: Path,
-    query: str,
-    form: Format,
-    out: BinaryIO,
-    allowed: Sequence[Path] = (),
+    catalog: Path, lake: Path, query: str, form: Format, out: BinaryIO, allowed: Sequence[Path] = ()
 ) -> None:
     """Write the query's result to `out`, whole or not at all.
 
@@ -256,12 +247,9 @@ def export(
     Sums of counts, 128 bits wide in DuckDB, are 64-bit integers in Parquet, as in the data
     contract: it has no wider ones, and DuckDB would round them. QueryError if one does not fit.
     """
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        opened(catalog, lake, Path(folder), allowed) as con,
-    ):
+    with opened(catalog, lake, allowed) as (con, scratch):
         asked = _subquery(con, query)
-        path = Path(folder) / "result"
+        path = scratch / "result"
         with _complaints():
             if form == "parquet":
                 asked = _narrowed(con.sql(asked), asked)

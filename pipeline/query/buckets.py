@@ -1,11 +1,8 @@
 """The lake answers as the API would: usage buckets, page by page, in endpoint 1's own shape.
 
-Belongs here: windows into pages, cursors, the JSON's names, order and types.
-
 Every bucket of the window is present, one without usage with `results: []`; ids that are not
 grouped by are null; results are ordered by user and key, null first. A window is widened to whole
-buckets, so each number is a bucket's own. Beyond the API's three widths in UTC there are more, in
-any time zone (`pipeline.lake.buckets`). Zero is not the same as not loaded: a window with days
+buckets, so each number is a bucket's own. Zero is not the same as not loaded: a window with days
 that the lake does not have is refused, unless the caller says that it may be partial.
 """
 
@@ -37,6 +34,8 @@ from pipeline.lake.files import covered
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
+from pipeline.lake.user_id_mode import check
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso
 from pipeline.zones import zone
 
@@ -210,6 +209,14 @@ def answer_on(
         "next_page": Cursor(_digest(query), part.end, window.end).encode() if has_more else None,
     }
     return Answered(page, complete_through, snapshot, disputed)
+
+
+def stored_users(lake: Lake, users: Sequence[str], pseudonyms: Pseudonyms | None) -> Sequence[str]:
+    """Users by the ids that the lake has of them; UserIdModeError where it has another kind, of
+    which it would say that they have no usage."""
+    if users:
+        check(lake, pseudonyms.fingerprint if pseudonyms else None)
+    return [pseudonyms.of(user) for user in users] if pseudonyms else users
 
 
 def _of_window(lake: Lake, window: Window, *, ahead: bool) -> Snapshot:

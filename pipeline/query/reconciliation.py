@@ -1,7 +1,4 @@
-"""The reconciliation as people read it: how much agrees, and the worst of what does not.
-
-Belongs here: which days are shown, and two tables.
-"""
+"""The reconciliation as people read it: how much agrees, and the worst of what does not."""
 
 from __future__ import annotations
 
@@ -41,8 +38,8 @@ def print_reconciliation(
 ) -> None:
     """Print the summary and the `limit` worst differences of the reconciled days in the window.
 
-    `on_damage` is told of each file that is damaged and so left out. NothingReconciledError where
-    there is none.
+    `on_damage` gets a sentence for each damaged file, which is left out. NothingReconciledError
+    where there is none.
     """
     lake = Lake(root)
     seen = Snapshot(lake, names={RECONCILIATION.name})

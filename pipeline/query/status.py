@@ -1,7 +1,4 @@
-"""`mka1-usage status`: what is loaded, as a calendar, and what to run for what is not.
-
-Belongs here: what state a day is in, and the calendar.
-"""
+"""`mka1-usage status`: the state of each day, as a calendar, and what to run for the others."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from itertools import groupby
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from rich.console import Console
 from rich.text import Text
@@ -34,6 +31,7 @@ from pipeline.timeline import (
 )
 
 State = Literal["final", "provisional", "stale", "disputed", "missing"]
+STATES: Final[tuple[State, ...]] = get_args(State)
 
 _SHOWN: Final[Mapping[State, tuple[str, str, str]]] = {
     "final": ("#", "green", "final: read after the API's time to restate it"),

@@ -1,12 +1,9 @@
 """Answers: each made once, in a thread, and kept as bytes for as long as it is right.
 
-Belongs here: threads, what an answer was made from, what is kept and for how long.
-
 An answer is right while every day that it was made from has the version that it had then. So each
 request looks at the links of those days, and a run that publishes one is seen by the next request.
-
 What nobody waits for any more is not made: it leaves the queue, or its query is interrupted. The
-queue has a bound, and so have the requests that wait: beyond it, they are told to come again.
+queue has a bound, and so have the requests that wait: beyond it, they are refused for now.
 """
 
 from __future__ import annotations
@@ -34,9 +31,8 @@ from pipeline.lake import engine
 from pipeline.lake.files import ContractError
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
-from pipeline.lake.user_id_mode import UserIdModeError, check
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.query.buckets import PageQuery, answer_on
+from pipeline.query.buckets import PageQuery, answer_on, stored_users
 
 KEPT_BYTES: Final = 64 << 20
 """How much is kept in memory at most; one answer takes an eighth of it at most."""
@@ -62,7 +58,7 @@ Key: TypeAlias = bytes
 
 
 class UnreadableError(Exception):
-    """The lake has what cannot be read. The message is for whoever runs the server."""
+    """The lake has what cannot be read. The message is for the operator."""
 
 
 class TooMuchError(ValueError):
@@ -71,10 +67,6 @@ class TooMuchError(ValueError):
 
 class BusyError(Exception):
     """More is asked for than can be answered soon."""
-
-
-class UnknownUsersError(ValueError):
-    """Users are asked for by ids of another kind than the lake has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +173,7 @@ class _Work:
 
 
 class Answers:
-    """Pages of the lake, as endpoint 1 would have them at the moment that `clock` tells.
+    """Pages of the lake, as endpoint 1 would have them at the time of `clock`.
 
     `partial` counts days that were never loaded as empty. To be used from one event loop; `close`
     it at the end.
@@ -228,7 +220,7 @@ class Answers:
     async def page(self, query: PageQuery) -> Body:
         """The page that answers `query`. It is made only while somebody waits for it.
 
-        Raises what `pipeline.query.buckets.answer` raises, BusyError, UnknownUsersError,
+        Raises what `pipeline.query.buckets.answer` raises, BusyError, UserIdModeError,
         TooMuchError and UnreadableError.
         """
         size = _OVERHEAD + sum(map(sys.getsizeof, query.user_ids))
@@ -312,7 +304,8 @@ class Answers:
         """The answer, from what the lake holds now. Runs in a thread of the pool."""
         seen = _Seen.of(self._lake)
         try:
-            stored = self._as_stored(self._lake, query)
+            users = stored_users(self._lake, query.user_ids, self._pseudonyms)
+            stored = replace(query, user_ids=users) if users else query
             with work.on(self._connection()) as con:
                 if work.stopped:
                     raise _StoppedError
@@ -333,19 +326,6 @@ class Answers:
         body = Body(content, through, f'"{digest}"')
         return _Made(body, seen.read(self._lake, answered.snapshot))
 
-    def _as_stored(self, lake: Lake, query: PageQuery) -> PageQuery:
-        """The query with its users called what the lake calls them."""
-        if not query.user_ids:
-            return query
-        names = self._pseudonyms
-        try:
-            check(lake, names.fingerprint if names else None)
-        except UserIdModeError as error:
-            raise UnknownUsersError(str(error)) from None
-        if names is None:
-            return query
-        return replace(query, user_ids=[names.of(user) for user in query.user_ids])
-
     def _connection(self) -> duckdb.DuckDBPyConnection:
         """This thread's own: a connection takes longer to open than a page to make."""
         con: duckdb.DuckDBPyConnection | None = getattr(self._own, "con", None)
@@ -361,7 +341,7 @@ def _links(lake: Lake) -> Path:
 
 
 def _mark(path: Path | str) -> Mark:
-    """What tells one version of a day from another, also where a lake was begun anew."""
+    """What differs between two versions of a day, also where a lake was begun anew."""
     try:
         found = os.stat(path)  # noqa: PTH116 - each request looks at each of its days
     except FileNotFoundError:

@@ -1,7 +1,5 @@
 """The server as an ASGI app: routes, who is let in, and errors in the API's shape.
 
-Belongs here: requests into questions, answers into responses.
-
 Every answer that is no page is `{"error": "one line"}`, as the API's are.
 """
 
@@ -26,8 +24,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.api.usage import PATH
 from pipeline.lake.store import Lake
+from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.query.buckets import NotLoadedError
-from pipeline.serve.answers import Answers, Body, BusyError, UnknownUsersError, UnreadableError
+from pipeline.serve.answers import Answers, Body, BusyError, UnreadableError
 from pipeline.serve.keys import Keys, names_this_machine
 from pipeline.serve.openapi import document
 from pipeline.serve.parameters import parse
@@ -55,7 +54,7 @@ def build_app(
     """The app over the lake of `settings`, for those who have one of its keys to serve.
 
     Where it has none, only requests that call the host by a name of this machine are answered.
-    `partial` counts days that were never loaded as empty; `clock` tells what "now" is (Unix
+    `partial` counts days that were never loaded as empty; `clock` says what "now" is (Unix
     seconds), where a window without an end ends.
     """
     keys = Keys(settings.serve_keys)
@@ -82,7 +81,7 @@ def build_app(
             body = answers.kept(query) or await _while_there(request, answers.page(query))
         except BusyError:
             raise HTTPException(503, _BUSY, headers={"Retry-After": "1"}) from None
-        except UnknownUsersError as error:
+        except UserIdModeError as error:
             say(f"error: {error}")
             raise HTTPException(
                 400, "user_ids is not known here: the lake has ids of another kind than the server"

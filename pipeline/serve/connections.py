@@ -1,7 +1,5 @@
 """Connections: what each may take of the server's time and room, and where its requests end.
 
-Belongs here: connections, bounds on them, requests told apart.
-
 No bound here needs a key, so that nobody without one can hold the server up. Where there is no
 room, the connection that has kept the server waiting the longest for a request is closed: those who
 send their requests at once are served, however many others do not.
@@ -224,7 +222,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for cycle, _ in self._unanswered:  # uvicorn tells the last one alone
+        for cycle, _ in self._unanswered:  # uvicorn notifies the last one alone
             cycle.disconnected = True
             cycle.message_event.set()
         self._all.leave(self)

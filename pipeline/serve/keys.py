@@ -1,7 +1,4 @@
-"""Who is let in: bearer keys, and without any, this machine alone.
-
-Belongs here: comparing what a request brings with what is allowed.
-"""
+"""Who is let in: bearer keys, and without any, this machine alone."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import re
 from collections.abc import Iterable
 from hashlib import sha256
 from hmac import compare_digest
-from ipaddress import ip_address
 from typing import Final
 
 from pydantic import SecretStr
@@ -31,7 +27,7 @@ class Keys:
     def admit(self, authorization: str | None) -> bool:
         """Whether the header `Authorization` holds one of the keys.
 
-        How long that takes tells nothing of a key: hashes are compared, all of them, in full.
+        How long that takes reveals nothing of a key: hashes are compared, all of them, in full.
         """
         scheme, _, secret = (authorization or "").partition(" ")
         sent = _digest(secret.strip())
@@ -45,11 +41,6 @@ def names_this_machine(host: str | None) -> bool:
     A page of some other site that has its own name lead to 127.0.0.1 still sends that name.
     """
     return host is not None and _THIS_MACHINE.fullmatch(host) is not None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine only. ValueError: no address."""
-    return ip_address(host).is_loopback
 
 
 def _digest(secret: str) -> bytes:

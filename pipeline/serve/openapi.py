@@ -1,7 +1,6 @@
 """The contract as an OpenAPI 3.1 document, for people, generators of clients, and the tests.
 
-What is asked and answered stands in `openapi.json`. What goes beyond the API says so there, and
-carries `x-extension`.
+It stands in `openapi.json`. What goes beyond the API says so there, and carries `x-extension`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Endpoint 1's query string as a question: each parameter known, given once, and of its type.
-
-Belongs here: parsing, defaults, and one line for what is wrong.
-"""
+"""Endpoint 1's query string as a question: each parameter known, given once, and of its type."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The server on a socket: start it, stop it.
-
-Belongs here: the socket, the lifetime of the server.
-"""
+"""The server on a socket, and its lifetime."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 
 import uvicorn
@@ -19,7 +15,7 @@ from starlette.types import ASGIApp
 from pipeline.serve.connections import Connection, ConnectionLimits, Connections
 
 _PATIENCE: Final = 5
-"""Seconds that a server which is told to stop waits for answers that are under way."""
+"""Seconds that a server which stops waits for answers that are under way."""
 _BACKLOG: Final = 2048
 _LIMITS: Final = ConnectionLimits()
 _TICKS: Final = 5
@@ -64,38 +60,31 @@ class Server:
             timeout_graceful_shutdown=_PATIENCE,
         )
         self._server = _Uvicorn(config, limits)
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread
 
-    def run(self, on_ready: Callable[[], None] | None = None) -> None:
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until Ctrl-C or SIGTERM, which uvicorn passes on once it has stopped.
 
         `on_ready` is called when requests are answered.
         """
-        self._server.on_ready = on_ready or self._server.on_ready
+        self._server.on_ready = on_ready
         with self._socket:
             self._server.run(sockets=[self._socket])
 
     def __enter__(self) -> Self:
         ready = threading.Event()
-        self._server.on_ready = ready.set
         self._thread = threading.Thread(target=self.run, args=(ready.set,), name="serving")
         self._thread.start()
         ready.wait()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
 
 class _Uvicorn(uvicorn.Server):
-    """Uvicorn's server, which tells when it is ready, and closes connections that are late."""
+    """Uvicorn's server, which says when it is ready, and closes connections that are late."""
 
     def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
         super().__init__(config)
@@ -114,7 +103,7 @@ class _Uvicorn(uvicorn.Server):
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, as asyncio turns off the delay of small writes only for a protocol it is told.
+    # asyncio turns off the delay of small writes only for a socket whose protocol is named.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

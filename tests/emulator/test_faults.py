@@ -182,7 +182,7 @@ def test_pages_are_odd_about_as_often_as_their_rate_says() -> None:
         ({"touch_rate": 1.5}, "touch_rate"),
         ({"quirk_rate": -0.5}, "quirk_rate"),
         ({"touches": 0}, "touches"),
-        ({"only": frozenset({"post"})}, "GET or POST, not post"),
+        ({"only": frozenset({"post"})}, "GET.POST"),
         ({"latency": -0.1}, "latency"),
         ({"timed_out_by": float("inf")}, "timed_out_by"),
         ({"usage_delay": float("nan")}, "usage_delay"),

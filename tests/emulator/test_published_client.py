@@ -42,7 +42,7 @@ def test_it_reads_usage(sdk: SDK, traffic: World) -> None:
 
 
 def test_it_pages_usage_by_cursor_and_filters_by_user(sdk: SDK, traffic: World) -> None:
-    users = traffic.users()[:3]
+    users = sorted({event.user_id for event in traffic.events() if event.user_id})[:3]
     found: list[models.GetConversationsUsageData] = []
     page = None
     while page is None or page.has_more:

@@ -120,7 +120,7 @@ def evaluate(lab: Lab, tick: float) -> dg.RunRequest | dg.SkipReason:
         scheduled_execution_time=datetime.fromtimestamp(tick, UTC),
         resources={"services": lab.services},
     ) as context:
-        answer = conversations_schedule().evaluate_tick(context)
+        answer = conversations_schedule.evaluate_tick(context)
     if answer.run_requests:
         return answer.run_requests[0]
     return dg.SkipReason(answer.skip_message)

@@ -1,7 +1,5 @@
 """conversations, items, responses, observed_* and reconciliation: one set of assets, by UTC day.
 
-Belongs here: what Dagster selects, is told and shows.
-
 They are one step on purpose: what a listing holds is not cut by days, and the days that are
 observed and reconciled are those for which everybody with usage has been visited.
 """
@@ -23,7 +21,7 @@ from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
-from pipeline.messages import count
+from pipeline.orchestration import progress
 from pipeline.orchestration.assets.days import days_asked
 from pipeline.orchestration.assets.finalize import finalize
 from pipeline.orchestration.assets.metadata import column_schema
@@ -88,7 +86,7 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
                 synced = _sync(context, services, days, config.full)
             except SyncError as error:
                 interruption.hold()
-                # What was read is published, so Dagster is told; a step that fails reports nothing.
+                # What was read is published, so it is reported: a step that fails reports nothing.
                 for name, day, metadata in _shown(services.lake, error.synced):
                     context.log_event(
                         dg.AssetMaterialization(name, metadata=metadata, partition=day.isoformat())
@@ -130,11 +128,7 @@ def _sync(
         services.on_synced(error.synced)
         raise
     services.on_synced(synced)
-    context.log.info(
-        f"{count(synced.listings, 'listing')} read and {synced.unchanged:,} unchanged, in "
-        f"{count(synced.requests, 'request')}: {count(synced.conversations, 'conversation')}, "
-        f"{count(synced.items, 'new item')}, {count(synced.responses, 'response')}"
-    )
+    context.log.info(progress.summary(synced))
     return synced
 
 

@@ -1,7 +1,4 @@
-"""Which days a run of the assets is about.
-
-Belongs here: reading them from the run, and refusing those that can't be loaded.
-"""
+"""Which days a run of the assets is about."""
 
 from datetime import date
 

@@ -1,7 +1,5 @@
 """bi_export: the lake as files for BI tools, as an asset.
 
-Belongs here: what Dagster runs, is told and shows.
-
 It has no partitions: files for BI tools are of all days, and only those that change are written.
 """
 

@@ -1,13 +1,9 @@
-"""What Dagster is told of days that were published, and what ends every step that publishes.
-
-Belongs here: materializations day by day, the catalog.
-"""
+"""What Dagster learns of days that were published, and what ends every step that publishes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import closing
-from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -20,7 +16,7 @@ from pipeline.lake.catalog import build_catalog
 from pipeline.lake.commit import restore_links, withdraw_unbegun
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import LEDGER_DATASETS
-from pipeline.lake.snapshot import Damage, left_out
+from pipeline.lake.snapshot import left_out
 from pipeline.orchestration.assets.metadata import day_metadata
 from pipeline.orchestration.resources import Services
 from pipeline.timeline import in_words
@@ -52,17 +48,16 @@ def finalize(services: Services) -> None:
 def build(services: Services) -> None:
     """Build the catalog; say what it leaves out, and where what a client had put into the one
     before is kept."""
-
-    def tell(folder: Path) -> None:
-        services.warn(
-            "another program had changed the catalog: it was replaced, and what was put into it is "
-            f"kept in {folder}"
-        )
-
-    def tell_damage(damage: Damage) -> None:
-        services.warn(left_out(damage))
-
-    build_catalog(services.lake, services.settings.catalog, tell, tell_damage)
+    changed = (
+        "another program had changed the catalog: it was replaced, and what was put into it is "
+        "kept in"
+    )
+    build_catalog(
+        services.lake,
+        services.settings.catalog,
+        on_set_aside=lambda folder: services.warn(f"{changed} {folder}"),
+        on_damage=lambda damage: services.warn(left_out(damage)),
+    )
 
 
 def report_odd_text(services: Services) -> None:
@@ -81,7 +76,7 @@ def report_disputed(services: Services, published: DayPublished) -> None:
 
 
 class Materializations:
-    """Tells Dagster what became of a day, dataset by dataset, with the day's own metadata.
+    """Reports to Dagster what became of a day, dataset by dataset, with the day's own metadata.
 
     A day is always published at every width. What a run did not select but changed all the same
     is reported as well: no file in the lake is newer than Dagster knows.

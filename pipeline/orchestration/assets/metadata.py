@@ -1,7 +1,4 @@
-"""What a materialization shows of its day: rows, columns, totals, the window, a small chart.
-
-Belongs here: turning a published day into Dagster metadata.
-"""
+"""What a materialization shows of its day: rows, columns, totals, the window, a small chart."""
 
 from __future__ import annotations
 

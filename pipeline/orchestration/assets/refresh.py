@@ -1,7 +1,4 @@
-"""The refresh as a job of its own: it decides itself which days it is about.
-
-Belongs here: what Dagster runs, is told and shows.
-"""
+"""The refresh as a job of its own: it decides itself which days it is about."""
 
 import dagster as dg
 
@@ -26,7 +23,7 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
     """Compare all that is loaded with the API's own days, and load again what it has restated."""
     shown = Materializations(context, services, PUBLISHED)
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         if progress.published:
             shown.at_once(progress.published)
             report_disputed(services, progress.published)
@@ -47,7 +44,7 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
                 services.lake,
                 pseudonyms=services.settings.pseudonyms,
                 on_found=found,
-                on_progress=tell,
+                on_progress=report,
                 now=services.clock,
             )
         except LoadError as error:  # days that were not loaded still differ

@@ -1,12 +1,10 @@
 """usage_report: the report as an asset, made anew from all that is loaded.
 
-Belongs here: what Dagster selects, is told and shows.
-
 It has no partitions: a report is about the last days there are, whichever were loaded last.
 """
 
 import base64
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import dagster as dg
 
@@ -16,11 +14,6 @@ from pipeline.orchestration.resources import Services
 from pipeline.report import page, writing
 from pipeline.report.figures import Figures, NothingToReportError, read
 from pipeline.zones import zone
-
-if TYPE_CHECKING:  # what define_asset_job returns has no public name
-    from dagster._core.definitions.unresolved_asset_job_definition import (
-        UnresolvedAssetJobDefinition,
-    )
 
 NAME: Final = "usage_report"
 JOB: Final = "report_job"
@@ -51,25 +44,22 @@ def usage_report(
     folder = services.settings.home / "report"
     private_folder(folder)
     html = folder / "usage.html"
-    pictures = page.pictures(figures)
-    files = {folder / name: drawn for name, drawn in pictures.items()}
+    files = {folder / name: drawn for name, drawn in page.pictures(figures).items()}
     writing.write({html: page.render(figures).encode(), **files})
     return dg.MaterializeResult(
-        metadata=_metadata(figures)
-        | {
+        metadata={
+            **_metadata(figures),
             "file": dg.MetadataValue.path(html),
             "pictures": dg.MetadataValue.path(folder),
         }
     )
 
 
-def report_job() -> "UnresolvedAssetJobDefinition":
-    """Make the report."""
-    return dg.define_asset_job(
-        JOB,
-        selection=dg.AssetSelection.assets(NAME),
-        description="Make the report of what is loaded: a page of charts, and pictures.",
-    )
+report_job: Final = dg.define_asset_job(
+    JOB,
+    selection=dg.AssetSelection.assets(NAME),
+    description="Make the report of what is loaded: a page of charts, and pictures.",
+)
 
 
 def _metadata(figures: Figures) -> dict[str, dg.MetadataValue]:

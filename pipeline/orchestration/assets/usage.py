@@ -1,12 +1,8 @@
 """raw_usage, usage_1m, usage_1h, usage_1d and what is known of them: a partition per UTC day.
 
-Belongs here: what Dagster selects, is told and shows.
-
-They are one step on purpose. A day goes from its first page to its last published file before
-it counts as loaded, so a run that stops in the middle keeps the days that it finished, at every
-width; and the widths of a day never come from different loads. Selected without raw_usage, the
-buckets are rolled up again from what has landed, without a request: for changed SQL, or days that
-the API no longer serves.
+They are one step on purpose (docs/design.md, "Dagster"). Selected without raw_usage, the buckets
+are rolled up again from what has landed, without a request: for changed SQL, or days that the API
+no longer serves.
 """
 
 import time
@@ -97,7 +93,9 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
                 finally:
                     interruption.hold()
                     finalize(services)
-            except BaseException:  # an interrupt too: these days are published, so Dagster is told
+            except (
+                BaseException
+            ):  # an interrupt too: these days are published, so they are reported
                 for published in done:
                     shown.at_once(published)
                 raise
@@ -121,7 +119,7 @@ def _load(
 
     shown_at = time.monotonic()
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         nonlocal shown_at
         if progress.published:
             done.append(progress.published)
@@ -138,7 +136,7 @@ def _load(
         services.on_progress(progress)
 
     try:
-        _load_days(services, days, tell)
+        _load_days(services, days, report)
     except LoadError as error:
         resume = messages.resume(error.missing, *services.flags)
         raise dg.Failure(f"{error} {resume}") from error
@@ -179,12 +177,12 @@ def _reload(
     if not days:
         return
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         if progress.published:
             shown.at_once(progress.published)
 
     try:
-        _load_days(services, days, tell)
+        _load_days(services, days, report)
     except LoadError as error:
         context.log.warning(str(error))
     still = set(days).intersection(days_to_reload(lake, services.clock()))
