@@ -19,7 +19,7 @@ def late(days: Days, now: float, thresholds: Thresholds) -> Evaluation:
     if days.complete_through is None:
         return Evaluation(unjudged=NOTHING)
     findings: list[Finding] = []
-    # What a hole is, is said below: it does not make newer data late.
+    # A hole is a finding of its own below: it does not make newer data late.
     newest = max(days.complete_through, days.loaded_through or 0)
     behind = closed_through(now) - newest
     if behind > 60 * thresholds.late_minutes:

@@ -119,7 +119,7 @@ def export(
 
 
 def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:
-    """What the manifest says of the days."""
+    """The days of the export, for the manifest."""
     return {
         "first": f"{calendar[0]}",
         "last": f"{calendar[-1]}",
@@ -159,7 +159,7 @@ def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
 
 
 def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
-    """What is to be said of records that are of no day."""
+    """A note about records that are of no day."""
     found = {name: snapshot.loaded(name, UNDATED) for name in wanted}
     held = {name: loaded.rows for name, loaded in found.items() if loaded is not None}
     if rows := sum(held.values()):
@@ -170,7 +170,7 @@ def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
 
 
 def _kept(names: Sequence[str]) -> Iterator[str]:
-    """What is to be said of files that are not of this export."""
+    """A note about files that an export in another format wrote."""
     if names:
         more = f" and {len(names) - 1:,} more" if names[1:] else ""
         yield (
@@ -180,7 +180,7 @@ def _kept(names: Sequence[str]) -> Iterator[str]:
 
 
 def _unmatched(names: Names, rows: Rows) -> Iterator[str]:
-    """What is to be said of names whose ids have no usage."""
+    """A note about names whose ids have no usage."""
     unknown = len(names.users.keys() - rows.users) + len(names.api_keys.keys() - rows.api_keys)
     if unknown:
         yield f"{count(unknown, 'name')} without usage by that user or API key"

@@ -90,9 +90,8 @@ class Selection:
         return [day for day in self._asked if self.of_day(source, day)]
 
     def span(self, tables: Iterable[Table]) -> list[date]:
-        """Every day that is asked for: where no end is given, from the first of which usage is
-        loaded, or to the last; of the tables where it is of none. To be called where there is such
-        a day."""
+        """Every exported day. Without a first or a last day, from the first or to the last day of
+        usage, or of the tables where there is no usage; at least one of these must have a day."""
         days = self.days_of(FACT_USAGE) or sorted(
             {day for table in tables for day in self.days_of(table)}
         )

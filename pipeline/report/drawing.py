@@ -52,8 +52,6 @@ _ROOT: Final = re.compile(r'<svg [^>]*?width="([\d.]+)" height="([\d.]+)"[^>]*>'
 _NOISE: Final = re.compile(r' (?:role|class|aria-[a-z]+|pointer-events|font-family)="[^"]*"')
 _REFERENCE: Final = re.compile(r'( id="|url\(#)([^")]+)(["\)])')
 _PAINT: Final = re.compile(r'(fill|stroke)="(#[0-9A-Fa-f]{6})"')
-_LINE: Final = 155
-"""Characters of a line below a picture's title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def finished(chart: alt.LayerChart | alt.VConcatChart, title: str = "", words: s
         spec |= {"padding": 20, "background": PAPER}
         spec["title"] = {
             "text": title,
-            "subtitle": textwrap.wrap(words, _LINE),
+            "subtitle": textwrap.wrap(words, width=155),
             **{"anchor": "start", "offset": 16, "fontSize": 18, "color": INK},
             **{"subtitleColor": MUTED, "subtitleFontSize": 12, "subtitlePadding": 6},
         }

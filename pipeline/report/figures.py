@@ -43,7 +43,7 @@ _WHOLE: Final = {"final", "provisional"}
 
 
 class NothingToReportError(Exception):
-    """There is nothing loaded of what was asked for. The message says what to do."""
+    """No day of the period is loaded. The message says what to do."""
 
 
 class PeriodError(ValueError):
@@ -100,8 +100,7 @@ class Ranking(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """An hour of the week: operations in all, and how many such hours the period has and are
-    loaded."""
+    """An hour of the week: its operations, and how many such hours are asked for and loaded."""
 
     weekday: int
     hour: int
@@ -256,7 +255,7 @@ def _hours_of(span: Window) -> range:
 
 
 def _period(source: _Source, first: date | None, last: date | None, zone: ZoneInfo) -> Period:
-    """The days that were asked for, or those that are meant by default."""
+    """The days that were asked for, or the default. Raises PeriodError."""
     if last is None:
         last = _last_whole_day(source, zone)
         if first is not None and last < first:

@@ -130,8 +130,8 @@ def moment(seconds: int, zone: ZoneInfo) -> str:
 def name_of(id_: str | None, kind: str, most: int) -> str:
     """An id as a label of at most `most` characters, cut in its middle.
 
-    What does not print, or would turn the text around it, is spelled out. An id that reads like
-    what is said where there is none stands in quotes.
+    Characters that do not print, or change the direction of text, are spelled out. An id that reads
+    like the label of no id stands in quotes.
     """
     nobody, blank = f"(no {kind})", f"(blank {kind})"
     if id_ is None:
