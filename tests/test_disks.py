@@ -91,6 +91,7 @@ WRITING = [
 ]
 
 
+@pytest.mark.slow
 def test_a_home_that_is_mounted_read_only_is_read_and_each_writer_says_one_line(
     home: Path, tmp_path: Path
 ) -> None:

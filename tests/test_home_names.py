@@ -102,6 +102,7 @@ NAME = st.text(
 ).filter(lambda name: name not in {".", ".."} and len(name.encode("utf-8", "replace")) < 200)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAME)
 @example(name="a\\b")

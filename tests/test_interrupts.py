@@ -126,6 +126,7 @@ def test_a_signal_ends_a_run_and_what_is_published_is_kept_and_told(
     assert told(tmp_path / "home") == (["FAILURE"], {"2024-01-01"})
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_ends_a_run_though_nothing_can_be_written_any_more(
     environment: Mapping[str, str], tmp_path: Path
 ) -> None:

@@ -397,6 +397,7 @@ def test_what_root_types_names_files_that_are_there_and_go_where_the_units_look(
     assert f"python3 -m venv {INSTALLED.removesuffix('/bin/')}" in together
 
 
+@pytest.mark.slow
 def test_the_code_server_starts_as_the_unit_says_and_is_found_by_the_workspace(
     tmp_path: Path,
 ) -> None:

@@ -98,7 +98,7 @@ def test_the_commands_work_one_after_another_without_an_account(
             transport=httpx.HTTPTransport(retries=8),
             timeout=60,
         ) as page:
-            asked = "{ shouldShowNux workspaceOrError { __typename ... on Services "
+            asked = "{ shouldShowNux workspaceOrError { __typename ... on Workspace "
             asked += "{ locationEntries { name locationOrLoadError { __typename } } } } }"
             answer = page.post("/graphql", json={"query": asked}).json()["data"]
             assert answer["shouldShowNux"] is False, "a dialog covers the page"

@@ -128,6 +128,7 @@ def operations(finding: Finding) -> int:
     return int(said.replace(",", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "parameters"),
     [

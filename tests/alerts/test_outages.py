@@ -45,6 +45,7 @@ def left_out(days: Iterable[int]) -> Counter[int]:
     return Counter(dict.fromkeys(days, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", [WEEK, range(27, 28), range(20, 28), range(8, 28, 2)])
 def test_days_that_were_never_loaded_make_nothing_a_spike_and_hide_none(
     tmp_path: Path, gap: Iterable[int]

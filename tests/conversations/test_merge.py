@@ -482,6 +482,7 @@ def moved() -> list[Sight]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", range(12))
 def test_a_landing_that_ends_at_any_step_has_changed_all_days_or_none(
     con: Connection, lake: Lake, steps: int, tmp_path: Path

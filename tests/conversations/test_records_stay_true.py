@@ -134,6 +134,7 @@ def test_a_day_is_observed_in_its_own_bounds_whatever_was_asked_for(
     assert sums(reader) == {"2024-01-01": (1, 2), "2024-01-05": (2, 6)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", ["finish", "sync of another day", "sync of these days"])
 @pytest.mark.parametrize("ended", ["derive", "save", "save_visits"])
 def test_what_an_ended_sync_left_to_be_derived_the_next_run_of_anything_derives(

@@ -84,7 +84,17 @@ def assert_names(ended: Ended, path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, garble_pages])
-@pytest.mark.parametrize("name", ["usage_1m", "conversations", "items", "responses", "observed_1h"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "usage_1m",
+        "items",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("conversations", "responses", "observed_1h")
+        ),
+    ],
+)
 def test_a_query_is_answered_over_the_rest_and_the_damaged_file_is_named(
     home: Path, name: str, damage: Damage
 ) -> None:
@@ -148,6 +158,7 @@ def test_a_query_that_is_wrong_is_told_as_it_is(home: Path) -> None:
     assert command(["sql", "select 1/0, 'a'::int"]).code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["raw_usage", "usage_1m", "usage_1h", "usage_1d", "coverage"])
 def test_no_command_shows_a_day_with_a_damaged_file_as_whole(

@@ -413,6 +413,7 @@ def test_a_response_that_was_not_final_is_read_again_until_it_is(world: World, m
     assert reader.sync().requests == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unknown", "full"),
     # A full sync asks with no cursor of an earlier one.

@@ -137,6 +137,7 @@ def test_unfinished_work_is_not_seen(lake: Lake) -> None:
         assert ask(path, "SELECT count(*) FROM usage_1d") == [(1,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -83,7 +83,7 @@ def test_what_is_tried_again_is_said_and_logged_but_not_each_time(
     said: list[str] = []
     server.faults = Faults(rates={"server_error": 1}, max_consecutive=1)  # each request, once
     monkeypatch.setattr(runs, "say", said.append)
-    monkeypatch.setattr("pipeline.orchestration.resources._RETRIES_TOLD_EVERY", math.inf)
+    monkeypatch.setattr("pipeline.orchestration.resources._RETRIES_EVERY", math.inf)
     outcome = ran(settings.model_copy(update={"retry_seconds": 60}), last=0)
     assert not outcome.failures
     assert len([status for _, _, status in server.requests if status >= 500]) > 1

@@ -66,6 +66,7 @@ def hurried(home: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [
@@ -128,6 +129,7 @@ def test_who_reads_slowly_but_does_gets_the_whole_answer() -> None:
     assert taken_apart(came) == [1]
 
 
+@pytest.mark.slow
 def test_of_answers_that_nobody_reads_the_oldest_are_given_up() -> None:
     limits = ConnectionLimits(unread=60, unread_bytes=3 * SIZE)
     with Server(big(1), limits=limits) as server, ExitStack() as stack:
