@@ -39,7 +39,23 @@ def sql(name: str) -> str:
 def connect(
     scratch: Path | None = None, *, threads: int | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection in UTC; what outgrows its memory limit spills into `scratch`."""
+    """An in-memory connection in UTC; what outgrows its memory limit spills into `scratch`.
+
+    Without `scratch` it is one of a database that all of the process share, with one limit: to
+    start a database takes longer than most queries. Only what is temporary is a connection's own.
+    """
+    if scratch is None:
+        return _shared(os.getpid(), threads).cursor()
+    return _database(scratch, threads)
+
+
+@cache
+def _shared(_process: int, threads: int | None) -> duckdb.DuckDBPyConnection:
+    """The database of this process; one that was forked has none of its parent's threads."""
+    return _database(None, threads)
+
+
+def _database(scratch: Path | None, threads: int | None) -> duckdb.DuckDBPyConnection:
     alias = None
     if scratch is not None and "\\" in str(scratch.absolute()):
         alias = Path(tempfile.mkdtemp(prefix="mka1-usage-")) / "scratch"
@@ -51,11 +67,12 @@ def connect(
         "temp_directory": str(alias or scratch or ""),
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
+        "enable_external_file_cache": False,  # a file's bytes are its own, also in the same second
     }
     con = duckdb.connect(":memory:", config=config)
     if alias is not None:
         weakref.finalize(con, shutil.rmtree, alias.parent, ignore_errors=True)
-    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET GLOBAL TimeZone = 'UTC'")  # for its cursors too
     return con
 
 

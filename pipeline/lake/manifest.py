@@ -201,8 +201,8 @@ def write_coverage(
             }
         )
         if path.is_file():
-            with suppress(duckdb.Error):  # one that was damaged: verify reports it
-                counted.append(_rows_by_hour(con, name, path))
+            with suppress(OSError, KeyError, pa.ArrowException):  # damaged: verify reports it
+                counted.append(_rows_by_hour(name, path))
     hours = [
         {"start_time": _moment(start), "end_time": _moment(start + SECONDS["1h"])}
         for start in range(whole.start, whole.end, SECONDS["1h"])
@@ -241,22 +241,13 @@ _COUNTED: Final = pa.schema(
 )
 
 
-def _rows_by_hour(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> pa.Table:
+def _rows_by_hour(name: str, path: Path) -> pa.Table:
+    """How many rows of a table lie in each UTC hour, those without rows left out."""
     moment = _MOMENT.get(name, "start_time")
-    rows = engine.scan(DATASETS[name], [path])
-    con.execute(
-        f"CREATE OR REPLACE TEMP VIEW moments AS SELECT {moment} AS start_time FROM ({rows})"
-    )
-    found = con.sql(engine.sql("rows_by_hour")).to_arrow_table()
-    hours = pc.multiply(found.column("hour_number"), SECONDS["1h"] * 1_000_000)
-    return pa.table(
-        [
-            pa.repeat(name, found.num_rows),
-            hours.cast(_COUNTED.field("start_time").type),
-            found.column("num_rows"),
-        ],
-        schema=_COUNTED,
-    )
+    moments = pq.ParquetFile(path).read(columns=[moment]).column(moment)
+    found = pc.value_counts(pc.floor_temporal(moments, unit="hour"))
+    columns = [pa.repeat(name, len(found)), found.field("values"), found.field("counts")]
+    return pa.table(columns, schema=_COUNTED)
 
 
 def describe(dataset: Dataset, path: Path) -> FileEntry:

@@ -332,7 +332,6 @@ class Answers:
         if con is None:
             with self._opening:
                 con = self._own.con = self._database.cursor()
-            con.execute("SET TimeZone = 'UTC'")
         return con
 
 

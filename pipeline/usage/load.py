@@ -39,7 +39,7 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import SECONDS, Window, closed_through, day_window
 from pipeline.usage.page_buffer import SERVED_ROWS, Chunk, PageBuffer
 from pipeline.usage.rollup import DayPublished, Staged, publish_staged, stage_day
-from pipeline.usage.totals_check import TotalsOfApi, staged_totals
+from pipeline.usage.totals_check import DayTotals, TotalsOfApi, staged_totals
 
 T = TypeVar("T")
 
@@ -182,6 +182,7 @@ class _Load:
         self._held = ExitStack()  # what is left of days that an interrupt cut off
         self._choosing = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1)  # a day is rolled up while the next is being read
+        self._database: duckdb.DuckDBPyConnection | None = None  # that thread's
         self._all_read = False
         self._not_begun: dict[date, Exception] = {}
         self._now: Callable[[], float]
@@ -261,8 +262,8 @@ class _Load:
 
     async def _settled(self, client: Client, day: _Day) -> tuple[Path, Staged, bool]:
         """Roll a day up and compare it with the API's totals: where it is, if it is disputed."""
-        folder, staged = await self._rolled_up(day)
-        ours, before = staged_totals(staged), await self._totals.of(day.day)
+        folder, staged, ours = await self._rolled_up(day)
+        before = await self._totals.of(day.day)
         if ours != before:  # the API may have counted more meanwhile
             before = await self._totals.anew(day.day)
         if ours == before:
@@ -272,12 +273,12 @@ class _Load:
         size = PageSize(buckets=60)  # one for all: it learns the API's own limits
         for hour in day.window.cut(SECONDS["1h"]):
             await self._walk(client, day, hour, size)
-        folder, staged = await self._rolled_up(day)
+        folder, staged, ours = await self._rolled_up(day)
         after = await self._totals.anew(day.day)
         moves = before != after and self._now() < self._lake.final_from(day.day)
-        return folder, staged, staged_totals(staged) != after and not moves
+        return folder, staged, ours != after and not moves
 
-    async def _rolled_up(self, day: _Day) -> tuple[Path, Staged]:
+    async def _rolled_up(self, day: _Day) -> tuple[Path, Staged, DayTotals]:
         """Roll a day up in a folder of its own; an interrupt waits until that is done."""
         working = self._in_background(self._roll_up, day)
         try:
@@ -289,19 +290,26 @@ class _Load:
     def _in_background(self, work: Callable[..., T], *args: object) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
-    def _roll_up(self, day: _Day) -> tuple[Path, Staged]:
+    def _roll_up(self, day: _Day) -> tuple[Path, Staged, DayTotals]:
         folder = day.held.enter_context(self._lake.staging())
-        with closing(engine.connect(folder, threads=self._threads())) as con:
-            return folder, stage_day(con, day.day, day.window, day.buffer, folder)
+        with closing(self._connection()) as con:
+            staged = stage_day(con, day.day, day.window, day.buffer, folder)
+            return folder, staged, staged_totals(con, staged)
 
     def _publish(self, folder: Path, staged: Staged, disputed: bool) -> DayPublished:
-        with closing(engine.connect(folder, threads=self._threads())) as con:
+        with closing(self._connection()) as con:
             return publish_staged(con, self._lake, staged, folder, disputed=disputed)
 
-    def _threads(self) -> int:
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """A connection of the one database for all days, which may spill on the lake's disk."""
+        if self._database is None:
+            scratch = self._held.enter_context(self._lake.staging())
+            self._database = self._held.enter_context(closing(engine.connect(scratch)))
         # One core is left to the thread that reads the next pages, while there are any.
         cores = os.cpu_count() or 1
-        return cores if self._all_read else max(1, cores - 1)
+        threads = cores if self._all_read else max(1, cores - 1)
+        self._database.execute(f"SET threads = {threads}")
+        return self._database.cursor()
 
     def _report(self, day: _Day, publishing: asyncio.Future[DayPublished]) -> None:
         try:

@@ -63,13 +63,12 @@ class DayTotals:
     day: Totals | None
 
 
-def staged_totals(staged: Staged) -> DayTotals:
+def staged_totals(con: duckdb.DuckDBPyConnection, staged: Staged) -> DayTotals:
     """What the rolled up hours and days say, before they are published."""
-    with closing(engine.connect(threads=1)) as con:
-        hours, days = (
-            _file_totals(con, USAGE[width], [staged.paths[USAGE[width].name]])
-            for width in ("1h", "1d")
-        )
+    hours, days = (
+        _file_totals(con, USAGE[width], [staged.paths[USAGE[width].name]])
+        for width in ("1h", "1d")
+    )
     over = _hours_over(staged.window)
     day = days.get(staged.window.start, _NOTHING) if _is_whole(staged.window) else None
     return DayTotals(_within(hours, over), day)
