@@ -75,6 +75,7 @@ def build(snapshot: Snapshot, path: Path) -> None:
         con.execute(
             f"ATTACH {literal(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')"
         )
+        con.execute("BEGIN")  # each statement by itself would wait for the disk
         for dataset in DATASETS.values():
             rows = (
                 snapshot.coverage()
@@ -111,6 +112,7 @@ def build(snapshot: Snapshot, path: Path) -> None:
             con.execute(
                 f"COMMENT ON MACRO TABLE catalog.{macro.name} IS {literal(macro.description)}"
             )
+        con.execute("COMMIT")
         con.execute("USE memory")
         con.execute("DETACH catalog")
 

@@ -143,6 +143,10 @@ def write_revisions(
     minutes, revisions = USAGE["1m"], REVISIONS
     old = intact(standing, before, minutes.name)
     known = intact(standing, before, revisions.name)
+    path = new / f"{revisions.name}.parquet"
+    if old is None and known is None:  # nothing that could have been restated
+        files.write(revisions, (), path, day_window(day))
+        return
     after = new / f"{minutes.name}.parquet"
     inputs = {
         "before": (minutes, [old] if old else []),
@@ -155,7 +159,6 @@ def write_revisions(
         "seen_at": datetime.fromtimestamp(asked.get("usage", 0.0), UTC),
     }
     rows = con.sql(engine.sql(revisions.name), params=params)
-    path = new / f"{revisions.name}.parquet"
     files.write(revisions, rows.to_arrow_reader(files.ROW_GROUP), path, day_window(day))
 
 
