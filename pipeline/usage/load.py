@@ -157,6 +157,24 @@ class _Day:
         return not self.to_ask and not self.open_parts
 
 
+class _Database(ExitStack):
+    """One DuckDB database for all days of a load; it may spill on the lake's disk."""
+
+    def __init__(self, lake: Lake) -> None:
+        super().__init__()
+        self._lake = lake
+        self._first: duckdb.DuckDBPyConnection | None = None
+
+    def connection(self, all_read: bool) -> duckdb.DuckDBPyConnection:
+        """A connection of its own. One core is left to the thread that reads pages, if any."""
+        if self._first is None:
+            scratch = self.enter_context(self._lake.staging())
+            self._first = self.enter_context(closing(engine.connect(scratch)))
+        cores = os.cpu_count() or 1
+        self._first.execute(f"SET threads = {cores if all_read else max(1, cores - 1)}")
+        return self._first.cursor()
+
+
 class _Load:
     """Days in order, each cut into parts that are walked several at once.
 
@@ -182,7 +200,7 @@ class _Load:
         self._held = ExitStack()  # what is left of days that an interrupt cut off
         self._choosing = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1)  # a day is rolled up while the next is being read
-        self._database: duckdb.DuckDBPyConnection | None = None  # that thread's
+        self._database = _Database(lake)  # that thread's
         self._all_read = False
         self._not_begun: dict[date, Exception] = {}
         self._now: Callable[[], float]
@@ -191,7 +209,7 @@ class _Load:
 
     async def run(self, client: Client, now: Callable[[], float]) -> None:
         """Load all days, as far as they can be loaded."""
-        with self._held, self._thread:
+        with self._held, self._database, self._thread:
             if await self._prepare(client, now):
                 workers = (self._work(client) for _ in range(client.limits.concurrency))
                 await asyncio.gather(*workers)
@@ -292,24 +310,13 @@ class _Load:
 
     def _roll_up(self, day: _Day) -> tuple[Path, Staged, DayTotals]:
         folder = day.held.enter_context(self._lake.staging())
-        with closing(self._connection()) as con:
+        with closing(self._database.connection(self._all_read)) as con:
             staged = stage_day(con, day.day, day.window, day.buffer, folder)
             return folder, staged, staged_totals(con, staged)
 
     def _publish(self, folder: Path, staged: Staged, disputed: bool) -> DayPublished:
-        with closing(self._connection()) as con:
+        with closing(self._database.connection(self._all_read)) as con:
             return publish_staged(con, self._lake, staged, folder, disputed=disputed)
-
-    def _connection(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the one database for all days, which may spill on the lake's disk."""
-        if self._database is None:
-            scratch = self._held.enter_context(self._lake.staging())
-            self._database = self._held.enter_context(closing(engine.connect(scratch)))
-        # One core is left to the thread that reads the next pages, while there are any.
-        cores = os.cpu_count() or 1
-        threads = cores if self._all_read else max(1, cores - 1)
-        self._database.execute(f"SET threads = {threads}")
-        return self._database.cursor()
 
     def _report(self, day: _Day, publishing: asyncio.Future[DayPublished]) -> None:
         try:

@@ -66,8 +66,7 @@ class DayTotals:
 def staged_totals(con: duckdb.DuckDBPyConnection, staged: Staged) -> DayTotals:
     """What the rolled up hours and days say, before they are published."""
     hours, days = (
-        _file_totals(con, USAGE[width], [staged.paths[USAGE[width].name]])
-        for width in ("1h", "1d")
+        _file_totals(con, USAGE[width], [staged.paths[USAGE[width].name]]) for width in ("1h", "1d")
     )
     over = _hours_over(staged.window)
     day = days.get(staged.window.start, _NOTHING) if _is_whole(staged.window) else None
