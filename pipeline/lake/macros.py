@@ -185,14 +185,13 @@ MACROS: Final = (
     ),
     Macro(
         "spikes",
-        "Of the last complete hours, those in which a user is far above their usual peak: what the "
-        "alert of that name tells, with its defaults.",
+        "Of the last complete hours, those in which a user is far above their usual peak. With "
+        "hours := 24, least_days := 7 it is what the alert of that name reports.",
         "spikes",
-        {"times": "3", "days": "28", "at_least": "100", "hours": "24"},
+        {"times": "3", "days": "28", "at_least": "100", "hours": "168", "least_days": "5"},
         {
             "first_start": f"({_LAST_HOUR} - 3600 * (hours - 1))",
             "last_start": _LAST_HOUR,
-            "least_days": "7",
         },
         {"counted": "SELECT * FROM usage_1h"},
         _SPIKES,

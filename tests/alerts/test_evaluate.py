@@ -132,10 +132,10 @@ def operations(finding: Finding) -> int:
 @pytest.mark.parametrize(
     ("changed", "parameters"),
     [
-        ({}, "hours := 14"),
-        ({"alert_spike_times": 1.2}, "times := 1.2, hours := 14"),
-        ({"alert_spike_operations": 3_000}, "at_least := 3000, hours := 14"),
-        ({"alert_baseline_days": 7}, "days := 7, hours := 14"),
+        ({}, "hours := 14, least_days := 7"),
+        ({"alert_spike_times": 1.2}, "times := 1.2, hours := 14, least_days := 7"),
+        ({"alert_spike_operations": 3_000}, "at_least := 3000, hours := 14, least_days := 7"),
+        ({"alert_baseline_days": 7}, "days := 7, hours := 14, least_days := 7"),
     ],
 )
 def test_the_macro_of_that_name_says_of_each_hour_what_the_alert_says_of_it(
@@ -161,16 +161,17 @@ def test_the_macro_of_that_name_says_of_each_hour_what_the_alert_says_of_it(
     assert len({since for _, since, _ in listed}) > 2
 
 
-def test_the_macro_has_the_alerts_defaults() -> None:
+def test_the_macro_has_the_alerts_defaults_and_looks_back_for_a_week() -> None:
     (macro,) = (macro for macro in MACROS if macro.name == "spikes")
     usual = thresholds()
     assert {name: float(value) for name, value in macro.parameters.items()} == {
         "times": usual.spike_times,
         "days": usual.baseline_days,
         "at_least": usual.spike_operations,
-        "hours": 24,
+        "hours": 168,
+        "least_days": 5,
     }
-    assert macro.given["least_days"] == str(LEAST_DAYS)
+    assert f"least_days := {LEAST_DAYS}" in macro.description
 
 
 def test_too_short_a_past_is_said_not_judged(tmp_path: Path) -> None:

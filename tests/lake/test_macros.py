@@ -202,7 +202,7 @@ def test_a_spike_is_held_against_the_busiest_hours_of_the_days_before(
     }
     assert ask(con, "from spikes(at_least := 1000, hours := 24 * 14)") == []
     assert ask(con, "from spikes(times := 1000, hours := 24 * 14)") == []
-    assert ask(con, "from spikes()") == [], "it is not of the last 24 hours"
+    assert ask(con, "from spikes(hours := 24)") == [], "it is not of the last 24 hours"
 
 
 @pytest.mark.parametrize(("view", "column"), [("users", "user_id"), ("api_keys", "api_key_id")])

@@ -114,8 +114,9 @@ def test_a_disputed_day_and_the_day_under_way_are_loaded(home: Path) -> None:
     assert {row[1] for row in ask(home, "FROM top_users(10, 3)")} == {"today", "user 1", "user 2"}
 
 
-def test_a_burst_after_quiet_loaded_days_is_a_spike(home: Path) -> None:
-    publish(home, range(10), {9 * 24 + 1: {"ada": 500}})
+@pytest.mark.parametrize("burst", [5, 9])
+def test_a_burst_after_quiet_loaded_days_is_a_spike(home: Path, burst: int) -> None:
+    publish(home, range(10), {burst * 24 + 1: {"ada": 500}})
     [(user, _, operations, usual, times)] = ask(home, "FROM spikes()")
     assert (user, operations, usual, times) == ("ada", 500, 0, None)
 
@@ -128,9 +129,10 @@ def test_what_was_usual_before_a_gap_is_usual_after_it(home: Path, gap: int, fou
     assert rows == ([("ada", 200, 30, 6.7)] if found else []), "only 28 days make what is usual"
 
 
-def test_a_first_week_that_is_loaded_has_no_spike(home: Path) -> None:
+@pytest.mark.parametrize(("more", "found"), [("", 1), (", least_days := 7", 0)])
+def test_the_first_days_that_are_loaded_have_no_spike(home: Path, more: str, found: int) -> None:
     publish(home, range(7), {3: {"ada": 500}, 24 * 6 + 3: {"ada": 9_000}})
-    assert ask(home, "FROM spikes(hours := 1000)") == []
+    assert len(ask(home, f"FROM spikes(hours := 1000{more})")) == found
 
 
 def test_loaded_days_without_usage_are_buckets_of_zero_at_either_end(home: Path) -> None:
