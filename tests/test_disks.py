@@ -20,7 +20,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from pipeline import doctor
 from pipeline.api.usage import PATH
-from pipeline.doctor.configured import asked
+from pipeline.doctor.configured import check_context
 from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.lake import verification
 from pipeline.lake.catalog import build_catalog
@@ -266,7 +266,7 @@ def test_doctor_says_of_the_database_what_a_run_says(
 
     monkeypatch.setattr(SqliteRunStorage, "from_local", fail)
     checks = [check for check in doctor.CHECKS if check.name == "dagster"]
-    (found,) = doctor.examine(asked(dict(os.environ), patience=120), checks)
+    (found,) = doctor.examine(check_context(dict(os.environ), patience=120), checks)
     assert found.state == "failed"
     assert command(RUN).err.splitlines()[-1] == f"mka1-usage: error: {found.found}: {found.fix}"
 

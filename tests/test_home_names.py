@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline import doctor
-from pipeline.doctor.configured import asked
+from pipeline.doctor.configured import check_context
 from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.lake import engine
 from pipeline.lake.catalog import build_catalog
@@ -83,7 +83,7 @@ def test_everything_works_in_a_home_of_any_name(
     assert command(["reconcile"]).code == 1, "there is nothing to reconcile"
     looks = ("home", "file system", "permissions", "lake", "catalog", "dagster")
     checks = [check for check in doctor.CHECKS if check.name in looks]
-    found = list(doctor.examine(asked(dict(os.environ), patience=120), checks))
+    found = list(doctor.examine(check_context(dict(os.environ), patience=120), checks))
     assert {one.subject for one in found if one.state == "failed"} == set()
     done(["run", *DAYS])
 

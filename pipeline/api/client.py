@@ -347,7 +347,7 @@ class Client:
         """
         private = private or self._private
         asked = _Question(self._words, "GET", path, params, private)
-        return await self._ask(asked, decode, headers)
+        return await self._exchange(asked, decode, headers)
 
     async def post(
         self,
@@ -362,9 +362,9 @@ class Client:
         """
         typed = {b"Content-Type": b"application/json", **(headers or {})}
         asked = _Question(self._words, "POST", path, (), True, body)
-        return await self._ask(asked, decode, typed)
+        return await self._exchange(asked, decode, typed)
 
-    async def _ask(
+    async def _exchange(
         self,
         asked: _Question,
         decode: Callable[[bytes], T],

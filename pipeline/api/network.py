@@ -86,7 +86,7 @@ class Route:
         by = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
         if not by:
             return "if its authority is your own, name the file of it in SSL_CERT_FILE"
-        return f"{by} names the authorities that are trusted ({_told(os.environ[by])})"
+        return f"{by} names the authorities that are trusted ({_printable(os.environ[by])})"
 
 
 def route_to(base_url: str) -> Route:
@@ -171,10 +171,10 @@ def _without_password(value: str) -> str:
     bracketed = re.match(r"\[[^\]]*\]", address)
     host = bracketed[0] if bracketed else address.partition(":")[0]
     port = address[len(host) :]
-    return _told(f"{scheme}://{host}{port if re.fullmatch(r'(:[0-9]*)?', port) else ':…'}")
+    return _printable(f"{scheme}://{host}{port if re.fullmatch(r'(:[0-9]*)?', port) else ':…'}")
 
 
-def _told(value: str) -> str:
+def _printable(value: str) -> str:
     """A value as it can be printed in a line."""
     return value if value.isprintable() and len(value) < 200 else repr(value)[:200]
 
@@ -269,11 +269,11 @@ def _tls() -> tuple[ssl.SSLContext, tuple[str, ...]]:
     if secrets:
         try:
             with Path(secrets).open("a"):  # as the TLS library does
-                notes.append(f"TLS secrets are written to SSLKEYLOGFILE ({_told(secrets)})")
+                notes.append(f"TLS secrets are written to SSLKEYLOGFILE ({_printable(secrets)})")
         except OSError as error:
             raise RouteError(
                 "SSLKEYLOGFILE",
-                f"{_told(secrets)} can't be written to ({error.strerror})",
+                f"{_printable(secrets)} can't be written to ({error.strerror})",
                 "unset it, or name a file that can be",
             ) from None
     file, folders = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
@@ -281,9 +281,9 @@ def _tls() -> tuple[ssl.SSLContext, tuple[str, ...]]:
         return httpx.create_ssl_context(trust_env=False), tuple(notes)
     if folders:
         _check_folders(folders)
-        notes.append(f"trusting the certificates of SSL_CERT_DIR ({_told(folders)})")
+        notes.append(f"trusting the certificates of SSL_CERT_DIR ({_printable(folders)})")
     if file:
-        notes.append(f"trusting the certificates of SSL_CERT_FILE ({_told(file)})")
+        notes.append(f"trusting the certificates of SSL_CERT_FILE ({_printable(file)})")
     try:
         return ssl.create_default_context(cafile=file or None, capath=folders or None), tuple(notes)
     except OSError as error:
@@ -291,7 +291,7 @@ def _tls() -> tuple[ssl.SSLContext, tuple[str, ...]]:
         why = "holds no certificates in PEM form" if bad else f"can't be read ({error.strerror})"
         raise RouteError(
             "SSL_CERT_FILE",
-            f"{_told(file or '')} {why}",
+            f"{_printable(file or '')} {why}",
             "name a file of the authorities' certificates, or unset it",
         ) from None
 
@@ -309,6 +309,6 @@ def _check_folders(folders: str) -> None:
             reasons.append(f"can't be read ({error.strerror})")
     raise RouteError(
         "SSL_CERT_DIR",
-        f"{_told(folders)} {reasons[0]}",
+        f"{_printable(folders)} {reasons[0]}",
         "name a folder that `openssl rehash` has seen, or unset it",
     )

@@ -99,13 +99,13 @@ def retrying(
 
     def wait(state: RetryCallState) -> float:
         # `Retry-After: 0`, or a date that our clock has passed, must not mean tries without pause.
-        return min(max(_asked_for(state), backoff(state)), longest_wait)
+        return min(max(_requested_wait(state), backoff(state)), longest_wait)
 
     def stop(state: RetryCallState) -> bool:
         # With an injected sleep only idle_for moves; with a real one the clock holds it already.
         spent = max(state.seconds_since_start or 0.0, state.idle_for)
         # A server that asks for more than is left has said that no wait within the budget will do.
-        over_budget = spent + max(state.upcoming_sleep, _asked_for(state)) > budget
+        over_budget = spent + max(state.upcoming_sleep, _requested_wait(state)) > budget
         return over_budget or state.attempt_number >= attempts
 
     def before_sleep(state: RetryCallState) -> None:
@@ -122,7 +122,7 @@ def retrying(
     )
 
 
-def _asked_for(state: RetryCallState) -> float:
+def _requested_wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     return (error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
 

@@ -16,13 +16,13 @@ from typing import Final
 import typer
 
 from pipeline.cli.alerting import alerts
-from pipeline.cli.asking import buckets, sql
 from pipeline.cli.checking import probe, reconcile, status, verify
 from pipeline.cli.emulating import emulator
 from pipeline.cli.exit_codes import tolerant
 from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import dagster_home, doctor
+from pipeline.cli.querying import buckets, sql
 from pipeline.cli.reporting import report
 from pipeline.cli.serving import serve
 from pipeline.settings import misspelt, read_env_file
@@ -51,7 +51,7 @@ for command, in_short in (
     (serve, "Answer HTTP as the API does, from the lake."),
     (report, "Write a page to look at and to send around."),
     (emulator, "Serve a stand-in for the MKA1 API."),
-    (doctor, "Check the place where it runs, and say how to mend it."),
+    (doctor, "Check the place where it runs, and say how to fix it."),
     (dagster_home, "Make Dagster's folder ready, and print it."),
 ):
     app.command(short_help=in_short)(command)

@@ -61,7 +61,7 @@ def verify() -> None:
         to_load = {problem.day for problem in verified.problems if problem.day} - full
         for days, flags in ((to_load, ()), (full, ("--full",))):
             for first, last in spans(days):
-                say(f"to mend it: {messages.run(first, last, *flags)}")
+                say(f"to fix it: {messages.run(first, last, *flags)}")
         if verified.problems:
             fail(f"{count(len(verified.problems), 'problem')} found", FAILED)
         say(

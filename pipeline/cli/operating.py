@@ -44,17 +44,17 @@ def doctor(
     ] = "table",
 ) -> None:
     """Check settings, gateway, keys, clock, disk, lake, versions and Dagster: what is wrong, and
-    how it is mended.
+    how to fix it.
 
     It changes nothing. Exit code 1 if a check failed; warnings are none.
     """
     with exit_codes():
         from pipeline.doctor import examine
-        from pipeline.doctor.configured import asked
+        from pipeline.doctor.configured import check_context
 
         out = stdout()
         found: list[Finding] = []
-        for finding in examine(asked(dict(os.environ), deep=deep, patience=patience)):
+        for finding in examine(check_context(dict(os.environ), deep=deep, patience=patience)):
             found.append(finding)
             if form == "table":
                 show(finding, out)

@@ -24,9 +24,9 @@ class PseudonymResolver:
 
     def real_ids(self, days: Sequence[date]) -> dict[str, str]:
         """The user id behind each pseudonym with usage on `days`. Raises ApiError."""
-        return run_async(self._ask(days))
+        return run_async(self._request(days))
 
-    async def _ask(self, days: Sequence[date]) -> dict[str, str]:
+    async def _request(self, days: Sequence[date]) -> dict[str, str]:
         found: dict[str, str] = {}
         async with self.connect() as client:
             async for bucket in usage_of_days(client, days):

@@ -24,12 +24,12 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Final, Literal, TypeAlias, cast
 
-from pipeline.doctor.finding import Asked, Finding, State
+from pipeline.doctor.finding import CheckContext, Finding, State
 
-__all__ = ["CHECKS", "Asked", "Check", "Finding", "State", "examine"]
+__all__ = ["CHECKS", "Check", "CheckContext", "Finding", "State", "examine"]
 
 
-_Function: TypeAlias = Callable[[Asked], Iterator[Finding]]
+_Function: TypeAlias = Callable[[CheckContext], Iterator[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +75,25 @@ CHECKS: Final = (
 )
 
 
-def examine(asked: Asked, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
+def examine(context: CheckContext, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
     """Every finding, as soon as it is made. Raises nothing of what a check may raise."""
-    dark = set(asked.wrong)
+    dark = set(context.wrong)
     for check in checks:
         missing = [name for name in check.after if name in dark]
         if missing:
             why = f"not looked at: see {missing[0]} above"
             found = iter([Finding("skipped", check.name, why)])
         else:
-            endless = check.patient == "unless deep" and asked.deep
-            found = _within(None if endless else asked.patience, check, asked)
+            endless = check.patient == "unless deep" and context.deep
+            found = _within(None if endless else context.patience, check, context)
         for one in found:
             finding = one if one.subject else replace(one, subject=check.name)
             if finding.state in {"failed", "skipped"} and finding.subject == check.name:
                 dark.add(check.name)
-            yield _without(asked.secrets, finding)
+            yield _without(context.secrets, finding)
 
 
-def _within(patience: float | None, check: Check, asked: Asked) -> Iterator[Finding]:
+def _within(patience: float | None, check: Check, context: CheckContext) -> Iterator[Finding]:
     """What a check finds within so many seconds; its thread is left alone after that."""
     found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
     imported = threading.Event()
@@ -104,7 +104,7 @@ def _within(patience: float | None, check: Check, asked: Asked) -> Iterator[Find
                 made = check.imported()
             finally:
                 imported.set()
-            for finding in made(asked):
+            for finding in made(context):
                 found.put(finding)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is a finding too
             words = " ".join(f"{type(error).__name__} {error}".split())[:_LONGEST]

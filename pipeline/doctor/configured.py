@@ -12,7 +12,7 @@ from typing import Final
 
 from dotenv.parser import Binding, parse_stream
 
-from pipeline.doctor.finding import Asked, Finding, failed, ok, warning
+from pipeline.doctor.finding import CheckContext, Finding, failed, ok, warning
 from pipeline.settings import ENV_FILE, Settings, SettingsError, load_settings, misspelt
 
 _FIELDS: Final = {str(of.validation_alias): name for name, of in Settings.model_fields.items()}
@@ -22,18 +22,20 @@ _SHORTEST_SECRET: Final = 6
 """Characters. Shorter ones would be found in words that are none."""
 
 
-def asked(
+def check_context(
     environment: Mapping[str, str],
     *,
     deep: bool = False,
     patience: float = 10.0,
     env_file: Path = Path(ENV_FILE),
-) -> Asked:
+) -> CheckContext:
     """What the checks are given, whatever is wrong with the settings; `.env` is the current
     folder's."""
     loaded, wrong = _loaded()
     both = {**_values(_lines(env_file)), **environment}
-    return Asked(loaded, wrong, environment, env_file.absolute(), _secrets(both), deep, patience)
+    return CheckContext(
+        loaded, wrong, environment, env_file.absolute(), _secrets(both), deep, patience
+    )
 
 
 def _loaded() -> tuple[Settings, Mapping[str, str]]:
@@ -78,17 +80,17 @@ def _secrets(variables: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def settings(asked: Asked) -> Iterator[Finding]:
+def settings(context: CheckContext) -> Iterator[Finding]:
     """What is malformed, needed and not set, set twice, or looks like a slip of the pen."""
-    for name, complaint in asked.wrong.items():
+    for name, complaint in context.wrong.items():
         if complaint:
             yield failed(f"{name}: {complaint}", "set it right, or unset it")
-    lines = _lines(asked.env_file)
-    in_file, outside = _values(lines), asked.environment
-    if not asked.wrong:
+    lines = _lines(context.env_file)
+    in_file, outside = _values(lines), context.environment
+    if not context.wrong:
         names = {name for name in (*in_file, *outside) if name in _FIELDS}
         words = f"{len(names)} of {len(_FIELDS)} are set, the others have their defaults"
-        if asked.settings.api_key is None:
+        if context.settings.api_key is None:
             yield failed(
                 f"MKA1_API_KEY is not set ({words})",
                 "set it to the key that usage is to be read with, in the environment or in .env",
@@ -107,7 +109,7 @@ def settings(asked: Asked) -> Iterator[Finding]:
                 f"unset {name}, or take it out of .env",
             )
     if lines is not None:
-        yield from _env_file(asked.env_file, lines)
+        yield from _env_file(context.env_file, lines)
 
 
 def _env_file(path: Path, lines: list[Binding]) -> Iterator[Finding]:

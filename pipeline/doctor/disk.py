@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 
-from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
+from pipeline.doctor.finding import CheckContext, Finding, failed, ok, skipped, warning
 from pipeline.lake.manifest import manifest_of
 from pipeline.lake.store import Lake, flush_folder
 from pipeline.messages import count
@@ -28,11 +28,11 @@ _RECENT: Final = 30
 """Days of the lake that its growth is computed from."""
 
 
-def room(asked: Asked) -> Iterator[Finding]:
+def room(context: CheckContext) -> Iterator[Finding]:
     """Whether the home folder is or can be made, and how long its disk lasts."""
-    home = asked.settings.home
+    home = context.settings.home
     standing = next(folder for folder in (home, *home.parents) if folder.exists())
-    fix = "set MKA1_USAGE_HOME to a folder of yours, or mend its owner and mode"
+    fix = "set MKA1_USAGE_HOME to a folder of yours, or fix its owner and mode"
     if not standing.is_dir():
         yield failed(f"{standing} is no folder", fix)
         return
@@ -40,7 +40,7 @@ def room(asked: Asked) -> Iterator[Finding]:
         yield failed(f"{standing} can't be written to, so no run can load", fix)
         return
     free = shutil.disk_usage(standing).free
-    growth = _growth(Lake(asked.settings.lake))
+    growth = _growth(Lake(context.settings.lake))
     words = f"{home}, {_size(free)} free"
     if home != standing:
         words = f"{home} is yet to be made, by the first run; {_size(free)} free"
@@ -83,9 +83,9 @@ def _days(days: int) -> str:
     return count(days, "day") if days < 3_650 else "more than ten years"
 
 
-def trial(asked: Asked) -> Iterator[Finding]:
+def trial(context: CheckContext) -> Iterator[Finding]:
     """Do with small files what publishing a day does, in a folder that is removed again."""
-    home = asked.settings.home
+    home = context.settings.home
     if not home.is_dir():
         yield skipped("nothing to try it in, until the first run")
         return
@@ -174,9 +174,9 @@ _TRIALS: Final[dict[str, Callable[[Path], bool]]] = {
 }
 
 
-def permissions(asked: Asked) -> Iterator[Finding]:
+def permissions(context: CheckContext) -> Iterator[Finding]:
     """Whether what is written is its owner's alone, and the owner is who runs this."""
-    settings = asked.settings
+    settings = context.settings
     within = [settings.lake, settings.catalog]
     if settings.dagster_home.is_relative_to(settings.home):
         within.append(settings.dagster_home)

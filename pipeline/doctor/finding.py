@@ -47,7 +47,7 @@ def skipped(found: str) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CheckContext:
     """What checks look at. `settings` has the default of each setting that is `wrong`.
 
     `patience`: seconds that one check may take. `now`: the clock, in Unix seconds. `secrets`: what

@@ -34,7 +34,7 @@ from pipeline.api import (
     get_usage,
     route_to,
 )
-from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
+from pipeline.doctor.finding import CheckContext, Finding, failed, ok, skipped, warning
 from pipeline.settings import Settings
 from pipeline.timeline import DAY, closed_through, iso
 
@@ -46,10 +46,10 @@ _HALF_A_SECOND: Final = 0.5
 _EXPIRES_SOON: Final = 14 * DAY
 
 
-def environment(asked: Asked) -> Iterator[Finding]:
+def environment(context: CheckContext) -> Iterator[Finding]:
     """The proxy and the certificates that the environment names, as every request uses them."""
     try:
-        route = route_to(asked.settings.base_url)
+        route = route_to(context.settings.base_url)
     except RouteError as error:
         yield failed(f"{error.variable}: {error.found}", error.todo)
         return
@@ -74,9 +74,9 @@ def _called(host: str, port: int, proxied: str) -> str:
     return f"the proxy {address} of {proxied}" if proxied else address
 
 
-def name(asked: Asked) -> Iterator[Finding]:
+def name(context: CheckContext) -> Iterator[Finding]:
     """The addresses of the gateway's host, or of the proxy's."""
-    host, port, proxied = _way(asked.settings)
+    host, port, proxied = _way(context.settings)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -89,13 +89,13 @@ def name(asked: Asked) -> Iterator[Finding]:
     yield ok(f"{host} is {', '.join(sorted({str(address[4][0]) for address in found}))}")
 
 
-def connection(asked: Asked) -> Iterator[Finding]:
+def connection(context: CheckContext) -> Iterator[Finding]:
     """Whether a connection comes about."""
-    host, port, proxied = _way(asked.settings)
+    host, port, proxied = _way(context.settings)
     where = _called(host, port, proxied)
     began = time.monotonic()
     try:
-        with socket.create_connection((host, port), timeout=asked.patience / 2):
+        with socket.create_connection((host, port), timeout=context.patience / 2):
             took = time.monotonic() - began
     except OSError as error:
         yield failed(
@@ -107,11 +107,11 @@ def connection(asked: Asked) -> Iterator[Finding]:
     yield ok(f"connected to {where} in {took * 1_000:.0f} ms")
 
 
-def encryption(asked: Asked) -> Iterator[Finding]:
+def encryption(context: CheckContext) -> Iterator[Finding]:
     """Whether the certificate is one that the client takes."""
-    url = httpx.URL(asked.settings.base_url)
-    host, port, proxied = _way(asked.settings)
-    route = route_to(asked.settings.base_url)
+    url = httpx.URL(context.settings.base_url)
+    host, port, proxied = _way(context.settings)
+    route = route_to(context.settings.base_url)
     if url.scheme == "http":
         yield ok("not used: http:// to this machine")
         return
@@ -121,7 +121,7 @@ def encryption(asked: Asked) -> Iterator[Finding]:
         return
     try:
         with (
-            socket.create_connection((host, port), timeout=asked.patience / 2) as raw,
+            socket.create_connection((host, port), timeout=context.patience / 2) as raw,
             closing(route.tls.wrap_socket(raw, server_hostname=url.raw_host.decode())) as secure,
         ):
             version, certificate = secure.version(), secure.getpeercert() or {}
@@ -139,7 +139,7 @@ def encryption(asked: Asked) -> Iterator[Finding]:
         )
         return
     ends = int(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
-    soon = ends - asked.now() < _EXPIRES_SOON
+    soon = ends - context.now() < _EXPIRES_SOON
     yield Finding(
         "warning" if soon else "ok",
         "TLS",
@@ -148,13 +148,13 @@ def encryption(asked: Asked) -> Iterator[Finding]:
     )
 
 
-def clock(asked: Asked) -> Iterator[Finding]:
+def clock(context: CheckContext) -> Iterator[Finding]:
     """How far this clock is from the one of the gateway, by the Date of an answer."""
-    url, route = asked.settings.base_url, route_to(asked.settings.base_url)
-    before = asked.now()
+    url, route = context.settings.base_url, route_to(context.settings.base_url)
+    before = context.now()
     try:
         answer = httpx.head(
-            url, proxy=route.proxy, verify=route.tls, trust_env=False, timeout=asked.patience / 2
+            url, proxy=route.proxy, verify=route.tls, trust_env=False, timeout=context.patience / 2
         )
     except (httpx.HTTPError, SOCKSError) as error:
         refusal = route.refusal(error)
@@ -166,7 +166,7 @@ def clock(asked: Asked) -> Iterator[Finding]:
             or f"see that MKA1_BASE_URL is an HTTP server's{_or_proxy(route.variable)}",
         )
         return
-    ours = (before + asked.now()) / 2
+    ours = (before + context.now()) / 2
     try:
         said = parsedate_to_datetime(answer.headers["Date"])
     except (KeyError, ValueError):
@@ -190,20 +190,20 @@ def _or_proxy(variable: str) -> str:
     return f", and {variable} a proxy's" if variable else ""
 
 
-def keys(asked: Asked) -> Iterator[Finding]:
+def keys(context: CheckContext) -> Iterator[Finding]:
     """Whether each key is taken for what it is for."""
-    settings = asked.settings
+    settings = context.settings
     if settings.api_key is None and not settings.api_keys:
         yield skipped("not tried: MKA1_API_KEY is not set")
         return
-    yield from asyncio.run(_tried(asked))
+    yield from asyncio.run(_tried(context))
     if not settings.api_keys:
         yield ok("MKA1_API_KEYS is not set: conversations are not read")
 
 
-async def _tried(asked: Asked) -> list[Finding]:
-    settings = asked.settings
-    end = closed_through(asked.now())
+async def _tried(context: CheckContext) -> list[Finding]:
+    settings = context.settings
+    end = closed_through(context.now())
     minute = UsageQuery(end - 60, end, "1m", limit=1)
     one = ConversationsQuery(limit=1)
     at_once = asyncio.Semaphore(settings.concurrency)
@@ -217,25 +217,27 @@ async def _tried(asked: Asked) -> list[Finding]:
     async def in_turn(key_id: str, secret: SecretStr) -> Finding:
         whose = f"{key_id} of MKA1_API_KEYS"
         async with at_once:
-            return await _try(asked, whose, secret, "conversations", conversations)
+            return await _try(context, whose, secret, "conversations", conversations)
 
     to_try = [in_turn(key_id, secret) for key_id, secret in settings.api_keys.items()]
     if settings.api_key is not None:
-        to_try.insert(0, _try(asked, "MKA1_API_KEY", settings.api_key, "usage", usage))
+        to_try.insert(0, _try(context, "MKA1_API_KEY", settings.api_key, "usage", usage))
     return await asyncio.gather(*to_try)
 
 
 async def _try(
-    asked: Asked,
+    context: CheckContext,
     whose: str,
     secret: SecretStr,
     what: str,
     request: Callable[[Client], Awaitable[None]],
 ) -> Finding:
-    limits = Limits(concurrency=1, retry_seconds=0, attempts=1, request_timeout=asked.patience / 2)
+    limits = Limits(
+        concurrency=1, retry_seconds=0, attempts=1, request_timeout=context.patience / 2
+    )
     try:
         async with Client(
-            asked.settings.base_url, secret, limits, private=True, now=asked.now
+            context.settings.base_url, secret, limits, private=True, now=context.now
         ) as client:
             await request(client)
     except Unauthorized as error:

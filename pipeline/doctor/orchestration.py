@@ -13,7 +13,7 @@ from typing import Final
 import dagster as dg
 import yaml
 
-from pipeline.doctor.finding import Asked, Finding, State, failed, ok, skipped, warning
+from pipeline.doctor.finding import CheckContext, Finding, State, failed, ok, skipped, warning
 from pipeline.orchestration.assets.usage import API_POOL
 from pipeline.orchestration.instance import STORAGE_ERRORS, misread, storage_failure
 from pipeline.orchestration.instance import opened as open_instance
@@ -25,9 +25,9 @@ _HEARTBEAT: Final = 300.0
 _STORAGES: Final = {"storage", "run_storage", "event_log_storage", "schedule_storage"}
 
 
-def instance(asked: Asked) -> Iterator[Finding]:
+def instance(context: CheckContext) -> Iterator[Finding]:
     """Whether there is an instance that opens; then what it says of its pool and schedules."""
-    home = asked.settings.dagster_home
+    home = context.settings.dagster_home
     config = home / "dagster.yaml"
     if not config.is_file():
         yield skipped(f"{config} is not there: `mka1-usage dagster-home` writes one")
@@ -36,10 +36,10 @@ def instance(asked: Asked) -> Iterator[Finding]:
         said = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         where = " ".join(str(error).split())
-        yield failed(f"{config} is no YAML ({where})", "mend that line")
+        yield failed(f"{config} is no YAML ({where})", "correct that line")
         return
     if not isinstance(said, dict):
-        yield failed(f"{config} is no mapping of names", "mend it")
+        yield failed(f"{config} is no mapping of names", "correct it")
         return
     if not _STORAGES & set(said) and not (home / "history").is_dir():
         yield ok(f"{config}: no run was started yet")
@@ -48,7 +48,7 @@ def instance(asked: Asked) -> Iterator[Finding]:
         with _first_failure_ends_it(), open_instance(home) as opened:
             yield ok(f"{config} opens ({type(opened.run_storage).__name__})")
             yield _pool(opened)
-            yield from _schedules(opened, asked.now())
+            yield from _schedules(opened, context.now())
         if sign := misread(home):
             yield warning(
                 f"{home} holds {sign!r}: runs from the command line use it, Dagster's own programs "
@@ -58,7 +58,7 @@ def instance(asked: Asked) -> Iterator[Finding]:
     except dg.DagsterInvalidConfigError as error:
         words = " ".join(error.errors[0].message.split())
         words = words.rpartition("PostProcessingError: ")[2].partition(" Expected: ")[0]
-        yield failed(f"{config}: {words}", "mend what it names")
+        yield failed(f"{config}: {words}", "correct what it names")
     except STORAGE_ERRORS as error:
         yield failed(*storage_failure(error, home))
     except ModuleNotFoundError as error:
@@ -69,7 +69,7 @@ def instance(asked: Asked) -> Iterator[Finding]:
     except ConnectionError as error:
         yield failed(
             f"{config} names a database that can't be used: {error}",
-            "start it, or mend its address and password",
+            "start it, or correct its address and password",
         )
 
 

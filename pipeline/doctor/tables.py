@@ -16,7 +16,7 @@ from typing import Final
 import duckdb
 from filelock import FileLock, Timeout
 
-from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
+from pipeline.doctor.finding import CheckContext, Finding, failed, ok, skipped, warning
 from pipeline.lake import user_id_mode
 from pipeline.lake.catalog import difference, shows_another_lake
 from pipeline.lake.engine import openable
@@ -35,9 +35,9 @@ _LONG: Final = 6 * 3_600.0
 _EMPTY: Final = skipped("nothing is loaded yet: `mka1-usage run` loads")
 
 
-def lake(asked: Asked) -> Iterator[Finding]:
+def lake(context: CheckContext) -> Iterator[Finding]:
     """Whether ids are of the kind that is set, and files what was published."""
-    settings = asked.settings
+    settings = context.settings
     held = Lake(settings.lake)
     pseudonyms = settings.pseudonyms
     try:
@@ -49,8 +49,8 @@ def lake(asked: Asked) -> Iterator[Finding]:
     if not days:
         yield _EMPTY
         return
-    sample = days if asked.deep else _spread(days)
-    verified = verify(held, settings.catalog, None if asked.deep else sample)
+    sample = days if context.deep else _spread(days)
+    verified = verify(held, settings.catalog, None if context.deep else sample)
     wrong: Sequence[object] = [it for it in verified.problems if it.path != settings.catalog]
     wrong = wrong or Snapshot(held).damage  # a cheap look at the days that a sample passes over
     if wrong:
@@ -73,13 +73,13 @@ def _spread(days: Sequence[date]) -> list[date]:
     return [days[place] for place in sorted(places)]
 
 
-def days(asked: Asked) -> Iterator[Finding]:
+def days(context: CheckContext) -> Iterator[Finding]:
     """How many days are final, provisional, stale and missing."""
-    held = Lake(asked.settings.lake, asked.settings.lookback_days)
+    held = Lake(context.settings.lake, context.settings.lookback_days)
     if not held.all_days():
         yield _EMPTY
         return
-    found = states(Snapshot(held), None, None, asked.now())
+    found = states(Snapshot(held), None, None, context.now())
     counted = Counter(found.states.values())
     words = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
     if found.complete_through is not None:
@@ -94,14 +94,14 @@ def days(asked: Asked) -> Iterator[Finding]:
         yield ok(words)
 
 
-def runs(asked: Asked) -> Iterator[Finding]:
+def runs(context: CheckContext) -> Iterator[Finding]:
     """Who holds the locks of days. One whose holder has died is free: the kernel lets go of it."""
     held = {
-        path.stem: _holder(path, asked.now())
-        for path in sorted((asked.settings.lake / ".locks").glob("*.lock"))
+        path.stem: _holder(path, context.now())
+        for path in sorted((context.settings.lake / ".locks").glob("*.lock"))
         if path.stem.startswith("day-") and _is_held(path)
     }
-    left = len(list((asked.settings.lake / ".partial").glob("????-??-??")))
+    left = len(list((context.settings.lake / ".partial").glob("????-??-??")))
     if not held:
         resumed = f"; begun: {count(left, 'day')}, which the next run goes on with" if left else ""
         yield ok(f"nobody is loading{resumed}")
@@ -149,9 +149,9 @@ OPENS: Final = "SELECT count(*), min(start_time), max(start_time) FROM usage_1d"
 """What is asked of the catalog to see that it opens."""
 
 
-def catalog(asked: Asked) -> Iterator[Finding]:
+def catalog(context: CheckContext) -> Iterator[Finding]:
     """Whether `usage.duckdb` opens, and shows this lake and no other."""
-    settings, held = asked.settings, Lake(asked.settings.lake)
+    settings, held = context.settings, Lake(context.settings.lake)
     if not held.all_days():
         yield _EMPTY
         return
@@ -184,17 +184,17 @@ def catalog(asked: Asked) -> Iterator[Finding]:
     yield ok(f"{settings.catalog} opens: {count(rows, 'row')} in usage_1d")
 
 
-def command_line(asked: Asked) -> Iterator[Finding]:
+def command_line(context: CheckContext) -> Iterator[Finding]:
     """Whether the `duckdb` that one would type opens the catalog."""
-    if not asked.settings.catalog.is_file():
+    if not context.settings.catalog.is_file():
         yield skipped("there is no catalog to open")
         return
-    found = shutil.which("duckdb", path=asked.environment.get("PATH", os.defpath))
+    found = shutil.which("duckdb", path=context.environment.get("PATH", os.defpath))
     if found is None:
         yield skipped("there is no `duckdb` on the path; none is needed")
         return
     try:
-        code, said = asyncio.run(_run(asked, found))
+        code, said = asyncio.run(_run(context, found))
     except OSError as error:
         why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
         yield warning(f"{found} does not run ({why})", _OTHER)
@@ -206,18 +206,18 @@ def command_line(asked: Asked) -> Iterator[Finding]:
         yield ok(f"{found} ({lines[0].strip()}) opens the catalog")
 
 
-async def _run(asked: Asked, command: str) -> tuple[int | None, bytes]:
+async def _run(context: CheckContext, command: str) -> tuple[int | None, bytes]:
     """Exit code of a command that asks the catalog, and what it said; its process is gone then."""
-    asks = ("-init", os.devnull, "-readonly", "-csv", "-noheader", str(asked.settings.catalog))
+    asks = ("-init", os.devnull, "-readonly", "-csv", "-noheader", str(context.settings.catalog))
     process = await asyncio.create_subprocess_exec(
         *(command, *asks, "-c", f"SELECT version(); {OPENS}"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=without_secrets(asked.environment),
+        env=without_secrets(context.environment),
     )
     try:
-        async with asyncio.timeout(asked.patience):
+        async with asyncio.timeout(context.patience):
             out, err = await process.communicate()
     except TimeoutError:
         process.kill()

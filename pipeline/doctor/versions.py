@@ -10,16 +10,16 @@ from typing import Final
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pipeline.doctor.finding import Asked, Finding, failed, ok, skipped, warning
+from pipeline.doctor.finding import CheckContext, Finding, failed, ok, skipped, warning
 
 _PACKAGE: Final = "mka1-usage"
 _NAMED: Final = ("duckdb", "pyarrow", "dagster")
 _INSTALL: Final = "install as the README says, with --require-hashes -r .ci/constraints.txt"
 
 
-def installed(asked: Asked) -> Iterator[Finding]:
+def installed(context: CheckContext) -> Iterator[Finding]:
     """Every requirement that is not met, or what is there."""
-    del asked
+    del context
     try:
         package = distribution(_PACKAGE)
     except PackageNotFoundError:

@@ -158,7 +158,7 @@ class World(Archive, UsageLedger):
                 raise KeyError(item_id)
             items.remove(found)
 
-    def tell_created_at(self, conversation_id: str, created_at: float) -> None:
+    def report_created_at(self, conversation_id: str, created_at: float) -> None:
         """List a conversation with another time of creation from now on, which updates it.
 
         Counts nothing: it stays counted when it was created. Raises KeyError for an unknown one.

@@ -29,7 +29,7 @@ from pipeline.timeline import DAY, day_range, day_window, spans
 UNDATED: Final = date(1970, 1, 1)
 """Holds records whose `created_at` is no moment that a record can have: no day of the lake."""
 
-ADVICE: Final = "`mka1-usage verify` says how to mend it"
+ADVICE: Final = "`mka1-usage verify` says how to fix it"
 """What to do about a damaged file."""
 
 _USAGE: Final = USAGE["1d"].name

@@ -32,7 +32,7 @@ from pipeline.lake.store import MANIFEST, Lake
 from pipeline.messages import count
 
 _FROM_LISTINGS: Final = DATASETS.keys() - USAGE_DATASETS.keys() - LEDGER_DATASETS.keys()
-"""What a run mends that reads the listings from the beginning."""
+"""What a run fixes that reads the listings from the beginning."""
 
 
 @dataclass(frozen=True, slots=True)

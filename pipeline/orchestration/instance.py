@@ -118,7 +118,7 @@ def storage_failure(error: Exception, dagster_home: Path) -> tuple[str, str]:
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
     todo = next(
         (todo for words, todo in _STORAGE_TODO.items() if words in reason),
-        "mend it, or set DAGSTER_HOME to another folder",
+        "correct it, or set DAGSTER_HOME to another folder",
     )
     return f"Dagster can't keep its runs in {dagster_home} ({reason})", todo
 
@@ -127,8 +127,8 @@ _STORAGE_TODO: Final = {
     "full": "make room on that disk, then run the same again",
     "locked": "see that no other process holds it, then run the same again",
     "disk I/O": "see that the disk is neither full nor broken, then run the same again",
-    "unable to open": "mend the owner and mode of its files, or set DAGSTER_HOME to another folder",
-    "readonly": "mend the owner and mode of its files, or set DAGSTER_HOME to another folder",
+    "unable to open": "fix the owner and mode of its files, or set DAGSTER_HOME to another folder",
+    "readonly": "fix the owner and mode of its files, or set DAGSTER_HOME to another folder",
     "malformed": "move its `history` away, which holds runs and no usage",
     "not a database": "move its `history` away, which holds runs and no usage",
 }

@@ -93,13 +93,13 @@ class TotalsOfApi:
         """
         async with self._asking:
             if day not in self._known:
-                await self._ask(self._stretch(day))
+                await self._request(self._stretch(day))
             return self._known[day]
 
     async def anew(self, day: date) -> DayTotals:
         """The totals of a day as the API gives them now. Raises ApiError."""
         async with self._asking:
-            await self._ask([day])
+            await self._request([day])
             return self._known[day]
 
     def _stretch(self, day: date) -> list[date]:
@@ -114,7 +114,7 @@ class TotalsOfApi:
             stretch.append(following)
         return stretch
 
-    async def _ask(self, days: Sequence[date]) -> None:
+    async def _request(self, days: Sequence[date]) -> None:
         """Ask for days that follow one another, or for one that is not over."""
         first, last = self._windows[days[0]], self._windows[days[-1]]
         over = _hours_over(Window(first.start, last.end))
@@ -161,7 +161,7 @@ def compare_days(
         loaded = lake.loaded("usage_1d", day)
         if loaded is not None:
             windows[day] = loaded.window
-    api = run_async(_ask(connect, windows)) if windows else {}
+    api = run_async(_api_totals(connect, windows)) if windows else {}
     ours: dict[Width, ByBucket] = {
         width: _our_totals(lake, width, list(windows)) for width in ("1d", "1h")
     }
@@ -195,7 +195,9 @@ def _file_totals(
     return {start: dict(zip(MEASURES, counts, strict=True)) for start, *counts in rows}
 
 
-async def _ask(connect: Callable[[], Client], windows: dict[date, Window]) -> dict[Width, ByBucket]:
+async def _api_totals(
+    connect: Callable[[], Client], windows: dict[date, Window]
+) -> dict[Width, ByBucket]:
     whole = [day for day, window in windows.items() if window == day_window(day)]
     stretches = [
         Window(day_window(first).start, day_window(last).end) for first, last in spans(whole)

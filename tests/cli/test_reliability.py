@@ -100,7 +100,7 @@ def test_verify_says_that_all_is_well_or_names_the_file_and_what_mends_it(home: 
     ended = command("verify")
     assert ended.code == 1
     assert ended.text.startswith(f"{path}: cut short: ")
-    assert "to mend it: mka1-usage run --start 2024-01-02 --end 2024-01-03" in ended.err
+    assert "to fix it: mka1-usage run --start 2024-01-02 --end 2024-01-03" in ended.err
     assert command("run --start 2024-01-02 --end 2024-01-03").code == 0
     assert command("verify").code == 0
 

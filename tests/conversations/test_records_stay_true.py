@@ -183,7 +183,7 @@ def test_a_time_of_creation_that_cannot_be_is_kept_and_told_and_makes_no_day(
 ) -> None:
     talk(world, 1)
     odd = talk(world, 1)
-    world.tell_created_at(odd, moment)
+    world.report_created_at(odd, moment)
     reader = make()
     synced = reader.sync()
     assert reader.lake.all_days() == [UNDATED, *DAYS]
@@ -193,7 +193,7 @@ def test_a_time_of_creation_that_cannot_be_is_kept_and_told_and_makes_no_day(
     assert [text for text in synced.warnings if "1 conversation said to be created" in text]
     assert isinstance(world.clock, ManualClock)
     world.clock.advance(60)
-    world.tell_created_at(odd, MIDNIGHT + 2 * DAY)
+    world.report_created_at(odd, MIDNIGHT + 2 * DAY)
     reader.sync(full=True)
     assert sums(reader) == {"2024-01-02": (1, 4), "2024-01-03": (1, 0)}
     assert reader.lake.file("conversations", UNDATED) is not None

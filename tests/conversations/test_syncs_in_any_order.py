@@ -119,7 +119,7 @@ def end(history: History, moves: float) -> None:
 def tell(history: History, name: str, moves: float) -> None:
     """Say another time of creation: a day before or after, or one that can't be."""
     at = history.conversation(name).created_at
-    history.world.tell_created_at(name, max(0.0, at + moves))
+    history.world.report_created_at(name, max(0.0, at + moves))
 
 
 def delete(history: History, name: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import doctor
 from pipeline.doctor import Finding
-from pipeline.doctor.configured import asked
+from pipeline.doctor.configured import check_context
 from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
@@ -73,7 +73,7 @@ def look(place: pytest.MonkeyPatch) -> Look:
 
     def found(*names: str, now: Callable[[], float] = lambda: NOW, deep: bool = False) -> Found:
         environment = {name: value for name, value in os.environ.items() if value}
-        given = replace(asked(environment, deep=deep, patience=PATIENT), now=now)
+        given = replace(check_context(environment, deep=deep, patience=PATIENT), now=now)
         checks = [check for check in doctor.CHECKS if check.name in names]
         assert len(checks) == len(names)
         return list(doctor.examine(given, checks))

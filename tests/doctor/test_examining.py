@@ -16,8 +16,8 @@ from rich.console import Console
 
 from pipeline import doctor
 from pipeline.cli.operating import show
-from pipeline.doctor import Asked, Finding
-from pipeline.doctor.configured import asked
+from pipeline.doctor import CheckContext, Finding
+from pipeline.doctor.configured import check_context
 from pipeline.settings import Settings
 from tests.bounded import LIMIT
 from tests.doctor.conftest import PATIENT, told
@@ -34,7 +34,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     return module
 
 
-def well(_: Asked) -> Iterator[Finding]:
+def well(_: CheckContext) -> Iterator[Finding]:
     yield Finding("ok", "well", "all is well")
 
 
@@ -42,11 +42,11 @@ def examined(module: ModuleType, patience: float = PATIENT, **checks: object) ->
     for name, look in checks.items():
         setattr(module, name, look)
     wanted = [doctor.Check(name, f"made_up.{name}") for name in checks]
-    return list(doctor.examine(Asked(Settings.model_construct(), patience=patience), wanted))
+    return list(doctor.examine(CheckContext(Settings.model_construct(), patience=patience), wanted))
 
 
 def test_a_check_that_raises_is_a_finding_of_its_own(made_up: ModuleType) -> None:
-    def broken(_: Asked) -> Iterator[Finding]:
+    def broken(_: CheckContext) -> Iterator[Finding]:
         yield Finding("ok", "broken", "so far")
         raise RuntimeError("no\nidea")
 
@@ -58,7 +58,7 @@ def test_a_check_that_raises_is_a_finding_of_its_own(made_up: ModuleType) -> Non
 def test_a_check_that_hangs_is_given_up_and_the_next_ones_are_made(made_up: ModuleType) -> None:
     let_go = threading.Event()
 
-    def hanging(_: Asked) -> Iterator[Finding]:
+    def hanging(_: CheckContext) -> Iterator[Finding]:
         yield Finding("ok", "hanging", "so far")
         let_go.wait(LIMIT)
         yield Finding("ok", "hanging", "too late")
@@ -77,7 +77,7 @@ def test_an_installation_that_lacks_something_is_looked_at_all_the_same(
 ) -> None:
     wanted = [doctor.Check("lost", "no_such_module.look"), doctor.Check("well", "made_up.well")]
     made_up.__dict__["well"] = well
-    found = list(doctor.examine(Asked(Settings.model_construct()), wanted))
+    found = list(doctor.examine(CheckContext(Settings.model_construct()), wanted))
     assert [one.state for one in found] == ["failed", "ok"]
     assert "no_such_module" in found[0].found
 
@@ -87,12 +87,12 @@ def test_no_finding_quotes_a_secret(made_up: ModuleType, monkeypatch: pytest.Mon
     monkeypatch.setenv("MKA1_API_KEY", f"{SECRET}-c")
     monkeypatch.setenv("SOME_DATABASE_PASSWORD", f"{SECRET}-d")
 
-    def telling(_: Asked) -> Iterator[Finding]:
+    def telling(_: CheckContext) -> Iterator[Finding]:
         for end in "abcd":
             yield Finding("failed", "telling", f"{SECRET}-{end} is", f"change {SECRET}-{end}")
 
     made_up.__dict__["telling"] = telling
-    given = asked(
+    given = check_context(
         {
             "MKA1_API_KEYS": f"key_a={SECRET}-a, {SECRET}-b",
             "MKA1_API_KEY": f"{SECRET}-c",
