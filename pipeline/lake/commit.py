@@ -321,7 +321,7 @@ def _fill(
         _same_file(revisions, new / revisions.name)
     elif (new / f"{USAGE['1m'].name}.parquet").is_file():
         write_revisions(con, day, standing, before, known.read_at, new)
-    write_coverage(con, lake, day, known, new)
+    write_coverage(lake, day, known, new)
     for name in DATASETS:
         path = new / f"{name}.parquet"
         if path.is_file() and name not in records:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
@@ -180,14 +180,11 @@ def intact(version: Path | None, record: Manifest, name: str) -> Path | None:
     return None
 
 
-def write_coverage(
-    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, record: Manifest, new: Path
-) -> None:
+def write_coverage(lake: Lake, day: date, record: Manifest, new: Path) -> None:
     """Say of each hour what is known of it, by `record` and the files in `new`."""
     whole = day_window(day)
-    known: list[dict[str, object]] = []
-    counted: list[pa.Table] = []
-    for name in COVERED:
+    rows: list[dict[str, object]] = []
+    for name in sorted(COVERED):
         path = new / f"{name}.parquet"
         source: Source = "usage" if name in USAGE_DATASETS else "conversations"
         # Listings are not cut by days: how far they are known is how far they were observed.
@@ -195,37 +192,46 @@ def write_coverage(
         through = _through(extent)
         if source == "conversations" and "read" in record.owed:  # records of the day were lost
             through = None
-        known.append(
-            {
-                "dataset": name,
-                "complete_through": _moment(through),
-                "fetched_at": None if through is None else _moment(record.read_at.get(source)),
-                "disputed": source == "usage" and record.disputed,
-            }
+        counted: dict[int, int] = {}
+        with suppress(OSError, KeyError, pa.ArrowException):  # damaged: verify reports it
+            counted = _rows_by_hour(name, path)
+        known = _Known(
+            _moment(through),
+            _moment(record.read_at.get(source)),
+            source == "usage" and record.disputed,
+            timedelta(days=lake.lookback_days),
         )
-        if path.is_file():
-            with suppress(OSError, KeyError, pa.ArrowException):  # damaged: verify reports it
-                counted.append(_rows_by_hour(name, path))
-    hours = [
-        {"start_time": _moment(start), "end_time": _moment(start + SECONDS["1h"])}
-        for start in range(whole.start, whole.end, SECONDS["1h"])
-    ]
-    utc = COVERAGE.schema.field("fetched_at").type
-    columns = [
-        ("dataset", pa.string()),
-        ("complete_through", utc),
-        ("fetched_at", utc),
-        ("disputed", pa.bool_()),
-    ]
-    con.register("known", pa.Table.from_pylist(known, schema=pa.schema(columns)))
-    bounds = pa.schema([("start_time", utc), ("end_time", utc)])
-    con.register("hours", pa.Table.from_pylist(hours, schema=bounds))
-    con.register("counted", pa.concat_tables([_COUNTED.empty_table(), *counted]))
-    rows = con.sql(
-        engine.sql(COVERAGE.name), params={"restated_for": lake.lookback_days * SECONDS["1d"]}
-    )
-    path = new / f"{COVERAGE.name}.parquet"
-    files.write(COVERAGE, rows.to_arrow_reader(files.ROW_GROUP), path, whole)
+        for start in range(whole.start, whole.end, SECONDS["1h"]):
+            hour = datetime.fromtimestamp(start, UTC)
+            rows.append({"dataset": name, "rows": counted.get(start, 0), **known.of(hour)})
+    table = pa.Table.from_pylist(rows, schema=COVERAGE.schema)
+    files.write(COVERAGE, table.to_batches(), new / f"{COVERAGE.name}.parquet", whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a table on a day: through when it goes, and when it was asked for."""
+
+    through: datetime | None
+    fetched_at: datetime | None
+    disputed: bool
+    restated_for: timedelta
+    """How long after an hour the API may still restate it."""
+
+    def of(self, start: datetime) -> dict[str, object]:
+        """The columns of `coverage` for the hour from `start` on, its rows aside."""
+        end = start + timedelta(hours=1)
+        bounds = {"start_time": start, "end_time": end}
+        if self.through is None or self.through <= start:
+            return {**bounds, "status": "missing", "complete_through": None, "fetched_at": None}
+        late = self.fetched_at is not None and self.fetched_at >= end + self.restated_for
+        final = "final" if late and self.through >= end else "provisional"
+        return {
+            **bounds,
+            "status": "disputed" if self.disputed else final,
+            "complete_through": None if self.disputed else min(self.through, end),
+            "fetched_at": self.fetched_at,
+        }
 
 
 def _through(path: Path) -> int | None:
@@ -235,22 +241,17 @@ def _through(path: Path) -> int | None:
     return None
 
 
-_COUNTED: Final = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("start_time", pa.timestamp("us", tz="UTC")),
-        ("num_rows", pa.int64()),
-    ]
-)
-
-
-def _rows_by_hour(name: str, path: Path) -> pa.Table:
-    """How many rows of a table lie in each UTC hour, those without rows left out."""
+def _rows_by_hour(name: str, path: Path) -> dict[int, int]:
+    """How many rows of a table lie in each UTC hour (Unix seconds), those without rows left out."""
     moment = _MOMENT.get(name, "start_time")
     moments = pq.ParquetFile(path).read(columns=[moment]).column(moment)
-    found = pc.value_counts(pc.floor_temporal(moments, unit="hour"))
-    columns = [pa.repeat(name, len(found)), found.field("values"), found.field("counts")]
-    return pa.table(columns, schema=_COUNTED)
+    found = pc.value_counts(pc.floor_temporal(moments, unit="hour").cast(pa.int64()))
+    # As numbers: a time that cannot be may be beyond the years that Python knows.
+    return {
+        one["values"] // 1_000_000: one["counts"]
+        for one in found.to_pylist()
+        if one["values"] is not None
+    }
 
 
 def describe(dataset: Dataset, path: Path) -> FileEntry:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
-from pipeline.lake import commit
+from pipeline.lake import commit, files
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.commit import restore_links
 from pipeline.lake.files import ContractError
-from pipeline.lake.manifest import read_manifest
+from pipeline.lake.manifest import Manifest, read_manifest, write_coverage
 from pipeline.lake.schemas import COVERAGE, DATASETS
 from pipeline.lake.store import KEPT_SECONDS, Lake
-from pipeline.timeline import Window
+from pipeline.timeline import Window, day_window
 from tests.conversations.staged import publish as publish_staged
 from tests.conversations.staged import usage_row
 from tests.lake.served import (
@@ -210,6 +211,20 @@ def test_coverage_tells_final_from_provisional_from_missing(
     last = max(place for place, (status, _, _) in enumerate(found) if status != "missing")
     assert found[last][1] == str(min(minutes, 60 * (last + 1)))
     assert set(coverage(lake, "items")) == {("missing", None, 0)}
+
+
+def test_rows_of_the_first_hour_of_1970_are_counted_and_times_that_cannot_be_do_no_harm(
+    lake: Lake, tmp_path: Path
+) -> None:
+    epoch = date(1970, 1, 1)
+    moments = [0, 3_599_999_999, 3_600_000_000, 9 * 10**18, -(9 * 10**18)]
+    rows = [{"id": str(moment), "created_at": moment} for moment in moments]
+    table = pa.Table.from_pylist(rows, schema=DATASETS["conversations"].schema)
+    path = tmp_path / "conversations.parquet"
+    files.write(DATASETS["conversations"], table.to_batches(), path, day_window(epoch))
+    write_coverage(lake, epoch, Manifest(), tmp_path)
+    covered = rows_of(tmp_path / f"{COVERAGE.name}.parquet")
+    assert [row["rows"] for row in covered if row["dataset"] == "conversations"][:3] == [2, 1, 0]
 
 
 def test_a_day_without_usage_is_covered_and_a_day_that_nobody_loaded_has_no_version(
