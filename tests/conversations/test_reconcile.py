@@ -308,7 +308,7 @@ def together(con: Connection, tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 def days_around(case: Case) -> list[date]:
     """From the first day that is reported or comes out to the one after the last."""
-    told = {0} | {place[0] for place in (*case.reported, *case.expected)}
+    told = {0, *(day for day, _ in case.reported), *(day for day, _, _ in case.expected)}
     return [day for day in DAYS if min(told) <= (day - DAY).days <= max(told) + 1]
 
 
