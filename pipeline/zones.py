@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cache
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
@@ -17,7 +17,6 @@ from pipeline.timeline import DAY, Window
 
 _LOOK_EVERY: Final = 7 * DAY
 """No zone has moved its clock and moved it back within a week since 1970 (tests/test_zones.py)."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_ZONES: Final = frozenset({"localtime", "Factory"})
 
 
@@ -88,5 +87,5 @@ def _first_change(known: ZoneInfo, start: int, end: int) -> int:
 
 
 def _ahead(known: ZoneInfo, seconds: int) -> int:
-    ahead = (_EPOCH + timedelta(seconds=seconds)).astimezone(known).utcoffset()
+    ahead = datetime.fromtimestamp(seconds, known).utcoffset()
     return int(ahead.total_seconds()) if ahead is not None else 0

@@ -6,6 +6,7 @@ hangs and none stays behind.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -13,6 +14,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 LIMIT: Final = 120.0
@@ -23,6 +26,10 @@ LONG: Final = 7_200.0
 
 GRACE: Final = 30.0
 """Seconds that a process has to end after Ctrl-C."""
+
+COPIED: Final = ("pytest.__main__", "tests.torture.worker")
+"""What copies of a process find imported."""
+_COPIES: Final = multiprocessing.get_context("forkserver")
 
 
 @contextmanager
@@ -67,6 +74,32 @@ def finished(
     done = subprocess.CompletedProcess(command, process.returncode, out, err)
     assert not check or done.returncode == 0, f"{command} ended with {done.returncode}\n{out}{err}"
     return done
+
+
+@contextmanager
+def copied(
+    target: Callable[[Connection], object], *, seconds: float = LIMIT
+) -> Iterator[tuple[BaseProcess, Connection]]:
+    """A process that runs `target` until the end of the block, and the other end of what it gets.
+
+    It is a copy of one that has imported what `COPIED` names and done nothing: it starts in no
+    time. It is killed at the end of the block, and after `seconds` in any case.
+    """
+    _COPIES.set_forkserver_preload([*COPIED])
+    mine, its = _COPIES.Pipe()
+    process = _COPIES.Process(target=target, args=(its,), daemon=True)
+    process.start()
+    its.close()
+    give_up = threading.Timer(seconds, process.kill)
+    give_up.daemon = True
+    give_up.start()
+    try:
+        yield process, mine
+    finally:
+        give_up.cancel()
+        process.kill()
+        process.join(GRACE)
+        mine.close()
 
 
 def read_until(pattern: str, lines: Iterable[str]) -> str:

@@ -172,7 +172,13 @@ def test_a_thread_that_hangs_fails() -> None:
 
 # Whole runs
 
-LAST: Final = "import tests.conftest\ntests.conftest.LAST_SECONDS = 2.0\n"
+LAST: Final = """
+import tests.conftest
+from xdist.workermanage import NodeManager
+
+tests.conftest.LAST_SECONDS = 2.0
+NodeManager.EXIT_TIMEOUT = 1  # instead of 10 s, for a worker that has nothing left to do
+"""
 
 HANGING: Final = """
 import signal
@@ -210,9 +216,9 @@ def run(folder: Path, *options: str) -> CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_what_hangs_fails_and_the_others_are_run(tmp_path: Path) -> None:
-    done = run(tmp_path, "-n", "1", "--timeout", "2")
+    done = run(tmp_path, "-n", "1", "--timeout", "1")
     assert "2 failed, 2 passed" in done.stdout, done.stdout + done.stderr
-    assert "Failed: Timeout (>2.0s)" in done.stdout
+    assert "Failed: Timeout (>1.0s)" in done.stdout
     assert "crashed while running" in done.stdout
     assert "in test_whose_threads_hang" in done.stderr, "where it hung"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import pytest
 from pipeline.emulator import EmulatorServer, Faults, World, synthetic_world
 from pipeline.interrupts import SIGNALS, interrupts, only_the_first
 from pipeline.lake.store import Lake
+from pipeline.orchestration.instance import prepare
 from pipeline.timeline import DAY, Window, parse_time
 from tests import bounded
 from tests.fixtures_local import published_home
@@ -48,8 +50,19 @@ def server(world: World) -> Iterator[EmulatorServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def dagster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dagster's folder before the first run, its databases made."""
+    folder = tmp_path_factory.mktemp("made") / "dagster"
+    prepare(folder)
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        assert instance.get_runs() == []
+    return folder
+
+
 @pytest.fixture
-def environment(server: EmulatorServer, tmp_path: Path) -> Mapping[str, str]:
+def environment(server: EmulatorServer, tmp_path: Path, dagster: Path) -> Mapping[str, str]:
+    shutil.copytree(dagster, tmp_path / "home" / "dagster")
     return {
         **{"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         **{"MKA1_BASE_URL": server.base_url, "MKA1_API_KEY": server.api_key, "TERM": "xterm"},
@@ -90,7 +103,6 @@ def told(home: Path) -> tuple[list[str], set[str]]:
 ENDINGS: list[tuple[tuple[signal.Signals, ...], set[int]]] = [
     ((signal.SIGINT,), {130}),
     ((signal.SIGTERM,), {143}),
-    ((signal.SIGHUP,), {129}),
     ((signal.SIGTERM, signal.SIGHUP), {143, 129}),  # as service managers send them, in any order
 ]
 
@@ -143,6 +155,7 @@ def test_a_terminal_that_is_closed_ends_a_run_though_nothing_can_be_written_any_
         os.close(mine)
         process.wait(bounded.LIMIT)
     assert process.returncode == 129, shown
+    assert Lake(tmp_path / "home" / "lake").days("usage_1d") == [date(2024, 1, 1)]
     assert told(tmp_path / "home") == (["FAILURE"], {"2024-01-01"})
 
 

@@ -28,13 +28,14 @@ _HEX: Final = r"(?:[0-9a-f]|\\u00(?:3[0-9]|6[1-6]))"
 _UPPER_HALF: Final = r"(?:[89a-f]|\\u00(?:3[89]|6[1-6]))"
 _LOOKS_LIKE_HALF: Final = rf"(?:u|\\u0075)(?:d|\\u0064){_UPPER_HALF}{_HEX}{_HEX}"
 _LOOKS_LIKE_BYTE: Final = rf"(?:x|\\u0078)(?:\{{|\\u007[bB]){_UPPER_HALF}{_HEX}(?:\}}|\\u007[dD])"
+_HALF_IN_BYTES: Final = "\udced[\udca0-\udcbf][\udc80-\udcbf]"
 _PIECE: Final = re.compile(
     rf"(?P<backslashes>{_BACKSLASH}*+)"
     r"(?:(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
     # Bytes that are not UTF-8, as Python's `surrogateescape` has them.
-    "|(?P<half_in_bytes>\udced[\udca0-\udcbf][\udc80-\udcbf])"
-    "|(?P<byte>[\udc80-\udcff])"
+    rf"|(?P<half_in_bytes>{_HALF_IN_BYTES})"
+    rf"|(?P<bytes>(?:(?!{_HALF_IN_BYTES})[\udc80-\udcff]){{1,4096}}+)"
     rf"|(?P<alike>{_LOOKS_LIKE_HALF}|{_LOOKS_LIKE_BYTE}))"
     rf"|{_BACKSLASH}++|\\u[0-9a-fA-F]{{4}}|\\.",
     re.DOTALL,
@@ -190,8 +191,8 @@ def _code(kind: str, piece: str) -> bytes:
             return b"\\" + raw.lower()
         case "half_in_bytes":
             return b"\\\\u%04x" % ord(raw.decode("utf-8", "surrogatepass"))
-        case "byte":
-            return b"\\\\x{%02x}" % raw[0]
+        case "bytes":
+            return b"\\\\x{%b}" % raw.hex("|").encode().replace(b"|", b"}\\\\x{")
         case _:
             return raw
 

@@ -124,6 +124,8 @@ codecs.register_error("strays", _strays)
 
 def written(text: str) -> str:
     """The text with what is not Unicode written out."""
+    if text.isascii() and "\\" not in text:
+        return text
     done: list[str] = []
     place = 0
     while place < len(text):

@@ -5,14 +5,11 @@ Belongs here: worlds, workers, and what a lake must be like after whatever befel
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
-from subprocess import PIPE, TimeoutExpired
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,8 +17,8 @@ from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from pipeline.timeline import WIDTHS, day_window
-from tests.benchmarks.measure import REPOSITORY
-from tests.bounded import LIMIT, LONG, started
+from tests.bounded import LONG, copied
+from tests.torture.worker import work
 from tests.truth import digests, published, reported
 
 FIRST: Final = date(2024, 1, 1)
@@ -85,12 +82,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        command = [sys.executable, "-m", "tests.torture.worker"]
-        pipes = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE}
-        self._process = self._stack.enter_context(
-            started(command, cwd=REPOSITORY, seconds=LONG, **pipes)
-        )
-        self.answer()
+        self._process, self._tasks = self._stack.enter_context(copied(work, seconds=LONG))
 
     def __enter__(self) -> Self:
         return self
@@ -113,16 +105,11 @@ class Worker:
             "now": server.world.clock(),
             **more,
         }
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(task) + "\n")
-        self._process.stdin.flush()
+        self._tasks.send(task)
 
     def answer(self) -> str:
         """`done`, or the error."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, self._process.stderr.read() if self._process.stderr else ""
-        return str(json.loads(line))
+        return str(self._tasks.recv())
 
     def load(self, server: EmulatorServer, root: Path, asked: Sequence[date], **more: Any) -> str:
         """Load these days and say what came of it."""
@@ -151,16 +138,11 @@ class Worker:
 
     def wait(self, seconds: float) -> bool:
         """Wait so long for the process to end; whether it has."""
-        try:
-            self._process.wait(seconds)
-        except TimeoutExpired:
-            return False
-        return True
+        self._process.join(seconds)
+        return not self._process.is_alive()
 
     def kill(self) -> None:
         """SIGKILL: it has no chance to clear up."""
-        self._process.kill()
-        self._process.wait(LIMIT)
         self._stack.close()
 
 

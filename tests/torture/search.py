@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -37,14 +37,18 @@ def finds(texts: Iterable[bytes], secret: str) -> bool:
     return any(form in text for text in texts for form in forms)
 
 
-def places(folder: Path, secret: str) -> list[str]:
-    """The files below a folder that hold the secret, by their paths in it; or are named by it."""
-    return [
-        str(path.relative_to(folder))
-        for path in sorted(folder.rglob("*"))
-        if finds([str(path.relative_to(folder)).encode()], secret)
-        or (path.is_file() and finds(said(path), secret))
-    ]
+def everything(folder: Path) -> dict[str, list[bytes]]:
+    """All that is below a folder, by its path in it: the path itself, and what a file says."""
+    there = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
+    return {
+        name: [name.encode(), *(said(path) if path.is_file() else ())]
+        for name, path in there.items()
+    }
+
+
+def places(there: Mapping[str, Iterable[bytes]], secret: str) -> list[str]:
+    """The paths, of `everything`, of what holds the secret or is named by it."""
+    return [name for name, texts in there.items() if finds(texts, secret)]
 
 
 def said(path: Path) -> Iterator[bytes]:

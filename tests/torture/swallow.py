@@ -1,12 +1,14 @@
 """Load one minute of usage from an address, and print the memory that it took.
 
-A process of its own, for memory is measured by process: `python -m tests.torture.swallow URL BYTES`
-with the largest body that is taken in.
+`python -m tests.torture.swallow` reads lines of JSON: an address, and the largest body that is
+taken in. Each is loaded by a process of its own, for memory is measured by process; it is a copy of
+this one, which has imported everything and done nothing.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,9 +23,8 @@ from pipeline.usage.load import LoadError, load_days
 from tests.benchmarks.measure import peak_bytes
 
 
-def main() -> None:
+def swallow(url: str, max_bytes: int) -> None:
     """Print how it ended, and the peak before and after, in bytes."""
-    url, max_bytes = sys.argv[1], int(sys.argv[2])
     limits = Limits(attempts=1, max_bytes=max_bytes)
     before = peak_bytes()
     ended = "loaded"
@@ -37,7 +38,19 @@ def main() -> None:
             )
         except LoadError as error:
             ended = str(error)
-    print(json.dumps({"ended": ended, "before": before, "after": peak_bytes()}))
+    print(json.dumps({"ended": ended, "before": before, "after": peak_bytes()}), flush=True)
+
+
+def main() -> None:
+    """Swallow one after another until the input ends, each in a process of its own."""
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            swallow(*json.loads(line))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            sys.exit(f"it ended with {os.waitstatus_to_exitcode(status)}")
 
 
 if __name__ == "__main__":

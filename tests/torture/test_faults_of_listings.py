@@ -4,9 +4,12 @@ not read it says."""
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -128,9 +131,23 @@ def synced(reader: Reader, expected: Rows) -> str:
     return ended
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The lake with the usage of the world of a seed; tests sync over a copy of it."""
+
+    @cache
+    def of(seed: int) -> Path:
+        folder = tmp_path_factory.mktemp("loaded") / "lake"
+        with EmulatorServer(talkative(seed)) as server:
+            Reader(server, Lake(folder), [DAY]).load()
+        return folder
+
+    return of
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_sync_under_faults_lands_what_is_right_and_says_what_is_missing(
-    name: str, long: bool, figures: Figures
+    name: str, long: bool, figures: Figures, loaded: Callable[[int], Path]
 ) -> None:
     tally: Counter[str] = Counter()
     wrong: list[str] = []
@@ -142,8 +159,8 @@ def test_a_sync_under_faults_lands_what_is_right_and_says_what_is_missing(
             limits = replace(
                 FAST, attempts=1 + seed // 2 % 4, concurrency=1, requests_per_second=1e12
             )
-            reader = Reader(server, Lake(Path(folder)), [DAY], limits=limits)
-            reader.load()
+            shutil.copytree(loaded(seed), Path(folder) / "lake", symlinks=True)
+            reader = Reader(server, Lake(Path(folder) / "lake"), [DAY], limits=limits)
             server.faults = replace(FAULTS[name], seed=seed)
             before = len(server.requests)
             try:

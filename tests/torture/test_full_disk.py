@@ -28,7 +28,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_whole_days(
         assert worker.load(server, clean.root, asked) == "done"
         expected = digests(clean.root)
         largest = max(path.stat().st_size for path in clean.root.parent.rglob("*.*"))
-        steps = 120 if long else 12
+        steps = 120 if long else 9
         failed = torn = whole = 0
         for step in range(steps):
             home = tmp_path / str(step)

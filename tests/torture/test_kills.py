@@ -20,7 +20,7 @@ def test_a_run_that_is_killed_at_any_moment_is_made_good_by_the_next(
     tmp_path: Path, long: bool, figures: Figures
 ) -> None:
     """Killed with SIGKILL while it loads three days: into an empty lake, or over older versions."""
-    kills = 200 if long else 10
+    kills = 200 if long else 8
     random = Random(7)
     asked = days(3)
     with EmulatorServer(world(3)) as server, Worker() as next_:

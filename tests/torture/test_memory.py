@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import reduce
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import repeat
-from typing import Final
+from subprocess import PIPE, Popen
+from typing import Any, Final
 
 import pytest
 
 from pipeline.api import Limits
 from pipeline.emulator import START_2024
 from tests.benchmarks.measure import REPOSITORY
-from tests.bounded import finished, join
+from tests.bounded import LONG, join, started
 from tests.torture.conftest import Figures
 
 MB: Final = 2**20
@@ -57,12 +59,24 @@ class Feast:
     packing: str | None = None
 
 
-@cache
+def deflated(megabytes: int) -> bytes:
+    """So many megabytes of blanks, packed, without a head or a checksum; one is as another."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    one = packer.compress(b" " * MB) + packer.flush(zlib.Z_FULL_FLUSH)
+    return one * megabytes + packer.flush()
+
+
 def bomb(megabytes: int) -> bytes:
     """A gzip file of so many megabytes of blanks."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-    packed = [packer.compress(b" " * MB) for _ in range(megabytes)]
-    return b"".join([*packed, packer.flush()])
+    checksum = reduce(lambda so_far, _: zlib.crc32(b" " * MB, so_far), range(megabytes), 0)
+    end = struct.pack("<LL", checksum, megabytes * MB)
+    return gzip.compress(b"")[:10] + deflated(megabytes) + end
+
+
+def deflated_bomb(megabytes: int) -> bytes:
+    """The same as a zlib stream."""
+    checksum = reduce(lambda so_far, _: zlib.adler32(b" " * MB, so_far), range(megabytes), 1)
+    return zlib.compress(b"", 9)[:2] + deflated(megabytes) + struct.pack(">L", checksum)
 
 
 def page(begin: bytes, repeated: bytes, size: int, end: bytes = b"") -> Iterator[bytes]:
@@ -83,9 +97,7 @@ def buckets(size: int) -> Iterator[bytes]:
 FEASTS: Final = {
     "a bomb of a gigabyte": Feast(lambda: [bomb(1_024)], GIVEN_UP, packing="gzip"),
     "a bomb in a bomb": Feast(lambda: [gzip.compress(bomb(256))], KEPT_OUT, packing="gzip, gzip"),
-    "a deflated bomb": Feast(
-        lambda: [zlib.compress(b" " * 512 * MB, 9)], GIVEN_UP, packing="deflate"
-    ),
+    "a deflated bomb": Feast(lambda: [deflated_bomb(512)], GIVEN_UP, packing="deflate"),
     "members without end": Feast(
         lambda: repeat(gzip.compress(b" " * MB)), GIVEN_UP, packing="gzip"
     ),
@@ -133,7 +145,7 @@ def serving(body: Feast) -> Iterator[str]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
@@ -142,13 +154,38 @@ def serving(body: Feast) -> Iterator[str]:
             join(thread)
 
 
+@pytest.fixture(scope="module")
+def swallowing() -> Iterator[Popen[str]]:
+    """What loads a body after the other."""
+    command = [sys.executable, "-m", "tests.torture.swallow"]
+    pipes = {"stdin": PIPE, "stdout": PIPE}
+    with started(command, cwd=REPOSITORY, seconds=LONG, **pipes) as process:
+        yield process
+
+
+def swallowed(process: Popen[str], url: str, limit: int) -> dict[str, Any]:
+    """What it tells of one load."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps([url, limit]) + "\n")
+    process.stdin.flush()
+    told: dict[str, Any] = json.loads(process.stdout.readline())
+    return told
+
+
+@pytest.mark.parametrize("megabytes", [1, 2])
+def test_a_bomb_is_a_file_like_any_other(megabytes: int) -> None:
+    assert gzip.decompress(bomb(megabytes)) == b" " * megabytes * MB
+    assert zlib.decompress(deflated_bomb(megabytes)) == b" " * megabytes * MB
+
+
 @pytest.mark.parametrize("name", FEASTS)
-def test_whatever_a_server_sends_memory_has_a_bound(name: str, figures: Figures) -> None:
+def test_whatever_a_server_sends_memory_has_a_bound(
+    name: str, swallowing: Popen[str], figures: Figures
+) -> None:
     feast = FEASTS[name]
     with serving(feast) as url:
-        command = [sys.executable, "-m", "tests.torture.swallow", url, str(feast.limit)]
-        done = finished(command, cwd=REPOSITORY)
-    told = json.loads(done.stdout)
+        told = swallowed(swallowing, url, feast.limit)
     taken = told["after"] - told["before"]
     figures(f"memory, {name}", megabytes=taken // MB, of_at_most=BOUND // MB)
     assert taken <= BOUND

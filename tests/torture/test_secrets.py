@@ -1,11 +1,13 @@
 """A key and a person are planted; runs go well and badly; then every byte they left is searched.
 
-`mka1-usage` runs as a process of its own, with a home of its own, through the real Dagster jobs.
+`mka1-usage` runs in a process of its own, with a home of its own, through the real Dagster jobs:
+command after command in one of them, and the server in another.
 The same is done without pseudonyms: there the person is found, so the search can find.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -13,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from signal import SIGINT
 from subprocess import PIPE
@@ -35,10 +37,28 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import parse_time
 from tests.bounded import LIMIT, finished, read_until, started
 from tests.loopback import answering
-from tests.torture.search import disguises, finds, places
+from tests.torture.search import disguises, everything, finds, places
 
 ROOT = Path(__file__).parents[2]
 MAIN = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+COMMANDS = """
+import json, os, sys
+from pathlib import Path
+from pipeline.cli import main
+codes, streams, ended = [], [], Path(sys.argv[1])
+for arguments, environment in json.load(sys.stdin):
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["mka1-usage", *arguments]
+    sys.stderr = sys.__stderr__
+    try:
+        main()
+    except SystemExit as end:
+        codes.append(end.code)
+    streams.append(sys.stderr)  # one that goes closes what is below it
+ended.write_text(json.dumps(codes))
+"""
+"""The same for commands and environments from stdin, one after another: it starts but once."""
 
 KEY = "mka1/planted+Secret=0123456789abcdef"
 REFUSED_KEY = "mka1/refused+Secret=0123456789abcdef"
@@ -85,13 +105,16 @@ class Left:
     codes: tuple[int, ...]
     arguments: frozenset[bytes] = frozenset()
     """Of every process that was seen, as `ps` shows them to all."""
+    there: Mapping[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
+    """All that is in the folder."""
 
 
 def live(folder: Path, settings: Mapping[str, str]) -> Left:
     """What is left of a life, and what could be seen of its processes meanwhile."""
     with Processes() as processes:
         left = _live(folder, settings)
-    return replace(left, arguments=frozenset(processes.arguments))
+    there = everything(folder)
+    return replace(left, arguments=frozenset(processes.arguments), there=there)
 
 
 def _live(folder: Path, settings: Mapping[str, str]) -> Left:
@@ -108,33 +131,38 @@ def _live(folder: Path, settings: Mapping[str, str]) -> Left:
         "MKA1_USAGE_REQUESTS_PER_SECOND": "10000",
         **settings,
     }
-    out, err, codes = b"", b"", list[int]()
+    asked: list[tuple[list[str], dict[str, str]]] = []
 
     def command(*args: str, **more: str) -> None:
-        nonlocal out, err
-        done = finished(
-            [*MAIN, *args], cwd=folder / "work", env={**environment, **more}, check=False
-        )
-        out, err = out + done.stdout.encode(), err + done.stderr.encode()
-        codes.append(done.returncode)
+        asked.append(([*args], {**environment, **more}))
 
+    with answering(400) as gone:
+        pass
     refusal = f"no such user: {PERSON}, Authorization: Bearer {KEY}".encode()
-    with answering(400, body=refusal) as stranger:
+    with answering(400, body=refusal) as stranger, EmulatorServer(world(), FLAKY) as server:
         command("run", *WINDOW, MKA1_BASE_URL=stranger.url)
-    with EmulatorServer(world(), FLAKY) as server:
         server.api_keys = {"key_web": KEY, "key_mobile": f"{KEY}-mobile"}
         ring = f"key_web={KEY},key_mobile={REFUSED_KEY}"
         command("run", *WINDOW, MKA1_BASE_URL=server.base_url, MKA1_API_KEYS=ring)
-    command("reconcile")
-    command("buckets", "--start", "2024-01-01", "--group-by", "user_id", "--user-id", PERSON)
-    command("sql", "from usage_1d")
-    command("sql", "--format", "csv", "from conversations")
-    names = folder.parent / f"names of {folder.name}.csv"
-    names.write_text(f"kind,id,name\nuser,{PERSON},{PERSON} by name\n", encoding="utf-8")
-    for args in reading(names):
-        command(*args)
+        environment["MKA1_BASE_URL"] = gone.url
+        command("reconcile")
+        command("buckets", "--start", "2024-01-01", "--group-by", "user_id", "--user-id", PERSON)
+        command("sql", "from usage_1d")
+        command("sql", "--format", "csv", "from conversations")
+        names = folder.parent / f"names of {folder.name}.csv"
+        names.write_text(f"kind,id,name\nuser,{PERSON},{PERSON} by name\n", encoding="utf-8")
+        for args in reading(names):
+            command(*args)
+        codes = folder.parent / f"codes of {folder.name}.json"
+        done = finished(
+            [sys.executable, "-c", COMMANDS, codes],
+            text=json.dumps(asked),
+            cwd=folder / "work",
+            env=environment,
+        )
     serve(folder / "work", environment)
-    return Left(folder, out, err, tuple(codes))
+    ended = tuple(json.loads(codes.read_text(encoding="utf-8")))
+    return Left(folder, done.stdout.encode(), done.stderr.encode(), ended)
 
 
 LANDED: Final = [name for name in DATASETS if name not in {*DEFAULT, "item_contents"}]
@@ -228,7 +256,7 @@ def assert_hard(left: Left, landed: str, told: str) -> None:
         *("can't be asked for", "not a page of items", "listings read and"),
     ):
         assert said in left.err.decode()
-    found = places(left.folder, landed)
+    found = places(left.there, landed)
     for kind in (
         "served",
         "report.html",
@@ -241,20 +269,20 @@ def assert_hard(left: Left, landed: str, told: str) -> None:
     for kind in ("usage_1m.p", "raw_usage.p", "conversations.p", "reconciliation.p", "listings.p"):
         assert any(kind in path for path in found), kind
     assert finds([left.out], landed)
-    assert any(path.endswith(".db") for path in places(left.folder, told)), "Dagster's storage"
+    assert any(path.endswith(".db") for path in places(left.there, told)), "Dagster's storage"
     assert finds([left.err], told)
 
 
 def assert_no_secret(left: Left) -> None:
     for secret in SECRETS:
-        assert places(left.folder, secret) == []
+        assert places(left.there, secret) == []
         assert not finds([left.out, left.err, *left.arguments], secret)
     assert any(b"serve" in arguments for arguments in left.arguments)
 
 
 def test_under_pseudonyms_neither_a_key_nor_a_person_is_found_anywhere(tmp_path: Path) -> None:
     left = live(tmp_path / "life", {"MKA1_USAGE_PSEUDONYM_KEY": PSEUDONYM_KEY})
-    assert places(left.folder, PERSON) == []
+    assert places(left.there, PERSON) == []
     assert not finds([left.out, left.err], PERSON)
     assert_no_secret(left)
     pseudonyms = Pseudonyms(SecretStr(PSEUDONYM_KEY))
@@ -325,13 +353,13 @@ def test_the_search_finds_what_is_hidden(tmp_path: Path, kind: str, secret: str)
     folder.mkdir(parents=True)
     HIDING[kind](folder / "x", f"before {secret} after")
     HIDING[kind](folder / "y", "before nobody after")
-    assert places(tmp_path, secret) == ["a/.b/x"]
+    assert places(everything(tmp_path), secret) == ["a/.b/x"]
 
 
 @pytest.mark.parametrize("secret", [KEY, PERSON, "käthe 漢字"])
 def test_the_search_knows_a_secret_in_each_of_its_forms(tmp_path: Path, secret: str) -> None:
     for number, form in enumerate(sorted(disguises(secret))):
         (tmp_path / f"{number}").write_bytes(b"before" + form + b"after")
-    assert len(places(tmp_path, secret)) == len(disguises(secret)) > 5
+    assert len(places(everything(tmp_path), secret)) == len(disguises(secret)) > 5
     (tmp_path / secret.replace("/", "-")).touch()
     assert finds([str(list(tmp_path.iterdir())).encode()], secret.replace("/", "-"))

@@ -1,21 +1,23 @@
-"""A process that loads and syncs days, task after task: a line of JSON in, a line of JSON out.
+"""A process that loads and syncs days, task after task.
 
 Belongs here: what `mka1-usage run` does, without Dagster, which takes seconds to start.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import resource
 import signal
-import sys
+from contextlib import suppress
 from datetime import date
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pytest
 from pydantic import SecretStr
 
 from pipeline.api import Client
@@ -63,18 +65,15 @@ def sync(task: dict[str, Any]) -> str:
     return "done"
 
 
-def main() -> None:
-    """Answer task by task until the input ends."""
+def work(tasks: Connection) -> None:
+    """Answer task by task until there are no more."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error, no death
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    print(json.dumps("ready"), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (task.get("largest_file", most), most))
-        answer = sync(task) if "keys" in task else load(task)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-        print(json.dumps(answer), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    with suppress(EOFError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # as in tests/conftest.py: nobody takes the power away
+        while True:
+            task = tasks.recv()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (task.get("largest_file", most), most))
+            answer = sync(task) if "keys" in task else load(task)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+            tasks.send(answer)
