@@ -48,8 +48,8 @@ def history(now_and_then: int, in_the_end: int) -> History:
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """The ten days; of the last two there is a second version, which does not count yet."""
     home = tmp_path_factory.mktemp("one moment")
-    lake = history(100, 100).publish(home / "before")
-    later = history(100, 9_000).publish(home / "after")
+    lake = history(100, 100).publish(home / "before", catalog=False)
+    later = history(100, 9_000).publish(home / "after", catalog=False)
     for day in LAST_DAYS:
         version = later.version(day)
         assert version is not None
