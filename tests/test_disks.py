@@ -39,8 +39,13 @@ RUN = ["run", "--usage-only", *DAYS]
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with one day."""
+    """A home with one day, and Dagster's databases without a run."""
     home = tmp_path_factory.mktemp("original") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", "")  # `prepare` sets it
+        instance.prepare(home / "dagster")
+    with instance.opened(home / "dagster"):
+        pass
     return published_home(home, synthetic_world(days=1, users=2), Window(START, START + DAY))
 
 
@@ -256,11 +261,6 @@ def test_what_dagster_cannot_write_is_one_line(
 def test_doctor_says_of_the_database_what_a_run_says(
     kind: type[Exception], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dagster_home = home / "dagster"
-    instance.prepare(dagster_home)
-    with instance.opened(dagster_home):
-        pass
-
     def fail(*_: object, **__: object) -> None:
         raise kind("SELECT", {}, sqlite3.OperationalError("database is locked"))
 

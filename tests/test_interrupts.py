@@ -35,13 +35,19 @@ ROOT = Path(__file__).parents[1]
 MAIN = "from pipeline.cli import main; main()"
 ENDLESS = Faults(quota=5, quota_retry_after=1)
 """Five requests are answered, which are two of totals and a day; the others are tried again."""
-RUN = ["run", "--usage-only", "--start", "2024-01-01", "--end", "2024-01-04"]
+RUN = ["run", "--usage-only", "--start", "2024-01-01", "--end", "2024-01-03"]
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """Three small days. Tests only read it."""
-    return synthetic_world(days=3, users=3)
+    """Two small days. Tests only read it."""
+    return synthetic_world(days=2, users=3)
+
+
+@pytest.fixture(scope="module")
+def first_day(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the first of them. Tests only read it."""
+    return published_home(tmp_path_factory.mktemp("home"), world, Window(START, START + DAY))
 
 
 @pytest.fixture
@@ -150,7 +156,7 @@ def test_a_terminal_that_is_closed_ends_a_run_though_nothing_can_be_written_any_
         os.close(its)
         shown = b""
         with suppress(OSError):  # which is how a terminal ends
-            while b"1/3" not in shown and (more := os.read(mine, 65_536)):
+            while b"1/2" not in shown and (more := os.read(mine, 65_536)):
                 shown += more
         os.close(mine)
         process.wait(bounded.LIMIT)
@@ -194,11 +200,9 @@ def test_under_nohup_a_run_goes_on_though_nobody_reads_its_messages(
     "args", [["serve", "--port", "0"], ["emulator", "--port", "0", "--days", "1"]], ids=" ".join
 )
 def test_a_server_that_is_told_to_stop_stops(
-    args: list[str], number: signal.Signals, world: World, environment: Mapping[str, str]
+    args: list[str], number: signal.Signals, first_day: Path, environment: Mapping[str, str]
 ) -> None:
-    home = Path(environment["MKA1_USAGE_HOME"])
-    published_home(home, world, Window(START, START + DAY))
-    with started(args, environment) as process:
+    with started(args, {**environment, "MKA1_USAGE_HOME": str(first_day)}) as process:
         said = said_until(process, "serving")
         url = next(word for word in said.split() if word.startswith("http://"))
         assert httpx.get(f"{url}/health").status_code < 500

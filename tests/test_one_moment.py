@@ -28,7 +28,7 @@ from pipeline.query.buckets import PageQuery, answer, answer_on
 from pipeline.report.figures import read
 from tests.alerts.history import FIRST, HOUR, START, History, thresholds
 
-DAYS = 30
+DAYS = 10
 LAST_DAYS = [FIRST + timedelta(days=DAYS - 2), FIRST + timedelta(days=DAYS - 1)]
 END = START + DAYS * 24 * HOUR
 NOW = END + 2 * HOUR
@@ -36,7 +36,7 @@ WIDTHS = ("usage_1h", "usage_1d")
 
 
 def history(now_and_then: int, in_the_end: int) -> History:
-    """A month of one user; other counts in the last two days."""
+    """Ten days of one user; other counts in the last two days."""
     told = History(days=DAYS)
     for hour in range(START, END, HOUR):
         late = hour >= END - 48 * HOUR
@@ -46,10 +46,10 @@ def history(now_and_then: int, in_the_end: int) -> History:
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """The month; of its last two days there is a second version, which does not count yet."""
+    """The ten days; of the last two there is a second version, which does not count yet."""
     home = tmp_path_factory.mktemp("one moment")
-    lake = history(100, 100).publish(home / "before")
-    later = history(100, 9_000).publish(home / "after")
+    lake = history(100, 100).publish(home / "before", catalog=False)
+    later = history(100, 9_000).publish(home / "after", catalog=False)
     for day in LAST_DAYS:
         version = later.version(day)
         assert version is not None

@@ -69,7 +69,7 @@ RUNNABLE: Final = [
 
 def week() -> World:
     """A week of a small platform, and what time it is there: a few days later."""
-    return synthetic_world(users=10, conversations_per_user_day=2, clock=in_2024)
+    return synthetic_world(users=5, conversations_per_user_day=1.5, clock=in_2024)
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,12 @@ class History:
         ]
 
     def publish(
-        self, home: Path, through: int | None = None, left_out: Counter[int] | None = None
+        self,
+        home: Path,
+        through: int | None = None,
+        left_out: Counter[int] | None = None,
+        *,
+        catalog: bool = True,
     ) -> Lake:
         """A home folder with these days, loaded up to `through`, but for days by number.
 
@@ -150,7 +155,8 @@ class History:
                 window = Window(whole.start, min(whole.end, through))
                 rows = {f"usage_{width}": of_day[day] for width, of_day in tables.items()}
                 _publish(con, lake, day, window, rows)
-        build_catalog(lake, home / "usage.duckdb")
+        if catalog:
+            build_catalog(lake, home / "usage.duckdb")
         return lake
 
 

@@ -143,18 +143,21 @@ class Emulated:
 def test_of_200_walks_over_the_emulator_none_loses_a_conversation_or_an_item(
     touch_rate: float,
 ) -> None:
+    """Every conversation's items are walked in each tenth; what plain paging loses shows in few."""
     lost = items_lost = requests = plain_lost = plain_requests = 0
     for seed in range(200):
-        walked, plain = Emulated(touch_rate, seed), Emulated(touch_rate, seed)
+        walked = Emulated(touch_rate, seed)
         found = read(ConversationWalk(walked.fetch, ConversationsQuery()))
         lost += len(walked.all - found)
-        items_lost += len(walked.items - asyncio.run(walked.items_of(found)))
-        plain_lost += len(plain.all - asyncio.run(plain.plain()))
         requests += walked.requests
-        plain_requests += plain.requests
+        if seed % 10 == 0:
+            items_lost += len(walked.items - asyncio.run(walked.items_of(found)))
+            plain = Emulated(touch_rate, seed)
+            plain_lost += len(plain.all - asyncio.run(plain.plain()))
+            plain_requests += plain.requests
     print(
         f"{touch_rate:.0%}: {lost} lost in {requests / 200:.1f} requests a walk; "
-        f"ascending: {plain_lost} lost in {plain_requests / 200:.1f}"
+        f"ascending: {plain_lost} lost in {plain_requests / 20:.1f}"
     )
     assert (lost, items_lost) == (0, 0)
     assert plain_lost > 0

@@ -73,12 +73,12 @@ def outcome(url: str, *, post: bool = False, attempts: int = 1) -> object:
         return asyncio.run(run())
     except ApiError as error:
         error.__context__ = None  # which holds on to the connection
-        return error
-    finally:
-        with warnings.catch_warnings():
-            # httpcore closes no connection on which a SOCKS handshake failed.
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        failed = error
+    with warnings.catch_warnings():
+        # httpcore closes no connection on which a SOCKS handshake failed.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    return failed
 
 
 # NO_PROXY

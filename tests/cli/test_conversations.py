@@ -18,12 +18,13 @@ from tests.truth import in_2024
 SECRET = "planted-" + "5ec2e7" * 4
 MARKER = "Zaphod-Beeblebrox-4711"
 AT = 1_704_067_200 + 3_600
+DAY = ["--start", "2024-01-01", "--end", "2024-01-02"]
 
 
 @pytest.fixture
 def world() -> World:
-    """Two made-up days of a few users."""
-    return synthetic_world(days=2, users=4, conversations_per_user_day=3)
+    """A made-up day of a few users."""
+    return synthetic_world(days=1, users=4, conversations_per_user_day=3)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def account(
 
 
 def run(*more: str) -> Ended:
-    return command(["run", "--start", "2024-01-01", "--end", "2024-01-03", *more])
+    return command(["run", *DAY, *more])
 
 
 def test_a_run_reads_conversations_and_reconcile_prints_what_became_of_them(
@@ -58,7 +59,7 @@ def test_a_run_reads_conversations_and_reconcile_prints_what_became_of_them(
     ran = run()
     assert ran.code == 0, ran.err
     assert re.search(r"[0-9]+ listings read and 0 unchanged, in [0-9,]+ requests", ran.err)
-    printed = command(["reconcile", "--start", "2024-01-01", "--end", "2024-01-03"])
+    printed = command(["reconcile", *DAY])
     assert printed.code == 0, printed.err
     assert "match" in printed.text
     assert "unexplained" not in printed.text
@@ -103,7 +104,7 @@ def test_a_refused_key_fails_the_run_and_says_which(
     ran = run(*flags)
     assert ran.code == 1
     assert re.search(r"error: key key_mobile: .* was refused with 401", ran.err)
-    resume = " ".join(["mka1-usage run", *flags, "--start 2024-01-01 --end 2024-01-03"])
+    resume = " ".join(["mka1-usage run", *flags, *DAY])
     assert f"Resume with: {resume}\n" in ran.err
 
 

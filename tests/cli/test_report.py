@@ -28,6 +28,12 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path) ->
     clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": str(home)})
 
 
+@pytest.fixture
+def _without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages whose charts are not drawn: that takes most of a report's time."""
+    monkeypatch.setattr("pipeline.report.page._both", lambda *_: "")
+
+
 def title(text: str) -> str:
     found = re.search("<h1>(.*?)</h1>", text)
     assert found is not None
@@ -58,6 +64,7 @@ def test_it_goes_to_stdout_too_and_the_pictures_to_a_folder(tmp_path: Path) -> N
     assert ended.err.endswith("6 pictures in charts/january\n")
 
 
+@pytest.mark.usefixtures("_without_charts")
 @pytest.mark.parametrize(
     ("options", "days"),
     [
@@ -92,6 +99,7 @@ WRONG: list[tuple[str, int, str]] = [
 ]
 
 
+@pytest.mark.usefixtures("_without_charts")
 @pytest.mark.parametrize(("options", "code", "complaint"), WRONG)
 def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(
     options: str, code: int, complaint: str, tmp_path: Path

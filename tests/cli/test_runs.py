@@ -24,7 +24,7 @@ SECRET = "planted-" + "5ec2e7" * 4
 @pytest.fixture(scope="module")
 def world() -> World:
     """Two made-up days. Tests only read it."""
-    return synthetic_world(days=2, users=15)
+    return synthetic_world(days=2, users=4, conversations_per_user_day=2)
 
 
 @pytest.fixture(autouse=True)

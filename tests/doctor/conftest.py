@@ -60,11 +60,17 @@ def place(
 
 @pytest.fixture
 def home(place: pytest.MonkeyPatch, tmp_path: Path, original: Path) -> Path:
-    """The home folder of that place, with three days in it and a catalog of its own."""
+    """The home folder of that place, with three days in it. Its catalog shows another lake."""
     home = tmp_path / "home"
     shutil.copytree(original, home, symlinks=True)
-    build_catalog(Lake(home / "lake"), home / "usage.duckdb")
     return home
+
+
+@pytest.fixture
+def catalog(home: Path) -> Path:
+    """A catalog of its own."""
+    build_catalog(Lake(home / "lake"), home / "usage.duckdb")
+    return home / "usage.duckdb"
 
 
 @pytest.fixture

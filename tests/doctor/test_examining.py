@@ -125,6 +125,7 @@ def test_with_nothing_set_all_is_looked_at_and_nothing_is_left_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("catalog")
 def test_a_place_that_is_well_ends_with_0(home: Path) -> None:
     ended = command(["doctor", "--patience", str(PATIENT), "--deep"])
     assert ended.code == 0

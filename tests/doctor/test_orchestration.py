@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +40,20 @@ def folder(tmp_path: Path, place: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Dagster makes of such a home when it opens it. Tests copy it."""
+    folder = tmp_path_factory.mktemp("databases")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", "")  # `prepare` sets it
+        instance.prepare(folder)
+    with dg.DagsterInstance.from_config(str(folder)):
+        return folder
+
+
 @pytest.fixture
-def opened(folder: Path) -> Iterator[dg.DagsterInstance]:
+def opened(folder: Path, databases: Path) -> Iterator[dg.DagsterInstance]:
+    shutil.copytree(databases, folder, dirs_exist_ok=True)
     with dg.DagsterInstance.from_config(str(folder)) as opened:
         yield opened
 

@@ -19,6 +19,7 @@ ALL = ("lake", "days", "runs", "catalog", "duckdb")
 SECOND = date(2024, 1, 2)
 
 
+@pytest.mark.usefixtures("catalog")
 def test_a_lake_that_is_well_is_found_to_be(
     look: Look, home: Path, place: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_days_that_were_begun_are_said_to_be_resumed(look: Look, home: Path) -> 
     assert "begun: 1 day, which" in told(look("runs"))
 
 
+@pytest.mark.usefixtures("catalog")
 def test_a_catalog_that_was_moved_shows_another_lake(
     look: Look, home: Path, place: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_catalog_that_was_moved_shows_another_lake(
     assert "mka1-usage run" in found[0].fix
 
 
+@pytest.mark.usefixtures("catalog")
 @pytest.mark.parametrize("content", [None, b"no database"])
 def test_a_catalog_that_is_gone_or_damaged_is_built_by_any_run(
     content: bytes | None, look: Look, home: Path
@@ -140,6 +143,7 @@ def test_a_catalog_that_is_gone_or_damaged_is_built_by_any_run(
     assert "any run builds it anew" in found.fix
 
 
+@pytest.mark.usefixtures("catalog")
 @pytest.mark.parametrize("script", ["exit 3", "echo nonsense >&2; exit 1"])
 def test_a_duckdb_that_cannot_open_the_catalog_is_a_warning(
     script: str, look: Look, home: Path, place: pytest.MonkeyPatch, tmp_path: Path
@@ -156,6 +160,7 @@ def test_a_duckdb_that_cannot_open_the_catalog_is_a_warning(
     assert [one.state for one in look("duckdb")] == ["skipped"]
 
 
+@pytest.mark.usefixtures("catalog")
 def test_a_duckdb_that_is_asked_is_given_no_key_of_ours(
     look: Look, home: Path, place: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

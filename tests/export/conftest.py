@@ -15,7 +15,7 @@ from tests.synced import Reader
 @pytest.fixture(scope="session")
 def world() -> World:
     """Three days of a small platform."""
-    return synthetic_world(days=len(DAYS), users=12, conversations_per_user_day=3)
+    return synthetic_world(days=len(DAYS), users=7, conversations_per_user_day=2)
 
 
 @pytest.fixture(scope="session")

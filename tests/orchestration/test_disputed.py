@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
+from collections.abc import Iterator
 from contextlib import closing
 
 import pyarrow.parquet as pq
@@ -17,8 +19,8 @@ from pipeline.lake.manifest import days_to_reload, manifest_of
 from pipeline.orchestration.assets.refresh import JOB
 from pipeline.timeline import closed_through, day_of, day_window
 from tests.lake.served import publish as publish_rows
-from tests.orchestration.conftest import MakeLab
-from tests.orchestration.lab import DAYS, QUIET, Lab
+from tests.orchestration.conftest import MakeLab, labs
+from tests.orchestration.lab import DAYS, QUIET, Lab, Ran
 
 FIRST, SECOND, THIRD = DAYS
 CUT_OFF = Faults(clamp_limit=30, page_quirk="early_end")
@@ -33,11 +35,28 @@ def noted(lab: Lab) -> list[str]:
     return noted
 
 
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Ran, list[str]]]:
+    """A run whose day was cut off, its lab, and what it told. Tests only look at them."""
+    with labs(tmp_path_factory.mktemp("cut off") / "home") as make:
+        noted: list[str] = []
+        lab = make(faults=CUT_OFF)
+        lab.services.on_note = noted.append
+        yield lab, lab.run(FIRST), noted
+
+
+@pytest.fixture
+def disputed(lab: Lab, noted: list[str], cut_off: tuple[Lab, Ran, list[str]]) -> Lab:
+    """A lab with what that run left; the API serves all again."""
+    assert noted == []
+    shutil.copytree(cut_off[0].settings.home, lab.settings.home, symlinks=True)
+    return lab
+
+
 def test_a_run_over_a_disputed_day_says_so_and_fails_once_it_is_settled(
-    lab: Lab, noted: list[str]
+    cut_off: tuple[Lab, Ran, list[str]],
 ) -> None:
-    lab.server.faults = CUT_OFF
-    ran = lab.run(FIRST)
+    lab, ran, noted = cut_off
     assert "usage_1d.totals_equal_the_api" in ran.failed_checks
     assert not ran.success
     assert [line for line in noted if "2024-01-01: its totals are not the API's own" in line]
@@ -45,11 +64,10 @@ def test_a_run_over_a_disputed_day_says_so_and_fails_once_it_is_settled(
 
 
 def test_following_runs_load_a_disputed_day_again_until_it_agrees(
-    lab: Lab, noted: list[str]
+    disputed: Lab, noted: list[str]
 ) -> None:
+    lab = disputed
     lab.server.faults = CUT_OFF
-    lab.run(FIRST)
-    noted.clear()
     lab.run(SECOND)
     assert "to be loaded again: 2024-01-01" in "\n".join(noted)
     lab.server.faults = Faults()
@@ -112,10 +130,9 @@ def test_a_clock_that_is_ahead_is_told_and_what_it_did_is_taken_back(make_lab: M
     assert "final" not in pq.read_table(path).column("status").to_pylist()
 
 
-def test_a_refresh_says_which_days_are_still_disputed(lab: Lab, noted: list[str]) -> None:
+def test_a_refresh_says_which_days_are_still_disputed(disputed: Lab, noted: list[str]) -> None:
+    lab = disputed
     lab.server.faults = CUT_OFF
-    lab.run(FIRST)
-    noted.clear()
     job = build_defs(lab.services).resolve_job_def(JOB)
     assert job.execute_in_process(instance=lab.instance, run_config=QUIET).success
     assert [line for line in noted if line.startswith("warning: 2024-01-01: its totals")]

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,8 @@ T = TypeVar("T")
 DAY_ONE = PageQuery(START, START + DAY)
 LIMIT: Final = 60.0
 """Seconds that a thread of a test may take."""
+FIRST_DAY: Final[list[Path]] = []
+"""The home that has it."""
 
 
 def one_user() -> World:
@@ -46,6 +48,22 @@ def publish(world: World, home: Path, *days: int) -> Lake:
     with EmulatorServer(world) as api:
         load(api, lake, [day_of(START + day * DAY) for day in days])
     return lake
+
+
+@pytest.fixture(scope="module", autouse=True)
+def first_day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The first day of the user's, of which `begun` makes copies."""
+    home = tmp_path_factory.mktemp("first day")
+    publish(one_user(), home, 0)
+    FIRST_DAY.append(home)
+    yield
+    FIRST_DAY.clear()
+
+
+def begun(home: Path) -> Lake:
+    """The lake of a home in which one user's first day is loaded."""
+    shutil.copytree(FIRST_DAY[0] / "lake", home / "lake", symlinks=True)
+    return Lake(home / "lake")
 
 
 def restate(world: World, by: int) -> None:
@@ -116,7 +134,7 @@ def test_a_run_that_publishes_a_day_is_seen_by_the_next_request(tmp_path: Path) 
 
 def test_a_lake_that_was_begun_anew_is_another_lake(tmp_path: Path) -> None:
     world = one_user()
-    publish(world, tmp_path, 0)
+    begun(tmp_path)
     query = f"start_time={START}&end_time={START + DAY}"
     with serving(tmp_path) as server, client(server.url) as http:
         assert ask(http, query).json()["data"] == world.usage(START, START + DAY)
@@ -129,7 +147,7 @@ def test_a_lake_that_was_begun_anew_is_another_lake(tmp_path: Path) -> None:
 
 def test_a_day_that_lay_ahead_becomes_a_gap_once_a_later_one_is_loaded(tmp_path: Path) -> None:
     world = one_user()
-    publish(world, tmp_path, 0)
+    begun(tmp_path)
     query = f"start_time={START}&end_time={START + 2 * DAY}"
     with serving(tmp_path) as server, client(server.url) as http:
         for _ in range(2):
@@ -173,7 +191,7 @@ def test_a_page_that_is_kept_is_right_at_one_look_until_something_is_published(
 
 
 def test_a_window_without_an_end_goes_on_as_the_clock_does(tmp_path: Path) -> None:
-    lake, clock = publish(one_user(), tmp_path, 0), ManualClock(START + DAY + 30.5)
+    lake, clock = begun(tmp_path), ManualClock(START + DAY + 30.5)
 
     async def work(answers: Answers) -> list[int]:
         lengths = []
@@ -190,7 +208,7 @@ def test_who_asks_after_a_day_was_published_gets_nothing_that_was_begun_before(
     tmp_path: Path, watch: Watch
 ) -> None:
     world = one_user()
-    lake = publish(world, tmp_path, 0)
+    lake = begun(tmp_path)
     watch.held = DAY_ONE
 
     async def work(answers: Answers) -> list[int]:
@@ -213,7 +231,7 @@ def test_a_page_that_takes_more_memory_than_there_is_is_the_questions_fault(
         raise duckdb.OutOfMemoryException("Out of Memory Error")
 
     monkeypatch.setattr(module, "answer_on", out_of_memory)
-    publish(one_user(), tmp_path, 0)
+    begun(tmp_path)
     with serving(tmp_path) as server, client(server.url) as http:
         answer = ask(http, f"start_time={START}&end_time={START + DAY}")
     assert answer.status_code == 400
@@ -224,7 +242,7 @@ def test_a_page_that_takes_more_memory_than_there_is_is_the_questions_fault(
 
 
 def test_an_answer_is_made_once_for_all_who_ask(tmp_path: Path, watch: Watch) -> None:
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
 
     async def work(answers: Answers) -> None:
         for _ in range(2):
@@ -236,7 +254,7 @@ def test_an_answer_is_made_once_for_all_who_ask(tmp_path: Path, watch: Watch) ->
 
 
 def test_who_goes_away_takes_no_answer_from_those_who_stay(tmp_path: Path, watch: Watch) -> None:
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
     watch.held = DAY_ONE
 
     async def work(answers: Answers) -> int:
@@ -254,7 +272,7 @@ def test_who_goes_away_takes_no_answer_from_those_who_stay(tmp_path: Path, watch
 
 
 def test_a_slow_answer_keeps_no_other_waiting(tmp_path: Path, watch: Watch) -> None:
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
     watch.held = DAY_ONE
 
     async def work(answers: Answers) -> None:
@@ -297,7 +315,7 @@ MANY = list(range(1, 25))
 def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     tmp_path: Path, watch: Watch, kept_bytes: int, made: list[int]
 ) -> None:
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
 
     async def work(answers: Answers) -> None:
         for limit in MANY * 2:
@@ -312,7 +330,7 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
 @pytest.mark.slow  # every allocation is traced
 def test_what_is_kept_takes_as_much_memory_as_is_said(tmp_path: Path) -> None:
     """Questions of 32 kB, whose answers are small."""
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
 
     def taken() -> int:
         gc.collect()
@@ -342,7 +360,7 @@ def long_question(number: int) -> PageQuery:
 
 
 def test_what_is_asked_for_again_and_again_stays(tmp_path: Path, watch: Watch) -> None:
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
 
     async def work(answers: Answers) -> None:
         for limit in MANY:
@@ -392,7 +410,7 @@ def slow_page(number: int) -> PageQuery:
 
 
 def test_what_nobody_waits_for_any_more_is_not_made(tmp_path: Path, slow: Slow) -> None:
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
 
     async def work(answers: Answers) -> int:
         async def begin(numbers: range) -> list[asyncio.Task[Body]]:
@@ -425,13 +443,13 @@ def test_a_query_that_begins_after_its_server_has_ended_is_interrupted(
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
 
-    running(publish(one_user(), tmp_path, 0), give_up)
+    running(begun(tmp_path), give_up)
     slow.go_on.set()
     assert slow.ended.acquire(timeout=LIMIT)
 
 
 def test_who_asks_again_for_what_was_given_up_gets_it(tmp_path: Path, watch: Watch) -> None:
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
     watch.held = DAY_ONE
 
     async def work(answers: Answers) -> int:
@@ -448,7 +466,7 @@ def test_who_asks_again_for_what_was_given_up_gets_it(tmp_path: Path, watch: Wat
 
 
 def test_clients_that_hang_up_keep_nobody_waiting(tmp_path: Path, slow: Slow) -> None:
-    publish(one_user(), tmp_path, 0)
+    begun(tmp_path)
     with serving(tmp_path) as server:
         with ExitStack() as stack:
             for number in range(40):
@@ -462,7 +480,7 @@ def test_clients_that_hang_up_keep_nobody_waiting(tmp_path: Path, slow: Slow) ->
 def test_beyond_the_queue_no_page_is_made(
     tmp_path: Path, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
     monkeypatch.setattr(module, "QUEUE", 3)
 
     async def work(answers: Answers) -> int:
@@ -482,7 +500,7 @@ def test_beyond_the_queue_no_page_is_made(
 def test_who_is_refused_is_told_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(one_user(), tmp_path, 0)
+    begun(tmp_path)
     window = f"start_time={START}&end_time={START + DAY}"
     with serving(tmp_path) as server, client(server.url) as http:
         assert ask(http, window).status_code == 200
@@ -497,7 +515,7 @@ def test_who_is_refused_is_told_to_come_again(
 def test_requests_that_wait_take_no_more_memory_than_there_is_for_them(
     tmp_path: Path, slow: Slow
 ) -> None:
-    lake = publish(one_user(), tmp_path, 0)
+    lake = begun(tmp_path)
 
     async def work(answers: Answers) -> int:
         questions = [replace(long_question(number), bucket_width="1h") for number in range(40)]
@@ -516,7 +534,7 @@ def test_requests_that_wait_take_no_more_memory_than_there_is_for_them(
 def test_a_page_that_takes_too_long_is_given_up(
     tmp_path: Path, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(one_user(), tmp_path, 0)
+    begun(tmp_path)
     monkeypatch.setattr("pipeline.serve.app.LONGEST_WAIT", 0.2)
     with serving(tmp_path) as server, client(server.url) as http:
         answer = ask(http, f"start_time={START}&end_time={START + DAY}&bucket_width=1h")
@@ -526,7 +544,7 @@ def test_a_page_that_takes_too_long_is_given_up(
 
 def test_a_disputed_day_is_not_complete_until_a_run_has_loaded_it_again(tmp_path: Path) -> None:
     world = one_user()
-    lake = publish(world, tmp_path, 0)
+    lake = begun(tmp_path)
     found: list[int] = []
 
     async def asked() -> None:

@@ -111,7 +111,7 @@ def test_a_byte_now_and_then_buys_no_time(hurried: Server, begin: bytes) -> None
 
 @pytest.mark.parametrize("pieces", [1, 100])
 def test_who_does_not_read_an_answer_is_hung_up_on(pieces: int) -> None:
-    limits = ConnectionLimits(unread=0.5, slowest=1_000_000_000)
+    limits = ConnectionLimits(unread=0.2, slowest=1_000_000_000)
     with Server(big(pieces), limits=limits) as server, closing(silent(server)) as connection:
         connection.sendall(page(1))
         eventually(lambda: open_connections(server) == 1)
@@ -120,11 +120,11 @@ def test_who_does_not_read_an_answer_is_hung_up_on(pieces: int) -> None:
 
 
 def test_who_reads_slowly_but_does_gets_the_whole_answer() -> None:
-    limits = ConnectionLimits(request=0.5, idle=1, unread=30)
+    limits = ConnectionLimits(request=0.2, idle=1, unread=30)
     with Server(big(1), limits=limits) as server, closing(silent(server)) as connection:
         connection.sendall(page(1))
         came = connection.recv(1_000)
-        eventually(lambda: unread_by(server) == 1, lasting=1.5)
+        eventually(lambda: unread_by(server) == 1, lasting=1.2)
         came += read_at_last(connection)
     assert taken_apart(came) == [1]
 

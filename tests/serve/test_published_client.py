@@ -18,7 +18,7 @@ from tests.serve.asking import END, KEYS, START, USERS, serving
 
 GROUPS: Final[Sequence[list[str]]] = ([], ["user_id"], ["api_key_id"], ["user_id", "api_key_id"])
 MOST_PAGES: Final = 4
-QUERIES: Final = 150
+QUERIES: Final = 90
 
 
 @dataclass(frozen=True)
