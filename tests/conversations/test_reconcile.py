@@ -214,6 +214,11 @@ def observe_all(con: Connection, lake: Lake, days: Iterable[date]) -> None:
     observe.observe_days(con, lake, {day: day_window(day).end for day in days}, {})
 
 
+def read_at(day: date) -> float:
+    """When usage of the day was read: of all but OPEN once it was final."""
+    return FAR + 9 * DAY_SECONDS if day < OPEN else 0
+
+
 def reconcile_days(
     con: Connection,
     lake: Lake,
@@ -237,8 +242,7 @@ def reconcile_days(
         ]
         table = pa.Table.from_pylist(rows, schema=cursors.VISITS)
         cursors.save_visits(lake, day, table)
-        final = FAR + 9 * DAY_SECONDS
-        publish(con, lake, day, {}, {"usage": final if day < OPEN else 0})
+        publish(con, lake, day, {}, {"usage": read_at(day)})
     return reconciling.reconcile_days(con, lake, days)
 
 
@@ -252,7 +256,7 @@ def reconcile(con: Connection, lake: Lake, cases: Iterable[Case]) -> None:
             day = DAY + timedelta(days=offset)
             rows[day].append(usage(day, case.name, key, created, added))
     for day in DAYS:
-        plant(lake, "usage_1d", rows[day], day)
+        plant(lake, "usage_1d", rows[day], day, read_at=read_at(day))
     reconcile_days(
         con,
         lake,
