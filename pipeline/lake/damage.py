@@ -1,8 +1,9 @@
 """Which files of a version are not what was published? The cheap test that readers can afford.
 
 A file is damaged that the manifest lists and that is not there, has another size, a footer that
-can't be read, or other columns than the contract's. `thorough` also reads all of it. Where the
-manifest itself can't be read, the files that are there are tested by themselves.
+can't be read or has another number of rows, or other columns than the contract's. `thorough` also
+reads all of it. Where the manifest itself can't be read, the files that are there are tested by
+themselves.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def wrong_with(path: Path, recorded: FileEntry | None, *, thorough: bool) -> str
         return None if recorded is None else f"removed, with {count(recorded.rows, 'row')}"
     except (OSError, pa.ArrowException) as error:
         return f"can't be read: {_why(error, 'its rows are garbage')}"
-    return _wrong_footer(path, found.st_ino, found.st_mtime_ns, found.st_size)
+    rows = None if recorded is None else recorded.rows
+    return _wrong_footer(path, found.st_ino, found.st_mtime_ns, found.st_size, rows)
 
 
 def is_sound(path: Path | None) -> bool:
@@ -84,10 +86,15 @@ def _read_once(version: Path, _inode: int, _changed: int) -> dict[str, FileEntry
 
 
 @lru_cache(maxsize=65_536)
-def _wrong_footer(path: Path, _inode: int, _changed: int, _size: int) -> str | None:
+def _wrong_footer(
+    path: Path, _inode: int, _changed: int, _size: int, recorded: int | None
+) -> str | None:
     """What is wrong with a footer; each is read once, by what tells one file from another."""
     try:
         check_contract(DATASETS[path.stem], path)
+        rows = pq.read_metadata(path).num_rows
+        if rows < 0 or recorded not in (None, rows):
+            return "changed: its footer has another number of rows"
     except ContractError as error:
         return f"changed: {error}"
     except (OSError, pa.ArrowException) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import date
@@ -10,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
@@ -63,11 +65,12 @@ def sums(reader: Reader, table: str) -> tuple[int, ...]:
     return tuple(sum(row[name] or 0 for row in rows) for name in COUNTS)
 
 
-def of_key(reader: Reader, table: str, key: str) -> list[dict[str, Any]]:
+def of_key(lake: Lake, table: str, key: str) -> list[dict[str, Any]]:
     """The rows of a key, without when they were seen."""
     return [
         {name: value for name, value in row.items() if not name.endswith("seen_at")}
-        for row in reader.rows(table)
+        for path in lake.files(table)
+        for row in pq.read_table(path).to_pylist()
         if row["api_key_id"] == key
     ]
 
@@ -179,6 +182,25 @@ def test_a_key_whose_listings_another_one_shows_as_its_own_only_is_not_disputed(
     assert reader.differences() == {}
 
 
+def with_the_old_key() -> World:
+    """Two users, and what they did with it."""
+    world = world_of(OLD)
+    for user in ("ada", "bob"):
+        talk(world, user, OLD)
+    return world
+
+
+@pytest.fixture(scope="module")
+def synced(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """The first day of every such world, synced. Tests copy it."""
+    lake = Lake(tmp_path_factory.mktemp("synced") / "lake")
+    with EmulatorServer(with_the_old_key()) as server:
+        reader = Reader(server, lake, [FIRST])
+        reader.load()
+        reader.sync()
+    return lake
+
+
 @pytest.mark.parametrize(
     ("shared", "full", "refused"),
     [
@@ -187,17 +209,19 @@ def test_a_key_whose_listings_another_one_shows_as_its_own_only_is_not_disputed(
     ],
 )
 def test_a_key_that_is_replaced_leaves_its_records_and_nothing_is_counted_twice(
-    make: Make, shared: tuple[Shared, ...], full: bool, refused: bool
+    make: Make,
+    synced: Lake,
+    tmp_path: Path,
+    shared: tuple[Shared, ...],
+    full: bool,
+    refused: bool,
 ) -> None:
     """With `keys`, the new key lists what was done with the old one; that has no secret any more,
     or one that is refused."""
-    world = world_of(OLD)
-    for user in ("ada", "bob"):
-        talk(world, user, OLD)
-    before = make(world, [FIRST])
-    before.sync()
+    world = with_the_old_key()
+    shutil.copytree(synced.root, tmp_path / "lake", symlinks=True)
     tables = ("conversations", "responses", *(f"observed_{width}" for width in WIDTHS))
-    old = {table: of_key(before, table, OLD) for table in tables}
+    old = {table: of_key(synced, table, OLD) for table in tables}
     assert all(old.values())
 
     world.keys = (NEW,)
@@ -215,7 +239,7 @@ def test_a_key_that_is_replaced_leaves_its_records_and_nothing_is_counted_twice(
     require_counted_once(after, world)
     assert after.classes() <= {"match", "not derivable"}
     if not shared:
-        assert {table: of_key(after, table, OLD) for table in tables} == old
+        assert {table: of_key(after.lake, table, OLD) for table in tables} == old
         assert sums(after, "observed_1d") == (3, 6)
     # Bob has no usage with the new key, so that nobody disputes what is his.
     (bobs,) = (row for row in after.rows("conversations") if row["user_id"] == "bob")
@@ -229,14 +253,14 @@ def test_days_that_were_loaded_before_a_key_was_replaced_keep_what_was_observed(
     talk(world, "ada", OLD)
     before = make(world, [FIRST])
     before.sync()
-    reconciled = of_key(before, "reconciliation", OLD)
+    reconciled = of_key(before.lake, "reconciliation", OLD)
     world.keys = (NEW,)
     talk(world, "ada", NEW, SECOND)
     after = make(world, [SECOND])
     after.sync()
-    assert of_key(after, "reconciliation", OLD) == reconciled
+    assert of_key(after.lake, "reconciliation", OLD) == reconciled
     assert after.differences() == {}
-    assert [row["id"] for row in of_key(after, "conversations", OLD)] == [
-        row["id"] for row in of_key(before, "conversations", OLD)
+    assert [row["id"] for row in of_key(after.lake, "conversations", OLD)] == [
+        row["id"] for row in of_key(before.lake, "conversations", OLD)
     ]
     require_counted_once(after, world)

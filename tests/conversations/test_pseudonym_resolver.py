@@ -6,6 +6,7 @@ What is written of users is held against a lake of the same world that has their
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,6 +31,7 @@ from tests.synced import FAST, Reader
 from tests.truth import load
 
 FIRST = date(2024, 1, 1)
+DAYS = [FIRST, FIRST + timedelta(days=1)]
 MIDNIGHT = day_window(FIRST).start
 LATER = MIDNIGHT + 30 * 86_400 + 3_600
 WEB, MOBILE = "key_web", "key_mobile"
@@ -40,8 +42,7 @@ USERS = ["planted-ann", "planted-bö+b@example.org", "planted-漢字"]
 Make = Callable[..., Reader]
 
 
-@pytest.fixture
-def world() -> World:
+def new_world() -> World:
     """Three users on two days, a month ago; their metadata name them."""
     world = World(clock=ManualClock(LATER))
     for number, user in enumerate([*USERS, None, USERS[0]]):
@@ -50,6 +51,21 @@ def world() -> World:
         world.add_response(name, at + 60, SAID * (number + 1))
         world.add_items(name, SAID, at + 120)
     return world
+
+
+@pytest.fixture
+def world() -> World:
+    """Such a world of the test's own."""
+    return new_world()
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Usage of the two days as every such world has it, under pseudonyms. Tests copy it."""
+    lake = Lake(tmp_path_factory.mktemp("hidden") / "lake")
+    with EmulatorServer(new_world()) as server:
+        Reader(server, lake, DAYS, pseudonyms=PSEUDONYMS).load()
+    return lake
 
 
 @pytest.fixture
@@ -63,10 +79,15 @@ def make(world: World, tmp_path: Path) -> Iterator[Make]:
             faults: Faults | None = None,
         ) -> Reader:
             server = stack.enter_context(EmulatorServer(world, faults))
-            days = [FIRST, FIRST + timedelta(days=1)]
-            return Reader(server, Lake(tmp_path / folder), days, pseudonyms=pseudonyms)
+            return Reader(server, Lake(tmp_path / folder), DAYS, pseudonyms=pseudonyms)
 
         yield reader
+
+
+def loaded(reader: Reader, hidden: Lake) -> Reader:
+    """The reader with its lake as it is once usage is loaded."""
+    shutil.copytree(hidden.root, reader.lake.root, symlinks=True)
+    return reader
 
 
 def as_text(value: object) -> str:
@@ -107,9 +128,8 @@ def test_every_table_is_the_same_but_for_the_names_of_users(make: Make) -> None:
     }
 
 
-def test_the_order_of_rows_is_the_contracts_under_pseudonyms_too(make: Make) -> None:
-    reader = make()
-    reader.load()
+def test_the_order_of_rows_is_the_contracts_under_pseudonyms_too(make: Make, hidden: Lake) -> None:
+    reader = loaded(make(), hidden)
     for day in reader.days:
         users = [
             (row["user_id"] or "", row["api_key_id"] or "")
@@ -134,13 +154,12 @@ def test_no_spool_file_has_an_id(make: Make) -> None:
 
 
 def test_no_sight_and_no_state_of_a_sync_has_an_id(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+    make: Make, hidden: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "pipeline.conversations.row_buffer._PART_ROWS", 1
     )  # on disk as soon as they are seen
-    reader, sights = make(), 0
-    reader.load()
+    reader, sights = loaded(make(), hidden), 0
 
     def look(_: SyncProgress) -> None:
         nonlocal sights
@@ -164,9 +183,8 @@ def test_no_sight_and_no_state_of_a_sync_has_an_id(
     assert users == {None, *map(PSEUDONYMS.of, USERS)}
 
 
-def test_a_later_sync_knows_the_listings_of_the_one_before(make: Make) -> None:
-    reader = make()
-    reader.load()
+def test_a_later_sync_knows_the_listings_of_the_one_before(make: Make, hidden: Lake) -> None:
+    reader = loaded(make(), hidden)
     assert reader.sync().listings > 0
     before = len(reader.server.requests)
     assert reader.sync().listings == 0
@@ -183,18 +201,18 @@ def test_a_day_that_is_still_open_is_synced_too(make: Make, world: World) -> Non
     assert len(reader.rows("conversations")) == 5
 
 
-def test_users_are_asked_for_by_the_ids_that_the_api_knows(make: Make) -> None:
-    reader = make()
-    reader.load()
+def test_users_are_asked_for_by_the_ids_that_the_api_knows(make: Make, hidden: Lake) -> None:
+    reader = loaded(make(), hidden)
     synced = reader.sync()
     assert synced.gaps == ()
     assert len(reader.rows("conversations")) == 5
     assert {why for why, _ in reader.differences().values()} == {"undated"}
 
 
-def test_a_pair_that_the_api_names_no_more_is_a_gap_that_is_told(make: Make, world: World) -> None:
-    reader = make()
-    reader.load()
+def test_a_pair_that_the_api_names_no_more_is_a_gap_that_is_told(
+    make: Make, hidden: Lake, world: World
+) -> None:
+    reader = loaded(make(), hidden)
     for event in world.events():
         if event.user_id == USERS[1]:
             world.restate(event.at, event.user_id, event.api_key_id, drop=True)
@@ -226,20 +244,20 @@ def test_no_gap_names_anybody(make: Make, world: World, user: str, faults: Fault
     assert "planted" not in as_text(synced.gaps)
 
 
-def test_no_failure_of_a_listing_names_anybody(make: Make, world: World) -> None:
+def test_no_failure_of_a_listing_names_anybody(make: Make, hidden: Lake, world: World) -> None:
     for one in world.all_conversations():
         world.add_items(one.id, [{"type": "call", "role": 7}], MIDNIGHT + 80_000)
-    reader = make()
-    reader.load()
+    reader = loaded(make(), hidden)
     with pytest.raises(SyncError, match=r"user 'p_[0-9a-f]{32}'.*not a page of items") as failed:
         reader.sync()
     assert "planted" not in str(failed.value)
 
 
-def test_no_walk_that_lies_names_anybody(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_walk_that_lies_names_anybody(
+    make: Make, hidden: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.api.list_walk._MAX_PASSES", 0)
-    reader = make()
-    reader.load()
+    reader = loaded(make(), hidden)
     with pytest.raises(SyncError, match=r"user 'p_[0-9a-f]{32}'.*keeps changing") as failed:
         reader.sync()
     assert "planted" not in str(failed.value)
@@ -268,9 +286,10 @@ def test_who_is_behind_pseudonyms_is_found_where_a_day_is_too_large_for_an_answe
     assert any("bucket_width=1h" in target for target in asked)
 
 
-def test_a_sync_that_cannot_ask_who_they_are_says_why_and_writes_nothing(make: Make) -> None:
-    reader = make()
-    reader.load()
+def test_a_sync_that_cannot_ask_who_they_are_says_why_and_writes_nothing(
+    make: Make, hidden: Lake
+) -> None:
+    reader = loaded(make(), hidden)
     before = sorted(reader.lake.root.rglob("*.parquet"))
     refused = PseudonymResolver(
         PSEUDONYMS, lambda: Client(reader.server.base_url, SecretStr("not-it"))

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import date, timedelta
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,10 @@ from pipeline.lake.snapshot import UNDATED
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import Problem, verify
 from pipeline.timeline import DAY, day_window
-from tests.synced import Reader, rows_of
+from tests.synced import Reader, Rows, rows_of
 
 FIRST = date(2024, 1, 1)
-DAYS = [FIRST + timedelta(days=number) for number in range(5)]
+DAYS = [FIRST + timedelta(days=number) for number in range(3)]
 MIDNIGHT = day_window(FIRST).start
 KEY = "key_web"
 TABLES = (*RECORD_DATASETS, *OBSERVED_DATASETS, RECONCILIATION.name)
@@ -39,7 +38,7 @@ def world() -> World:
 
 @pytest.fixture
 def make(world: World, tmp_path: Path) -> Iterator[Make]:
-    """Readers of five days, with usage loaded."""
+    """Readers of three days, with usage loaded."""
     with ExitStack() as stack:
 
         def reader() -> Reader:
@@ -56,28 +55,49 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """Days that were synced, before one was listed late and one restated. Tests copy the lake."""
     world = World(keys=(KEY,), clock=ManualClock(MIDNIGHT + 12 * DAY))
     talk(world, 0)
-    talk(world, 4)
+    talk(world, 2)
     with EmulatorServer(world) as server:
         reader = Reader(server, Lake(tmp_path_factory.mktemp("behind") / "lake"), DAYS)
         reader.load()
         reader.sync()
         talk(world, 0)  # listed late
-        world.restate(MIDNIGHT + 4 * DAY, "ada", KEY, operations=1)
-        over(reader, 4).load()
+        world.restate(MIDNIGHT + 2 * DAY, "ada", KEY, operations=1)
+        over(reader, 2).load()
         yield reader
+
+
+@pytest.fixture(scope="module", params=["derive", "save", "save_visits"])
+def ended(
+    request: pytest.FixtureRequest, left_behind: Reader, tmp_path_factory: pytest.TempPathFactory
+) -> Reader:
+    """The same after a sync of the restated day that ended at some step. Tests copy the lake."""
+    step: str = request.param
+    reader = copied(left_behind, tmp_path_factory.mktemp(step))
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sync if step == "derive" else cursors, step, end)
+        with pytest.raises(KeyboardInterrupt):
+            over(reader, 2).sync()
+    assert ["older than they are" in problem.what for problem in problems(reader.lake)] != []
+    return reader
 
 
 @pytest.fixture(scope="module")
-def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """Two days with all that is kept of conversations. Tests damage a copy of the lake."""
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Reader, dict[str, Rows]]]:
+    """Days with all that is kept of conversations, each with a user of its own: one for each way of
+    damage, and another. Tests damage a copy of the lake."""
     world = World(keys=(KEY,), clock=ManualClock(MIDNIGHT + 12 * DAY))
-    talk(world, 0)
-    talk(world, 1, "bob")
+    days = [FIRST + timedelta(days=number) for number in range(len(DAMAGES) + 1)]
+    for number in range(len(days)):
+        talk(world, number, f"user {number}")
     with EmulatorServer(world) as server:
-        reader = Reader(server, Lake(tmp_path_factory.mktemp("whole") / "lake"), DAYS[:2])
+        reader = Reader(server, Lake(tmp_path_factory.mktemp("whole") / "lake"), days)
         reader.load()
         reader.sync(keep_content=True)
-        yield reader
+        yield reader, rows_of(reader.lake, TABLES)
 
 
 def copied(reader: Reader, folder: Path) -> Reader:
@@ -124,45 +144,31 @@ def test_a_day_is_observed_in_its_own_bounds_whatever_was_asked_for(
     world: World, make: Make
 ) -> None:
     talk(world, 0)
-    talk(world, 4, turns=2)
+    talk(world, 2, turns=2)
     reader = make()
     reader.sync()
-    talk(world, 4)
+    talk(world, 2)
     world.restate(MIDNIGHT, "ada", KEY, operations=1)
     over(reader, 0).load()
     over(reader, 0).sync()
-    assert sums(reader) == {"2024-01-01": (1, 2), "2024-01-05": (2, 6)}
+    assert sums(reader) == {"2024-01-01": (1, 2), "2024-01-03": (2, 6)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("again", ["finish", "sync of another day", "sync of these days"])
-@pytest.mark.parametrize("ended", ["derive", "save", "save_visits"])
 def test_what_an_ended_sync_left_to_be_derived_the_next_run_of_anything_derives(
-    left_behind: Reader,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    ended: str,
-    again: str,
+    ended: Reader, tmp_path: Path, again: str
 ) -> None:
-    reader = copied(left_behind, tmp_path)
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sync if ended == "derive" else cursors, ended, end)
-        with pytest.raises(KeyboardInterrupt):
-            over(reader, 4).sync()
-    assert ["older than they are" in problem.what for problem in problems(reader.lake)] != []
+    reader = copied(ended, tmp_path)
     if again == "finish":
         derive.finish(reader.lake)
     else:
-        over(reader, *([2] if again == "sync of another day" else [4])).sync()
+        over(reader, *([1] if again == "sync of another day" else [2])).sync()
     assert sums(reader)["2024-01-01"] == (2, 4)
     assert problems(reader.lake) == ()
-    undisturbed = rows_of(reader.lake, TABLES)
+    undisturbed = rows_of(reader.lake, ["observed_1m"])
     reader.sync(full=True)
-    assert rows_of(reader.lake, TABLES)["observed_1m"] == undisturbed["observed_1m"]
+    assert rows_of(reader.lake, ["observed_1m"]) == undisturbed
 
 
 def test_what_is_restated_away_and_what_is_new_do_not_cancel_out(world: World, make: Make) -> None:
@@ -208,12 +214,12 @@ def test_a_response_is_asked_for_until_it_is_final(world: World, make: Make) -> 
     assert isinstance(clock, ManualClock)
     for _ in range(2):  # long behind the lookback, and of days on which nothing happened
         clock.advance(5 * DAY)
-        assert over(reader, 3).sync().listings == 1
+        assert over(reader, 2).sync().listings == 1
     world.finish_response(slow, MIDNIGHT + DAY)
-    assert over(reader, 3).sync().responses == 1
+    assert over(reader, 2).sync().responses == 1
     (row,) = reader.rows("responses")
     assert (row["status"], f"{row['created_at']:%d}") == ("completed", "02")
-    assert over(reader, 3).sync().listings == 0
+    assert over(reader, 2).sync().listings == 0
     assert problems(reader.lake) == ()
 
 
@@ -255,38 +261,28 @@ def flip(path: Path) -> None:
 
 
 DAMAGES = (cut, remove, garble, empty, flip)
-USUAL = [
-    (name, damage)
-    for place, name in enumerate(TABLES)
-    for damage in {remove, DAMAGES[place % len(DAMAGES)]}
-]
-"""Each table missing or changed in one way, each way in some table; the other pairs are slow."""
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        pytest.param(*pair, marks=() if pair in USUAL else pytest.mark.slow)
-        for pair in product(TABLES, DAMAGES)
-    ],
-)
+@pytest.mark.parametrize("name", TABLES)
 def test_what_verify_advises_mends_every_table_of_any_damage(
-    undamaged: Reader, tmp_path: Path, name: str, damage: Callable[[Path], None]
+    undamaged: tuple[Reader, dict[str, Rows]], tmp_path: Path, name: str
 ) -> None:
-    reader = copied(undamaged, tmp_path)
-    before = rows_of(reader.lake, TABLES)
-    path = reader.lake.file(name, FIRST)
-    assert path is not None
-    original = path.read_bytes()
-    path.unlink()  # a version's file may be that of an earlier version, too
-    path.write_bytes(original)
-    damage(path)
-    over(reader, 1).sync()  # another day's run neither fails nor hides it
-    advised = [problem for problem in problems(reader.lake) if problem.day == FIRST]
+    whole, before = undamaged
+    reader = copied(whole, tmp_path)
+    *damaged, other = reader.days
+    for day, damage in zip(damaged, DAMAGES, strict=True):
+        path = reader.lake.file(name, day)
+        assert path is not None
+        original = path.read_bytes()
+        path.unlink()  # a version's file may be that of an earlier version, too
+        path.write_bytes(original)
+        damage(path)
+    Reader(reader.server, reader.lake, [other]).sync()  # it neither fails nor hides it
+    advised = [problem for problem in problems(reader.lake) if problem.day in damaged]
     derives = name in OBSERVED_DATASETS or name == RECONCILIATION.name
-    assert advised or derives
+    assert derives or {problem.day for problem in advised} == set(damaged)
     assert all(problem.full for problem in advised)
-    over(reader, 0).sync(full=True, keep_content=True)
+    Reader(reader.server, reader.lake, damaged).sync(full=True, keep_content=True)
     assert problems(reader.lake) == ()
     assert manifest.days_that_owe(reader.lake, "read", "observe", "reconcile") == []
     assert rows_of(reader.lake, TABLES) == before

@@ -20,7 +20,7 @@ from pipeline.lake.store import Lake
 from pipeline.query import ad_hoc
 from pipeline.timeline import DAY, Window, parse_time
 from tests.fixtures_local import Ended, clean_environment, command, published_home
-from tests.lake.served import plant
+from tests.lake.served import plant_all
 from tests.lake.test_damage import cut_short, garble_footer, remove
 
 START: Final = parse_time("2024-01-01")
@@ -46,16 +46,22 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     window = Window(START, START + len(DAYS) * DAY)
     folder = tmp_path_factory.mktemp("whole")
     home = published_home(folder / "home", World.from_events(events), window)
+    lake = Lake(home / "lake")
     for number, day in enumerate(DAYS):
         at = datetime(day.year, day.month, day.day, tzinfo=UTC)
         row = {"created_at": at, "added_at": at, "id": f"id {number}", "conversation_id": "c"}
         row |= {"start_time": START + number * DAY, "end_time": START + number * DAY + 60}
         row |= {"day": at, "measure": "num_operations", "class": "match"}
-        for name in DATASETS:
-            if name.startswith(("observed", "conv", "resp", "item", "recon")):
-                columns = DATASETS[name].schema.names
-                plant(Lake(home / "lake"), name, [{c: row[c] for c in columns if c in row}], day)
-    build_catalog(Lake(home / "lake"), home / "usage.duckdb")
+        rows = {
+            name: [{c: row[c] for c in DATASETS[name].schema.names if c in row}]
+            for name in DATASETS
+            if name.startswith(("observed", "conv", "resp", "item", "recon"))
+        }
+        replaced = lake.version(day)
+        plant_all(lake, rows, day)
+        assert replaced is not None
+        shutil.rmtree(replaced)  # copied in vain otherwise
+    build_catalog(lake, home / "usage.duckdb")
     return home.rename(folder / "whole")
 
 
@@ -281,17 +287,19 @@ def test_a_run_over_other_days_says_what_the_catalog_leaves_out(
     assert "warning: left out, since it is damaged" in ended.err
 
 
-def test_a_refresh_loads_a_day_with_a_damaged_file_again(
+def test_a_refresh_loads_days_with_a_damaged_file_again(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name, damage in (("usage_1d", remove), ("usage_1m", cut_short), ("usage_1d", garble_pages)):
-        damage(file_of(home, name))
-        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
-        events = [Event(START + n * DAY + 60, "ada", "key", 1, 1, 5) for n in range(len(DAYS))]
-        with EmulatorServer(World.from_events(events)) as server:
-            monkeypatch.setenv("MKA1_BASE_URL", server.base_url)
-            monkeypatch.setenv("MKA1_API_KEY", server.api_key)
-            ended = command(["refresh"])
-        assert ended.code == 0, ended.err
-        assert damaged(file_of(home, name).parent, thorough=True) == {}
-        assert "2024-01-03" in ended.err
+    damaged_files = (("usage_1d", remove), ("usage_1m", cut_short), ("usage_1d", garble_pages))
+    for day, (name, damage) in zip(DAYS[:3], damaged_files, strict=True):
+        damage(file_of(home, name, day))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    events = [Event(START + n * DAY + 60, "ada", "key", 1, 1, 5) for n in range(len(DAYS))]
+    with EmulatorServer(World.from_events(events)) as server:
+        monkeypatch.setenv("MKA1_BASE_URL", server.base_url)
+        monkeypatch.setenv("MKA1_API_KEY", server.api_key)
+        ended = command(["refresh"])
+    assert ended.code == 0, ended.err
+    for day in DAYS[:3]:
+        assert damaged(file_of(home, "usage_1d", day).parent, thorough=True) == {}
+        assert str(day) in ended.err

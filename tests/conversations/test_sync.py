@@ -125,16 +125,13 @@ def test_only_those_with_usage_and_the_keys_owners_are_asked_for(world: World, m
     assert reader.classes() == {"match", "not derivable"}
 
 
-@pytest.mark.parametrize(
-    "user", ["käthe 漢字 🙂", 'o"brien, "pat"', "a%2Fb c+d&e=f", "\u202eتجربة"]
-)
-def test_user_ids_of_any_unicode_are_asked_for_as_they_are(
-    world: World, make: Make, user: str
-) -> None:
-    talk(world, user)
+def test_user_ids_of_any_unicode_are_asked_for_as_they_are(world: World, make: Make) -> None:
+    users = ["käthe 漢字 🙂", 'o"brien, "pat"', "a%2Fb c+d&e=f", "\u202eتجربة"]
+    for user in users:
+        talk(world, user)
     reader = make(world)
     reader.sync()
-    assert [row["user_id"] for row in reader.rows("conversations")] == [user]
+    assert sorted(row["user_id"] for row in reader.rows("conversations")) == sorted(users)
     assert reader.differences() == {}
 
 
@@ -164,11 +161,11 @@ def test_a_later_sync_costs_requests_by_what_was_touched_and_not_by_the_history(
 ) -> None:
     clock = world.clock
     assert isinstance(clock, ManualClock)
-    names = [talk(world, "u", turns=1) for _ in range(300)]
+    names = [talk(world, "u", turns=1) for _ in range(150)]
     reader = make(world)
     reader.sync()
     reader.days = [FIRST + timedelta(days=30)]
-    for touched in (0, 1, 5, 60):
+    for touched in (0, 1, 60):
         clock.advance(3_600)
         for name in names[:touched]:
             world.add_response(name, None, [said("q"), said("a")])

@@ -216,11 +216,25 @@ def plant(
     read_at: float | None = None,
 ) -> Path:
     """Publish a file as the day's, past every check of what is in it; returns where it stands."""
-    with lake.staging() as folder, closing(engine.connect()) as con:
-        path = write_rows(dataset, folder / "planted.parquet", rows, window or day_window(day))
-        asked: dict[manifest.Source, float] = {} if read_at is None else {"usage": read_at}
-        commit.publish(con, lake, day, {dataset: path}, asked)
+    plant_all(lake, {dataset: rows}, day, window, read_at)
     return lake.path(dataset, day)
+
+
+def plant_all(
+    lake: Lake,
+    tables: Mapping[str, Sequence[Mapping[str, object]]],
+    day: date = DAY,
+    window: Window | None = None,
+    read_at: float | None = None,
+) -> None:
+    """Publish a file of each of the tables as the day's, past every check of what is in it."""
+    with lake.staging() as folder, closing(engine.connect()) as con:
+        written = {
+            name: write_rows(name, folder / f"{name}.parquet", rows, window or day_window(day))
+            for name, rows in tables.items()
+        }
+        asked: dict[manifest.Source, float] = {} if read_at is None else {"usage": read_at}
+        commit.publish(con, lake, day, written, asked)
 
 
 def copy_day(source: Lake, target: Lake, day: date) -> None:

@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -37,9 +37,15 @@ SUB_DAY: dict[AnyWidth, int] = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "6
 Label = tuple[object, ...]
 
 
+@cache
+def shown(moment: int, known: ZoneInfo) -> datetime:
+    """What the clock shows: asked for once for all widths."""
+    return datetime.fromtimestamp(moment, known)
+
+
 def label(moment: int, width: AnyWidth, known: ZoneInfo) -> Label:
     """What bucket the clock says it is."""
-    local = datetime.fromtimestamp(moment, UTC).astimezone(known)
+    local = shown(moment, known)
     day = local.date()
     if width == "1mo":
         return day.year, day.month

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -15,8 +15,10 @@ from typing import Final
 import duckdb
 import pytest
 
-from pipeline.lake import catalog_files
-from pipeline.lake.catalog import build_catalog, difference
+from pipeline.lake import catalog, catalog_files
+from pipeline.lake.catalog import build, build_catalog, difference
+from pipeline.lake.schemas import DATASETS
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
 from tests.bounded import finished, started
@@ -77,11 +79,50 @@ def ask(path: Path, query: str) -> list[tuple[object, ...]]:
         return rows
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _each_catalog_is_built_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is in a catalog depends on the files that it shows, which are the same in many tests."""
+    folder = tmp_path_factory.mktemp("built")
+    built: dict[object, Path] = {}
+
+    def once(snapshot: Snapshot, path: Path) -> None:
+        shown = [snapshot.coverage(), *(tuple(snapshot.files(name)) for name in DATASETS)]
+        key = (tuple(shown), tuple(snapshot.damage))
+        if key not in built:
+            kept = folder / f"{len(built)}.duckdb"
+            build(snapshot, kept)
+            built[key] = kept
+        shutil.copyfile(built[key], path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "build", once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with a lake and a catalog of one day with one operation. Tests move copies of
+    it to the place that the catalog names."""
+    folder = tmp_path_factory.mktemp("whole")
+    lake = Lake(folder / "home" / "lake")
+    plant(lake, "usage_1d", [{"num_operations": 1}])
+    build_catalog(lake, folder / "home" / "usage.duckdb")
+    return (folder / "home").rename(folder / "whole")
+
+
+@pytest.fixture
+def lake(whole: Path) -> Iterator[Lake]:
+    """A lake with such a day."""
+    home = whole.with_name("home")
+    shutil.copytree(whole, home, symlinks=True)
+    yield Lake(home / "lake")
+    shutil.rmtree(home)
+
+
 @pytest.fixture
 def path(lake: Lake) -> Path:
-    """A catalog of one day with one operation."""
-    plant(lake, "usage_1d", [{"num_operations": 1}])
-    return build_catalog(lake, lake.root.parent / "usage.duckdb")
+    """Its catalog."""
+    return lake.root.parent / "usage.duckdb"
 
 
 def rebuilt(lake: Lake, path: Path) -> list[Path]:

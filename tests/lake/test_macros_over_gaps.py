@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -72,8 +72,16 @@ def publish(home: Path, days: Sequence[int], used: Used) -> None:
         commit.publish_days(con, lake, changes)
 
 
+_SHOWN: Final[dict[Path, list[Path | None]]] = {}
+"""Which versions a catalog shows: it is built anew once others count."""
+
+
 def ask(home: Path, query: str) -> list[tuple[Any, ...]]:
-    path = build_catalog(Lake(home / "lake"), home / "usage.duckdb")
+    lake, path = Lake(home / "lake"), home / "usage.duckdb"
+    versions = [lake.version(day) for day in lake.all_days()]
+    if not path.exists() or _SHOWN.get(path) != versions:
+        build_catalog(lake, path)
+        _SHOWN[path] = versions
     with closing(duckdb.connect(str(path), read_only=True)) as con:
         return con.sql(query).fetchall()
 

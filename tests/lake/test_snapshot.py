@@ -75,32 +75,51 @@ def shown(
 def test_a_day_that_nobody_loaded_is_missing_without_a_folder(lake: Lake) -> None:
     load(lake, MONDAY)
     load(lake, after(4))
+    catalog = build_catalog(lake, lake.root.parent / "usage.duckdb")
     expected = {day: {"missing"} for day in map(after, range(5))}
-    assert shown(lake) == expected | {MONDAY: {"final"}, after(4): {"final"}}
-    assert shown(lake, "items") == expected
+    assert shown(lake, catalog=catalog) == expected | {MONDAY: {"final"}, after(4): {"final"}}
+    assert shown(lake, "items", catalog) == expected
     assert lake.all_days() == [MONDAY, after(4)]
     [row] = ask(
         lake,
         "SELECT count(*), count(complete_through), sum(rows), count(fetched_at), count(day), "
         "min(end_time - start_time), max(end_time - start_time) FROM coverage "
         f"WHERE dataset = 'raw_usage' AND day = '{after(1)}'",
+        catalog,
     )
     assert row == (24, 0, 0, 0, 24, timedelta(hours=1), timedelta(hours=1))
 
 
-@pytest.mark.parametrize("old", [date(2014, 3, 4), after(-1), after(7), UNDATED])
-def test_records_of_other_days_are_rows_and_stretch_nothing(lake: Lake, old: date) -> None:
+ROWS = (
+    "SELECT start_time, is_complete FROM buckets_by('1d') ORDER BY 1",
+    "SELECT count(*) FROM time_zones",
+)
+
+
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, list[list[Any]]]:
+    """A lake of which tests take copies, and what its catalog answers."""
+    lake = Lake(tmp_path_factory.mktemp("two") / "lake")
     load(lake, after(1))
     load(lake, after(2))
-    before = ask(lake, "SELECT start_time, is_complete FROM buckets_by('1d') ORDER BY 1")
-    zones = ask(lake, "SELECT count(*) FROM time_zones")
+    catalog = build_catalog(lake, lake.root.parent / "usage.duckdb")
+    return lake, [ask(lake, query, catalog) for query in ROWS]
+
+
+@pytest.mark.parametrize("old", [date(2014, 3, 4), after(-1), after(7), UNDATED])
+def test_records_of_other_days_are_rows_and_stretch_nothing(
+    two_days: tuple[Lake, list[list[Any]]], lake: Lake, old: date
+) -> None:
+    loaded, before = two_days
+    shutil.copytree(loaded.root, lake.root, symlinks=True)
     records(lake, old)
-    assert list(shown(lake)) == [after(1), after(2)]
-    assert list(shown(lake, "conversations")) == [after(1), after(2)]
-    assert ask(lake, "SELECT CAST(created_at AS DATE) FROM conversations") == [(old,)]
-    assert ask(lake, "SELECT start_time, is_complete FROM buckets_by('1d') ORDER BY 1") == before
-    assert ask(lake, "SELECT count(*) FROM time_zones") == zones
-    assert ask(lake, "SELECT count(*) FROM top_users(9, 1)") == [(1,)]
+    catalog = build_catalog(lake, lake.root.parent / "usage.duckdb")
+    assert list(shown(lake, catalog=catalog)) == [after(1), after(2)]
+    assert list(shown(lake, "conversations", catalog)) == [after(1), after(2)]
+    created = ask(lake, "SELECT CAST(created_at AS DATE) FROM conversations", catalog)
+    assert created == [(old,)]
+    assert [ask(lake, query, catalog) for query in ROWS] == before
+    assert ask(lake, "SELECT count(*) FROM top_users(9, 1)", catalog) == [(1,)]
 
 
 def test_empty_versions_of_older_lakes_still_mean_missing(lake: Lake) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise, product
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -343,7 +345,7 @@ CLOCK_MOVES = {
 
 @dataclass(frozen=True)
 class Moved:
-    """Days in the lake in which a zone moves its clock, and what happened on them."""
+    """Days in the lake in which a zone moves its clock, and what happened on them in order."""
 
     lake: Lake
     events: list[Event]
@@ -386,10 +388,15 @@ def test_pages_of_any_width_and_zone_count_every_event_in_the_bucket_that_it_fel
     assert found[-1]["start_time"] < end <= found[-1]["end_time"]
     for one, other in pairwise(found):
         assert one["end_time"] == other["start_time"]
+    second = attrgetter("second")
     for bucket in found:
         expected = Counter[str]()
-        for event in moved.events:
-            if bucket["start_time"] <= event.second < bucket["end_time"] and event.user_id:
+        first, behind = (
+            bisect_left(moved.events, bucket[bound], key=second)
+            for bound in ("start_time", "end_time")
+        )
+        for event in moved.events[first:behind]:
+            if event.user_id:
                 expected[event.user_id] += event.operations
         counted = {it["user_id"]: it["num_operations"] for it in bucket["results"]}
         assert counted == dict(expected)

@@ -36,8 +36,8 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def load(api: BentApi, lake: Lake, of: World) -> bool:
-    """Load both days; returns whether one of them is disputed."""
-    done = load_days(api.connect, lake, days(2), now=of.clock)
+    """Load the first day; returns whether it is disputed."""
+    done = load_days(api.connect, lake, [FIRST], now=of.clock)
     return any(published.disputed for published in done)
 
 
@@ -109,7 +109,7 @@ def test_minutes_that_a_server_cuts_off_without_a_cursor_are_read_by_the_hour(
     honest: World, lake: Lake, most: int
 ) -> None:
     assert not load(BentApi(honest, clamped_without_a_cursor(most)), lake, honest)
-    assert exact(lake, honest, days(2))
+    assert exact(lake, honest, [FIRST])
     assert all_are(lake, "final")
 
 
@@ -143,13 +143,13 @@ def test_a_day_that_contradicts_the_totals_is_disputed_until_it_agrees(
     api = BentApi(honest, bend)
     assert load(api, lake, honest)
     assert all_are(lake, "disputed")
-    assert days_to_reload(lake, honest.clock()) == days(2)
+    assert days_to_reload(lake, honest.clock()) == [FIRST]
     assert load(api, lake, honest)
     assert all_are(lake, "disputed")
     api.bend = lambda _, page: page
     assert not load(api, lake, honest)
     assert all_are(lake, "final")
-    assert exact(lake, honest, days(2))
+    assert exact(lake, honest, [FIRST])
     assert days_to_reload(lake, honest.clock()) == []
 
 
@@ -186,7 +186,7 @@ def test_pages_that_were_wrong_once_are_read_again_and_nothing_is_disputed(
         return without_the_last(without_a_user(page)) if first and len(seen) < 4 else page
 
     assert not load(BentApi(honest, once), lake, honest)
-    assert exact(lake, honest, days(2))
+    assert exact(lake, honest, [FIRST])
     assert all_are(lake, "final")
 
 
@@ -194,10 +194,10 @@ def test_a_refresh_loads_a_disputed_day_again(honest: World, lake: Lake) -> None
     api = BentApi(honest, more("1h", "num_operations"))
     load(api, lake, honest)
     refreshed = refresh_days(api.connect, lake, now=honest.clock)
-    assert refreshed.changed == tuple(days(2))
+    assert refreshed.changed == (FIRST,)
     assert all_are(lake, "disputed")
     api.bend = lambda _, page: page
-    assert refresh_days(api.connect, lake, now=honest.clock).changed == tuple(days(2))
+    assert refresh_days(api.connect, lake, now=honest.clock).changed == (FIRST,)
     assert all_are(lake, "final")
     assert refresh_days(api.connect, lake, now=honest.clock).changed == ()
 
@@ -223,18 +223,18 @@ def test_totals_that_move_are_no_dispute_while_the_api_may_restate_the_day(
     honest: World, lake: Lake, days_later: float, status: str
 ) -> None:
     now = day_window(SECOND).end + days_later * 86_400
-    load_days(BentApi(honest, restless()).connect, lake, days(2), now=lambda: now)
+    load_days(BentApi(honest, restless()).connect, lake, [SECOND], now=lambda: now)
     assert all_are(lake, status)
 
 
 def test_an_open_day_is_held_against_the_hours_that_are_over(honest: World, lake: Lake) -> None:
     clock = honest.clock
     assert isinstance(clock, ManualClock)
-    clock.now = day_window(SECOND).start + 20 * 3_600 + 1_234.0
+    clock.now = day_window(FIRST).start + 20 * 3_600 + 1_234.0
     api = BentApi(honest)
     assert not load(api, lake, honest)
     totals = [it for it in api.asked if it["bucket_width"] == ["1h"]]
-    assert max(int(it["end_time"][0]) for it in totals) == day_window(SECOND).start + 20 * 3_600
+    assert max(int(it["end_time"][0]) for it in totals) == day_window(FIRST).start + 20 * 3_600
     api.bend = minutes(without_a_user)
     assert load(api, lake, honest)
 
@@ -263,4 +263,4 @@ def test_what_is_landed_beside_usage_leaves_the_dispute_alone(honest: World, lak
     with closing(engine.connect()) as con:
         publish(con, lake, FIRST, {}, {"conversations": honest.clock()})
         rebuild_day(con, lake, FIRST)
-    assert days_to_reload(lake, honest.clock()) == days(2)
+    assert days_to_reload(lake, honest.clock()) == [FIRST]

@@ -20,27 +20,27 @@ from pipeline.usage.refresh import Refreshed, refresh_days
 from tests.torture.scenes import days, exact, world
 from tests.truth import FAST, digests, load, published
 
-ASKED = days(5)
+ASKED = days(3)
 
 
 @pytest.fixture
 def server() -> Iterator[EmulatorServer]:
-    with EmulatorServer(world(5, per_day=30)) as server:
+    with EmulatorServer(world(3, per_day=30)) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """The five days as every server has them at first, loaded; tests take copies."""
+    """The three days as every server has them at first, loaded; tests take copies."""
     lake = Lake(tmp_path_factory.mktemp("loaded") / "lake")
-    with EmulatorServer(world(5, per_day=30)) as server:
+    with EmulatorServer(world(3, per_day=30)) as server:
         load(server, lake, ASKED)
     return lake
 
 
 @pytest.fixture
 def lake(tmp_path: Path, loaded: Lake) -> Lake:
-    """The five days, loaded."""
+    """The three days, loaded."""
     lake = Lake(tmp_path / "lake")
     shutil.copytree(loaded.root, lake.root, symlinks=True)
     return lake
@@ -108,8 +108,8 @@ def test_only_what_changed_is_found_however_the_api_serves_it(
 ) -> None:
     server.faults = faults
     assert refresh(server, lake).changed == ()
-    server.world.restate(day_window(ASKED[3]).start, None, None, items_added=1)
-    assert refresh(server, lake).changed == (ASKED[3],)
+    server.world.restate(day_window(ASKED[1]).start, None, None, items_added=1)
+    assert refresh(server, lake).changed == (ASKED[1],)
 
 
 @pytest.mark.parametrize(("apart", "asked"), [(1_800, {"1d", "1h"}), (60, {"1d", "1h", "1m"})])
@@ -119,19 +119,19 @@ def test_a_day_too_large_for_an_answer_is_compared_by_its_hours_or_minutes(
 ) -> None:
     users = [f"user {number:03}" for number in range(40)]
     for number, user in enumerate(users):
-        minute = day_window(ASKED[2]).start + apart * number
+        minute = day_window(ASKED[1]).start + apart * number
         server.world.restate(minute, user, "key_a", operations=1)
     limits = replace(FAST, max_bytes=5_000)
     pseudonyms = Pseudonyms(SecretStr("k" * 32)) if hidden else None
     lake = Lake(tmp_path / "again")
-    load(server, lake, ASKED[2:], pseudonyms=pseudonyms)
+    load(server, lake, ASKED[1:], pseudonyms=pseudonyms)
     server.requests.clear()
     assert refresh(server, lake, pseudonyms, limits).changed == ()
     widths = {target.partition("bucket_width=")[2][:2] for _, target, _ in server.requests}
     assert widths == asked
-    server.world.restate(day_window(ASKED[2]).start, users[0], "key_a", operations=3)
-    server.world.restate(day_window(ASKED[4]).start, "ada", "key_a", operations=3)
-    assert refresh(server, lake, pseudonyms, limits).changed == (ASKED[2], ASKED[4])
+    server.world.restate(day_window(ASKED[1]).start, users[0], "key_a", operations=3)
+    server.world.restate(day_window(ASKED[2]).start, "ada", "key_a", operations=3)
+    assert refresh(server, lake, pseudonyms, limits).changed == (ASKED[1], ASKED[2])
 
 
 def test_a_day_that_was_loaded_in_part_is_loaded_whole_once_it_is_over(
@@ -155,13 +155,13 @@ def test_a_refresh_compares_pseudonyms_with_pseudonyms(
     load_days(
         lambda: Client(server.base_url, SecretStr(server.api_key), FAST),
         lake,
-        ASKED[3:],
+        ASKED[1:],
         pseudonyms=pseudonyms,
         now=server.world.clock,
     )
     assert refresh(server, lake, pseudonyms).changed == ()
-    server.world.restate(day_window(ASKED[4]).start, "ada", "key_a", operations=1)
-    assert refresh(server, lake, pseudonyms).changed == (ASKED[4],)
+    server.world.restate(day_window(ASKED[2]).start, "ada", "key_a", operations=1)
+    assert refresh(server, lake, pseudonyms).changed == (ASKED[2],)
 
 
 def test_a_gap_between_loaded_days_is_not_asked_for(server: EmulatorServer, tmp_path: Path) -> None:
