@@ -199,7 +199,7 @@ def write_coverage(lake: Lake, day: date, record: Manifest, new: Path) -> None:
             _moment(through),
             _moment(record.read_at.get(source)),
             source == "usage" and record.disputed,
-            timedelta(days=lake.lookback_days),
+            lake.lookback_days * SECONDS["1d"],
         )
         for start in range(whole.start, whole.end, SECONDS["1h"]):
             hour = datetime.fromtimestamp(start, UTC)
@@ -215,8 +215,8 @@ class _Known:
     through: datetime | None
     fetched_at: datetime | None
     disputed: bool
-    restated_for: timedelta
-    """How long after an hour the API may still restate it."""
+    restated_for: int
+    """Seconds after an hour within which the API may still restate it."""
 
     def of(self, start: datetime) -> dict[str, object]:
         """The columns of `coverage` for the hour from `start` on, its rows aside."""
@@ -224,7 +224,10 @@ class _Known:
         bounds = {"start_time": start, "end_time": end}
         if self.through is None or self.through <= start:
             return {**bounds, "status": "missing", "complete_through": None, "fetched_at": None}
-        late = self.fetched_at is not None and self.fetched_at >= end + self.restated_for
+        late = (
+            self.fetched_at is not None
+            and self.fetched_at.timestamp() >= end.timestamp() + self.restated_for
+        )
         final = "final" if late and self.through >= end else "provisional"
         return {
             **bounds,
