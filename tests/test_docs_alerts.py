@@ -40,6 +40,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     }
 
 
+@pytest.mark.slow  # processes of Dagster
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_does_what_it_should(command: str, environment: Mapping[str, str]) -> None:
     done = pasted(command, environment["PWD"], environment)

@@ -144,7 +144,8 @@ class _Server(uvicorn.Server):
         """Ask the server, from any thread, to end what it is answering and then itself."""
         self.should_exit = True
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._woken.set)
+            with suppress(RuntimeError):  # it has seen that already, and its loop is closed
+                self._loop.call_soon_threadsafe(self._woken.set)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

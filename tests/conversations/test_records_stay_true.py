@@ -263,7 +263,14 @@ def flip(path: Path) -> None:
 DAMAGES = (cut, remove, garble, empty, flip)
 
 
-@pytest.mark.parametrize("name", TABLES)
+USUAL = ("items", "observed_1h", RECONCILIATION.name)
+"""One table of each kind; the others are slow."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in USUAL else pytest.mark.slow) for name in TABLES],
+)
 def test_what_verify_advises_mends_every_table_of_any_damage(
     undamaged: tuple[Reader, dict[str, Rows]], tmp_path: Path, name: str
 ) -> None:

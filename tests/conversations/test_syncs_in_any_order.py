@@ -78,9 +78,12 @@ def said(text: str) -> dict[str, object]:
 
 
 def talk(history: History, user: str | None, key: str, turns: int, late: float) -> None:
-    """A conversation of some turns; it may be one that was created a while ago."""
+    """A conversation of some turns; it may be one that was created a while ago.
+
+    Not on a day of which usage is never loaded: a later sync goes by the usage that is.
+    """
     now = history.clock()
-    name = history.world.create_conversation(now - late, user, key)
+    name = history.world.create_conversation(max(now - late, MIDNIGHT), user, key)
     history.conversations.append(name)
     for turn in range(turns):
         history.world.add_response(name, now + turn, [said("q"), said("a")])
