@@ -51,7 +51,7 @@ def connect(
 
 @cache
 def _shared(_process: int, threads: int | None) -> duckdb.DuckDBPyConnection:
-    """The database of this process; one that was forked has none of its parent's threads."""
+    """The database of this process: in one that was forked, its parent's has no threads."""
     return _database(None, threads)
 
 
@@ -104,9 +104,10 @@ def building(beside: Path) -> Iterator[Path]:
 def at_once(work: Callable[[duckdb.DuckDBPyConnection, T], None], todo: Iterable[T]) -> None:
     """Do `work` on each of `todo`, as many at once as there are cores.
 
-    Each has a connection of one thread: DuckDB shares out row groups, of which a day has too few,
-    so days side by side take near half the time of one after the other on all cores. What fails
-    keeps none of the others from being done; then the error of the first that failed is raised.
+    Each has a database of one thread, with a limit of memory of its own: DuckDB shares out row
+    groups, of which a day has too few, so days side by side take near half the time of one after
+    the other on all cores. What fails keeps none of the others from being done; then the error of
+    the first that failed is raised.
     """
     at_most = os.cpu_count() or 1
     idle: SimpleQueue[duckdb.DuckDBPyConnection] = SimpleQueue()
@@ -120,7 +121,7 @@ def at_once(work: Callable[[duckdb.DuckDBPyConnection, T], None], todo: Iterable
 
     with ExitStack() as stack:
         for _ in range(at_most):
-            idle.put(stack.enter_context(closing(connect(threads=1))))
+            idle.put(stack.enter_context(closing(_database(None, threads=1))))
         pool = stack.enter_context(ThreadPoolExecutor(at_most))
         try:
             running = [pool.submit(on_one, task) for task in todo]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -224,11 +225,11 @@ class _Known:
         bounds = {"start_time": start, "end_time": end}
         if self.through is None or self.through <= start:
             return {**bounds, "status": "missing", "complete_through": None, "fetched_at": None}
-        late = (
+        settled = (
             self.fetched_at is not None
             and self.fetched_at.timestamp() >= end.timestamp() + self.restated_for
         )
-        final = "final" if late and self.through >= end else "provisional"
+        final = "final" if settled and self.through >= end else "provisional"
         return {
             **bounds,
             "status": "disputed" if self.disputed else final,
@@ -247,14 +248,13 @@ def _through(path: Path) -> int | None:
 def _rows_by_hour(name: str, path: Path) -> dict[int, int]:
     """How many rows of a table lie in each UTC hour (Unix seconds), those without rows left out."""
     moment = _MOMENT.get(name, "start_time")
-    moments = pq.ParquetFile(path).read(columns=[moment]).column(moment)
-    found = pc.value_counts(pc.floor_temporal(moments, unit="hour").cast(pa.int64()))
-    # As numbers: a time that cannot be may be beyond the years that Python knows.
-    return {
-        one["values"] // 1_000_000: one["counts"]
-        for one in found.to_pylist()
-        if one["values"] is not None
-    }
+    counted: Counter[int] = Counter()
+    for batch in pq.ParquetFile(path).iter_batches(files.ROW_GROUP, columns=[moment]):
+        hours = pc.floor_temporal(batch.column(moment), unit="hour")
+        # As numbers: a time that cannot be may be beyond the years that Python knows.
+        for one in pc.value_counts(hours.cast(pa.int64()).drop_null()).to_pylist():
+            counted[one["values"] // 1_000_000] += one["counts"]
+    return counted
 
 
 def describe(dataset: Dataset, path: Path) -> FileEntry:

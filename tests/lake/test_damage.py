@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.lake.damage import damaged
@@ -55,6 +58,19 @@ def give_other_columns(path: Path) -> None:
     write_rows("conversations", path, [], WINDOW)
 
 
+def give_another_number_of_rows(path: Path) -> None:
+    """Of one byte of the footer: its size and its columns stay what they were."""
+    content, schema = path.read_bytes(), pq.read_schema(path)
+    for place in range(len(content) - 9, 0, -1):
+        changed = content[:place] + bytes([content[place] ^ 6]) + content[place + 1 :]
+        with suppress(pa.ArrowException, OSError):
+            footer = pq.read_metadata(pa.BufferReader(changed))
+            if footer.num_rows == 2 and footer.schema.to_arrow_schema() == schema:
+                path.write_bytes(changed)
+                return
+    raise AssertionError("no byte of the footer is the number of rows")
+
+
 def change_a_byte_of_a_row(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[12] ^= 0xFF
@@ -66,6 +82,7 @@ def change_a_byte_of_a_row(path: Path) -> None:
     ("damage", "said"),
     [
         (remove, "removed, with 1 row"),
+        (give_another_number_of_rows, "changed: "),
         (cut_short, "cut short: "),
         (empty, "cut short: 0 of "),
         (garble_footer, ("can't be read: ", "changed: ")),
