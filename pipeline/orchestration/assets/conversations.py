@@ -41,6 +41,9 @@ _DEPENDS_ON: Final[Mapping[str, list[str]]] = {
     "observed_1m": ["conversations", "items"],
     "observed_1h": ["observed_1m"],
     "observed_1d": ["observed_1h"],
+    "tokens_1m": ["responses"],
+    "tokens_1h": ["tokens_1m"],
+    "tokens_1d": ["tokens_1h"],
     "reconciliation": ["observed_1d", "usage_1d"],
 }
 
