@@ -1,4 +1,4 @@
-"""conversations, items, responses, observed_* and reconciliation: one set of assets, by UTC day.
+"""Conversations, and what is computed from them: one set of assets, partitioned by UTC day.
 
 They are one step on purpose: what a listing holds is not cut by days, and the days that are
 observed and reconciled are those for which everybody with usage has been visited.
