@@ -213,6 +213,8 @@ MOMENT = pa.timestamp("us", tz="UTC")
 PARAMETERS: dict[str, object] = {"seen_at": datetime(2024, 2, 29, tzinfo=UTC)}
 """By name; the others are numbers."""
 
+EXTENTS = pa.schema([("day_number", pa.int64()), ("through", pa.int64())])
+
 INPUTS: dict[str, dict[str, pa.Schema]] = {
     "raw_usage": {"servings": SERVINGS, "served_rows": SERVED_ROWS},
     "usage_1m": {"raw_usage": RAW_USAGE.schema},
@@ -238,8 +240,11 @@ INPUTS: dict[str, dict[str, pa.Schema]] = {
         "created_conversations": DATASETS["conversations"].schema,
         "conversations": DATASETS["conversations"].schema,
         "items": DATASETS["items"].schema,
-        "extents": pa.schema([("day_number", pa.int64()), ("through", pa.int64())]),
+        "extents": EXTENTS,
     },
+    "tokens_1m": {"responses": DATASETS["responses"].schema, "extents": EXTENTS},
+    "tokens_1h": {"narrower": DATASETS["tokens_1m"].schema},
+    "tokens_1d": {"narrower": DATASETS["tokens_1h"].schema},
     "reconciliation": {
         **{
             name: DATASETS[name].schema
@@ -261,11 +266,12 @@ INPUTS: dict[str, dict[str, pa.Schema]] = {
 """Each dataset's query and the tables that it reads."""
 
 
-ROLLED_UP = ("usage_1h", "usage_1d", "observed_1h", "observed_1d")
-
-
 def query_of(dataset: str) -> str:
-    return "rollup" if dataset in ROLLED_UP else dataset
+    """Hours and days are rolled up from narrower buckets."""
+    family, _, width = dataset.rpartition("_")
+    if width not in {"1h", "1d"}:
+        return dataset
+    return "tokens_rollup" if family == "tokens" else "rollup"
 
 
 def test_every_dataset_but_coverage_has_a_query() -> None:

@@ -18,6 +18,7 @@ from pipeline.conversations.repair import take_out_damage
 from pipeline.lake import engine
 from pipeline.lake.damage import is_sound
 from pipeline.lake.manifest import days_that_owe
+from pipeline.lake.schemas import OBSERVED, TOKENS
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
 
@@ -36,7 +37,9 @@ def derive(
     is not done then is still owed.
     """
     asked = asked or {}
-    owing = {day: _extent(lake, day) for day in days_that_owe(lake, "observe")}
+    # Days that were observed before there were tokens have none yet.
+    older = set(lake.days(OBSERVED["1m"].name)) - set(lake.days(TOKENS["1m"].name))
+    owing = {day: _extent(lake, day) for day in {*days_that_owe(lake, "observe"), *older}}
     observe_days(con, lake, {**owing, **asked}, dict.fromkeys(asked, read_at))
     todo = {*asked, *days_that_owe(lake, "reconcile")}
     if todo:

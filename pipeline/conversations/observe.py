@@ -1,7 +1,6 @@
-"""Conversations and items counted in the buckets of usage, and whose listings are to be read.
+"""Conversations, items and responses counted in buckets, and whose listings are to be read.
 
-Belongs here: publishing `observed_1m`, `observed_1h` and `observed_1d`, and the pairs of user and
-key that usage names.
+Belongs here: publishing `observed_*` and `tokens_*`, and the pairs of user and key in usage.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import pyarrow as pa
 from pipeline.lake import engine, files
 from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.partitioned_write import write_days
-from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, USAGE
+from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, RESPONSES, TOKENS, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, SECONDS, Window, day_window
 
@@ -46,6 +45,7 @@ def observe_days(
             "created_conversations": (CONVERSATIONS, lake.files("conversations", wanted)),
             "conversations": (CONVERSATIONS, lake.files("conversations")),
             "items": (ITEMS, lake.files("items", wanted)),
+            "responses": (RESPONSES, lake.files("responses", wanted)),
         }
         engine.bind(con, inputs)
         staged = _staged(con, through, wanted, folder)
@@ -69,23 +69,24 @@ def _staged(
     columns = [pa.array(numbers, pa.int64()), pa.array([through[day] for day in days], pa.int64())]
     con.register("extents", pa.table(columns, ["day_number", "through"]))
     staged: dict[str, dict[date, Path]] = {}
-    rows = con.sql(engine.sql(OBSERVED["1m"].name))
-    narrower, by_day = OBSERVED["1m"], dict[date, Path]()
-    for width, dataset in OBSERVED.items():
-        if width != "1m":
-            rows = engine.rollup(con, SECONDS[width], narrower, by_day.values())
-        narrower, by_day = (
-            dataset,
-            write_days(
+    for family, rollup in ((OBSERVED, "rollup"), (TOKENS, "tokens_rollup")):
+        rows = con.sql(engine.sql(family["1m"].name))
+        narrower, by_day = family["1m"], dict[date, Path]()
+        for width, dataset in family.items():
+            if width != "1m":
+                rows = engine.rollup(con, SECONDS[width], narrower, by_day.values(), rollup)
+            narrower, by_day = (
                 dataset,
-                rows.to_arrow_reader(files.ROW_GROUP),
-                "start_time",
-                folder,
-                window=lambda day: Window(day_window(day).start, through[day]),
-                also=days,
-            ),
-        )
-        staged[dataset.name] = by_day
+                write_days(
+                    dataset,
+                    rows.to_arrow_reader(files.ROW_GROUP),
+                    "start_time",
+                    folder,
+                    window=lambda day: Window(day_window(day).start, through[day]),
+                    also=days,
+                ),
+            )
+            staged[dataset.name] = by_day
     return staged
 
 

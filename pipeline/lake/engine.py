@@ -142,11 +142,15 @@ def bind(
 
 
 def rollup(
-    con: duckdb.DuckDBPyConnection, seconds: int, narrower: Dataset, files: Iterable[Path]
+    con: duckdb.DuckDBPyConnection,
+    seconds: int,
+    narrower: Dataset,
+    files: Iterable[Path],
+    query: str = "rollup",
 ) -> duckdb.DuckDBPyRelation:
     """Buckets of an hour or a day, in seconds, from the files of a dataset of narrower ones."""
     bind(con, {"narrower": (narrower, files)})
-    return con.sql(sql("rollup"), params={"seconds": seconds})
+    return con.sql(sql(query), params={"seconds": seconds})
 
 
 def scan(dataset: Dataset | None, files: Iterable[Path]) -> str:

@@ -146,6 +146,18 @@ MACROS: Final = (
         rows=_local(", it.user_id NULLS FIRST, it.api_key_id NULLS FIRST"),
     ),
     Macro(
+        "tokens_by",
+        "Responses and tokens by bucket, user, key and model, in buckets of any width and time "
+        "zone, as far as a sync could list them.",
+        "tokens_by",
+        _BY_TIME,
+        inputs={
+            "tokens_rows": "SELECT * FROM tokens_1m",
+            "edges": "SELECT * FROM bucket_edges(width, tz := tz)",
+        },
+        rows=_local(", it.user_id NULLS FIRST, it.api_key_id NULLS FIRST, it.model NULLS FIRST"),
+    ),
+    Macro(
         "active_users",
         "How many users were active in each bucket, and how many were new.",
         "active_users",

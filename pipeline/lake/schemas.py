@@ -148,6 +148,26 @@ RESPONSES: Final = Dataset(
     ),
 )
 
+TOKENS: Final[dict[Width, Dataset]] = {
+    width: Dataset(
+        name=f"tokens_{width}",
+        grain=f"{width} bucket x user_id x api_key_id x model",
+        description=f"Responses and their tokens in {width} buckets, from {source}.",
+        columns=(
+            *_BUCKET[:4],
+            Column("model", pa.string(), "The model that was asked for; NULL is a real group."),
+            Column("num_responses", pa.int64(), "Responses created in the bucket."),
+            Column("num_failed", pa.int64(), "Of those, with status failed or incomplete."),
+            Column("input_tokens", pa.int64(), "Tokens read; NULL if no response reports them."),
+            Column("cached_tokens", pa.int64(), "Of those, from the cache; NULL if not reported."),
+            Column("output_tokens", pa.int64(), "Tokens written; NULL if not reported."),
+            Column("reasoning_tokens", pa.int64(), "Of those, reasoning; NULL if not reported."),
+            Column("total_tokens", pa.int64(), "Tokens in all; NULL if not reported."),
+        ),
+    )
+    for width, source in zip(WIDTHS, ("responses", "tokens_1m", "tokens_1h"), strict=True)
+}
+
 ITEM_CONTENTS: Final = Dataset(
     name="item_contents",
     grain="item",
@@ -232,8 +252,8 @@ USAGE_DATASETS: Final = _by_name(RAW_USAGE, *USAGE.values())
 RECORD_DATASETS: Final = _by_name(RESPONSES, CONVERSATIONS, ITEM_CONTENTS, ITEMS)
 """What the other endpoints list, in the order in which it is merged."""
 
-OBSERVED_DATASETS: Final = _by_name(*OBSERVED.values())
-"""What those come to, in the buckets of usage."""
+OBSERVED_DATASETS: Final = _by_name(*OBSERVED.values(), *TOKENS.values())
+"""What those come to, in buckets."""
 
 LEDGER_DATASETS: Final = _by_name(COVERAGE, REVISIONS)
 """What is known of the other tables, published with them."""

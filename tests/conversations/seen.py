@@ -62,6 +62,11 @@ class Response:
     seen_at: float = NOON
     status: str = "completed"
     total_tokens: int | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
 
 Sight = Conversation | Item | Response

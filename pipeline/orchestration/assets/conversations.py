@@ -1,4 +1,4 @@
-"""conversations, items, responses, observed_* and reconciliation: one set of assets, by UTC day.
+"""Conversations, and what is computed from them: one set of assets, partitioned by UTC day.
 
 They are one step on purpose: what a listing holds is not cut by days, and the days that are
 observed and reconciled are those for which everybody with usage has been visited.
@@ -41,6 +41,9 @@ _DEPENDS_ON: Final[Mapping[str, list[str]]] = {
     "observed_1m": ["conversations", "items"],
     "observed_1h": ["observed_1m"],
     "observed_1d": ["observed_1h"],
+    "tokens_1m": ["responses"],
+    "tokens_1h": ["tokens_1m"],
+    "tokens_1d": ["tokens_1h"],
     "reconciliation": ["observed_1d", "usage_1d"],
 }
 
