@@ -1,14 +1,13 @@
--- check_counts: rows with a count below zero.
--- grain: as the table; no row is a pass
--- inputs: checked (raw_usage or a usage table)
+-- check_counts: counts of a table that are below zero.
+-- grain: row of the table x measure, only where it is below zero; no row is a pass
+-- inputs: checked (start_time, user_id, api_key_id, measure, value: a table's counts, one a row)
 SELECT
   start_time,
   user_id,
   api_key_id,
-  num_conversations_created,
-  num_items_added,
-  num_operations
+  measure,
+  value
 FROM checked
-WHERE num_conversations_created < 0 OR num_items_added < 0 OR num_operations < 0
-ORDER BY start_time
+WHERE value < 0
+ORDER BY start_time, measure
 LIMIT 20

@@ -15,13 +15,20 @@ import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.files import ContractError, check_contract, covered
-from pipeline.lake.schemas import DATASETS, OBSERVED, RAW_USAGE, USAGE
+from pipeline.lake.schemas import DATASETS, METERS, OBSERVED, RAW_METERS, RAW_USAGE, TOKENS, USAGE
 from pipeline.timeline import SECONDS, Window
 
 Files = Mapping[str, Iterable[Path]]
 """Files per dataset name."""
 
 _SHOWN: Final = 3
+GROUPED: Final = tuple(
+    dataset.name for family in (USAGE, OBSERVED, TOKENS, METERS) for dataset in family.values()
+)
+"""Tables of which a bucket and a group have one row."""
+COUNTED: Final = (RAW_USAGE.name, RAW_METERS.name, *GROUPED)
+"""Tables of counts, of which none is below zero."""
+_GROUPS: Final = ("endpoint", "user_id", "api_key_id", "model", "measure")
 _IDS: Final = {
     "conversations": "CAST(NULL AS VARCHAR)",
     "responses": "CAST(NULL AS VARCHAR)",
@@ -62,9 +69,22 @@ def schemas(files: Files) -> list[str]:
 
 
 def grain(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
-    """Tables of buckets with two rows for one bucket, user and key."""
-    names = {dataset.name for dataset in (*USAGE.values(), *OBSERVED.values())}
-    return _each(con, "check_grain", {n: paths for n, paths in files.items() if n in names})
+    """Tables of buckets with two rows for one bucket and group."""
+    found: list[Finding] = []
+    for name in GROUPED:
+        if name in files:
+            con.execute(f"CREATE OR REPLACE TEMP VIEW checked AS {_grouped(name, files[name])}")
+            found += _violations(con, "check_grain", name)
+    return found
+
+
+def _grouped(name: str, paths: Iterable[Path]) -> str:
+    """A table's buckets with the columns of all groups, NULL where it has no such group."""
+    names = DATASETS[name].schema.names
+    columns = (
+        column if column in names else f"CAST(NULL AS VARCHAR) AS {column}" for column in _GROUPS
+    )
+    return f"SELECT start_time, {', '.join(columns)} FROM ({engine.scan(DATASETS[name], paths)})"
 
 
 def ids(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
@@ -86,7 +106,24 @@ def ids(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
 
 def counts(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
     """Tables with a count below zero."""
-    return _each(con, "check_counts", files)
+    found: list[Finding] = []
+    for name, paths in files.items():
+        con.execute(f"CREATE OR REPLACE TEMP VIEW checked AS {_counted(name, paths)}")
+        found += _violations(con, "check_counts", name)
+    return found
+
+
+def _counted(name: str, paths: Iterable[Path]) -> str:
+    """A table's counts, one a row."""
+    scanned = engine.scan(DATASETS[name], paths)
+    if "measure" in DATASETS[name].schema.names:
+        return f"SELECT start_time, user_id, api_key_id, measure, value FROM ({scanned})"
+    counts = [column.name for column in DATASETS[name].columns if column.type == pa.int64()]
+    return " UNION ALL ".join(
+        f"SELECT start_time, user_id, api_key_id, {engine.literal(count)} AS measure, "
+        f"{count} AS value FROM ({scanned})"
+        for count in counts
+    )
 
 
 def totals(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
@@ -140,14 +177,6 @@ def _windows(files: Files) -> list[Finding]:
     ]
     table = pa.Table.from_pylist(missing)
     return [Finding("check_windows", "the usage tables", table)] if missing else []
-
-
-def _each(con: duckdb.DuckDBPyConnection, check: str, files: Files) -> list[Finding]:
-    found: list[Finding] = []
-    for name, paths in files.items():
-        engine.bind(con, {"checked": (DATASETS[name], paths)})
-        found += _violations(con, check, name)
-    return found
 
 
 def _violations(con: duckdb.DuckDBPyConnection, check: str, dataset: str) -> list[Finding]:

@@ -23,9 +23,11 @@ import pyarrow.parquet as pq
 from pipeline.lake import engine, files
 from pipeline.lake.files import SCHEMA_VERSION, ContractError, check_contract, covered
 from pipeline.lake.schemas import (
+    COST_DATASETS,
     COVERAGE,
     COVERED,
     DATASETS,
+    METER_DATASETS,
     OBSERVED,
     REVISIONS,
     USAGE,
@@ -35,8 +37,9 @@ from pipeline.lake.schemas import (
 from pipeline.lake.store import MANIFEST, Lake
 from pipeline.timeline import CLOCKS_DIFFER, SECONDS, day_window
 
-Source = Literal["usage", "conversations"]
-"""What is read from the API in one go: the usage endpoint, or the listings."""
+Source = Literal["usage", "conversations", "meters", "costs"]
+"""What is read from the API in one go: usage of conversations, the listings, the other usage
+endpoints, the bills."""
 
 Work = Literal["read", "observe", "reconcile"]
 """What a day can owe. read: records of it were lost, so the listings of all with usage on it are to
@@ -187,11 +190,12 @@ def write_coverage(lake: Lake, day: date, record: Manifest, new: Path) -> None:
     rows: list[dict[str, object]] = []
     for name in sorted(COVERED):
         path = new / f"{name}.parquet"
-        source: Source = "usage" if name in USAGE_DATASETS else "conversations"
+        source = _source(name)
         # Listings are not cut by days: how far they are known is how far they were observed.
-        extent = path if source == "usage" else new / f"{OBSERVED['1d'].name}.parquet"
+        listed = source == "conversations"
+        extent = new / f"{OBSERVED['1d'].name}.parquet" if listed else path
         through = _through(extent)
-        if source == "conversations" and "read" in record.owed:  # records of the day were lost
+        if listed and "read" in record.owed:  # records of the day were lost
             through = None
         counted: dict[int, int] = {}
         with suppress(OSError, KeyError, pa.ArrowException):  # damaged: verify reports it
@@ -207,6 +211,15 @@ def write_coverage(lake: Lake, day: date, record: Manifest, new: Path) -> None:
             rows.append({"dataset": name, "rows": counted.get(start, 0), **known.of(hour)})
     table = pa.Table.from_pylist(rows, schema=COVERAGE.schema)
     files.write(COVERAGE, table.to_batches(), new / f"{COVERAGE.name}.parquet", whole)
+
+
+def _source(name: str) -> Source:
+    """What a table is read from."""
+    if name in USAGE_DATASETS:
+        return "usage"
+    if name in METER_DATASETS:
+        return "meters"
+    return "costs" if name in COST_DATASETS else "conversations"
 
 
 @dataclass(frozen=True, slots=True)

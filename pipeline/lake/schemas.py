@@ -168,6 +168,62 @@ TOKENS: Final[dict[Width, Dataset]] = {
     for width, source in zip(WIDTHS, ("responses", "tokens_1m", "tokens_1h"), strict=True)
 }
 
+_METER_BUCKET: Final = (
+    Column("endpoint", pa.string(), "The usage endpoint: completions, responses, ..."),
+    *_BUCKET[:4],
+    Column("model", pa.string(), "The model; NULL where the endpoint names none."),
+    Column("measure", pa.string(), "The measure's name, as the endpoint says it."),
+)
+
+RAW_METERS: Final = Dataset(
+    name="raw_meters",
+    grain="endpoint x bucket x result row as served x measure",
+    description="The other usage endpoints' 1m answers, measure by measure as reported.",
+    columns=(
+        *_METER_BUCKET,
+        Column("value", pa.int64(), "What the endpoint reports."),
+        Column("extra", pa.string(), "JSON of all other fields of the row, NULL if none."),
+        Column("fetched_at", _UTC, "When the API first served this version of the day, UTC."),
+    ),
+    volatile=frozenset({"fetched_at"}),
+)
+
+METERS: Final[dict[Width, Dataset]] = {
+    width: Dataset(
+        name=f"meters_{width}",
+        grain=f"endpoint x {width} bucket x user_id x api_key_id x model x measure",
+        description=f"What the other usage endpoints report, in {width} buckets, from {source}.",
+        columns=(*_METER_BUCKET, Column("value", pa.int64(), "The sum over the bucket.")),
+    )
+    for width, source in zip(WIDTHS, ("raw_meters", "meters_1m", "meters_1h"), strict=True)
+}
+
+METER_REVISIONS: Final = Dataset(
+    name="meter_revisions",
+    grain="endpoint x 1m bucket x user_id x api_key_id x model x measure x time it was seen",
+    description="What the API has restated of minutes of meters: append-only.",
+    columns=(
+        *_METER_BUCKET,
+        Column("old_value", pa.int64(), "What the table said; NULL: no row."),
+        Column("new_value", pa.int64(), "What it says from then on; NULL: no row."),
+        Column("seen_at", _UTC, "When the API was asked for the new value, UTC."),
+    ),
+)
+
+COSTS: Final = Dataset(
+    name="costs_1d",
+    grain="UTC day x user_id x api_key_id x model x team_id x org_id",
+    description="What the API bills for each UTC day.",
+    columns=(
+        *_BUCKET[:4],
+        Column("model", pa.string(), "The model; NULL: the API names none."),
+        Column("team_id", pa.string(), "The team; NULL: the API names none."),
+        Column("org_id", pa.string(), "The organisation; NULL: the API names none."),
+        Column("currency", pa.string(), "The currency, as the API says it; NULL if it does not."),
+        Column("cost_nano", pa.int64(), "Billed, in billionths of the currency."),
+    ),
+)
+
 ITEM_CONTENTS: Final = Dataset(
     name="item_contents",
     grain="item",
@@ -255,19 +311,29 @@ RECORD_DATASETS: Final = _by_name(RESPONSES, CONVERSATIONS, ITEM_CONTENTS, ITEMS
 OBSERVED_DATASETS: Final = _by_name(*OBSERVED.values(), *TOKENS.values())
 """What those come to, in buckets."""
 
+METER_DATASETS: Final = _by_name(RAW_METERS, *METERS.values(), METER_REVISIONS)
+"""What the other usage endpoints report, as served and in buckets."""
+
+COST_DATASETS: Final = _by_name(COSTS)
+"""What the API bills."""
+
 LEDGER_DATASETS: Final = _by_name(COVERAGE, REVISIONS)
 """What is known of the other tables, published with them."""
 
 DATASETS: Final[dict[str, Dataset]] = (
     USAGE_DATASETS
     | LEDGER_DATASETS
+    | METER_DATASETS
+    | COST_DATASETS
     | RECORD_DATASETS
     | OBSERVED_DATASETS
     | _by_name(RECONCILIATION)
 )
 """All datasets of the lake."""
 
-COVERED: Final = [
-    name for name in DATASETS if name not in {"item_contents", "reconciliation", *LEDGER_DATASETS}
-]
+_NOT_COVERED: Final = {
+    *(ITEM_CONTENTS.name, RECONCILIATION.name, METER_REVISIONS.name),
+    *LEDGER_DATASETS,
+}
+COVERED: Final = [name for name in DATASETS if name not in _NOT_COVERED]
 """The tables that coverage speaks of: those whose rows have an hour."""

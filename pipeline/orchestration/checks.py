@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.api import ApiError
 from pipeline.lake import consistency, engine
 from pipeline.lake.files import ContractError
-from pipeline.lake.schemas import DATASETS, MEASURES, OBSERVED, USAGE, USAGE_DATASETS
+from pipeline.lake.schemas import DATASETS, MEASURES, USAGE_DATASETS
 from pipeline.lake.snapshot import Snapshot, reason
 from pipeline.messages import count
 from pipeline.orchestration.assets.usage import API_POOL
@@ -29,14 +29,10 @@ from pipeline.usage.totals_check import Comparison, compare_days
 _SHOWN: Final = 20
 
 
-_OBSERVED: Final = tuple(dataset.name for dataset in OBSERVED.values())
 _TABLE_CHECKS: Final[Mapping[str, tuple[str, Iterable[str]]]] = {
     "schema_as_contracted": ("Columns, types and order are the contract's.", DATASETS),
-    "grain_unique": (
-        "One row per bucket, user and key.",
-        (*(dataset.name for dataset in USAGE.values()), *_OBSERVED),
-    ),
-    "counts_not_negative": ("No count is below zero.", (*USAGE_DATASETS, *_OBSERVED)),
+    "grain_unique": ("One row per bucket and group.", consistency.GROUPED),
+    "counts_not_negative": ("No count is below zero.", consistency.COUNTED),
     "ids_unique": ("One row per id, over all days.", ("conversations", "responses", "items")),
     "totals_equal_across_grains": (
         "raw_usage, 1m, 1h and 1d have the same totals, day by day.",

@@ -17,7 +17,7 @@ from pipeline.conversations.sync import Synced, SyncError, sync_days
 from pipeline.interrupts import only_the_first
 from pipeline.lake import engine
 from pipeline.lake.files import ContractError
-from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
+from pipeline.lake.schemas import DATASETS
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
@@ -72,7 +72,7 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
                 metadata={"dagster/column_schema": column_schema(dataset)},
             )
             for name, dataset in DATASETS.items()
-            if name not in USAGE_DATASETS | LEDGER_DATASETS
+            if name in _DEPENDS_ON
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
