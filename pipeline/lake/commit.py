@@ -23,6 +23,7 @@ from pipeline.lake.files import ContractError, check_contract
 from pipeline.lake.manifest import (
     FileEntry,
     Manifest,
+    Reading,
     Source,
     Work,
     describe,
@@ -63,6 +64,7 @@ class Change:
     there. `disputed` says whether the day's usage has other totals than the API itself gives; None
     leaves that as it is. `owes` is to be done about the day from now on, `done` is done with this:
     computed from the version `based_on`, so if another one counts by now, it is to be done again.
+    `readings` are all those of the day from now on; None leaves them as they are.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict[str, Path])
@@ -72,6 +74,7 @@ class Change:
     owes: Collection[Work] = ()
     done: Collection[Work] = ()
     based_on: Path | None = None
+    readings: Mapping[str, Reading] | None = None
 
 
 def publish(
@@ -187,6 +190,8 @@ def _known(
         or is_final(lake, day, before) != is_final(lake, day, known)
     ):
         owed.add("reconcile")
+    if change.readings is not None:
+        known = replace(known, readings=dict(sorted(change.readings.items())))
     return replace(known, owed=tuple(work for work in get_args(Work) if work in owed))
 
 

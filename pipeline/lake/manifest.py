@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -28,6 +28,7 @@ from pipeline.lake.schemas import (
     COVERED,
     DATASETS,
     METER_DATASETS,
+    METERS,
     OBSERVED,
     REVISIONS,
     USAGE,
@@ -37,15 +38,19 @@ from pipeline.lake.schemas import (
 from pipeline.lake.store import MANIFEST, Lake
 from pipeline.timeline import CLOCKS_DIFFER, SECONDS, day_window
 
-Source = Literal["usage", "conversations", "meters", "costs"]
-"""What is read from the API in one go: usage of conversations, the listings, the other usage
-endpoints, the bills."""
+Source = Literal["usage", "conversations"]
+"""What is read from the API in one go: usage of conversations, or the listings. Every other usage
+endpoint is read by itself: see `Reading`."""
+
+BILLS: Final = "costs"
+"""The name under which a manifest has the reading of what the API bills."""
 
 Work = Literal["read", "observe", "reconcile"]
 """What a day can owe. read: records of it were lost, so the listings of all with usage on it are to
 be read from the beginning. observe: the records that its observed buckets count have changed.
 reconcile: what its reconciliation compares has changed."""
 
+_METERS: Final = "meters:"
 _MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
 
 
@@ -61,17 +66,29 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read of one endpoint on a day: when the API was asked, and through when, both in
+    Unix seconds. `disputed`: the totals are not those that the API itself gives."""
+
+    read_at: float
+    through: int
+    disputed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a version holds, and when the API was asked for it (Unix seconds).
 
     `disputed`: the totals of its usage are not those that the API itself gives. `owed`: what is
-    still to be done about it, in order.
+    still to be done about it, in order. `readings` are those of the other usage endpoints, and of
+    BILLS, by name.
     """
 
     files: dict[str, FileEntry] = field(default_factory=dict[str, FileEntry])
     read_at: dict[Source, float] = field(default_factory=dict[Source, float])
     disputed: bool = False
     owed: tuple[Work, ...] = ()
+    readings: dict[str, Reading] = field(default_factory=dict[str, Reading])
 
 
 def read_manifest(version: Path) -> Manifest:
@@ -85,6 +102,7 @@ def read_manifest(version: Path) -> Manifest:
             facts["read_at"],
             bool(facts["disputed"]),
             tuple(facts["owed"]),
+            {name: Reading(**of) for name, of in facts.get("readings", {}).items()},
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{version / MANIFEST} is no record of a version: {error}") from None
@@ -188,24 +206,10 @@ def write_coverage(lake: Lake, day: date, record: Manifest, new: Path) -> None:
     """Say of each hour what is known of it, by `record` and the files in `new`."""
     whole = day_window(day)
     rows: list[dict[str, object]] = []
-    for name in sorted(COVERED):
-        path = new / f"{name}.parquet"
-        source = _source(name)
-        # Listings are not cut by days: how far they are known is how far they were observed.
-        listed = source == "conversations"
-        extent = new / f"{OBSERVED['1d'].name}.parquet" if listed else path
-        through = _through(extent)
-        if listed and "read" in record.owed:  # records of the day were lost
-            through = None
+    for name, known in _all_known(lake, record, new):
         counted: dict[int, int] = {}
         with suppress(OSError, KeyError, pa.ArrowException):  # damaged: verify reports it
-            counted = _rows_by_hour(name, path)
-        known = _Known(
-            _moment(through),
-            _moment(record.read_at.get(source)),
-            source == "usage" and record.disputed,
-            lake.lookback_days * SECONDS["1d"],
-        )
+            counted = _rows_by_hour(name, new)
         for start in range(whole.start, whole.end, SECONDS["1h"]):
             hour = datetime.fromtimestamp(start, UTC)
             rows.append({"dataset": name, "rows": counted.get(start, 0), **known.of(hour)})
@@ -213,13 +217,45 @@ def write_coverage(lake: Lake, day: date, record: Manifest, new: Path) -> None:
     files.write(COVERAGE, table.to_batches(), new / f"{COVERAGE.name}.parquet", whole)
 
 
-def _source(name: str) -> Source:
-    """What a table is read from."""
-    if name in USAGE_DATASETS:
-        return "usage"
-    if name in METER_DATASETS:
-        return "meters"
-    return "costs" if name in COST_DATASETS else "conversations"
+def meters_of(endpoint: str) -> str:
+    """What `coverage` calls the rows of one endpoint in the tables of meters."""
+    return f"{_METERS}{endpoint}"
+
+
+def _all_known(lake: Lake, record: Manifest, new: Path) -> list[tuple[str, _Known]]:
+    """What is known of each table, and of each endpoint that was read, in order."""
+    restated_for = lake.lookback_days * SECONDS["1d"]
+    read = {name: one for name, one in record.readings.items() if name != BILLS}
+    bills = [record.readings[BILLS]] if BILLS in record.readings else []
+    known: dict[str, _Known] = {}
+    for name in COVERED:
+        path = new / f"{name}.parquet"
+        if name in METER_DATASETS or name in COST_DATASETS:
+            readings = bills if name in COST_DATASETS else [*read.values()]
+            known[name] = _read_of(readings if path.is_file() else [], restated_for)
+            continue
+        listed = name not in USAGE_DATASETS
+        # Listings are not cut by days: how far they are known is how far they were observed.
+        through = _through(new / f"{OBSERVED['1d'].name}.parquet" if listed else path)
+        if listed and "read" in record.owed:  # records of the day were lost
+            through = None
+        read_at = _moment(record.read_at.get("conversations" if listed else "usage"))
+        disputed = not listed and record.disputed
+        known[name] = _Known(_moment(through), read_at, disputed, restated_for)
+    known |= {meters_of(name): _read_of([one], restated_for) for name, one in read.items()}
+    return sorted(known.items())
+
+
+def _read_of(readings: Sequence[Reading], restated_for: int) -> _Known:
+    """What is known where several endpoints were read: no more than of the one known least."""
+    if not readings:
+        return _Known(None, None, False, restated_for)
+    return _Known(
+        _moment(min(one.through for one in readings)),
+        _moment(min(one.read_at for one in readings)),
+        any(one.disputed for one in readings),
+        restated_for,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +294,19 @@ def _through(path: Path) -> int | None:
     return None
 
 
-def _rows_by_hour(name: str, path: Path) -> dict[int, int]:
+def _rows_by_hour(name: str, folder: Path) -> dict[int, int]:
     """How many rows of a table lie in each UTC hour (Unix seconds), those without rows left out."""
     moment = _MOMENT.get(name, "start_time")
+    table, columns, endpoint = name, [moment], name.removeprefix(_METERS)
+    if name != endpoint:
+        table, columns = METERS["1m"].name, [moment, "endpoint"]
     counted: Counter[int] = Counter()
-    for batch in pq.ParquetFile(path).iter_batches(files.ROW_GROUP, columns=[moment]):
-        hours = pc.floor_temporal(batch.column(moment), unit="hour")
+    file = pq.ParquetFile(folder / f"{table}.parquet")
+    for batch in file.iter_batches(files.ROW_GROUP, columns=columns):
+        times = batch.column(moment)
+        if name != endpoint:
+            times = times.filter(pc.equal(batch.column("endpoint"), endpoint))
+        hours = pc.floor_temporal(times, unit="hour")
         # As numbers: a time that cannot be may be beyond the years that Python knows.
         for one in pc.value_counts(hours.cast(pa.int64()).drop_null()).to_pylist():
             counted[one["values"] // 1_000_000] += one["counts"]

@@ -22,7 +22,7 @@ from pipeline.lake import engine
 from pipeline.lake.damage import damaged, first_line
 from pipeline.lake.engine import literal, scan
 from pipeline.lake.files import ContractError, Loaded, covered
-from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, USAGE
+from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, METERS, USAGE
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, spans
 
@@ -186,7 +186,12 @@ class Snapshot:
                 outside.append(path)
             elif lost:
                 names = ", ".join(map(literal, lost))
-                parts.append(f"{scan(COVERAGE, [path])} WHERE dataset NOT IN ({names})")
+                of_endpoints = (
+                    " AND NOT contains(dataset, ':')" if METERS["1m"].name in lost else ""
+                )
+                parts.append(
+                    f"{scan(COVERAGE, [path])} WHERE dataset NOT IN ({names}){of_endpoints}"
+                )
                 stretches += [(name, day, day) for name in lost]
             else:
                 within.append(path)

@@ -196,9 +196,14 @@ class Lake:
         two runs never wait for each other."""
         return self.lock(f"day-{day.isoformat()}")
 
-    def partial(self, day: date) -> Path:
-        """Where the pages of a day that is being read are kept; the caller holds its lock."""
-        return self._private(".partial") / day.isoformat()
+    def partial(self, day: date, endpoint: str = "") -> Path:
+        """Where the pages of a day that is being read are kept; the caller holds its lock.
+
+        Those of another usage endpoint than that of conversations are in a folder of its name.
+        """
+        folder = self._private(".partial") / endpoint
+        private_folder(folder)
+        return folder / day.isoformat()
 
     def clear_up(self) -> None:
         """Remove what killed processes and replaced versions left behind.
@@ -210,7 +215,8 @@ class Lake:
             _sweep(self._private(".staging"))
         for folder in self.root.glob(f"*/{_REMOVED}*"):  # left by a process that was killed
             shutil.rmtree(folder, ignore_errors=True)
-        for folder in (self.root / ".partial").glob("????-??-??"):
+        partial = self.root / ".partial"
+        for folder in (*partial.glob("????-??-??"), *partial.glob("[!.0-9]*/????-??-??")):
             # Another run may publish the day, and remove the folder, at any moment.
             with suppress(FileNotFoundError):
                 if time.time() - folder.stat().st_mtime <= KEPT_SECONDS:

@@ -216,9 +216,9 @@ def _records(compared: Sequence[Comparison]) -> list[dg.TableRecord]:
             {
                 "day": comparison.day.isoformat(),
                 "measure": name,
-                "ours": comparison.ours[name],
-                "api": comparison.api[name],
-                "difference": comparison.ours[name] - comparison.api[name],
+                "ours": comparison.ours.get(name, 0),
+                "api": comparison.api.get(name, 0),
+                "difference": comparison.ours.get(name, 0) - comparison.api.get(name, 0),
             }
         )
         for comparison in compared[:_SHOWN]

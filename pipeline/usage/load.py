@@ -19,16 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date
-from itertools import accumulate, chain
 from pathlib import Path
 from typing import Final, TypeVar
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 from filelock import Timeout
 
-from pipeline.api import ApiError, Client, PageSize, UsagePage, UsageQuery, usage_pages
+from pipeline.api import ApiError, Client, PageSize
 from pipeline.async_runner import run_async
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.consistency import ConsistencyError
@@ -37,8 +35,9 @@ from pipeline.lake.store import Lake
 from pipeline.messages import count
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import SECONDS, Window, closed_through, day_window
-from pipeline.usage.page_buffer import SERVED_ROWS, Chunk, PageBuffer
-from pipeline.usage.rollup import DayPublished, Staged, publish_staged, stage_day
+from pipeline.usage.feed import CONVERSATIONS, Feed
+from pipeline.usage.page_buffer import Chunk, PageBuffer
+from pipeline.usage.rollup import DayPublished, Staged
 from pipeline.usage.totals_check import DayTotals, TotalsOfApi, staged_totals
 
 T = TypeVar("T")
@@ -90,11 +89,12 @@ def load_days(
     lake: Lake,
     days: Sequence[date],
     *,
+    feed: Feed = CONVERSATIONS,
     pseudonyms: Pseudonyms | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     now: Callable[[], float] = time.time,
 ) -> list[DayPublished]:
-    """Load and publish each of `days`; `connect` makes the client that they share.
+    """Load and publish each of `days` of one endpoint; `connect` makes the client that they share.
 
     A day that is not over at `now` (Unix seconds) is loaded up to the last closed minute; one that
     has not begun is a ValueError, or fails where the API's clock says so. Days are published as
@@ -105,7 +105,7 @@ def load_days(
     through = closed_through(now())
     windows = {day: _known_part(day, through) for day in sorted(set(days))}
     user_id_mode.claim(lake, pseudonyms.fingerprint if pseudonyms else None)
-    load = _Load(lake, windows, on_progress or (lambda _: None), pseudonyms)
+    load = _Load(lake, windows, feed, on_progress or (lambda _: None), pseudonyms)
 
     async def run() -> None:
         async with connect() as client:
@@ -186,6 +186,7 @@ class _Load:
         self,
         lake: Lake,
         windows: dict[date, Window],
+        feed: Feed,
         on_progress: Callable[[Progress], None],
         pseudonyms: Pseudonyms | None,
     ) -> None:
@@ -193,6 +194,7 @@ class _Load:
         self.failures: dict[date, Exception] = {}
         self._lake = lake
         self._windows = windows
+        self._feed = feed
         self._on_progress = on_progress
         self._pseudonyms = pseudonyms
         self._current: _Day | None = None
@@ -224,7 +226,7 @@ class _Load:
         if first is None:
             return False
         self._now = client.clock.over(now)
-        self._totals = TotalsOfApi(client, self._windows)
+        self._totals = TotalsOfApi(client, self._windows, self._feed)
         try:
             await self._totals.of(first)
         except ApiError as error:
@@ -242,7 +244,7 @@ class _Load:
                 "`timedatectl set-ntp true`"
             )
             self._not_begun = {day: not_begun for day in self._windows if day not in windows}
-            self._totals = TotalsOfApi(client, windows)
+            self._totals = TotalsOfApi(client, windows, self._feed)
         self._to_begin = iter(windows.items())
         return bool(windows)
 
@@ -287,7 +289,9 @@ class _Load:
         if ours == before:
             return folder, staged, False
         day.buffer.remove()
-        day.buffer = PageBuffer(day.buffer.folder, client.account, day.window, self._now())
+        day.buffer = PageBuffer(
+            day.buffer.folder, client.account, day.window, self._now(), self._feed.served_rows
+        )
         size = PageSize(buckets=60)  # one for all: it learns the API's own limits
         for hour in day.window.cut(SECONDS["1h"]):
             await self._walk(client, day, hour, size)
@@ -311,12 +315,12 @@ class _Load:
     def _roll_up(self, day: _Day) -> tuple[Path, Staged, DayTotals]:
         folder = day.held.enter_context(self._lake.staging())
         with closing(self._database.connection(self._all_read)) as con:
-            staged = stage_day(con, day.day, day.window, day.buffer, folder)
-            return folder, staged, staged_totals(con, staged)
+            staged = self._feed.stage(con, self._lake, day.day, day.buffer, folder)
+            return folder, staged, staged_totals(con, staged, self._feed)
 
     def _publish(self, folder: Path, staged: Staged, disputed: bool) -> DayPublished:
         with closing(self._database.connection(self._all_read)) as con:
-            return publish_staged(con, self._lake, staged, folder, disputed=disputed)
+            return self._feed.publish(con, self._lake, staged, folder, disputed=disputed)
 
     def _report(self, day: _Day, publishing: asyncio.Future[DayPublished]) -> None:
         try:
@@ -325,7 +329,7 @@ class _Load:
             self.failures[day.day] = error
         else:
             day.buffer.remove()
-            self._on_progress(Progress(day.day, published.rows["raw_usage"], published))
+            self._on_progress(Progress(day.day, published.rows[self._feed.raw.name], published))
 
     async def _next(self, client: Client) -> tuple[_Day, Window | None] | None:
         """The next part to walk, of the day that is being read or of the next one.
@@ -361,7 +365,10 @@ class _Load:
             held = self._held.enter_context(ExitStack())
             held.callback(lock.release)
             try:
-                buffer = PageBuffer(self._lake.partial(day), client.account, window, self._now())
+                folder = self._lake.partial(day, self._feed.endpoint)
+                buffer = PageBuffer(
+                    folder, client.account, window, self._now(), self._feed.served_rows
+                )
             except OSError as error:
                 self.failures[day] = error
                 break
@@ -370,47 +377,12 @@ class _Load:
 
     async def _walk(self, client: Client, day: _Day, window: Window, size: PageSize) -> None:
         """Keep every page of a part; returns once it was read whole."""
-        query = UsageQuery(window.start, window.end, "1m", group_by=("user_id", "api_key_id"))
+        feed = self._feed
         with Chunk(day.buffer, window) as chunk:
-            async for page in usage_pages(client, query, size):
+            async for page in feed.pages(client, window, "1m", size, grouped=True):
                 # In this thread: a page takes milliseconds, and a second thread would only fight
                 # with this one for the interpreter.
-                rows = _rows(page, chunk.servings, client.clock(), self._pseudonyms)
+                rows = feed.rows(page, chunk.servings, client.clock(), self._pseudonyms)
                 chunk.add([bucket.start_time for bucket in page.buckets], rows)
                 self._on_progress(Progress(day.day, day.buffer.rows))
             chunk.finish()
-
-
-def _rows(
-    page: UsagePage, first_serving: int, fetched_at: float, pseudonyms: Pseudonyms | None
-) -> pa.Table:
-    """A page's result rows as SERVED_ROWS: each with its bucket's times and serving number.
-
-    With `pseudonyms` those are the user ids, and extra fields, which may name people, are NULL.
-    """
-    results = list(chain.from_iterable(bucket.results for bucket in page.buckets))
-    ends_at = accumulate((len(bucket.results) for bucket in page.buckets), initial=0)
-    of_bucket = pa.ListArray.from_arrays(pa.array(ends_at, pa.int32()), pa.nulls(len(results)))
-    place = pc.list_parent_indices(of_bucket)
-    starts = pa.array([bucket.start_time * 1_000_000 for bucket in page.buckets], pa.int64())
-    ends = pa.array([bucket.end_time * 1_000_000 for bucket in page.buckets], pa.int64())
-    fetched = pa.scalar(int(fetched_at * 1_000_000), pa.int64())
-    moment = SERVED_ROWS.field("start_time").type
-    user_ids = [result.user_id for result in results]
-    return pa.table(
-        [
-            starts.take(place).cast(moment),
-            ends.take(place).cast(moment),
-            pa.array(map(pseudonyms.of, user_ids) if pseudonyms else user_ids, pa.string()),
-            pa.array([result.api_key_id for result in results], pa.string()),
-            pa.array([result.num_conversations_created for result in results], pa.int64()),
-            pa.array([result.num_items_added for result in results], pa.int64()),
-            pa.array([result.num_operations for result in results], pa.int64()),
-            pa.nulls(len(results), pa.string())
-            if page.extras is None or pseudonyms
-            else pa.array(page.extras, pa.string()),
-            pa.repeat(fetched, len(results)).cast(moment),
-            pc.add(place, first_serving),
-        ],
-        schema=SERVED_ROWS,
-    )

@@ -47,6 +47,8 @@ class PageBuffer:
     window: Window
     read_at: float
     """When the first of the pages was asked for, Unix seconds; at first: now."""
+    schema: pa.Schema = SERVED_ROWS
+    """The columns of its rows; the last is the number of the bucket's serving."""
     rows: int = 0
     covered: list[Window] = field(default_factory=list[Window])
 
@@ -95,8 +97,8 @@ class PageBuffer:
         return gaps
 
     def served_rows(self) -> pa.Table:
-        """All rows so far, as SERVED_ROWS: mapped from the files, so they need no memory."""
-        return self._all("rows", SERVED_ROWS)
+        """All rows so far, as `schema`: mapped from the files, so they need no memory."""
+        return self._all("rows", self.schema)
 
     def servings(self) -> pa.Table:
         """All servings so far, as SERVINGS."""
@@ -120,7 +122,7 @@ class Chunk:
         self._rows = buffer.folder / f"{_file(window, 'rows')}.unfinished"
         # Read once and thrown away: no time is spent on making it small.
         self._sink = pa.OSFile(str(self._rows), "wb")
-        self._writer = pa.ipc.new_file(self._sink, SERVED_ROWS)
+        self._writer = pa.ipc.new_file(self._sink, buffer.schema)
         self._starts: list[int] = []
         self._taken = 0
 
@@ -141,7 +143,8 @@ class Chunk:
     def add(self, starts: Sequence[int], rows: pa.Table) -> None:
         """Take in one page: the bucket starts it served (Unix seconds, in order) and its rows.
 
-        `rows` has the columns of SERVED_ROWS; its `serving` numbers count from `self.servings`.
+        `rows` has the columns of the buffer's `schema`; its `serving` numbers count from
+        `self.servings`.
         """
         self._starts += starts
         self._writer.write_table(rows)

@@ -12,30 +12,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.api import Client, usage_of_days
-from pipeline.api.usage import Bucket
+from pipeline.api import Client
 from pipeline.async_runner import run_async
 from pipeline.lake import engine, user_id_mode
-from pipeline.lake.commit import confirm
-from pipeline.lake.files import covered
-from pipeline.lake.manifest import days_to_reload
-from pipeline.lake.schemas import MEASURES, USAGE, USAGE_DATASETS
 from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.timeline import DAY, closed_through, day_of
+from pipeline.timeline import DAY, closed_through, day_of, day_window
+from pipeline.usage.feed import CONVERSATIONS, Counts, Feed, ServedBucket, add
 from pipeline.usage.load import Progress, load_days
 from pipeline.usage.rollup import DayPublished
-
-Counts = dict[tuple[str | None, str | None], tuple[int, ...]]
-"""By user and key, the three measures; who has none is left out."""
-
-_1D: Final = USAGE["1d"].name
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +43,7 @@ def refresh_days(
     lake: Lake,
     days: Sequence[date] | None = None,
     *,
+    feed: Feed = CONVERSATIONS,
     pseudonyms: Pseudonyms | None = None,
     on_found: Callable[[Refreshed], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -68,22 +58,25 @@ def refresh_days(
     user_id_mode.check(lake, pseudonyms.fingerprint if pseudonyms else None)
     asked_at = now()
     today = day_of(closed_through(asked_at))
-    seen = Snapshot(lake, days, names=USAGE_DATASETS)
+    names = {feed.raw.name, *(dataset.name for dataset in feed.tables.values())}
+    seen = Snapshot(lake, days, names=names)
     damaged = {one.day for one in seen.damage if one.day != UNDATED}
+    table = feed.tables["1d"].name
     if days is None:
-        days = sorted({*seen.days(_1D), *damaged})
+        loaded = [day for day in seen.days(table) if feed.loaded(lake, day) is not None]
+        days = sorted({*loaded, *damaged})
     wanted = [day for day in days if day < today]
     versions: dict[date, Path] = {}
     in_part: list[date] = []
-    to_reload = set(days_to_reload(lake, asked_at))
+    to_reload = set(feed.to_reload(lake, asked_at))
     for day in wanted:
-        path = lake.file(_1D, day)
+        path = lake.file(table, day)
         again = path is None or day in damaged or day in to_reload
-        if path is None or again or not covered(path).complete(day):
+        if path is None or again or feed.loaded(lake, day) != day_window(day):
             in_part.append(day)
         else:
             versions[day] = path.parent
-    comparison = _Comparison(versions, pseudonyms)
+    comparison = _Comparison(versions, feed, pseudonyms)
     requests = run_async(comparison.run(connect)) if versions else 0
     asked_at = min(asked_at, now())  # an answer may have shown that the clock is ahead
     today = day_of(closed_through(asked_at))
@@ -94,20 +87,23 @@ def refresh_days(
     with closing(engine.connect(threads=1)) as con:
         for day, version in versions.items():
             if day not in comparison.differing:
-                confirm(con, lake, day, version, "usage", asked_at)
+                feed.confirm(con, lake, day, version, asked_at)
     if not changed:
         return found
     published = load_days(
-        connect, lake, changed, pseudonyms=pseudonyms, on_progress=on_progress, now=now
+        connect, lake, changed, feed=feed, pseudonyms=pseudonyms, on_progress=on_progress, now=now
     )
     return Refreshed(found.compared, changed, requests, tuple(published))
 
 
 class _Comparison:
-    """Each day's 1d buckets by user and key, compared with what the API says now."""
+    """Each day's 1d buckets group by group, compared with what the API says now."""
 
-    def __init__(self, versions: dict[date, Path], pseudonyms: Pseudonyms | None) -> None:
+    def __init__(
+        self, versions: dict[date, Path], feed: Feed, pseudonyms: Pseudonyms | None
+    ) -> None:
         self._versions = versions
+        self._feed = feed
         self._pseudonyms = pseudonyms
         self._served: set[date] = set()
         self.differing: set[date] = set()
@@ -117,7 +113,7 @@ class _Comparison:
         parts: Counts = {}  # of a day that comes in narrower buckets
         summed: date | None = None
         async with connect() as client:
-            async for bucket in usage_of_days(client, self._versions):
+            async for bucket in self._feed.of_days(client, self._versions):
                 day = day_of(bucket.start_time)
                 if summed is not None and summed != day:
                     self._compare(summed, parts)
@@ -132,35 +128,22 @@ class _Comparison:
             self._compare(day, {})
         return client.requests
 
-    def _counted(self, bucket: Bucket, counts: Counts) -> Counts:
+    def _counted(self, bucket: ServedBucket, counts: Counts) -> Counts:
         """The counts with those of a bucket added."""
         for result in bucket.results:
-            user = self._pseudonyms.of(result.user_id) if self._pseudonyms else result.user_id
-            _add(counts, user, result.api_key_id, [getattr(result, name) for name in MEASURES])
+            add(counts, self._feed.group(result, self._pseudonyms), self._feed.measures(result))
         return counts
 
     def _compare(self, day: date, counts: Counts) -> None:
         """A day served twice: the later serving counts."""
         self._served.add(day)
         try:
-            agrees = counts == _ours(self._versions[day] / f"{_1D}.parquet")
+            agrees = counts == self._feed.counts(
+                self._versions[day] / f"{self._feed.tables['1d'].name}.parquet"
+            )
         except (OSError, pa.ArrowException):  # garbage: it is loaded again
             agrees = False
         if agrees:
             self.differing.discard(day)
         else:
             self.differing.add(day)
-
-
-def _ours(path: Path) -> Counts:
-    counts: Counts = {}
-    columns = pq.ParquetFile(path).read(columns=["user_id", "api_key_id", *MEASURES]).columns
-    for user, key, *measures in zip(*(column.to_pylist() for column in columns), strict=True):
-        _add(counts, user, key, measures)
-    return counts
-
-
-def _add(counts: Counts, user: str | None, key: str | None, measures: Sequence[int | None]) -> None:
-    if any(measures):
-        before = counts.get((user, key), (0,) * len(MEASURES))
-        counts[user, key] = tuple(a + (b or 0) for a, b in zip(before, measures, strict=True))

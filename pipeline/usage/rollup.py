@@ -7,7 +7,7 @@ differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.lake import consistency, engine, files
 from pipeline.lake.commit import publish
-from pipeline.lake.manifest import Source, read_manifest
+from pipeline.lake.manifest import Reading, Source, read_manifest
 from pipeline.lake.schemas import LEDGER_DATASETS, RAW_USAGE, USAGE, Dataset
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Window
@@ -50,13 +50,15 @@ class Staged:
     """A day that has been rolled up and is not published yet.
 
     `paths` has a finished file per usage dataset, raw_usage among them. `read_at` is when the API
-    was first asked for it, by source, in Unix seconds.
+    was first asked for it, by source, in Unix seconds. `readings` are those that the day has from
+    then on, beside that of this endpoint.
     """
 
     day: date
     window: Window
     paths: Mapping[str, Path]
     read_at: Mapping[Source, float]
+    readings: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
 
 
 def stage_day(

@@ -8,35 +8,30 @@ compares the hours that were over, and the check the minutes that were closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Final
 
 import duckdb
 
-from pipeline.api import Client, PageSize, UsageQuery, usage_pages
+from pipeline.api import Client, PageSize
 from pipeline.api.usage import MAX_LIMIT
 from pipeline.async_runner import run_async
 from pipeline.lake import engine
-from pipeline.lake.schemas import MEASURES, USAGE, Dataset, Measure
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Width, Window, day_range, day_window, floor_to, spans
+from pipeline.usage.feed import CONVERSATIONS, ByBucket, Feed, Totals
 from pipeline.usage.rollup import Staged
-
-Totals = dict[Measure, int]
-ByBucket = dict[int, Totals]
-"""Totals by the bucket's start, Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A day's totals: what `usage_1d` says, and what the API says of the same window.
+    """A day's totals: what the table of days says, and what the API says of the same window.
 
-    `hours` are the starts of those hours (Unix seconds) of which `usage_1h` says something else
-    than the API's own 1h buckets; the hours of a day that was open are not compared.
+    `hours` are the starts of those hours (Unix seconds) of which the table of hours says something
+    else than the API's own 1h buckets; the hours of a day that was open are not compared.
     """
 
     day: date
@@ -63,10 +58,11 @@ class DayTotals:
     day: Totals | None
 
 
-def staged_totals(con: duckdb.DuckDBPyConnection, staged: Staged) -> DayTotals:
+def staged_totals(con: duckdb.DuckDBPyConnection, staged: Staged, feed: Feed) -> DayTotals:
     """What the rolled up hours and days say, before they are published."""
+    widths: tuple[Width, Width] = ("1h", "1d")
     hours, days = (
-        _file_totals(con, USAGE[width], [staged.paths[USAGE[width].name]]) for width in ("1h", "1d")
+        feed.totals(con, width, [staged.paths[feed.tables[width].name]]) for width in widths
     )
     over = _hours_over(staged.window)
     day = days.get(staged.window.start, _NOTHING) if _is_whole(staged.window) else None
@@ -79,8 +75,9 @@ class TotalsOfApi:
     `windows` has the part of each day that is loaded. One event loop only.
     """
 
-    def __init__(self, client: Client, windows: Mapping[date, Window]) -> None:
+    def __init__(self, client: Client, windows: Mapping[date, Window], feed: Feed) -> None:
         self._client = client
+        self._feed = feed
         self._windows = windows
         self._known: dict[date, DayTotals] = {}
         self._asking = asyncio.Lock()
@@ -120,8 +117,10 @@ class TotalsOfApi:
         over = _hours_over(Window(first.start, last.end))
         hours: ByBucket = {}
         if over.start < over.end:
-            hours = await _totals(self._client, over, "1h", self._size)
-        of_day = await _totals(self._client, over, "1d", self._size) if _is_whole(last) else None
+            hours = await _totals(self._client, self._feed, over, "1h", self._size)
+        of_day: ByBucket | None = None
+        if _is_whole(last):
+            of_day = await _totals(self._client, self._feed, over, "1d", self._size)
         for day in days:
             window = self._windows[day]
             self._known[day] = DayTotals(
@@ -148,22 +147,22 @@ def _within(buckets: ByBucket, window: Window) -> ByBucket:
     return {
         start: totals
         for start, totals in buckets.items()
-        if window.start <= start < window.end and any(totals.values())
+        if window.start <= start < window.end and totals
     }
 
 
 def compare_days(
-    connect: Callable[[], Client], lake: Lake, days: Sequence[date]
+    connect: Callable[[], Client], lake: Lake, days: Sequence[date], feed: Feed = CONVERSATIONS
 ) -> list[Comparison]:
     """Compare each loaded day of `days` with the API. Raises ApiError when it can't be asked."""
     windows: dict[date, Window] = {}
     for day in days:
-        loaded = lake.loaded("usage_1d", day)
+        loaded = feed.loaded(lake, day)
         if loaded is not None:
-            windows[day] = loaded.window
-    api = run_async(_api_totals(connect, windows)) if windows else {}
+            windows[day] = loaded
+    api = run_async(_api_totals(connect, feed, windows)) if windows else {}
     ours: dict[Width, ByBucket] = {
-        width: _our_totals(lake, width, list(windows)) for width in ("1d", "1h")
+        width: _our_totals(lake, feed, width, list(windows)) for width in ("1d", "1h")
     }
     return [
         Comparison(
@@ -177,26 +176,17 @@ def compare_days(
     ]
 
 
-_NOTHING: Final[Totals] = dict.fromkeys(MEASURES, 0)
+_NOTHING: Final[Totals] = {}
 _NARROWEST: Final[Width] = "1m"
 
 
-def _our_totals(lake: Lake, width: Width, days: Sequence[date]) -> ByBucket:
-    dataset = USAGE[width]
+def _our_totals(lake: Lake, feed: Feed, width: Width, days: Sequence[date]) -> ByBucket:
     with closing(engine.connect()) as con:
-        return _file_totals(con, dataset, lake.files(dataset.name, days))
-
-
-def _file_totals(
-    con: duckdb.DuckDBPyConnection, dataset: Dataset, files: Sequence[Path]
-) -> ByBucket:
-    engine.bind(con, {"counted": (dataset, files)})
-    rows = con.sql(engine.sql("bucket_totals")).fetchall()
-    return {start: dict(zip(MEASURES, counts, strict=True)) for start, *counts in rows}
+        return feed.totals(con, width, lake.files(feed.tables[width].name, days))
 
 
 async def _api_totals(
-    connect: Callable[[], Client], windows: dict[date, Window]
+    connect: Callable[[], Client], feed: Feed, windows: dict[date, Window]
 ) -> dict[Width, ByBucket]:
     whole = [day for day, window in windows.items() if window == day_window(day)]
     stretches = [
@@ -211,27 +201,33 @@ async def _api_totals(
     size = PageSize(buckets=MAX_LIMIT)
     async with connect() as client:
         for window, width in questions:
-            found[width] |= await _totals(client, window, width, size)
+            found[width] |= await _totals(client, feed, window, width, size)
     return found
 
 
-async def _totals(client: Client, window: Window, width: Width, size: PageSize) -> ByBucket:
+async def _totals(
+    client: Client, feed: Feed, window: Window, width: Width, size: PageSize
+) -> ByBucket:
     """The API's totals of each bucket that it serves; of one served twice, the later serving's."""
-    query = UsageQuery(window.start, window.end, width)
     found: ByBucket = {}
-    async for page in usage_pages(client, query, size):
+    async for page in feed.pages(client, window, width, size, grouped=False):
         for bucket in page.buckets:
-            found[bucket.start_time] = {
-                name: sum(getattr(result, name) or 0 for result in bucket.results)
-                for name in MEASURES
-            }
+            found[bucket.start_time] = _added(feed.measures(one) for one in bucket.results)
     return found
+
+
+def _added(parts: Iterable[Mapping[str, int | None]]) -> Totals:
+    totals: Totals = {}
+    for part in parts:
+        for name, value in part.items():
+            if value:
+                totals[name] = totals.get(name, 0) + value
+    return totals
 
 
 def _sum(buckets: ByBucket, window: Window) -> Totals:
     """The totals of the buckets that lie in a window."""
-    inside = [totals for start, totals in buckets.items() if window.start <= start < window.end]
-    return {name: sum(totals[name] for totals in inside) for name in MEASURES}
+    return _added(totals for start, totals in buckets.items() if window.start <= start < window.end)
 
 
 def _differing(ours: ByBucket, api: ByBucket, window: Window) -> tuple[int, ...]:
