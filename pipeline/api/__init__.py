@@ -1,9 +1,10 @@
-"""The MKA1 API (docs/api.md): a client, its five endpoints, and walks that lose nothing.
+"""The MKA1 API (docs/api.md): a client, its endpoints, and walks that lose nothing.
 
 client                                   one request: a decoded answer, or a clear error
 network, rate_limit, retry, redaction,
 decompression, clock, errors             what the client consists of
 usage, conversations, items, responses   the endpoints: their questions and their pages
+endpoints, meters, costs                 the other usage endpoints, and what is billed
 fields, unicode                          what the endpoints have in common
 usage_walk, list_walk                    pages into a whole, without a loss
 walks                                    a function for each question: start here
@@ -18,6 +19,8 @@ From a Python prompt:
 from pipeline.api.client import Client, Limits
 from pipeline.api.clock import Clock
 from pipeline.api.conversations import Conversation, ConversationsQuery, get_conversations
+from pipeline.api.costs import CostRow, Costs, CostsQuery, get_costs
+from pipeline.api.endpoints import CONVERSATIONS, METERED, Endpoint
 from pipeline.api.errors import (
     AnswerTooBig,
     ApiError,
@@ -35,6 +38,7 @@ from pipeline.api.errors import (
     UnknownCoding,
 )
 from pipeline.api.items import Item, ItemsQuery, create_items, get_items
+from pipeline.api.meters import MeterBucket, MeterPage, MeterRow, get_meters
 from pipeline.api.network import route_to
 from pipeline.api.responses import Response, ResponsesQuery
 from pipeline.api.retry import Retry
@@ -44,12 +48,16 @@ from pipeline.api.usage_walk import PageSize
 from pipeline.api.walks import (
     conversation_walk,
     item_walk,
+    meter_pages,
+    meters_of_days,
     response_walk,
     usage_of_days,
     usage_pages,
 )
 
 __all__ = [
+    "CONVERSATIONS",
+    "METERED",
     "AnswerTooBig",
     "ApiError",
     "BucketTooBig",
@@ -57,11 +65,18 @@ __all__ = [
     "Clock",
     "Conversation",
     "ConversationsQuery",
+    "CostRow",
+    "Costs",
+    "CostsQuery",
+    "Endpoint",
     "InvalidQuery",
     "Item",
     "ItemsQuery",
     "Limits",
     "MalformedBody",
+    "MeterBucket",
+    "MeterPage",
+    "MeterRow",
     "OddText",
     "OutcomeUnknown",
     "PageSize",
@@ -81,10 +96,14 @@ __all__ = [
     "conversation_walk",
     "create_items",
     "get_conversations",
+    "get_costs",
     "get_items",
+    "get_meters",
     "get_usage",
     "is_sendable",
     "item_walk",
+    "meter_pages",
+    "meters_of_days",
     "response_walk",
     "route_to",
     "usage_of_days",

@@ -10,7 +10,7 @@ says something in the place of one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final, Generic, Literal, NoReturn, TypeVar
@@ -29,6 +29,7 @@ Order = Literal["asc", "desc"]
 Id = Annotated[str, msgspec.Meta(min_length=1)]
 Moment = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]
 """Unix seconds from 1970 to 9999; the API gives whole and broken ones. JSON has no NaN."""
+_FIRST_SECOND_AFTER_9999: Final = 253_402_300_800
 LARGEST: Final = 2**63 - 1
 """Counts are from 0 to this."""
 
@@ -49,6 +50,31 @@ def check_limit(limit: object, most: int) -> None:
     """InvalidQuery unless `limit` is a whole number from 1 to `most`."""
     if type(limit) is not int or not 1 <= limit <= most:
         refuse("limit", limit, f"from 1 to {most}")
+
+
+def check_seconds(name: str, seconds: object) -> None:
+    """InvalidQuery unless they are whole Unix seconds from 1970 to 9999."""
+    if type(seconds) is not int or not 0 <= seconds < _FIRST_SECOND_AFTER_9999:
+        refuse(name, seconds, "Unix seconds between 1970 and 9999")
+
+
+def check_window(start: int, end: int | None) -> None:
+    """InvalidQuery unless both are Unix seconds, and `end` (None: now) is after `start`."""
+    check_seconds("start_time", start)
+    if end is None:
+        return
+    check_seconds("end_time", end)
+    if end <= start:
+        refuse("end_time", end, f"after start_time ({start})")
+
+
+def check_group_by(groups: Sequence[str], known: Sequence[str]) -> None:
+    """InvalidQuery unless all `groups` are `known`, and none stands there twice."""
+    for group in groups:
+        if group not in known:
+            refuse("group_by", group, f"any of {', '.join(known)}")
+    if len(set(groups)) < len(groups):
+        refuse("group_by", list(groups), "without repetition")
 
 
 def check_order(order: str) -> None:
@@ -179,6 +205,17 @@ def plain_integer(number: msgspec.Raw) -> msgspec.Raw:
     if value.adjusted() > _TOO_LONG or value != value.to_integral_value():
         return number
     return msgspec.Raw(b"%d" % int(value))
+
+
+def is_whole(number: msgspec.Raw) -> bool:
+    """Whether a JSON number has no fraction, however it is written, and at any size."""
+    text = bytes(number).strip(b" \t\r\n")
+    if text.lstrip(b"-").isdigit():
+        return True
+    if not _DECIMAL.fullmatch(text):  # an exponent that nobody can mean
+        return b"e-" not in text.lower()
+    value = Decimal(text.decode("ascii"))
+    return value == value.to_integral_value()
 
 
 def count(number: msgspec.Raw, name: str) -> int | None:

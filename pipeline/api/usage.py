@@ -1,6 +1,7 @@
-"""Endpoint 1, GET /api/v1/llm/usage/conversations: its question and its answer, typed and checked.
+"""Questions to the usage endpoints, and the answer of GET /api/v1/llm/usage/conversations.
 
-Belongs here: every parameter with its bounds, and a page decoded. It is strict where a number could
+Belongs here: every parameter with its bounds, and a page of endpoint 1 decoded; `meters` decodes
+those of the other endpoints. It is strict where a number could
 be wrong (docs/api.md, "Time and units"), and lenient where the contract is open.
 """
 
@@ -9,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final
 
 import msgspec
 
 from pipeline.api.client import Answer, Client
+from pipeline.api.endpoints import CONVERSATIONS, Endpoint, GroupBy
 from pipeline.api.fields import (
     LARGEST,
     Envelope,
+    check_group_by,
     check_limit,
+    check_window,
     decoded,
     on_behalf_of_header,
     plain_integer,
@@ -27,23 +31,19 @@ from pipeline.api.fields import (
 from pipeline.api.unicode import Note, as_sent, is_unicode, unnoted
 from pipeline.timeline import WIDTHS, Width
 
-PATH: Final = "/api/v1/llm/usage/conversations"
+PATH: Final = CONVERSATIONS.path
 MAX_LIMIT: Final = 1_440
 """Most buckets a page may be asked for, at every width."""
-
-GroupBy = Literal["user_id", "api_key_id", "org_id"]
-GROUP_BY: Final[tuple[GroupBy, ...]] = get_args(GroupBy)
-
-_FIRST_SECOND_AFTER_9999: Final = 253_402_300_800
 
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """One question to endpoint 1. Times are Unix seconds, UTC; `end_time` None means "now".
+    """One question to a usage endpoint. Times are Unix seconds, UTC; `end_time` None means "now".
 
-    `external_user_ids`, `org_ids`, `all_orgs`, `on_behalf_of` and the group `org_id` are what the
-    published client adds to the founding contract. InvalidQuery where a value breaks it, or could
-    not be sent as it is: what is not Unicode, or no header value.
+    `external_user_ids`, `org_ids`, `all_orgs`, `on_behalf_of`, the group `org_id`, and all
+    endpoints but the first are what the published client adds to the founding contract.
+    InvalidQuery where a value breaks it, where `endpoint` has no such group or filter, or where a
+    value could not be sent as it is: what is not Unicode, or no header value.
     """
 
     start_time: int
@@ -57,30 +57,32 @@ class UsageQuery:
     org_ids: Sequence[str] = ()
     all_orgs: str | None = None
     on_behalf_of: str | None = None
+    endpoint: Endpoint = CONVERSATIONS
+    models: Sequence[str] = ()
+    background: bool | None = None
 
     def __post_init__(self) -> None:
         if self.bucket_width not in WIDTHS:
             refuse("bucket_width", self.bucket_width, f"one of {', '.join(WIDTHS)}")
         check_limit(self.limit, MAX_LIMIT)
-        for name, seconds in (("start_time", self.start_time), ("end_time", self.end_time)):
-            if seconds is None and name == "end_time":
-                continue
-            if type(seconds) is not int or not 0 <= seconds < _FIRST_SECOND_AFTER_9999:
-                refuse(name, seconds, "Unix seconds between 1970 and 9999")
-        if self.end_time is not None and self.end_time <= self.start_time:
-            refuse("end_time", self.end_time, f"after start_time ({self.start_time})")
-        self._check_group_by()
+        check_window(self.start_time, self.end_time)
+        check_group_by(self.group_by, self.endpoint.group_by)
+        self._check_filters()
         self._check_texts()
 
-    def _check_group_by(self) -> None:
-        for field in self.group_by:
-            if field not in GROUP_BY:
-                refuse("group_by", field, f"any of {', '.join(GROUP_BY)}")
-        if len(set(self.group_by)) < len(self.group_by):
-            refuse("group_by", list(self.group_by), "without repetition")
+    def _check_filters(self) -> None:
+        if self.background is not None and type(self.background) is not bool:
+            refuse("background", self.background, "true or false")
+        for name, asked in (
+            ("models", bool(self.models)),
+            ("background", self.background is not None),
+        ):
+            if asked and name not in self.endpoint.filters:
+                value, endpoint = getattr(self, name), self.endpoint.name
+                refuse(name, value, f"left out: usage/{endpoint} has no such filter")
 
     def _check_texts(self) -> None:
-        for name in ("user_ids", "external_user_ids", "org_ids"):
+        for name in ("user_ids", "external_user_ids", "org_ids", "models"):
             # A string is a sequence of strings too, and would ask for each of its letters.
             if isinstance(getattr(self, name), str):
                 refuse(name, getattr(self, name), "a sequence of ids")
@@ -102,10 +104,13 @@ class UsageQuery:
             ("group_by", self.group_by),
             ("external_user_ids", self.external_user_ids),
             ("org_ids", self.org_ids),
+            ("models", self.models),
         ):
             pairs += [(name, as_sent(value)) for value in values]
         if self.all_orgs is not None:
             pairs.append(("all_orgs", self.all_orgs))
+        if self.background is not None:
+            pairs.append(("background", "true" if self.background else "false"))
         return pairs
 
 
@@ -173,10 +178,13 @@ _COUNTS: Final = tuple(name for name in Result.__struct_fields__ if name.startsw
 
 
 async def get_usage(client: Client, query: UsageQuery) -> Answer[UsagePage]:
-    """One page of endpoint 1. Raises what `Client.get` raises, and ShapeError."""
-    headers = on_behalf_of_header(query.on_behalf_of)
-    decode = partial(decode_page, note=partial(client.odd_text.add, f"GET {PATH}"))
-    return await client.get(PATH, query.params(), decode, headers)
+    """One page of usage, read as endpoint 1's: what it does not know of a result is in `extras`.
+
+    Raises what `Client.get` raises, and ShapeError.
+    """
+    headers, path = on_behalf_of_header(query.on_behalf_of), query.endpoint.path
+    decode = partial(decode_page, note=partial(client.odd_text.add, f"GET {path}"))
+    return await client.get(path, query.params(), decode, headers)
 
 
 def decode_page(body: bytes, note: Note = unnoted) -> UsagePage:

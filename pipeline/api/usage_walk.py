@@ -10,9 +10,9 @@ error. Memory is one page.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pipeline.api.client import Answer
 from pipeline.api.errors import (
@@ -22,10 +22,48 @@ from pipeline.api.errors import (
     PagingError,
     Refused,
 )
-from pipeline.api.usage import MAX_LIMIT, Bucket, UsagePage, UsageQuery
+from pipeline.api.usage import MAX_LIMIT, UsageQuery
 from pipeline.timeline import SECONDS, Width, Window, floor_to, iso
 
-Fetch = Callable[[UsageQuery], Awaitable[Answer[UsagePage]]]
+
+class BucketOfUsage(Protocol):
+    """What a walk reads of a bucket, whichever endpoint served it. Unix seconds."""
+
+    @property
+    def start_time(self) -> int:
+        """Inclusive."""
+
+    @property
+    def end_time(self) -> int:
+        """Exclusive."""
+
+    @property
+    def results(self) -> Sequence[object]:
+        """What was counted; none: nothing."""
+
+
+B = TypeVar("B", bound=BucketOfUsage)
+B_co = TypeVar("B_co", bound=BucketOfUsage, covariant=True)
+
+
+class PageOfBuckets(Protocol[B_co]):
+    """What a walk reads of a page, whichever endpoint served it."""
+
+    @property
+    def buckets(self) -> Sequence[B_co]:
+        """As served."""
+
+    @property
+    def has_more(self) -> bool | None:
+        """None where it was not said."""
+
+    @property
+    def next_page(self) -> str | None:
+        """The cursor of the page behind."""
+
+
+P = TypeVar("P", bound=PageOfBuckets[Any])
+Fetch = Callable[[UsageQuery], Awaitable[Answer[P]]]
 
 _CURSOR_REFUSED: Final = frozenset({400, 404, 410, 422})
 _LIMIT_REFUSED: Final = frozenset({400, 422})
@@ -79,8 +117,8 @@ class PageSize:
 
 
 async def walk_usage(
-    fetch: Fetch, query: UsageQuery, size: PageSize | None = None
-) -> AsyncIterator[UsagePage]:
+    fetch: Fetch[P], query: UsageQuery, size: PageSize | None = None
+) -> AsyncIterator[P]:
     """Every page of `query`'s window, in order, checked.
 
     The window must have an end and lie on edges of the bucket width: otherwise what the server
@@ -140,8 +178,8 @@ def _window(query: UsageQuery) -> Window:
 
 
 async def walk_narrowing(
-    fetch: Fetch, query: UsageQuery, size: PageSize | None = None
-) -> AsyncIterator[Bucket]:
+    fetch: Fetch[PageOfBuckets[B]], query: UsageQuery, size: PageSize | None = None
+) -> AsyncIterator[B]:
     """The buckets of a window, in narrower ones where one is too big for an answer: for sums.
 
     A bucket as wide as asked for may come twice, and the later one counts, whole. A narrower one
@@ -163,7 +201,7 @@ async def walk_narrowing(
         narrower = replace(query, bucket_width=_NARROWER[query.bucket_width])
         width = SECONDS[narrower.bucket_width]
         for begin in range(start, position, width):
-            latest: Bucket | None = None
+            latest: B | None = None
             one = replace(narrower, start_time=begin, end_time=begin + width)
             async for bucket in walk_narrowing(fetch, one, size):
                 if bucket.end_time - bucket.start_time == width:
@@ -182,10 +220,10 @@ class _CursorLost(Exception):
 
 
 @dataclass(slots=True)
-class _Walk:
+class _Walk(Generic[P]):
     """One query followed to its last page."""
 
-    fetch: Fetch
+    fetch: Fetch[P]
     query: UsageQuery
     window: Window
     size: PageSize
@@ -197,7 +235,7 @@ class _Walk:
     def __post_init__(self) -> None:
         self.complete_through = self.window.start
 
-    async def pages(self) -> AsyncIterator[UsagePage]:
+    async def pages(self) -> AsyncIterator[P]:
         cursor: str | None = None
         followed: set[str] = set()
         last_end, barren, empty = self.window.start, 0, 0
@@ -247,13 +285,13 @@ class _Walk:
             denied = page.has_more is False
         self.complete_through = self.window.end
 
-    def _may_go_on(self, page: UsagePage, new_cursor: str | None) -> bool:
+    def _may_go_on(self, page: P, new_cursor: str | None) -> bool:
         """Whether buckets may follow a page that does not promise any."""
         if new_cursor is not None:
             return True
         return page.has_more is None and bool(page.buckets) and self._buckets > 1
 
-    def _complain(self, page: UsagePage) -> None:
+    def _complain(self, page: P) -> None:
         """PagingError for a page that promises more, and gives no way to it."""
         if page.has_more and not page.next_page:
             raise self.paging_error("promises more (has_more) but gives no next_page")
@@ -277,7 +315,7 @@ class _Walk:
         """
         return self._ascending and (len(self._served) > 1 or self.window.start in self._served)
 
-    async def _page(self, cursor: str | None, promised: bool) -> Answer[UsagePage] | None:
+    async def _page(self, cursor: str | None, promised: bool) -> Answer[P] | None:
         """The page behind a cursor; None for one that is refused, where nothing is missing."""
         try:
             return await self.fetch(replace(self.query, page=cursor))
@@ -290,7 +328,7 @@ class _Walk:
             return None
         raise _CursorLost
 
-    def _is_inside(self, bucket: Bucket) -> bool:
+    def _is_inside(self, bucket: BucketOfUsage) -> bool:
         return self.window.start <= bucket.start_time < self.window.end
 
     def _check(self, start: int, end: int) -> None:

@@ -20,7 +20,8 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from pipeline.api.usage import MAX_LIMIT, GroupBy, UsageQuery
+from pipeline.api.endpoints import GroupBy
+from pipeline.api.usage import MAX_LIMIT, UsageQuery
 from pipeline.lake import engine
 from pipeline.lake.buckets import (
     LONGEST,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pipeline
 
 ROOT = Path(pipeline.__file__).parent
-FETCH = {"get_usage", "get_conversations", "get_responses", "get_items"}
+FETCH = {"get_usage", "get_meters", "get_conversations", "get_responses", "get_items"}
 
 
 def made_partial(tree: ast.AST) -> list[str]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pipeline.api import MalformedBody, ShapeError
 from pipeline.api.conversations import decode_conversations
 from pipeline.api.items import decode_items
+from pipeline.api.meters import decode_meters
 from pipeline.api.responses import decode_responses
 from pipeline.api.usage import decode_page
 from pipeline.emulator import START_2024, Faults, synthetic_world
@@ -28,6 +29,7 @@ from tests.torture.tampering import ALL, tampered
 
 DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
     "usage": decode_page,
+    "meters": decode_meters,
     "conversations": decode_conversations,
     "items": decode_items,
     "items with their bodies": partial(decode_items, keep_bodies=True),
@@ -97,9 +99,11 @@ def bodies() -> dict[str, bytes]:
 
             window = {"start_time": START_2024, "end_time": START_2024 + 6 * 3_600}
             listed = await body("/conversations", limit=5)
+            usage = await body("/usage/conversations", bucket_width="1h", **window)
             items = await body(f"/conversations/{json.loads(listed)['data'][0]['id']}/items")
             return {
-                "usage": await body("/usage/conversations", bucket_width="1h", **window),
+                "usage": usage,
+                "meters": usage,
                 "conversations": listed,
                 "items": items,
                 "items with their bodies": items,
