@@ -13,15 +13,16 @@
 
     query/           questions to the lake: buckets, ad-hoc SQL, status, reconciliation
 
-    usage/           usage: pages to published days, totals check, refresh
+    usage/           usage, meters, bills: pages to published days, totals check, refresh
     conversations/   conversations: fetch, merge, observe, reconcile
 
-    api/             the API: client, five endpoints, safe walks
+    api/             the API: client, endpoints, safe walks
     lake/            the tables: contract, files, commits, snapshots, catalog
 
     settings         the environment as one validated object
     terminal         messages to a person
     messages         counts and commands as messages name them
+    endpoints        the usage endpoints: a row each
     timeline         UTC days, windows, bucket widths: all date arithmetic
     zones            time zones as offsets, from the IANA database
     thresholds       what the alerts compare with

@@ -7,10 +7,18 @@ import dagster as dg
 from pipeline.orchestration.alert_sensor import alerts_job, check_alerts, watch_alerts
 from pipeline.orchestration.assets.conversations import conversation_assets
 from pipeline.orchestration.assets.export import bi_export
+from pipeline.orchestration.assets.meters import cost_assets, meter_assets
 from pipeline.orchestration.assets.refresh import refresh_job
 from pipeline.orchestration.assets.report import report_job, usage_report
 from pipeline.orchestration.assets.usage import usage_assets
-from pipeline.orchestration.checks import check_against_api, check_reconciliation, check_tables
+from pipeline.orchestration.checks import (
+    check_against_api,
+    check_costs,
+    check_meters,
+    check_meters_against_api,
+    check_reconciliation,
+    check_tables,
+)
 from pipeline.orchestration.partitions import daily
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.schedules import SCHEDULES, conversations_job, export_job, usage_job
@@ -23,9 +31,17 @@ def build_defs(services: Services | None = None) -> dg.Definitions:
     """
     services = services or Services()
     partitions = daily(services.settings.first_day)
+    assets = [usage_assets(partitions), conversation_assets(partitions), bi_export, usage_report]
+    checks = [check_tables, check_against_api, check_reconciliation, check_alerts]
+    if services.feeds:
+        assets.append(meter_assets(partitions))
+        checks += [check_meters, check_meters_against_api]
+    if services.has_bills:
+        assets.append(cost_assets(partitions))
+        checks.append(check_costs)
     return dg.Definitions(
-        assets=[usage_assets(partitions), conversation_assets(partitions), bi_export, usage_report],
-        asset_checks=[check_tables, check_against_api, check_reconciliation, check_alerts],
+        assets=assets,
+        asset_checks=checks,
         jobs=[usage_job, conversations_job, export_job, refresh_job, report_job, alerts_job],
         schedules=SCHEDULES,
         sensors=[watch_alerts],

@@ -35,11 +35,16 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from pipeline.endpoints import CONVERSATIONS, METERED
 from pipeline.paths import unusable
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.thresholds import Thresholds
 
 GATEWAY: Final = "https://apigw.mka1.com"
+COSTS: Final = "costs"
+"""What the API bills: it is asked for beside the usage endpoints."""
+ENDPOINTS: Final = (CONVERSATIONS.name, *METERED, COSTS)
+"""What MKA1_USAGE_ENDPOINTS may name."""
 ENV_FILE: Final = ".env"
 """In the current folder."""
 _OURS: Final = "MKA1_USAGE_"
@@ -149,12 +154,29 @@ def _split_secrets(value: object) -> object:
     return tuple(entries)
 
 
+def _split_endpoints(value: object) -> object:
+    """`name,name` as names of usage endpoints, each once."""
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    for name in names:
+        if name not in ENDPOINTS:
+            raise ValueError(f"names {name!r}, which is none of {', '.join(ENDPOINTS)}")
+    if CONVERSATIONS.name not in names:
+        raise ValueError(
+            f"lacks {CONVERSATIONS.name}, which is always loaded: add it, as in "
+            f"{','.join([CONVERSATIONS.name, *names])}"
+        )
+    return tuple(name for name in ENDPOINTS if name in names)
+
+
 Url = Annotated[str, AfterValidator(_checked_url)]
 Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
 PseudonymKey = Annotated[Secret, AfterValidator(_long_enough)]
 Folder = Annotated[Path, AfterValidator(_checked_folder)]
 TablesFolder = Annotated[Folder, AfterValidator(_for_tables)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_secrets)]
+Endpoints = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_endpoints)]
 KeyRing = Annotated[dict[str, Secret], NoDecode, BeforeValidator(_split_keys)]
 
 
@@ -250,6 +272,8 @@ class Settings(BaseSettings):
     """Seconds that one answer may take before a smaller one is asked for."""
     max_answer_mb: int = Field(32, ge=1, le=4_096)
     """The largest answer that is taken in, in MiB; a larger one is asked for in parts."""
+    endpoints: Endpoints = (CONVERSATIONS.name,)
+    """The usage endpoints that are loaded, in the order of ENDPOINTS."""
     store_content: bool = False
     """Whether what items say is landed too, in a dataset of its own; else only its length is."""
     pseudonym_key: PseudonymKey | None = None

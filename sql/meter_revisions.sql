@@ -4,9 +4,7 @@
 -- parameters: endpoint, known_through (Unix seconds: what had been loaded of it), seen_at (a
 --   timestamp)
 -- NULL stands for a row that is not there. A minute that had not been loaded is no restatement.
-SELECT endpoint, start_time, end_time, user_id, api_key_id, model, measure, old_value, new_value,
-  seen_at
-FROM (
+WITH changed AS (
   SELECT
     COALESCE(before.endpoint, after.endpoint) AS endpoint,
     COALESCE(before.start_time, after.start_time) AS start_time,
@@ -28,12 +26,19 @@ FROM (
     AND before.model IS NOT DISTINCT FROM after.model
     AND before.measure = after.measure
   WHERE before.value IS DISTINCT FROM after.value
-) AS changed
-WHERE endpoint = $endpoint AND epoch(start_time) < $known_through
-UNION ALL
+), everything AS (
+  SELECT endpoint, start_time, end_time, user_id, api_key_id, model, measure, old_value, new_value,
+    seen_at
+  FROM changed
+  WHERE endpoint = $endpoint AND epoch(start_time) < $known_through
+  UNION ALL
+  SELECT endpoint, start_time, end_time, user_id, api_key_id, model, measure, old_value, new_value,
+    seen_at
+  FROM revisions_before
+)
 SELECT endpoint, start_time, end_time, user_id, api_key_id, model, measure, old_value, new_value,
   seen_at
-FROM revisions_before
+FROM everything
 ORDER BY
   endpoint,
   start_time,

@@ -80,6 +80,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_REQUEST_TIMEOUT": "10",
         "MKA1_USAGE_MAX_ANSWER_MB": "64",
         "MKA1_USAGE_STORE_CONTENT": "true",
+        "MKA1_USAGE_ENDPOINTS": "costs, conversations",
         "MKA1_USAGE_EXPORT_DIR": "/tmp/export",
         "MKA1_USAGE_EXPORT_NAMES": "/tmp/names.csv",
         "MKA1_USAGE_EXPORT_READABLE_BY": "group",
@@ -110,6 +111,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.retry_seconds, loaded.request_timeout) == (30, 10)
     assert loaded.max_answer_mb == 64
     assert loaded.store_content
+    assert loaded.endpoints == ("conversations", "costs")
     assert (loaded.export_dir, loaded.export_names) == (Path("/tmp/export"), Path("/tmp/names.csv"))
     assert loaded.export_readable_by == "group"
     assert [key.get_secret_value() for key in loaded.serve_keys] == [SECRET, SECRET[::-1]]

@@ -20,6 +20,7 @@ from sqlglot import exp
 from pipeline.conversations.row_buffer import SEEN
 from pipeline.lake import engine
 from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE
+from pipeline.usage.meters import SERVED_METERS
 from pipeline.usage.page_buffer import SERVED_ROWS, SERVINGS
 
 FILES = sorted((Path(__file__).parent.parent / "sql").glob("*.sql"))
@@ -210,7 +211,10 @@ def _orders(tree: exp.Expr) -> list[tuple[str, bool, bool]]:
 
 
 MOMENT = pa.timestamp("us", tz="UTC")
-PARAMETERS: dict[str, object] = {"seen_at": datetime(2024, 2, 29, tzinfo=UTC)}
+PARAMETERS: dict[str, object] = {
+    "seen_at": datetime(2024, 2, 29, tzinfo=UTC),
+    "endpoint": "files",
+}
 """By name; the others are numbers."""
 
 EXTENTS = pa.schema([("day_number", pa.int64()), ("through", pa.int64())])
@@ -245,6 +249,19 @@ INPUTS: dict[str, dict[str, pa.Schema]] = {
     "tokens_1m": {"responses": DATASETS["responses"].schema, "extents": EXTENTS},
     "tokens_1h": {"narrower": DATASETS["tokens_1m"].schema},
     "tokens_1d": {"narrower": DATASETS["tokens_1h"].schema},
+    "raw_meters": {
+        "servings": SERVINGS,
+        "served_rows": SERVED_METERS,
+        "others": DATASETS["raw_meters"].schema,
+    },
+    "meters_1m": {"raw_meters": DATASETS["raw_meters"].schema},
+    "meters_1h": {"narrower": DATASETS["meters_1m"].schema},
+    "meters_1d": {"narrower": DATASETS["meters_1h"].schema},
+    "meter_revisions": {
+        **dict.fromkeys(("before", "after"), DATASETS["meters_1m"].schema),
+        "revisions_before": DATASETS["meter_revisions"].schema,
+    },
+    "costs_1d": {"billed": DATASETS["costs_1d"].schema},
     "reconciliation": {
         **{
             name: DATASETS[name].schema
@@ -269,9 +286,9 @@ INPUTS: dict[str, dict[str, pa.Schema]] = {
 def query_of(dataset: str) -> str:
     """Hours and days are rolled up from narrower buckets."""
     family, _, width = dataset.rpartition("_")
-    if width not in {"1h", "1d"}:
+    if width not in {"1h", "1d"} or family == "costs":
         return dataset
-    return "tokens_rollup" if family == "tokens" else "rollup"
+    return f"{family}_rollup" if family in {"tokens", "meters"} else "rollup"
 
 
 def test_every_dataset_but_coverage_has_a_query() -> None:

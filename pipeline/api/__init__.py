@@ -4,7 +4,7 @@ client                                   one request: a decoded answer, or a cle
 network, rate_limit, retry, redaction,
 decompression, clock, errors             what the client consists of
 usage, conversations, items, responses   the endpoints: their questions and their pages
-endpoints, meters, costs                 the other usage endpoints, and what is billed
+meters, costs                            the other usage endpoints, and what is billed
 fields, unicode                          what the endpoints have in common
 usage_walk, list_walk                    pages into a whole, without a loss
 walks                                    a function for each question: start here
@@ -20,7 +20,6 @@ from pipeline.api.client import Client, Limits
 from pipeline.api.clock import Clock
 from pipeline.api.conversations import Conversation, ConversationsQuery, get_conversations
 from pipeline.api.costs import CostRow, Costs, CostsQuery, get_costs
-from pipeline.api.endpoints import CONVERSATIONS, METERED, Endpoint
 from pipeline.api.errors import (
     AnswerTooBig,
     ApiError,
@@ -54,6 +53,7 @@ from pipeline.api.walks import (
     usage_of_days,
     usage_pages,
 )
+from pipeline.endpoints import CONVERSATIONS, METERED, Endpoint
 
 __all__ = [
     "CONVERSATIONS",

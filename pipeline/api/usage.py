@@ -15,7 +15,6 @@ from typing import Annotated, Final
 import msgspec
 
 from pipeline.api.client import Answer, Client
-from pipeline.api.endpoints import CONVERSATIONS, Endpoint, GroupBy
 from pipeline.api.fields import (
     LARGEST,
     Envelope,
@@ -29,6 +28,7 @@ from pipeline.api.fields import (
     require_page,
 )
 from pipeline.api.unicode import Note, as_sent, is_unicode, unnoted
+from pipeline.endpoints import CONVERSATIONS, Endpoint, GroupBy
 from pipeline.timeline import WIDTHS, Width
 
 PATH: Final = CONVERSATIONS.path

@@ -8,7 +8,6 @@ from functools import partial
 
 from pipeline.api.client import Client
 from pipeline.api.conversations import ConversationsQuery, get_conversations
-from pipeline.api.endpoints import CONVERSATIONS, Endpoint
 from pipeline.api.items import Item, ItemsQuery, get_items
 from pipeline.api.list_walk import ConversationWalk, ListWalk
 from pipeline.api.meters import MeterBucket, MeterPage, get_meters
@@ -22,6 +21,7 @@ from pipeline.api.usage_walk import (
     walk_narrowing,
     walk_usage,
 )
+from pipeline.endpoints import CONVERSATIONS, Endpoint
 from pipeline.timeline import day_window, spans
 
 

@@ -153,12 +153,14 @@ def refresh() -> None:
         changed: list[date] = []
 
         def found(refreshed: Refreshed) -> None:
+            of = f"{refreshed.endpoint}: " if refreshed.endpoint else ""
             say(
-                f"{count(len(refreshed.compared), 'day')} compared in "
+                f"{of}{count(len(refreshed.compared), 'day')} compared in "
                 f"{count(refreshed.requests, 'request')}; restated or loaded in part: "
                 f"{in_words(refreshed.changed)}"
             )
-            changed.extend(refreshed.changed)
+            if not refreshed.endpoint:
+                changed.extend(refreshed.changed)
 
         console = Console(stderr=True)
         _report(_interruptibly(lambda: run_refresh(settings, console, found)))

@@ -153,6 +153,23 @@ def rollups(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
     return found
 
 
+def meters(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Rows of meters that are not the sums of those of the next finer table, group by group.
+
+    `files` has raw_meters and all widths.
+    """
+    found: list[Finding] = []
+    finer = RAW_METERS
+    for width, coarser in METERS.items():
+        inputs = {"finer": (finer, files[finer.name]), "coarser": (coarser, files[coarser.name])}
+        engine.bind(con, inputs)
+        params = {"width": SECONDS[width]}
+        table = con.sql(engine.sql("check_meters"), params=params).to_arrow_table()
+        found += [Finding("check_meters", coarser.name, table)] if table.num_rows else []
+        finer = coarser
+    return found
+
+
 def require(con: duckdb.DuckDBPyConnection, files: Files) -> None:
     """Raise ConsistencyError unless the files are the contract's and their totals agree.
 

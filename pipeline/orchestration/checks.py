@@ -15,7 +15,15 @@ import pyarrow as pa
 from pipeline.api import ApiError
 from pipeline.lake import consistency, engine
 from pipeline.lake.files import ContractError
-from pipeline.lake.schemas import DATASETS, MEASURES, USAGE_DATASETS
+from pipeline.lake.schemas import (
+    COST_DATASETS,
+    DATASETS,
+    MEASURES,
+    METER_DATASETS,
+    METERS,
+    RAW_METERS,
+    USAGE_DATASETS,
+)
 from pipeline.lake.snapshot import Snapshot, reason
 from pipeline.messages import count
 from pipeline.orchestration.assets.usage import API_POOL
@@ -24,15 +32,28 @@ from pipeline.orchestration.resources import Services
 from pipeline.query.reconciliation import summary, worst
 from pipeline.settings import SettingsError
 from pipeline.timeline import closed_through, day_of, in_words, trailing_days
+from pipeline.usage.feed import CONVERSATIONS, Feed
 from pipeline.usage.totals_check import Comparison, compare_days
 
 _SHOWN: Final = 20
 
 
-_TABLE_CHECKS: Final[Mapping[str, tuple[str, Iterable[str]]]] = {
-    "schema_as_contracted": ("Columns, types and order are the contract's.", DATASETS),
-    "grain_unique": ("One row per bucket and group.", consistency.GROUPED),
-    "counts_not_negative": ("No count is below zero.", consistency.COUNTED),
+Tables = Mapping[str, tuple[str, Iterable[str]]]
+"""By check, what it says and of which tables."""
+_SCHEMA: Final = "Columns, types and order are the contract's."
+_GRAIN: Final = "One row per bucket and group."
+_COUNTS: Final = "No count is below zero."
+_METERED: Final = tuple(dataset.name for dataset in METERS.values())
+_TABLE_CHECKS: Final[Tables] = {
+    "schema_as_contracted": (
+        _SCHEMA,
+        [name for name in DATASETS if name not in METER_DATASETS | COST_DATASETS],
+    ),
+    "grain_unique": (_GRAIN, [name for name in consistency.GROUPED if name not in _METERED]),
+    "counts_not_negative": (
+        _COUNTS,
+        [name for name in consistency.COUNTED if name not in METER_DATASETS],
+    ),
     "ids_unique": ("One row per id, over all days.", ("conversations", "responses", "items")),
     "totals_equal_across_grains": (
         "raw_usage, 1m, 1h and 1d have the same totals, day by day.",
@@ -43,20 +64,46 @@ _TABLE_CHECKS: Final[Mapping[str, tuple[str, Iterable[str]]]] = {
         ("usage_1d",),
     ),
 }
-"""What each check says, and of which tables."""
+_METER_CHECKS: Final[Tables] = {
+    "schema_as_contracted": (_SCHEMA, METER_DATASETS),
+    "grain_unique": (_GRAIN, _METERED),
+    "counts_not_negative": (_COUNTS, (RAW_METERS.name, *_METERED)),
+    "widths_add_up": (
+        "60 minutes are their hour and 24 hours their day, for each endpoint and group.",
+        (_METERED[-1],),
+    ),
+}
 
 
-@dg.multi_asset_check(
-    name="check_tables",
-    specs=[
-        dg.AssetCheckSpec(check, asset=table, description=description, blocking=True)
-        for check, (description, tables) in _TABLE_CHECKS.items()
-        for table in tables
-    ],
-    can_subset=True,
+def _table_checks(name: str, tables: Tables) -> dg.AssetChecksDefinition:
+    """The checks that need no API, of some tables."""
+
+    @dg.multi_asset_check(
+        name=name,
+        specs=[
+            dg.AssetCheckSpec(check, asset=table, description=description, blocking=True)
+            for check, (description, checked) in tables.items()
+            for table in checked
+        ],
+        can_subset=True,
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
+    ) -> Iterator[dg.AssetCheckResult]:
+        yield from _checked(context, services)
+
+    return check
+
+
+check_tables: Final = _table_checks("check_tables", _TABLE_CHECKS)
+check_meters: Final = _table_checks("check_meters", _METER_CHECKS)
+check_costs: Final = _table_checks(
+    "check_costs", {"schema_as_contracted": (_SCHEMA, COST_DATASETS)}
 )
-def check_tables(
-    context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
+
+
+def _checked(
+    context: dg.AssetCheckExecutionContext, services: Services
 ) -> Iterator[dg.AssetCheckResult]:
     """The checks that need no API."""
     days = _days(context, services)
@@ -100,7 +147,10 @@ def _find(
         case "ids_unique":
             return consistency.ids(con, {name: snapshot.published(name) for name in files})
         case "widths_add_up":
-            return consistency.rollups(con, {name: all_files[name] for name in USAGE_DATASETS})
+            metered = _METERED[-1] in files
+            names = (RAW_METERS.name, *_METERED) if metered else USAGE_DATASETS
+            add_up = consistency.meters if metered else consistency.rollups
+            return add_up(con, {name: all_files[name] for name in names})
         case _:
             return consistency.totals(con, {name: all_files[name] for name in USAGE_DATASETS})
 
@@ -120,9 +170,31 @@ def check_against_api(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> dg.AssetCheckResult:
     """Two cheap requests for the days that are over, one more for the open day."""
+    return _against_api(context, services, {"": CONVERSATIONS})
+
+
+@dg.asset_check(
+    asset="meters_1d",
+    name="totals_equal_the_api",
+    blocking=True,
+    pool=API_POOL,
+    description="meters_1d and meters_1h sum to each endpoint's own 1d and 1h answers.",
+)
+def check_meters_against_api(
+    context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
+) -> dg.AssetCheckResult:
+    """As `check_against_api`, endpoint by endpoint."""
+    return _against_api(context, services, {feed.endpoint: feed for feed in services.feeds})
+
+
+def _against_api(
+    context: dg.AssetCheckExecutionContext, services: Services, feeds: Mapping[str, Feed]
+) -> dg.AssetCheckResult:
     days = _days(context, services)
+    compared: dict[str, list[Comparison]] = {}
     try:
-        compared = compare_days(services.connect, services.lake, days)
+        for endpoint, feed in feeds.items():
+            compared[endpoint] = compare_days(services.connect, services.lake, days, feed)
     except (ApiError, SettingsError) as error:
         raise dg.Failure(str(error)) from error
     except (ContractError, pa.ArrowException, duckdb.Error) as error:
@@ -130,16 +202,20 @@ def check_against_api(
             passed=False,
             description=f"usage can't be read as it was published: {reason(services.lake, error)}",
         )
-    differing = [comparison for comparison in compared if not comparison.agrees]
+    differing = {
+        endpoint: those
+        for endpoint, found in compared.items()
+        if (those := [one for one in found if not one.agrees])
+    }
     today = day_of(closed_through(services.clock()))
     still_moving, _ = trailing_days(today, services.settings.lookback_days)
-    settled = any(comparison.day < still_moving for comparison in differing)
+    settled = any(one.day < still_moving for found in differing.values() for one in found)
     return dg.AssetCheckResult(
         passed=not differing,
         severity=dg.AssetCheckSeverity.ERROR if settled else dg.AssetCheckSeverity.WARN,
-        description=_difference(differing) if differing else None,
+        description="\n".join(_difference(*found) for found in differing.items()) or None,
         metadata={
-            "days": in_words([comparison.day for comparison in compared]),
+            "days": in_words(sorted({one.day for found in compared.values() for one in found})),
             "totals": dg.MetadataValue.table(
                 records=_records(differing or compared), schema=_TOTALS_SCHEMA
             ),
@@ -210,26 +286,30 @@ _WORST_SCHEMA: Final = _table(
 _TOTALS_SCHEMA: Final = _table(("day", "measure"), ("ours", "api", "difference"))
 
 
-def _records(compared: Sequence[Comparison]) -> list[dg.TableRecord]:
+def _records(compared: Mapping[str, Sequence[Comparison]]) -> list[dg.TableRecord]:
     return [
         dg.TableRecord(
             {
-                "day": comparison.day.isoformat(),
-                "measure": name,
-                "ours": comparison.ours.get(name, 0),
-                "api": comparison.api.get(name, 0),
-                "difference": comparison.ours.get(name, 0) - comparison.api.get(name, 0),
+                "day": one.day.isoformat(),
+                "measure": f"{endpoint} {name}" if endpoint else name,
+                "ours": one.ours.get(name, 0),
+                "api": one.api.get(name, 0),
+                "difference": one.ours.get(name, 0) - one.api.get(name, 0),
             }
         )
-        for comparison in compared[:_SHOWN]
-        for name in MEASURES
+        for endpoint, found in compared.items()
+        for one in found[:_SHOWN]
+        for name in (sorted({*one.ours, *one.api}) if endpoint else MEASURES)
     ]
 
 
-def _difference(differing: Sequence[Comparison]) -> str:
+def _difference(endpoint: str, differing: Sequence[Comparison]) -> str:
     days = in_words([comparison.day for comparison in differing])
+    tables = "usage_1d, or the hours of usage_1h"
+    if endpoint:
+        tables = f"{endpoint} in meters_1d, or the hours of meters_1h"
     return (
-        f"usage_1d, or the hours of usage_1h, and the API's own buckets disagree on {days}. "
+        f"{tables}, and the API's own buckets disagree on {days}. "
         "Load these days again; if they still disagree, the API contradicts itself."
     )
 

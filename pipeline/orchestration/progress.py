@@ -35,8 +35,14 @@ def showing(
         title = "days" if days is None else f"{first} to {last}"
         task = progress.add_task(title, total=days, brought=_brought("day", days, "row", 0))
         rows: dict[date, int] = {}
+        shown = ""
 
         def listener(loading: Loading) -> None:
+            nonlocal shown
+            if loading.endpoint != shown:  # one endpoint after the other
+                shown = loading.endpoint
+                rows.clear()
+                progress.reset(task, total=days, description=f"{shown} of {title}".strip())
             if loading.waiting:
                 progress.console.print(_waiting(loading), highlight=False)
             rows[loading.day] = loading.rows
@@ -107,11 +113,16 @@ def _line(loading: Loading) -> None:
         say(_waiting(loading))
     if loading.published:
         rows = loading.published.rows
+        raw, minutes, hours, by_day = (
+            ("raw_meters", "meters_1m", "meters_1h", "meters_1d")
+            if loading.endpoint
+            else ("raw_usage", "usage_1m", "usage_1h", "usage_1d")
+        )
         became = "published" if loading.published.changed else "unchanged"
         print(
-            f"{loading.day} {became}: {count(rows['raw_usage'], 'row')} served, "
-            f"{rows['usage_1m']:,} by minute, {rows['usage_1h']:,} by hour, "
-            f"{rows['usage_1d']:,} by day",
+            f"{loading.day} {loading.endpoint}".rstrip()
+            + f" {became}: {count(rows[raw], 'row')} served, {rows[minutes]:,} by minute, "
+            f"{rows[hours]:,} by hour, {rows[by_day]:,} by day",
             file=sys.stderr,
             flush=True,
         )

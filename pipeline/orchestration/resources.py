@@ -19,9 +19,11 @@ from pydantic import SecretStr
 from pipeline.api import Client, Clock, Limits, OddText, Retry, RouteError
 from pipeline.conversations.pseudonym_resolver import PseudonymResolver
 from pipeline.conversations.sync import Synced, SyncProgress
+from pipeline.endpoints import METERED
 from pipeline.lake.store import Lake
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import COSTS, Settings, SettingsError, load_settings
 from pipeline.usage.load import Progress
+from pipeline.usage.meters import Metered
 from pipeline.usage.refresh import Refreshed
 
 _RETRIES_EVERY: Final = 10.0
@@ -68,6 +70,17 @@ class Services:
     def lake(self) -> Lake:
         """The Parquet files."""
         return Lake(self.settings.lake, self.settings.lookback_days)
+
+    @property
+    def feeds(self) -> list[Metered]:
+        """The usage endpoints that are loaded beside that of conversations."""
+        names = self.settings.endpoints
+        return [Metered(endpoint) for name, endpoint in METERED.items() if name in names]
+
+    @property
+    def has_bills(self) -> bool:
+        """Whether what the API bills is loaded."""
+        return COSTS in self.settings.endpoints
 
     @property
     def resolver(self) -> PseudonymResolver | None:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import dagster as dg
 
 from pipeline.orchestration.alert_sensor import ALERT_CHECKS
-from pipeline.orchestration.assets import conversations, export, refresh, usage
+from pipeline.orchestration.assets import conversations, export, meters, refresh, usage
 from pipeline.orchestration.partitions import range_tags
 from pipeline.orchestration.resources import Services
 from pipeline.timeline import closed_through, day_of, trailing_days
@@ -24,7 +24,8 @@ EXPORT_JOB: Final = "export_job"
 usage_job: Final = dg.define_asset_job(
     JOB,
     # What on-call wants to know is about now; a load may be about any day.
-    selection=dg.AssetSelection.groups(usage.GROUP) - dg.AssetSelection.checks(*ALERT_CHECKS),
+    selection=dg.AssetSelection.groups(usage.GROUP, meters.GROUP)
+    - dg.AssetSelection.checks(*ALERT_CHECKS),
     description="Page the usage of UTC days into the lake, roll it up, publish it, check it.",
 )
 conversations_job: Final = dg.define_asset_job(

@@ -20,8 +20,8 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from pipeline.api.endpoints import GroupBy
 from pipeline.api.usage import MAX_LIMIT, UsageQuery
+from pipeline.endpoints import GroupBy
 from pipeline.lake import engine
 from pipeline.lake.buckets import (
     LONGEST,

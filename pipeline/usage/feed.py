@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.api import Client, PageSize, UsageQuery, usage_of_days, usage_pages
-from pipeline.api.usage import GroupBy, Result, UsagePage
+from pipeline.api.usage import Result, UsagePage
+from pipeline.endpoints import GroupBy
 from pipeline.lake import engine
 from pipeline.lake.commit import confirm
 from pipeline.lake.files import covered

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Final, TypeVar
@@ -60,13 +60,15 @@ _LOOK_AGAIN: Final = 0.05
 class Progress:
     """Sent after each page, and once when a day is published: the rows served of it so far.
 
-    `waiting`: another run has the day, and this one waits until it is done with it.
+    `waiting`: another run has the day, and this one waits until it is done with it. `endpoint`:
+    that of the feed.
     """
 
     day: date
     rows: int
     published: DayPublished | None = None
     waiting: bool = False
+    endpoint: str = ""
 
 
 class LoadError(Exception):
@@ -105,7 +107,7 @@ def load_days(
     through = closed_through(now())
     windows = {day: _known_part(day, through) for day in sorted(set(days))}
     user_id_mode.claim(lake, pseudonyms.fingerprint if pseudonyms else None)
-    load = _Load(lake, windows, feed, on_progress or (lambda _: None), pseudonyms)
+    load = _Load(lake, windows, feed, _of_endpoint(feed.endpoint, on_progress), pseudonyms)
 
     async def run() -> None:
         async with connect() as client:
@@ -121,11 +123,36 @@ def load_days(
     return done
 
 
+async def _uninterrupted(working: asyncio.Future[T]) -> T:
+    """The result of work in the background; an interrupt waits until that is done."""
+    try:
+        await asyncio.wait([working])
+    finally:
+        await asyncio.wait([working])
+    return working.result()
+
+
+def _of_endpoint(
+    endpoint: str, on_progress: Callable[[Progress], None] | None
+) -> Callable[[Progress], None]:
+    """A listener that says which endpoint it is about."""
+    if on_progress is None:
+        return lambda _: None
+    return lambda progress: on_progress(replace(progress, endpoint=endpoint))
+
+
 def _known_part(day: date, through: int) -> Window:
     whole = day_window(day)
     if whole.start >= through:
         raise ValueError(f"{day} has no closed minute yet: there is nothing to load")
     return Window(whole.start, min(whole.end, through))
+
+
+def _not_begun(ahead: float) -> ApiError:
+    return ApiError(
+        "has no closed minute yet by the API's clock, and the clock of this machine is "
+        f"{ahead:,.0f} s ahead of it: set it right, for example by `timedatectl set-ntp true`"
+    )
 
 
 @dataclass(slots=True)
@@ -238,11 +265,7 @@ class _Load:
             through = closed_through(self._now())
             begun = (day for day in windows if day_window(day).start < through)
             windows = {day: _known_part(day, through) for day in begun}
-            not_begun = ApiError(
-                "has no closed minute yet by the API's clock, and the clock of this machine is "
-                f"{client.clock.ahead:,.0f} s ahead of it: set it right, for example by "
-                "`timedatectl set-ntp true`"
-            )
+            not_begun = _not_begun(client.clock.ahead)
             self._not_begun = {day: not_begun for day in self._windows if day not in windows}
             self._totals = TotalsOfApi(client, windows, self._feed)
         self._to_begin = iter(windows.items())
@@ -282,32 +305,21 @@ class _Load:
 
     async def _settled(self, client: Client, day: _Day) -> tuple[Path, Staged, bool]:
         """Roll a day up and compare it with the API's totals: where it is, if it is disputed."""
-        folder, staged, ours = await self._rolled_up(day)
+        folder, staged, ours = await _uninterrupted(self._in_background(self._roll_up, day))
         before = await self._totals.of(day.day)
         if ours != before:  # the API may have counted more meanwhile
             before = await self._totals.anew(day.day)
         if ours == before:
             return folder, staged, False
         day.buffer.remove()
-        day.buffer = PageBuffer(
-            day.buffer.folder, client.account, day.window, self._now(), self._feed.served_rows
-        )
+        day.buffer = self._buffer(client, day.day, day.window)
         size = PageSize(buckets=60)  # one for all: it learns the API's own limits
         for hour in day.window.cut(SECONDS["1h"]):
             await self._walk(client, day, hour, size)
-        folder, staged, ours = await self._rolled_up(day)
+        folder, staged, ours = await _uninterrupted(self._in_background(self._roll_up, day))
         after = await self._totals.anew(day.day)
         moves = before != after and self._now() < self._lake.final_from(day.day)
         return folder, staged, ours != after and not moves
-
-    async def _rolled_up(self, day: _Day) -> tuple[Path, Staged, DayTotals]:
-        """Roll a day up in a folder of its own; an interrupt waits until that is done."""
-        working = self._in_background(self._roll_up, day)
-        try:
-            await asyncio.wait([working])
-        finally:
-            await asyncio.wait([working])
-        return working.result()
 
     def _in_background(self, work: Callable[..., T], *args: object) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
@@ -365,15 +377,16 @@ class _Load:
             held = self._held.enter_context(ExitStack())
             held.callback(lock.release)
             try:
-                folder = self._lake.partial(day, self._feed.endpoint)
-                buffer = PageBuffer(
-                    folder, client.account, window, self._now(), self._feed.served_rows
-                )
+                buffer = self._buffer(client, day, window)
             except OSError as error:
                 self.failures[day] = error
                 break
             return _Day(day, window, buffer, held, buffer.gaps())
         return None
+
+    def _buffer(self, client: Client, day: date, window: Window) -> PageBuffer:
+        folder, schema = self._lake.partial(day, self._feed.endpoint), self._feed.served_rows
+        return PageBuffer(folder, client.account, window, self._now(), schema)
 
     async def _walk(self, client: Client, day: _Day, window: Window, size: PageSize) -> None:
         """Keep every page of a part; returns once it was read whole."""

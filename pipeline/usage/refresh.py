@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Refreshed:
     requests: int
     """Sent for the comparison."""
     published: tuple[DayPublished, ...] = ()
+    endpoint: str = ""
 
 
 def refresh_days(
@@ -81,7 +82,7 @@ def refresh_days(
     asked_at = min(asked_at, now())  # an answer may have shown that the clock is ahead
     today = day_of(closed_through(asked_at))
     changed = tuple(sorted(day for day in {*in_part, *comparison.differing} if day < today))
-    found = Refreshed(tuple(wanted), changed, requests)
+    found = Refreshed(tuple(wanted), changed, requests, endpoint=feed.endpoint)
     if on_found is not None:
         on_found(found)
     with closing(engine.connect(threads=1)) as con:
@@ -93,7 +94,7 @@ def refresh_days(
     published = load_days(
         connect, lake, changed, feed=feed, pseudonyms=pseudonyms, on_progress=on_progress, now=now
     )
-    return Refreshed(found.compared, changed, requests, tuple(published))
+    return replace(found, published=tuple(published))
 
 
 class _Comparison:

@@ -119,7 +119,7 @@ def test_every_table_is_the_same_but_for_the_names_of_users(make: Make) -> None:
         assert in_any_order(rows) == in_any_order(expected), name
         with_users += any(row.get("user_id") for row in rows)
         assert "planted" not in as_text(rows)
-    assert with_users == 10
+    assert with_users == 13
     assert any(row["metadata"] for row in clear.rows("conversations"))
     assert any(row["extra"] for row in clear.rows("raw_usage"))
     assert hidden.differences() == {

@@ -15,7 +15,7 @@ import pytest
 from pipeline.emulator import EmulatorServer, Event, World
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.damage import damaged
-from pipeline.lake.schemas import DATASETS
+from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.query import ad_hoc
 from pipeline.timeline import DAY, Window, parse_time
@@ -52,10 +52,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row = {"created_at": at, "added_at": at, "id": f"id {number}", "conversation_id": "c"}
         row |= {"start_time": START + number * DAY, "end_time": START + number * DAY + 60}
         row |= {"day": at, "measure": "num_operations", "class": "match"}
+        row |= {"endpoint": "files", "value": 1, "seen_at": at, "num_responses": 1}
+        row |= {"cost_nano": 1, "currency": "usd"}
         rows = {
             name: [{c: row[c] for c in DATASETS[name].schema.names if c in row}]
             for name in DATASETS
-            if name.startswith(("observed", "conv", "resp", "item", "recon"))
+            if name not in USAGE_DATASETS | LEDGER_DATASETS
         }
         replaced = lake.version(day)
         plant_all(lake, rows, day)

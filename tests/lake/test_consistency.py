@@ -108,7 +108,8 @@ def test_a_negative_count_is_found_also_beside_nulls(
     plant(loaded, name, [{"start_time": MIDNIGHT, "user_id": "ada", measure: -1}])
     (finding,) = consistency.counts(con, files(loaded))
     assert (finding.check, finding.dataset) == ("check_counts", name)
-    assert finding.table[measure].to_pylist() == [-1]
+    assert finding.table["measure"].to_pylist() == [measure]
+    assert finding.table["value"].to_pylist() == [-1]
 
 
 def more(measure: str) -> Callable[[list[Row]], list[Row]]:

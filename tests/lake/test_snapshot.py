@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.lake import commit, engine
 from pipeline.lake.catalog import build_catalog
-from pipeline.lake.schemas import COVERAGE, DATASETS
+from pipeline.lake.schemas import COVERAGE, COVERED
 from pipeline.lake.snapshot import UNDATED, Damage, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
@@ -24,8 +24,7 @@ from tests.lake.served import temporary, write_rows
 from tests.lake.test_damage import cut_short, remove
 
 MONDAY = date(2024, 3, 4)
-HOURLY = [name for name in DATASETS if name not in ("coverage", "revisions", "item_contents")]
-HOURLY.remove("reconciliation")
+HOURLY = COVERED
 
 
 def load(lake: Lake, day: date, names: tuple[str, ...] = ("usage_1h", "usage_1d")) -> None:

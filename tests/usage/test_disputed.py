@@ -13,7 +13,7 @@ from pipeline.emulator import ManualClock, World
 from pipeline.lake import engine
 from pipeline.lake.commit import publish
 from pipeline.lake.manifest import days_to_reload
-from pipeline.lake.schemas import COVERAGE
+from pipeline.lake.schemas import COVERAGE, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
 from pipeline.usage.load import load_days
@@ -46,7 +46,7 @@ def statuses(lake: Lake) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in lake.files(COVERAGE.name):
         for row in pq.read_table(path).to_pylist():
-            if row["dataset"].startswith(("usage", "raw")):
+            if row["dataset"] in USAGE_DATASETS:
                 found.setdefault(row["dataset"], set()).add(row["status"])
     return found
 
@@ -158,7 +158,7 @@ def test_complete_through_says_nothing_of_hours_that_are_disputed(
 ) -> None:
     load(BentApi(honest, minutes(without_a_user)), lake, honest)
     rows = [row for path in lake.files(COVERAGE.name) for row in pq.read_table(path).to_pylist()]
-    usage = [row for row in rows if row["dataset"].startswith(("usage", "raw"))]
+    usage = [row for row in rows if row["dataset"] in USAGE_DATASETS]
     assert [row["complete_through"] for row in usage] == [None] * len(usage)
     assert all(row["fetched_at"] is not None for row in usage)
     assert {row["status"] for row in rows if row not in usage} == {"missing"}

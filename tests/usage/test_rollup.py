@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake.schemas import MEASURES, USAGE_DATASETS
+from pipeline.lake.schemas import COVERED, MEASURES, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import WIDTHS, Width
 from tests.lake.served import (
@@ -208,7 +208,11 @@ def test_a_day_without_usage_is_a_file_without_rows_at_every_width(
     con: Connection, lake: Lake
 ) -> None:
     published = publish(con, lake, [[Bucket(0), Bucket(1)]])
-    assert published.rows == {**dict.fromkeys(USAGE_DATASETS, 0), "coverage": 240, "revisions": 0}
+    assert published.rows == {
+        **dict.fromkeys(USAGE_DATASETS, 0),
+        "coverage": 24 * len(COVERED),
+        "revisions": 0,
+    }
     assert published.changed == tuple(USAGE_DATASETS)
     for name in USAGE_DATASETS:
         assert rows_of(lake.path(name, DAY)) == []

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
+from decimal import Decimal
+from pathlib import Path
 
 import altair as alt
 import dagster as dg
 import duckdb
+import pyarrow.parquet as pq
 
 from pipeline.lake import engine
 from pipeline.lake.schemas import DATASETS, MEASURES, USAGE, Dataset
@@ -55,6 +59,31 @@ def day_metadata(
         }
         for name, rows in published.rows.items()
     }
+
+
+def meter_table(path: Path | None) -> dg.MetadataValue:
+    """What each endpoint counted on a day, by measure, as a table in Markdown."""
+    totals: Counter[tuple[str, str]] = Counter()
+    if path is not None:
+        for row in pq.read_table(path, columns=["endpoint", "measure", "value"]).to_pylist():
+            totals[row["endpoint"], row["measure"]] += row["value"]
+    lines = [f"| {endpoint} | {name} | {total:,} |" for (endpoint, name), total in totals.items()]
+    head = ["| endpoint | measure | total |", "| --- | --- | ---: |"]
+    return dg.MetadataValue.md("\n".join([*head, *lines]))
+
+
+def cost_table(path: Path | None) -> dg.MetadataValue:
+    """What is billed of a day, by model, as a table in Markdown."""
+    totals: Counter[tuple[str, str]] = Counter()
+    if path is not None:
+        for row in pq.read_table(path, columns=["model", "currency", "cost_nano"]).to_pylist():
+            totals[row["model"] or "-", row["currency"] or "-"] += row["cost_nano"]
+    lines = [
+        f"| {model} | {Decimal(nano).scaleb(-9):,f} | {currency} |"
+        for (model, currency), nano in totals.most_common()
+    ]
+    head = ["| model | billed | currency |", "| --- | ---: | --- |"]
+    return dg.MetadataValue.md("\n".join([*head, *lines]))
 
 
 def _picture(day: date, hours: Sequence[HourOfDay]) -> str:

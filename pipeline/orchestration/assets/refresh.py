@@ -5,13 +5,17 @@ import dagster as dg
 from pipeline import messages
 from pipeline.api import ApiError
 from pipeline.interrupts import only_the_first
+from pipeline.lake.schemas import COST_DATASETS, COSTS, METER_DATASETS
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.messages import count
 from pipeline.orchestration.assets.finalize import Materializations, finalize, report_disputed
+from pipeline.orchestration.assets.meters import report_at_once
 from pipeline.orchestration.assets.usage import API_POOL, PUBLISHED
 from pipeline.orchestration.resources import Services
 from pipeline.settings import SettingsError
-from pipeline.timeline import in_words
+from pipeline.timeline import closed_through, day_of, in_words
+from pipeline.usage.bills import load_bills, restated_bills
+from pipeline.usage.feed import CONVERSATIONS
 from pipeline.usage.load import LoadError, Progress
 from pipeline.usage.refresh import Refreshed, refresh_days
 
@@ -24,14 +28,18 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
     shown = Materializations(context, services, PUBLISHED)
 
     def report(progress: Progress) -> None:
-        if progress.published:
+        if progress.published and progress.endpoint:
+            report_at_once(context, services.lake, [progress.published], METER_DATASETS)
+        elif progress.published:
             shown.at_once(progress.published)
+        if progress.published:
             report_disputed(services, progress.published)
         services.on_progress(progress)
 
     def found(refreshed: Refreshed) -> None:
+        of = f"{refreshed.endpoint}: " if refreshed.endpoint else ""
         context.log.info(
-            f"{count(len(refreshed.compared), 'day')} compared in "
+            f"{of}{count(len(refreshed.compared), 'day')} compared in "
             f"{count(refreshed.requests, 'request')}; to be loaded again: "
             f"{in_words(refreshed.changed)}"
         )
@@ -39,14 +47,18 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
 
     with only_the_first() as interruption:
         try:
-            refresh_days(
-                services.connect,
-                services.lake,
-                pseudonyms=services.settings.pseudonyms,
-                on_found=found,
-                on_progress=report,
-                now=services.clock,
-            )
+            for feed in (CONVERSATIONS, *services.feeds):
+                refresh_days(
+                    services.connect,
+                    services.lake,
+                    feed=feed,
+                    pseudonyms=services.settings.pseudonyms,
+                    on_found=found,
+                    on_progress=report,
+                    now=services.clock,
+                )
+            if services.has_bills:
+                _refresh_bills(context, services)
         except LoadError as error:  # days that were not loaded still differ
             raise dg.Failure(f"{error} Resume with: {messages.REFRESH}") from error
         except (ApiError, UserIdModeError, SettingsError) as error:
@@ -55,6 +67,24 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
             interruption.hold()
             finalize(services)
     interruption.deliver()
+
+
+def _refresh_bills(context: dg.OpExecutionContext, services: Services) -> None:
+    """Ask again for the bills of days that are over and of which the API says another total."""
+    lake, today = services.lake, day_of(closed_through(services.clock()))
+    days = [day for day in lake.days(COSTS.name) if day < today]
+    restated = restated_bills(services.connect, lake, days)
+    services.on_note(
+        f"bills of {count(len(days), 'day')} compared; to be asked for again: {in_words(restated)}"
+    )
+    published = load_bills(
+        services.connect,
+        lake,
+        restated,
+        pseudonyms=services.settings.pseudonyms,
+        now=services.clock,
+    )
+    report_at_once(context, lake, published, COST_DATASETS)
 
 
 @dg.job(

@@ -1,0 +1,215 @@
+"""raw_meters to meters_1d, and costs_1d: the other usage endpoints, where they are asked for.
+
+They are assets where MKA1_USAGE_ENDPOINTS names them: those of others would never be materialized.
+Each endpoint is loaded by itself, in one step: the tables of a day have the rows of all of them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
+from typing import Final
+
+import dagster as dg
+
+from pipeline import messages
+from pipeline.interrupts import only_the_first
+from pipeline.lake.manifest import manifest_of
+from pipeline.lake.schemas import COST_DATASETS, COSTS, DATASETS, METER_DATASETS, METERS, Dataset
+from pipeline.lake.store import Lake
+from pipeline.lake.user_id_mode import UserIdModeError
+from pipeline.messages import count
+from pipeline.orchestration.assets.days import days_asked
+from pipeline.orchestration.assets.finalize import finalize, report_disputed
+from pipeline.orchestration.assets.metadata import column_schema, cost_table, meter_table
+from pipeline.orchestration.assets.usage import API_POOL
+from pipeline.orchestration.resources import Services
+from pipeline.settings import SettingsError
+from pipeline.timeline import day_window
+from pipeline.usage.bills import load_bills
+from pipeline.usage.load import LoadError, Progress, load_days
+from pipeline.usage.meters import Metered
+from pipeline.usage.rollup import DayPublished
+
+GROUP: Final = "meters"
+
+_RELOADED_AT_ONCE: Final = 7
+"""Disputed days of an endpoint that a run loads again beside its own."""
+_DEPENDS_ON: Final[Mapping[str, list[str]]] = {
+    "raw_meters": [],
+    "meters_1m": ["raw_meters"],
+    "meters_1h": ["meters_1m"],
+    "meters_1d": ["meters_1h"],
+    "meter_revisions": ["meters_1m"],
+}
+
+
+def meter_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """The tables of meters as one step over `partitions`; a range of days is one run."""
+
+    @dg.multi_asset(
+        name="load_meters",
+        specs=[_spec(dataset, _DEPENDS_ON[name]) for name, dataset in METER_DATASETS.items()],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=API_POOL,
+    )
+    def load_meters(
+        context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        days = days_asked(context, services)
+        yield from _loaded(
+            context, services, days, METER_DATASETS, lambda: _load(context, services, days)
+        )
+
+    return load_meters
+
+
+def cost_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """costs_1d as a step of its own."""
+
+    @dg.multi_asset(
+        name="load_costs",
+        specs=[_spec(COSTS, [])],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=API_POOL,
+    )
+    def load_costs(
+        context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        days = days_asked(context, services)
+
+        def load() -> None:
+            for published in load_bills(
+                services.connect,
+                services.lake,
+                days,
+                pseudonyms=services.settings.pseudonyms,
+                now=services.clock,
+            ):
+                report_disputed(services, published)
+
+        yield from _loaded(context, services, days, COST_DATASETS, load)
+
+    return load_costs
+
+
+def _spec(dataset: Dataset, depends_on: list[str]) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        dataset.name,
+        deps=depends_on,
+        description=f"{dataset.description} Grain: {dataset.grain}.",
+        group_name=GROUP,
+        kinds={"parquet", "duckdb"} if depends_on else {"parquet"},
+        metadata={"dagster/column_schema": column_schema(dataset)},
+    )
+
+
+def _loaded(
+    context: dg.AssetExecutionContext,
+    services: Services,
+    days: list[date],
+    tables: Mapping[str, Dataset],
+    load: Callable[[], None],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Load, clear up, and report every table of every day."""
+    with only_the_first() as interruption:
+        try:
+            load()
+        except LoadError as error:
+            interruption.hold()
+            # What was read is published, so it is reported: a step that fails reports nothing.
+            report_at_once(context, services.lake, error.published, tables)
+            resume = messages.resume(error.missing, *services.flags)
+            raise dg.Failure(f"{error} {resume}") from error
+        except (UserIdModeError, SettingsError) as error:
+            raise dg.Failure(str(error)) from error
+        finally:
+            interruption.hold()
+            finalize(services)
+    for name, day, metadata in _shown(services.lake, days, tables):
+        context.add_asset_metadata(metadata, asset_key=name, partition_key=day.isoformat())
+    for name in tables:
+        yield dg.MaterializeResult(asset_key=name)
+    interruption.deliver()
+
+
+def _load(context: dg.AssetExecutionContext, services: Services, days: list[date]) -> None:
+    """Load every endpoint that is asked for, and what of it is disputed beside."""
+
+    def report(progress: Progress) -> None:
+        if progress.published:
+            report_disputed(services, progress.published)
+        services.on_progress(progress)
+
+    for feed in services.feeds:
+        load_days(
+            services.connect,
+            services.lake,
+            days,
+            feed=feed,
+            pseudonyms=services.settings.pseudonyms,
+            on_progress=report,
+            now=services.clock,
+        )
+        context.log.info(f"{feed.endpoint}: {count(len(days), 'day')} loaded")
+        _reload(context, services, feed, days)
+
+
+def _reload(
+    context: dg.AssetExecutionContext, services: Services, feed: Metered, asked: list[date]
+) -> None:
+    """Load the days again that an earlier run has left disputed: what fails waits for the next."""
+    now, first_day = services.clock(), services.settings.first_day
+    days = [
+        day
+        for day in feed.to_reload(services.lake, now)
+        if day >= first_day and day not in asked and day_window(day).end <= now
+    ][:_RELOADED_AT_ONCE]
+    try:
+        load_days(
+            services.connect,
+            services.lake,
+            days,
+            feed=feed,
+            pseudonyms=services.settings.pseudonyms,
+            now=services.clock,
+        )
+    except LoadError as error:
+        context.log.warning(str(error))
+
+
+def report_at_once(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    lake: Lake,
+    published: Iterable[DayPublished],
+    tables: Mapping[str, Dataset],
+) -> None:
+    """Let Dagster know what became of days that are no result of a step of their assets."""
+    for name, day, metadata in _shown(lake, [one.day for one in published], tables):
+        context.log_event(
+            dg.AssetMaterialization(name, metadata=metadata, partition=day.isoformat())
+        )
+
+
+def _shown(
+    lake: Lake, days: list[date], tables: Mapping[str, Dataset]
+) -> Iterator[tuple[str, date, dict[str, dg.MetadataValue]]]:
+    """Per table and day, what the materialization shows."""
+    for day in days:
+        record = manifest_of(lake.version(day))
+        path = lake.file(METERS["1d"].name if COSTS.name not in tables else COSTS.name, day)
+        said = cost_table(path) if COSTS.name in tables else meter_table(path)
+        for name in tables:
+            entry = record.files.get(name)
+            yield (
+                name,
+                day,
+                {
+                    "dagster/row_count": dg.MetadataValue.int(entry.rows if entry else 0),
+                    "dagster/column_schema": dg.MetadataValue.table_schema(
+                        column_schema(DATASETS[name])
+                    ),
+                    "totals": said,
+                    "file": dg.MetadataValue.path(lake.path(name, day)),
+                },
+            )

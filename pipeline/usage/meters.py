@@ -1,0 +1,258 @@
+"""The usage endpoints beside that of conversations, as rows of one table: endpoint by endpoint.
+
+Belongs here: their pages into columns, a day's files, and what is published of it. Each endpoint is
+read by itself, and its rows take the place of those that the day's files had of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.api import Client, PageSize, UsageQuery, meter_pages, meters_of_days
+from pipeline.api.meters import MeterPage, MeterRow
+from pipeline.endpoints import Endpoint
+from pipeline.lake import consistency, engine, files
+from pipeline.lake.commit import Change, publish_days
+from pipeline.lake.manifest import BILLS, Manifest, Reading, intact, manifest_of
+from pipeline.lake.schemas import METER_DATASETS, METER_REVISIONS, METERS, RAW_METERS, Dataset
+from pipeline.lake.store import Lake
+from pipeline.pseudonyms import Pseudonyms
+from pipeline.timeline import CLOCKS_DIFFER, SECONDS, Width, Window, day_window
+from pipeline.usage.feed import MOMENT, ByBucket, Counts, Group, ServedBucket, add, placed
+from pipeline.usage.page_buffer import PageBuffer
+from pipeline.usage.rollup import DayPublished, Staged
+
+SERVED_METERS: Final = pa.schema([*RAW_METERS.schema, pa.field("serving", pa.int64())])
+"""Rows as served: the columns of raw_meters and the number of the bucket's serving."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """The feed of one endpoint: see `pipeline.usage.feed.Feed`."""
+
+    of: Endpoint
+
+    @property
+    def endpoint(self) -> str:
+        return self.of.name
+
+    @property
+    def raw(self) -> Dataset:
+        return RAW_METERS
+
+    @property
+    def tables(self) -> Mapping[Width, Dataset]:
+        return METERS
+
+    @property
+    def served_rows(self) -> pa.Schema:
+        return SERVED_METERS
+
+    def pages(
+        self, client: Client, window: Window, width: Width, size: PageSize, *, grouped: bool
+    ) -> AsyncIterator[MeterPage]:
+        groups = self.of.dimensions if grouped else ()
+        query = UsageQuery(window.start, window.end, width, group_by=groups, endpoint=self.of)
+        return meter_pages(client, query, size)
+
+    def of_days(self, client: Client, days: Iterable[date]) -> AsyncIterator[ServedBucket]:
+        return meters_of_days(client, self.of, days)
+
+    def rows(
+        self, page: MeterPage, first_serving: int, fetched_at: float, pseudonyms: Pseudonyms | None
+    ) -> pa.Table:
+        """A row for each measure. With `pseudonyms` those are the user ids, and extra fields, which
+        may name people, are NULL."""
+        of_bucket = [sum(len(row.measures) for row in bucket.results) for bucket in page.buckets]
+        place, times = placed(page, of_bucket)
+        rows = [
+            (*self.group(row, pseudonyms), measure, value, None if pseudonyms else row.extra)
+            for bucket in page.buckets
+            for row in bucket.results
+            for measure, value in row.measures.items()
+        ]
+        columns = list(zip(*rows, strict=True)) or [()] * 6
+        *texts, values, extras = columns
+        fetched = pa.scalar(int(fetched_at * 1_000_000), pa.int64())
+        return pa.table(
+            [
+                pa.repeat(self.endpoint, len(rows)),
+                *times,
+                *(pa.array(text, pa.string()) for text in texts),
+                pa.array(values, pa.int64()),
+                pa.array(extras, pa.string()),
+                pa.repeat(fetched, len(rows)).cast(MOMENT),
+                pc.add(place, first_serving),
+            ],
+            schema=SERVED_METERS,
+        )
+
+    def group(self, result: MeterRow, pseudonyms: Pseudonyms | None) -> Group:
+        user = pseudonyms.of(result.user_id) if pseudonyms else result.user_id
+        return user, result.api_key_id, result.model
+
+    def measures(self, result: MeterRow) -> Mapping[str, int | None]:
+        return result.measures
+
+    def stage(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        day: date,
+        buffer: PageBuffer,
+        folder: Path,
+    ) -> Staged:
+        """Raises ConsistencyError when the tables do not agree with each other."""
+        version = lake.version(day)
+        before = manifest_of(version)
+        standing = {name: intact(version, before, name) for name in METER_DATASETS}
+        reading = Reading(buffer.read_at, buffer.window.end)
+        # What is damaged can't be kept: those endpoints are to be read again.
+        others = {
+            name: one
+            for name, one in before.readings.items()
+            if name != self.endpoint and (name == BILLS or standing[RAW_METERS.name])
+        }
+        ends = [one.through for name, one in others.items() if name != BILLS]
+        window = Window(buffer.window.start, max([*ends, reading.through]))
+        paths = {name: folder / f"{name}.parquet" for name in METER_DATASETS}
+        self._write_raw(con, buffer, standing[RAW_METERS.name], paths[RAW_METERS.name], window)
+        _roll_up(con, paths, window)
+        self._write_revisions(con, day, before, standing, paths, reading)
+        found = consistency.meters(con, {name: [path] for name, path in paths.items()})
+        if found:
+            raise consistency.ConsistencyError("; ".join(map(str, found)))
+        return Staged(day, buffer.window, paths, {}, {**others, self.endpoint: reading})
+
+    def _write_raw(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        buffer: PageBuffer,
+        standing: Path | None,
+        path: Path,
+        window: Window,
+    ) -> None:
+        stored = engine.scan(RAW_METERS, [standing] if standing else [])
+        con.execute(
+            f"CREATE OR REPLACE TEMP VIEW others AS SELECT * FROM ({stored}) "
+            f"WHERE endpoint <> {engine.literal(self.endpoint)}"
+        )
+        con.register("servings", buffer.servings())
+        con.register("served_rows", buffer.served_rows())
+        _write(RAW_METERS, con.sql(engine.sql(RAW_METERS.name)), path, window)
+        con.unregister("served_rows")
+
+    def _write_revisions(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        day: date,
+        before: Manifest,
+        standing: Mapping[str, Path | None],
+        paths: Mapping[str, Path],
+        reading: Reading,
+    ) -> None:
+        """Add what the API has restated; what is damaged can't be compared with, nor added to."""
+        minutes, known = METERS["1m"], before.readings.get(self.endpoint)
+        old, revisions = standing[minutes.name], standing[METER_REVISIONS.name]
+        inputs = {
+            "before": (minutes, [old] if old else []),
+            "after": (minutes, [paths[minutes.name]]),
+            "revisions_before": (METER_REVISIONS, [revisions] if revisions else []),
+        }
+        engine.bind(con, inputs)
+        params = {
+            "endpoint": self.endpoint,
+            "known_through": known.through if known and old else day_window(day).start,
+            "seen_at": datetime.fromtimestamp(reading.read_at, UTC),
+        }
+        rows = con.sql(engine.sql(METER_REVISIONS.name), params=params)
+        _write(METER_REVISIONS, rows, paths[METER_REVISIONS.name], day_window(day))
+
+    def publish(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        staged: Staged,
+        folder: Path,
+        *,
+        disputed: bool,
+    ) -> DayPublished:
+        reading = replace(staged.readings[self.endpoint], disputed=disputed)
+        rows = {name: pq.read_metadata(path).num_rows for name, path in staged.paths.items()}
+        change = Change(staged.paths, readings={**staged.readings, self.endpoint: reading})
+        changed = publish_days(con, lake, {staged.day: change})[staged.day]
+        return DayPublished(staged.day, staged.window, rows, tuple(changed), disputed)
+
+    def totals(
+        self, con: duckdb.DuckDBPyConnection, width: Width, files: Sequence[Path]
+    ) -> ByBucket:
+        engine.bind(con, {"counted": (METERS[width], files)})
+        found: ByBucket = {}
+        rows = con.execute(engine.sql("meter_totals"), {"endpoint": self.endpoint}).fetchall()
+        for start, measure, total in rows:
+            if total:
+                found.setdefault(start, {})[measure] = total
+        return found
+
+    def counts(self, path: Path) -> Counts:
+        found: Counts = {}
+        table = pq.read_table(path, filters=pc.field("endpoint") == self.endpoint)
+        for row in table.to_pylist():
+            group = row["user_id"], row["api_key_id"], row["model"]
+            add(found, group, {row["measure"]: row["value"]})
+        return found
+
+    def loaded(self, lake: Lake, day: date) -> Window | None:
+        version = lake.version(day)
+        reading = manifest_of(version).readings.get(self.endpoint)
+        if version is None or reading is None:
+            return None
+        return Window(day_window(day).start, reading.through)
+
+    def to_reload(self, lake: Lake, now: float) -> list[date]:
+        found: list[tuple[float, date]] = []
+        for day in lake.all_days():
+            reading = manifest_of(lake.version(day)).readings.get(self.endpoint)
+            if reading and (reading.disputed or reading.read_at > now + CLOCKS_DIFFER):
+                found.append((reading.read_at, day))
+        return [day for _, day in sorted(found)]
+
+    def confirm(
+        self, con: duckdb.DuckDBPyConnection, lake: Lake, day: date, version: Path, at: float
+    ) -> bool:
+        readings = manifest_of(version).readings
+        reading, final_from = readings[self.endpoint], lake.final_from(day)
+        if reading.read_at >= final_from or at < final_from:
+            return False
+        with lake.day_lock(day):
+            if lake.version(day) != version:
+                return False
+            change = Change(readings={**readings, self.endpoint: replace(reading, read_at=at)})
+            publish_days(con, lake, {day: change})
+        return True
+
+
+def _roll_up(con: duckdb.DuckDBPyConnection, paths: Mapping[str, Path], window: Window) -> None:
+    """Minutes from the rows as served, then width by width."""
+    raw = paths[RAW_METERS.name]
+    engine.bind(con, {RAW_METERS.name: (RAW_METERS, [raw])})
+    rows, narrower = con.sql(engine.sql(METERS["1m"].name)), METERS["1m"]
+    for width, dataset in METERS.items():
+        if width != "1m":
+            source = [paths[narrower.name]]
+            rows = engine.rollup(con, SECONDS[width], narrower, source, "meters_rollup")
+        _write(dataset, rows, paths[dataset.name], window)
+        narrower = dataset
+
+
+def _write(dataset: Dataset, rows: duckdb.DuckDBPyRelation, path: Path, window: Window) -> None:
+    files.write(dataset, rows.to_arrow_reader(files.ROW_GROUP), path, window)
