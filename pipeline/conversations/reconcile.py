@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from pathlib import Path
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -14,9 +16,21 @@ from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.files import DISPUTED
 from pipeline.lake.manifest import is_final, manifest_of
 from pipeline.lake.partitioned_write import write_days
-from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, RECONCILIATION, RESPONSES, USAGE
+from pipeline.lake.schemas import (
+    CONVERSATIONS,
+    ITEMS,
+    METERS,
+    OBSERVED,
+    RECONCILIATION,
+    RESPONSES,
+    TOKENS,
+    USAGE,
+)
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, Window, day_of, day_window
+
+_RESPONSES: Final = "responses"
+"""The usage endpoint whose tokens are those of responses."""
 
 
 def reconcile_days(
@@ -49,9 +63,14 @@ def reconcile_days(
         con.register("shared", pa.table({"id": pa.array(list(shared), pa.string())}))
         lost = cursors.load(lake).unreadable()
         con.register("lost", pa.table({"id": pa.array(list(lost), pa.string())}))
+        rows = con.sql(engine.sql(RECONCILIATION.name))
+        if metered := _bind_tokens(con, lake, based_on):
+            rows = rows.union(metered).order(
+                "day, user_id NULLS FIRST, api_key_id NULLS FIRST, measure"
+            )
         by_day = write_days(
             RECONCILIATION,
-            con.sql(engine.sql(RECONCILIATION.name)).to_arrow_reader(files.ROW_GROUP),
+            rows.to_arrow_reader(files.ROW_GROUP),
             "day",
             folder,
             window=windows.__getitem__,
@@ -63,6 +82,34 @@ def reconcile_days(
         }
         changed = publish_days(con, lake, changes)
     return tuple(day for day in by_day if changed[day])
+
+
+def _bind_tokens(
+    con: duckdb.DuckDBPyConnection, lake: Lake, versions: Mapping[date, Path | None]
+) -> duckdb.DuckDBPyRelation | None:
+    """The comparison of tokens on days of which the endpoint of responses is loaded; None: none.
+
+    `con` has the view `visited`.
+    """
+    manifests = {day: manifest_of(version) for day, version in versions.items()}
+    readings = {
+        day: reading
+        for day, record in manifests.items()
+        if (reading := record.readings.get(_RESPONSES)) is not None
+    }
+    if not readings:
+        return None
+    final = [
+        day
+        for day, reading in readings.items()
+        if reading.read_at >= lake.final_from(day) and not reading.disputed
+    ]
+    meters, tokens = METERS["1d"], TOKENS["1d"]
+    inputs = {it.name: (it, lake.files(it.name, readings)) for it in (meters, tokens)}
+    engine.bind(con, inputs)
+    con.register("metered_days", _days([*readings]))
+    con.register("final_metered_days", _days(final))
+    return con.sql(engine.sql("reconciliation_tokens"))
 
 
 def open_days(con: duckdb.DuckDBPyConnection, lake: Lake) -> list[date]:

@@ -37,9 +37,11 @@ from pipeline.lake.manifest import (
 from pipeline.lake.schemas import (
     DATASETS,
     LEDGER_DATASETS,
+    METERS,
     OBSERVED,
     RECONCILIATION,
     REVISIONS,
+    TOKENS,
     USAGE,
 )
 from pipeline.lake.store import (
@@ -186,7 +188,7 @@ def _known(
     if change.based_on is None or change.based_on == standing:
         owed -= set(change.done)
     if RECONCILIATION.name in before.files and (
-        {USAGE["1d"].name, OBSERVED["1d"].name} & set(changed)
+        {dataset["1d"].name for dataset in (USAGE, OBSERVED, METERS, TOKENS)} & set(changed)
         or is_final(lake, day, before) != is_final(lake, day, known)
     ):
         owed.add("reconcile")
