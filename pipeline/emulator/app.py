@@ -1,4 +1,4 @@
-"""The five endpoints as a Starlette app: routes, who asks, and JSON in and out."""
+"""The endpoints as a Starlette app: routes, who asks, and JSON in and out."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import unquote
@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.emulator import listings
+from pipeline.emulator import endpoints, listings
+from pipeline.emulator.billing import costs_answer
 from pipeline.emulator.faults import FaultPlan
 from pipeline.emulator.queries import ApiError
 from pipeline.emulator.state import Owner
@@ -34,10 +35,17 @@ def build_app(
     def owner(request: Request) -> Owner:
         return _key_id(request, secrets()), _on_behalf_of(request, world)
 
-    async def usage(request: Request) -> Response:
-        owner(request)  # any key of the organisation sees all of its usage
-        query = parse_usage_query(_query(request), world.clock())
-        return _json(usage_page(world, query, plan()))
+    def usage(one: endpoints.Endpoint) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            owner(request)  # any key of the organisation sees all of its usage
+            query = parse_usage_query(_query(request), world.clock(), one)
+            return _json(usage_page(world, query, plan()))
+
+        return endpoint
+
+    async def costs(request: Request) -> Response:
+        owner(request)
+        return _json(costs_answer(world, _query(request)))
 
     def listing(rows: Listing) -> Endpoint:
         async def endpoint(request: Request) -> Response:
@@ -59,7 +67,11 @@ def build_app(
 
     return Starlette(
         routes=[
-            Route(f"{PREFIX}/usage/conversations", usage),
+            *(
+                Route(f"{PREFIX}/usage/{name}", usage(one))
+                for name, one in endpoints.ENDPOINTS.items()
+            ),
+            Route(f"{PREFIX}/usage/costs", costs),
             Route(f"{PREFIX}/conversations", listing(listings.list_conversations)),
             Route(ITEMS_PATH, items),
             Route(ITEMS_PATH, create_items, methods=["POST"]),

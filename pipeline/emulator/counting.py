@@ -1,26 +1,45 @@
-"""Event log to usage buckets: the arithmetic of endpoint 1, in plain Python.
+"""Log to usage buckets: the arithmetic of the usage endpoints, in plain Python.
 
 It shares no code with the tables that the product computes: they are compared with these numbers.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from pipeline.emulator.clock import AsOf
-from pipeline.emulator.events import Event
+from pipeline.emulator.endpoints import DIMENSIONS, Endpoint
 
 JsonObject: TypeAlias = dict[str, Any]
-Group: TypeAlias = tuple[str | None, str | None]
-"""(user_id, api_key_id); None is a real group."""
+Group: TypeAlias = tuple[Any, ...]
+"""A value for each dimension of an endpoint, in its order; None is a real group."""
 Counts: TypeAlias = list[int]
-"""[conversations created, items added, operations]."""
+"""A number for each measure of an endpoint, in its order."""
+Filters: TypeAlias = Mapping[str, AbstractSet[Any]]
+"""The values that are wanted, by dimension; a dimension that is not named is not filtered by."""
 
 WIDTHS: Mapping[str, int] = {"1m": 60, "1h": 3_600, "1d": 86_400}
-"""Seconds in each `bucket_width` that endpoint 1 takes."""
-GROUPINGS = ("user_id", "api_key_id")
-"""The fields that `group_by` may name and that the event log knows."""
+"""Seconds in each `bucket_width` that the usage endpoints take."""
+
+
+class Entry(Protocol):
+    """What is counted: an event, or a correction."""
+
+    @property
+    def second(self) -> int:
+        """The whole second that it is of."""
+
+    @property
+    def counts_from(self) -> float:
+        """The moment (Unix seconds) from which it counts."""
+
+    @property
+    def group(self) -> Group:
+        """Whose it is."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """What it adds to the measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,129 +47,85 @@ class Correction:
     """A restatement: signed changes to one minute's row, from `counts_from` (Unix seconds) on."""
 
     second: int
-    user_id: str | None
-    api_key_id: str | None
-    measures: tuple[int, int, int]
+    group: Group
+    counts: tuple[int, ...]
     counts_from: float
 
 
-class UsageLedger(AsOf):
-    """The log of events and corrections, and its sums per bucket.
+class Ledger:
+    """The log of one endpoint, and its sums per bucket. It has no lock of its own.
 
     Entries that do not count yet wait, until their time has come. A `now` before the last one
     starts over from the log, so that answers depend on the time alone.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__(clock)
-        self._log: list[Event | Correction] = []
-        self._users: set[str] = set()
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.log: list[Entry] = []
         self._settled_at = float("-inf")
         self._start_over()
 
-    def log(self, event: Event) -> None:
-        """Count an event, and nothing else: the way to log plain reads."""
-        with self._lock:
-            self._log.append(event)
-            if event.user_id is not None:
-                self._users.add(event.user_id)
+    def counted(self, now: float, start: int, end: int) -> Iterable[Entry]:
+        """What counts at `now`, of the seconds from `start` to before `end`."""
+        return (e for e in self.log if start <= e.second < end and e.counts_from <= now)
 
-    def restate(
-        self,
-        minute_start: float,
-        user_id: str | None,
-        api_key_id: str | None,
-        *,
-        conversations_created: int = 0,
-        items_added: int = 0,
-        operations: int = 0,
-        drop: bool = False,
+    def correct(
+        self, now: float, minute_start: float, group: Group, changes: Mapping[str, int] | None
     ) -> None:
-        """Change what the usage endpoint reports for one minute, user and key, from now on.
+        """Change the row of a minute and group from `now` on; None takes it away.
 
-        The three numbers are added to what is reported now, and may be negative; `drop` takes the
-        row away instead. Any moment of the minute names it. Hours and days change with it. Raises
-        ValueError when a number would fall below 0.
+        Raises ValueError for a measure that the endpoint does not have, and when a number would
+        fall below 0.
         """
-        with self._lock:
-            minute, group = int(minute_start // 60) * 60, (user_id, api_key_id)
-            reported = self._settled()[60].get(minute, {}).get(group, [0, 0, 0])
-            change = (conversations_created, items_added, operations)
-            if drop:
-                change = (-reported[0], -reported[1], -reported[2])
-            if any(count + more < 0 for count, more in zip(reported, change, strict=True)):
-                raise ValueError(
-                    f"restating {minute} for {group} by {change} would leave less than nothing: "
-                    f"it reports {tuple(reported)}"
-                )
-            self._log.append(Correction(minute, user_id, api_key_id, change, self.clock()))
+        names, minute = self.endpoint.measures, int(minute_start // 60) * 60
+        zero = [0] * len(names)
+        reported = self.settled(now)[60].get(minute, {}).get(group, zero)
+        if changes is None:
+            change = tuple(-count for count in reported)
+        else:
+            _require_known(self.endpoint, changes)
+            change = tuple(changes.get(name, 0) for name in names)
+        if any(count + more < 0 for count, more in zip(reported, change, strict=True)):
+            raise ValueError(
+                f"restating {minute} for {group} by {change} would leave less than nothing: "
+                f"it reports {tuple(reported)}"
+            )
+        self.log.append(Correction(minute, group, change, now))
 
-    def usage(
+    def buckets(
         self,
-        start_time: int,
-        end_time: int | None = None,
-        bucket_width: str = "1d",
-        group_by: Sequence[str] = (),
-        user_ids: Iterable[str] | None = None,
-    ) -> list[JsonObject]:
-        """All buckets of the window, oldest first, in endpoint 1's shape; empty ones too.
-
-        `start_time` is floored to its bucket's edge and `end_time` (now by default) raised to one.
-        `user_ids` filters before grouping; None means everyone. Raises ValueError for an unknown
-        width or grouping.
-        """
-        if bucket_width not in WIDTHS:
-            raise ValueError(f"bucket_width is one of {', '.join(WIDTHS)}, not {bucket_width!r}")
-        width = WIDTHS[bucket_width]
-        end_time = int(self.clock() // 1) + 1 if end_time is None else end_time
-        start, end = window_edges(start_time, end_time, width)
-        return self.usage_buckets(range(start, end, width), width, group_by, user_ids)
-
-    def usage_buckets(
-        self,
+        now: float,
         starts: Iterable[int],
         width: int,
-        group_by: Sequence[str] = (),
-        user_ids: Iterable[str] | None = None,
+        group_by: Sequence[str],
+        filters: Filters,
     ) -> list[JsonObject]:
-        """The buckets of `width` seconds that start at `starts`, in that order."""
-        if unknown := [name for name in group_by if name not in GROUPINGS]:
-            raise ValueError(f"group_by knows {', '.join(GROUPINGS)}, not {', '.join(unknown)}")
-        users = None if user_ids is None else frozenset(user_ids)
-        with self._lock:
-            sums = self._settled()[width]
-            return [
-                usage_bucket(sums.get(start, {}), start, width, group_by, users) for start in starts
-            ]
+        """The buckets of `width` seconds that start at `starts`, in that order.
 
-    def occupied(self, start: int, end: int, width: int) -> list[int]:
-        """Starts of the buckets in [start, end) that anything was ever counted in, in order."""
-        with self._lock:
-            return sorted(bucket for bucket in self._settled()[width] if start <= bucket < end)
-
-    def events(self) -> list[Event]:
-        """The event log, in the order logged, whether counted yet or not."""
-        with self._lock:
-            return [entry for entry in self._log if isinstance(entry, Event)]
-
-    def knows_user(self, user_id: str) -> bool:
-        """Whether any event carries this user id."""
-        return user_id in self._users
+        Raises ValueError for a dimension that the endpoint does not have.
+        """
+        known = self.endpoint.dimensions
+        if unknown := [name for name in (*group_by, *filters) if name not in known]:
+            raise ValueError(f"{self.endpoint.name} knows {', '.join(known)}, not {unknown}")
+        sums = self.settled(now)[width]
+        return [
+            usage_bucket(self.endpoint, sums.get(start, {}), start, width, group_by, filters)
+            for start in starts
+        ]
 
     def _start_over(self) -> None:
         self._taken = 0
-        self._waiting: list[Event | Correction] = []
+        self._waiting: list[Entry] = []
         self._next_due = float("inf")
         self._sums: dict[int, dict[int, dict[Group, Counts]]] = {w: {} for w in WIDTHS.values()}
 
-    def _settled(self) -> Mapping[int, Mapping[int, Mapping[Group, Counts]]]:
-        """The sums as of now, by width, start and group."""
-        now = self.clock()
+    def settled(self, now: float) -> Mapping[int, Mapping[int, Mapping[Group, Counts]]]:
+        """The sums as of `now`, by width, start and group."""
         if now < self._settled_at:
             self._start_over()
         self._settled_at = now
-        candidates: Iterable[Event | Correction] = self._log[self._taken :]
-        self._taken = len(self._log)
+        candidates: Iterable[Entry] = self.log[self._taken :]
+        self._taken = len(self.log)
         if self._next_due <= now:
             candidates = [*self._waiting, *candidates]
             self._waiting, self._next_due = [], float("inf")
@@ -162,12 +137,23 @@ class UsageLedger(AsOf):
                 self._next_due = min(self._next_due, due)
         return self._sums
 
-    def _add(self, entry: Event | Correction) -> None:
-        second, group, measures = entry.second, (entry.user_id, entry.api_key_id), entry.measures
+    def _add(self, entry: Entry) -> None:
+        second, group, more = entry.second, entry.group, entry.counts
         for width, buckets in self._sums.items():
-            counts = buckets.setdefault(second // width * width, {}).setdefault(group, [0, 0, 0])
-            for place, measure in enumerate(measures):
-                counts[place] += measure
+            groups = buckets.setdefault(second // width * width, {})
+            counts = groups.get(group)
+            if counts is None:
+                groups[group] = list(more)
+                continue
+            for place, count in enumerate(more):
+                counts[place] += count
+
+
+def _require_known(endpoint: Endpoint, measures: Iterable[str]) -> None:
+    if unknown := [name for name in measures if name not in endpoint.measures]:
+        raise ValueError(
+            f"{endpoint.name} counts {', '.join(endpoint.measures)}, not {', '.join(unknown)}"
+        )
 
 
 def window_edges(start_time: int, end_time: int, width: int) -> tuple[int, int]:
@@ -176,50 +162,58 @@ def window_edges(start_time: int, end_time: int, width: int) -> tuple[int, int]:
 
 
 def usage_bucket(
+    endpoint: Endpoint,
     groups: Mapping[Group, Counts],
     start: int,
     width: int,
     group_by: Sequence[str],
-    user_ids: AbstractSet[str] | None,
+    filters: Filters,
 ) -> JsonObject:
     """One bucket in the shape of endpoint 1, fields in the order of its documented example.
 
-    `user_ids` filters before grouping. A field that is not grouped by is null. Rows whose measures
-    are all 0 are left out; the others stand by user_id, then api_key_id, null first, by code point.
+    `filters` come before grouping. A field that is not grouped by is null. Rows whose measures are
+    all 0 are left out; the others stand by their dimensions in order, null first, by code point.
     """
-    by_user, by_key = "user_id" in group_by, "api_key_id" in group_by
+    wanted = [(DIMENSIONS.index(name), values) for name, values in filters.items()]
+    places = [place for place, name in enumerate(endpoint.dimensions) if name not in group_by]
     merged: dict[Group, Counts] = {}
-    for (user, key), counts in groups.items():
-        if user_ids is not None and user not in user_ids:
+    for whole, counts in groups.items():
+        if any(whole[place] not in values for place, values in wanted):
             continue
-        group = (user if by_user else None, key if by_key else None)
-        total = merged.setdefault(group, [0, 0, 0])
-        for position, count in enumerate(counts):
-            total[position] += count
+        group = _without(whole, places) if places else whole
+        total = merged.get(group)
+        if total is None:
+            merged[group] = counts.copy()
+            continue
+        for place, count in enumerate(counts):
+            total[place] += count
     return {
         "object": "bucket",
         "start_time": start,
         "end_time": start + width,
         "results": [
-            usage_result(group, counts)
-            for group, counts in sorted(merged.items(), key=_by_user_then_key)
+            usage_result(endpoint, group, counts)
+            for group, counts in sorted(merged.items(), key=_by_group)
             if any(counts)
         ],
     }
 
 
-def usage_result(group: Group, counts: Sequence[int]) -> JsonObject:
+def usage_result(endpoint: Endpoint, group: Group, counts: Sequence[int]) -> JsonObject:
     """One result row in the shape of endpoint 1."""
     return {
-        "object": "organization.usage.conversations.result",
-        "num_conversations_created": counts[0],
-        "num_items_added": counts[1],
-        "num_operations": counts[2],
-        "user_id": group[0],
-        "api_key_id": group[1],
+        "object": f"organization.usage.{endpoint.name}.result",
+        **dict(zip(endpoint.measures, counts, strict=True)),
+        **dict(zip(endpoint.dimensions, group, strict=True)),
     }
 
 
-def _by_user_then_key(entry: tuple[Group, Counts]) -> tuple[bool, str, bool, str]:
-    user, key = entry[0]
-    return user is not None, user or "", key is not None, key or ""
+def _without(group: Group, places: Sequence[int]) -> Group:
+    left = list(group)
+    for place in places:
+        left[place] = None
+    return tuple(left)
+
+
+def _by_group(entry: tuple[Group, Counts]) -> list[tuple[bool, Any]]:
+    return [(value is not None, "" if value is None else value) for value in entry[0]]

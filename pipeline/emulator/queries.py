@@ -68,3 +68,11 @@ class Query:
         if value not in choices:
             raise ApiError(400, f"{name} must be one of {', '.join(choices)}, not {value!r}")
         return value
+
+    def several(self, name: str, choices: Sequence[str]) -> tuple[str, ...]:
+        """The values of a repeatable parameter, each one of the words in `choices`."""
+        values = tuple(self.texts(name) or ())
+        for value in values:
+            if value not in choices:
+                raise ApiError(400, f"{name} must be any of {', '.join(choices)}, not {value!r}")
+        return values

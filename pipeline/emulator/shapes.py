@@ -38,7 +38,7 @@ def response_json(response: Response, now: float) -> JsonObject:
         "status": status,
         "error": _FAILURE if status == "failed" else None,
         "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
-        "background": False,
+        "background": response.background,
         "instructions": None,
         "max_output_tokens": None,
         "max_tool_calls": None,

@@ -108,6 +108,7 @@ class Response:
     tokens: Tokens
     metadata: Mapping[str, str]
     output: tuple[Item, ...]
+    background: bool = False
 
     def is_finished(self, now: float) -> bool:
         """Whether the response had reached its final status at `now`."""

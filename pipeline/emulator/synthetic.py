@@ -12,6 +12,14 @@ from random import Random
 
 from pipeline.emulator.events import DEFAULT_KEYS, Event
 from pipeline.emulator.phrases import TOPICS, answer, extra_items, question
+from pipeline.emulator.prices import CHAT_MODELS
+from pipeline.emulator.side_traffic import (
+    MODEL_SHARES,
+    SideTraffic,
+    Visit,
+    chat_tokens,
+    tokens_of,
+)
 from pipeline.emulator.state import Tokens
 from pipeline.emulator.world import World
 
@@ -59,6 +67,8 @@ class _Plan:
     user_id: str | None
     api_key_id: str | None
     topic: str
+    model: str
+    background: bool
 
 
 def synthetic_world(
@@ -77,22 +87,33 @@ def synthetic_world(
 
     The same arguments give the same world on any machine and date. Few users make most of the
     traffic; about 6 % of it has no user and 2 % no key; the last of `keys` works in batches, on
-    whole minutes before dawn. `late_share` of the calls (0 to 1) are first counted up to `late_by`
-    seconds after they happened. The defaults give about 26,000 events. Raises
-    ValueError for days or users below 1.
+    whole minutes before dawn and in the background. A conversation keeps to one of three models.
+    Beside conversations there is traffic of every other usage endpoint, and billable work.
+    `late_share` of the calls (0 to 1) are first counted up to `late_by` seconds after they
+    happened. The defaults give about 26,000 events. Raises ValueError for days or users below 1.
     """
     if days < 1 or users < 1:
         raise ValueError(f"a world needs at least one day and one user, not {days} and {users}")
     random = Random(seed)  # noqa: S311  # traffic, not secrets
+    # What came later than conversations has dice of its own, so that they stayed as they were.
+    dice = Random(f"{seed}:models")  # noqa: S311
     total = max(1, round(conversations_per_user_day * users * days))
-    plans = _plans(random, total, user_ids(users), keys)
+    plans = _plans(random, dice, total, user_ids(users), keys)
     calls = sorted(_calls(random, plans, start, days, keys), key=lambda call: call.at)
     world = World(keys=keys, clock=clock)
-    replay = _Replay(world, random)
+    replay = _Replay(world, random, dice)
     for call in calls:
         late = random.random()
         visible_at = call.at + late_by * late / late_share if late < late_share else None
         replay.play(call, plans[call.conversation], visible_at)
+    visits = [
+        Visit(call.at, plans[call.conversation].user_id, plans[call.conversation].api_key_id)
+        for call in calls
+        if call.kind == "create"
+    ]
+    beside = SideTraffic(seed, visits, start, start + DAY * days, late_share, late_by)
+    world.log_meters_later(beside.events)
+    world.charge_later(beside.charges)
     return world
 
 
@@ -104,18 +125,23 @@ def user_ids(count: int) -> list[str]:
     return [odd.get(position, name) for position, name in enumerate(plain)]
 
 
-def _plans(random: Random, total: int, users: Sequence[str], keys: Sequence[str]) -> list[_Plan]:
+def _plans(
+    random: Random, dice: Random, total: int, users: Sequence[str], keys: Sequence[str]
+) -> list[_Plan]:
     heavy_tail = list(accumulate(1 / (rank + 2) for rank in range(len(users))))
     key_shares = list(accumulate(1 / (rank + 1) for rank in range(len(keys))))
     chosen_users = random.choices(users, cum_weights=heavy_tail, k=total)
     chosen_keys = random.choices(keys, cum_weights=key_shares, k=total)
+    chosen_models = dice.choices(CHAT_MODELS, cum_weights=MODEL_SHARES, k=total)
     return [
         _Plan(
             user_id=None if random.random() < 0.06 else user,
             api_key_id=None if random.random() < 0.02 else key,
             topic=random.choice(TOPICS),
+            model=model,
+            background=key == keys[-1],
         )
-        for user, key in zip(chosen_users, chosen_keys, strict=True)
+        for user, key, model in zip(chosen_users, chosen_keys, chosen_models, strict=True)
     ]
 
 
@@ -164,6 +190,7 @@ class _Replay:
 
     world: World
     random: Random
+    dice: Random
     names: dict[int, str] = field(default_factory=dict[int, str])
 
     def play(self, call: _Call, plan: _Plan, visible_at: float | None) -> None:
@@ -179,8 +206,15 @@ class _Replay:
             case "response":
                 self._respond(call, plan, visible_at)
             case "lone response":
-                owner = (plan.api_key_id, plan.user_id)
-                self.world.add_response(None, call.at, owner=owner, visible_at=visible_at)
+                self.world.add_response(
+                    None,
+                    call.at,
+                    tokens=chat_tokens(self.dice, plan.model),
+                    model=plan.model,
+                    background=plan.background,
+                    owner=(plan.api_key_id, plan.user_id),
+                    visible_at=visible_at,
+                )
             case "delete":
                 self.world.delete_conversation(name, call.at)
             case _:
@@ -207,18 +241,18 @@ class _Replay:
         items = [question(random, plan.topic)]
         if status == "completed":
             items += [*extra_items(random, plan.topic), answer(random, plan.topic)]
+        read, cached = 50 + random.randrange(4_000), random.randrange(50)
+        written, reasoning = 20 + random.randrange(900), random.randrange(20)
+        tokens = tokens_of(plan.model, read, written, cached, reasoning)
         self.world.add_response(
             self.names[call.conversation],
             call.at,
             items,
-            tokens=Tokens(
-                input=50 + random.randrange(4_000),
-                cached=random.randrange(50),
-                output=20 + random.randrange(900),
-                reasoning=random.randrange(20),
-            ),
+            tokens=Tokens(tokens.input, tokens.cached) if status == "failed" else tokens,
             status=status,
             finished_at=round(call.at + 1 + 8 * random.random(), 3),
+            model=plan.model,
+            background=plan.background,
             metadata={"topic": plan.topic},
             visible_at=visible_at,
         )

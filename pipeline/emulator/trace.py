@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.emulator.events import DEFAULT_KEYS
 from pipeline.emulator.phrases import assistant_message, user_message
+from pipeline.emulator.prices import CHAT_MODELS
 from pipeline.emulator.state import Tokens
 from pipeline.emulator.synthetic import START_2024
 from pipeline.emulator.world import World
@@ -20,6 +21,8 @@ from pipeline.emulator.world import World
 COLUMNS = ("timestamp_ms", "conversation", "input_tokens", "output_tokens")
 KEY_SHARES = (0.60, 0.90, 1.0)
 """Cumulative shares of the conversations under each of `DEFAULT_KEYS`."""
+MODEL_SHARES = (0.60, 0.90, 1.0)
+"""Cumulative shares of the conversations that each of `CHAT_MODELS` answers."""
 NO_USER_SHARE = 0.05
 
 
@@ -43,10 +46,10 @@ def trace_world(
     """The world after the trace at `path`, its first moment at `start` (Unix seconds, UTC).
 
     A conversation's first request creates it; every request makes one response with a user and an
-    assistant item. Users and keys follow from a hash of the conversation's number, the same on
-    every machine: a few users have much of the traffic, one conversation in twenty has none. Raises
-    ValueError that names the file, the line and what was expected when the file is missing or
-    malformed.
+    assistant item. Users, keys and models follow from a hash of the conversation's number, the same
+    on every machine: a few users have much of the traffic, one conversation in twenty has none.
+    Raises ValueError that names the file, the line and what was expected when the file is missing
+    or malformed.
     """
     world = World(clock=clock)
     names: dict[int, str] = {}
@@ -64,6 +67,7 @@ def trace_world(
             at,
             [user_message(f"Request {turn}"), assistant_message(f"Answer {turn}")],
             tokens=Tokens(input=request.input_tokens, output=request.output_tokens),
+            model=model_of(number),
             # A model that writes fifty tokens a second.
             finished_at=at + request.output_tokens / 50,
         )
@@ -113,6 +117,13 @@ def key_of(conversation: int) -> str:
     """The API key id of a conversation of the trace."""
     share = _share(f"key {conversation}")
     return next(key for key, up_to in zip(DEFAULT_KEYS, KEY_SHARES, strict=True) if share < up_to)
+
+
+def model_of(conversation: int) -> str:
+    """The model that answers a conversation of the trace."""
+    share = _share(f"model {conversation}")
+    shares = zip(CHAT_MODELS, MODEL_SHARES, strict=True)
+    return next(model for model, up_to in shares if share < up_to)
 
 
 def _share(text: str) -> float:

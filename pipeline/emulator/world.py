@@ -1,20 +1,51 @@
 """What API calls do to the emulator's state. All times are Unix seconds, UTC."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.emulator.archive import Archive
-from pipeline.emulator.counting import UsageLedger
-from pipeline.emulator.events import DEFAULT_KEYS, Event
+from pipeline.emulator.billing import Billing
+from pipeline.emulator.events import DEFAULT_KEYS, Event, MeterEvent
+from pipeline.emulator.prices import CHAT_MODELS
 from pipeline.emulator.state import Conversation, Item, Owner, Response, Tokens
 
-DEFAULT_MODEL = "meetkai:functionary-pt"
+DEFAULT_MODEL = CHAT_MODELS[0]
 
 
-class World(Archive, UsageLedger):
-    """One organisation's conversations, items, responses and usage, as of `clock()`.
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A response as usage/responses counts it: at its creation, once it has finished."""
+
+    response: Response
+    visible_at: float | None
+
+    @property
+    def second(self) -> int:
+        return math.floor(self.response.created_at)
+
+    @property
+    def counts_from(self) -> float:
+        return max(self.response.finished_at, self.response.created_at, self.visible_at or 0.0)
+
+    @property
+    def group(self) -> tuple[str | bool | None, ...]:
+        key, user = self.response.owner
+        return user, key, self.response.model, self.response.background
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        tokens = self.response.tokens
+        return (
+            *(1, tokens.input, tokens.cached, tokens.output, tokens.reasoning),
+            tokens.input + tokens.output,
+        )
+
+
+class World(Archive, Billing):
+    """One organisation's conversations, items, responses, usage and costs, as of `clock()`.
 
     `keys` are the API key ids that a server gives a secret each; events and conversations may carry
     others, or none. Nothing later than the clock is listed or counted.
@@ -30,7 +61,7 @@ class World(Archive, UsageLedger):
     @classmethod
     def from_events(
         cls,
-        events: Iterable[Event],
+        events: Iterable[Event | MeterEvent],
         *,
         keys: Sequence[str] = DEFAULT_KEYS,
         clock: Callable[[], float] = time.time,
@@ -38,7 +69,10 @@ class World(Archive, UsageLedger):
         """A world that has usage only: no conversations, items or responses to list."""
         world = cls(keys=keys, clock=clock)
         for event in events:
-            world.log(event)
+            if isinstance(event, Event):
+                world.log(event)
+            else:
+                world.log_meter(event)
         return world
 
     def create_conversation(
@@ -91,6 +125,7 @@ class World(Archive, UsageLedger):
         status: str = "completed",
         finished_at: float | None = None,
         model: str = DEFAULT_MODEL,
+        background: bool = False,
         metadata: Mapping[str, str] | None = None,
         owner: Owner = (None, None),
         visible_at: float | None = None,
@@ -98,8 +133,9 @@ class World(Archive, UsageLedger):
         """Create a response with the items of its turn, one operation in all, and return its id.
 
         The items count at `at`, the response's `created_at`. Until `finished_at` (`at` by default)
-        the response is listed as `in_progress`. `owner` (API key id, user id) is read only for a
-        response without a conversation. Raises KeyError for an unknown conversation.
+        the response is listed as `in_progress`; from then on usage/responses counts it, at `at`.
+        `owner` (API key id, user id) is read only for a response without a conversation. Raises
+        KeyError for an unknown conversation.
         """
         with self._lock:
             at = self.clock() if at is None else at
@@ -125,8 +161,10 @@ class World(Archive, UsageLedger):
                 tokens=tokens,
                 metadata=metadata or {},
                 output=tuple(item for item in made if item.body.get("role") != "user"),
+                background=background,
             )
             self._add_response(response)
+            self._ledgers["responses"].log.append(_Counted(response, visible_at))
             return response_id
 
     def touch(self, conversation_id: str, at: float | None = None) -> None:

@@ -51,13 +51,15 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture
 def walk_usage() -> Callable[..., list[list[dict[str, Any]]]]:
-    """Follow the cursors of endpoint 1 to the end; one list of buckets per page."""
+    """Follow the cursors of a usage endpoint to the end; one list of buckets per page."""
 
-    def walk(http: httpx.Client, **params: Any) -> list[list[dict[str, Any]]]:
+    def walk(
+        http: httpx.Client, endpoint: str = "conversations", **params: Any
+    ) -> list[list[dict[str, Any]]]:
         pages: list[list[dict[str, Any]]] = []
         page: dict[str, str] = {}
         while True:
-            answer = http.get("/usage/conversations", params={**params, **page})
+            answer = http.get(f"/usage/{endpoint}", params={**params, **page})
             assert answer.status_code == 200, answer.text
             body = answer.json()
             pages.append(body["data"])

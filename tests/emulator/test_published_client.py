@@ -1,11 +1,15 @@
-"""The published client reads all five endpoints, and finds what the world holds."""
+"""The published client reads all endpoints, and finds what the world holds."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from meetkai_mka1 import SDK, models
 
 from pipeline.emulator import START_2024, Conversation, EmulatorServer, World
+from pipeline.emulator.billing import COST_GROUPS
+from pipeline.emulator.endpoints import ENDPOINTS
+from pipeline.emulator.prices import CHAT_MODELS
 
 DAY = 86_400
 BOTH: list[models.ConversationsGroupBy] = ["user_id", "api_key_id"]
@@ -39,6 +43,42 @@ def test_it_reads_usage(sdk: SDK, traffic: World) -> None:
     truth = traffic.usage(START_2024, START_2024 + DAY, "1h", BOTH)
     assert [bucket.model_dump() for bucket in page.data] == truth
     assert (page.has_more, page.next_page) == (False, None)
+
+
+@pytest.mark.parametrize("endpoint", [name for name in ENDPOINTS if name != "conversations"])
+def test_it_reads_every_other_usage_endpoint(sdk: SDK, traffic: World, endpoint: str) -> None:
+    dimensions = list(ENDPOINTS[endpoint].dimensions)
+    ask = getattr(sdk.llm.usage, endpoint)
+    window = {"start_time": START_2024, "end_time": START_2024 + 2 * DAY, "bucket_width": "1h"}
+    page = ask(**window, limit=1_440, group_by=dimensions)
+    truth = traffic.meters(endpoint, START_2024, START_2024 + 2 * DAY, "1h", dimensions)
+    assert [bucket.model_dump() for bucket in page.data] == truth
+    assert any(bucket["results"] for bucket in truth)
+    if "model" in dimensions:
+        model = CHAT_MODELS[1]
+        page = ask(**window, limit=1_440, models=[model])
+        truth = traffic.meters(endpoint, START_2024, START_2024 + 2 * DAY, "1h", (), models=[model])
+        assert [bucket.model_dump() for bucket in page.data] == truth
+
+
+def test_it_filters_responses_by_background(sdk: SDK, traffic: World) -> None:
+    found = [
+        sdk.llm.usage.responses(
+            start_time=START_2024, end_time=START_2024 + 2 * DAY, background=background
+        ).data
+        for background in (False, True)
+    ]
+    for background, data in zip((False, True), found, strict=True):
+        truth = traffic.meters("responses", START_2024, START_2024 + 2 * DAY, background=background)
+        assert [bucket.model_dump() for bucket in data] == truth
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("group_by", [[], ["model"], list(COST_GROUPS)], ids=str)
+def test_it_reads_costs(sdk: SDK, traffic: World, group_by: list[Any]) -> None:
+    found = sdk.llm.usage.costs(start_time=START_2024, end_time=START_2024 + DAY, group_by=group_by)
+    assert found.model_dump() == traffic.costs(START_2024, START_2024 + DAY, group_by)
+    assert found.data
 
 
 def test_it_pages_usage_by_cursor_and_filters_by_user(sdk: SDK, traffic: World) -> None:

@@ -2,11 +2,14 @@
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from pipeline.emulator import START_2024, ManualClock, World, synthetic_world, trace_world, user_ids
+from pipeline.emulator.endpoints import ENDPOINTS
+from pipeline.emulator.prices import CHAT_MODELS
 from pipeline.emulator.trace import COLUMNS
 from tests.bounded import finished
 
@@ -21,6 +24,8 @@ world = synthetic_world(seed=3, days=2, users=12, late_share=0.1)
 usage = world.usage(1704067200, 1704240000, "1m", ("user_id", "api_key_id"))
 records = [usage, repr(world.events())]
 records += [repr(world.all_conversations()), repr(world.all_responses())]
+records += [repr(world.meter_events(name)) for name in ("completions", "files", "extract")]
+records += [world.costs(1704067200, 1704240000, ("model", "external_user_id"))]
 print(hashlib.sha256(json.dumps(records).encode()).hexdigest())
 """
 
@@ -103,6 +108,35 @@ def test_traffic_has_what_breaks_naive_code(traffic: World) -> None:
     assert not ids.isascii()
 
 
+def test_traffic_is_of_every_usage_endpoint(traffic: World) -> None:
+    for endpoint in ENDPOINTS:
+        rows = [
+            r
+            for b in traffic.meters(endpoint, START_2024, START_2024 + 2 * DAY)
+            for r in b["results"]
+        ]
+        assert all(sum(row[name] for row in rows) for name in ENDPOINTS[endpoint].measures[:2])
+    for event in (e for name in ("completions", "files") for e in traffic.meter_events(name)):
+        assert START_2024 <= event.at < START_2024 + 2 * DAY
+
+
+def test_responses_have_what_costs_and_failures_are_told_from(traffic: World) -> None:
+    responses = traffic.all_responses()
+    assert {response.model for response in responses} == set(CHAT_MODELS)
+    assert {response.background for response in responses} == {False, True}
+    assert {"failed", "incomplete", "completed"} <= {response.status for response in responses}
+    tokens = [response.tokens for response in responses]
+    assert all(one.cached <= one.input and one.reasoning <= one.output for one in tokens)
+    assert sum(one.cached for one in tokens) > sum(one.input for one in tokens) / 10
+    for response in responses:
+        if response.tokens.reasoning:
+            assert response.model == CHAT_MODELS[-1]
+        if response.status == "failed":
+            assert response.tokens.output == 0
+    by_conversation = {(r.conversation_id, r.model) for r in responses if r.conversation_id}
+    assert len(by_conversation) == len({name for name, _ in by_conversation})
+
+
 def test_late_traffic_is_counted_in_the_end() -> None:
     clock = ManualClock(START_2024 + DAY)
     late = synthetic_world(days=1, users=10, late_share=0.5, clock=clock)
@@ -137,6 +171,13 @@ def test_the_trace_has_its_known_totals() -> None:
         }
     ]
     assert {event.api_key_id for event in world.events()} == set(world.keys)
+    models = Counter(response.model for response in world.all_responses())
+    assert set(models) == set(CHAT_MODELS)
+    (row,) = world.meters("responses", START_2024, START_2024 + DAY)[0]["results"]
+    assert row["num_model_requests"] == 12_031
+    assert row["total_tokens"] == sum(
+        response.tokens.input + response.tokens.output for response in world.all_responses()
+    )
     owners = [conversation.owner[1] for conversation in world.all_conversations()]
     assert 0.03 < owners.count(None) / len(owners) < 0.07
     assert 400 < len(set(owners)) <= 501

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.api import MalformedBody, ShapeError
+from pipeline.api import CostsQuery, MalformedBody, ShapeError
 from pipeline.api.conversations import decode_conversations
+from pipeline.api.costs import decode_costs
 from pipeline.api.items import decode_items
 from pipeline.api.meters import decode_meters
 from pipeline.api.responses import decode_responses
@@ -27,9 +28,11 @@ from pipeline.emulator.faults import FaultPlan
 from tests.torture.conftest import Figures
 from tests.torture.tampering import ALL, tampered
 
+COSTS: Final = CostsQuery(START_2024, START_2024 + 6 * 3_600, ("model",))
 DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
     "usage": decode_page,
     "meters": decode_meters,
+    "costs": partial(decode_costs, query=COSTS),
     "conversations": decode_conversations,
     "items": decode_items,
     "items with their bodies": partial(decode_items, keep_bodies=True),
@@ -97,13 +100,17 @@ def bodies() -> dict[str, bytes]:
                 assert answer.status_code == 200, answer.text
                 return answer.content
 
-            window = {"start_time": START_2024, "end_time": START_2024 + 6 * 3_600}
+            window = {"start_time": COSTS.start_time, "end_time": COSTS.end_time}
             listed = await body("/conversations", limit=5)
             usage = await body("/usage/conversations", bucket_width="1h", **window)
+            groups = {"group_by": ["user_id", "api_key_id", "model", "background"]}
+            meters = await body("/usage/responses", bucket_width="1h", **window, **groups)
+            costs = await body("/usage/costs", **window, group_by=["model", "external_user_id"])
             items = await body(f"/conversations/{json.loads(listed)['data'][0]['id']}/items")
             return {
                 "usage": usage,
-                "meters": usage,
+                "meters": meters,
+                "costs": costs,
                 "conversations": listed,
                 "items": items,
                 "items with their bodies": items,
