@@ -17,16 +17,21 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.emulator import EmulatorServer, synthetic_world
+from pipeline import emulator
+from pipeline.emulator import EmulatorServer, secret_of, synthetic_world
 from pipeline.lake.engine import openable
+from pipeline.lake.store import private_folder
 from pipeline.messages import count
-from pipeline.orchestration.runs import Outcome, run_days
+from pipeline.orchestration.runs import Outcome, run_conversations, run_days
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import short
 
 FIRST: Final = date(2024, 1, 1)
 LAST: Final = date(2024, 1, 7)
 
+_ENDPOINTS: Final = ("conversations", "responses", "costs")
+_PRICES: Final = "prices.csv"
+_BUDGETS: Final = "budgets.csv"
 _BY_DAY: Final = """
     SELECT strftime(start_time, '%a %d %b') AS "day (UTC)", count(DISTINCT user_id) AS users,
       sum(num_conversations_created)::BIGINT AS conversations,
@@ -41,7 +46,23 @@ _TOP_USERS: Final = """
 """
 
 
-QUERIES: Final = (_BY_DAY, _TOP_USERS)
+_BY_MODEL: Final = """
+    SELECT coalesce(model, '(no model)') AS model,
+      sum(num_responses)::BIGINT AS responses,
+      sum(cost)::DECIMAL(18, 2) AS "cost (USD)",
+      sum(num_unpriced)::BIGINT AS "without price"
+    FROM cost_by('1d') GROUP BY model ORDER BY sum(cost) DESC NULLS LAST, model
+"""
+_FAILED: Final = """
+    SELECT coalesce(model, '(no model)') AS model,
+      sum(total_tokens)::BIGINT AS tokens,
+      sum(num_failed)::BIGINT AS failed,
+      (100 * sum(num_failed) / sum(num_responses))::DECIMAL(5, 1) AS "failed (%)"
+    FROM tokens_1d GROUP BY model ORDER BY tokens DESC, model
+"""
+
+
+QUERIES: Final = (_BY_DAY, _TOP_USERS, _BY_MODEL, _FAILED)
 """What it shows: the same in any client, as all queries of the catalog are."""
 
 
@@ -56,8 +77,22 @@ def run_demo(progress: Console, out: Console) -> Outcome:
             first_day=FIRST,
             requests_per_second=1_000,
             set_dagster_home=home / "dagster",
+            api_keys={key: secret_of(key) for key in server.world.keys},
+            endpoints=_ENDPOINTS,
+            api_key_id=None,
+            set_prices=home / _PRICES,
+            set_budgets=home / _BUDGETS,
         )
+        private_folder(home)
+        settings.prices.write_bytes(Path(emulator.__file__).with_name(_PRICES).read_bytes())
         outcome = run_days(settings, FIRST, LAST, progress)
+        if not outcome.failures:
+            listed = run_conversations(settings, FIRST, LAST, progress)
+            outcome = Outcome(
+                listed.failures,
+                (*outcome.warnings, *listed.warnings),
+                outcome.checks + listed.checks,
+            )
         requests = len(server.requests)
     if outcome.failures:
         return outcome
@@ -68,6 +103,8 @@ def run_demo(progress: Console, out: Console) -> Outcome:
     ):
         _print(out, con, "Usage by day", _BY_DAY)
         _print(out, con, "Who uses most", _TOP_USERS)
+        _print(out, con, "What it costs, by the prices in prices.csv", _BY_MODEL)
+        _print(out, con, "What fails", _FAILED)
     out.print(
         f"{count(requests, 'request')}, {count(outcome.checks, 'check')} passed, among them "
         "that every day sums to the API's own total.\n",

@@ -170,6 +170,13 @@ def meters(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
     return found
 
 
+def meter_totals(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
+    """Measures of meters whose totals differ between raw_meters, 1m, 1h and 1d, of one day."""
+    tables = (RAW_METERS, *METERS.values())
+    engine.bind(con, {table.name: (table, files[table.name]) for table in tables})
+    return _violations(con, "check_meter_totals", "the tables of meters")
+
+
 def require(con: duckdb.DuckDBPyConnection, files: Files) -> None:
     """Raise ConsistencyError unless the files are the contract's and their totals agree.
 

@@ -206,10 +206,11 @@ def write_coverage(lake: Lake, day: date, record: Manifest, new: Path) -> None:
     """Say of each hour what is known of it, by `record` and the files in `new`."""
     whole = day_window(day)
     rows: list[dict[str, object]] = []
+    by_endpoint = _rows_of_endpoints(new)
     for name, known in _all_known(lake, record, new):
-        counted: dict[int, int] = {}
+        counted: Mapping[int, int] = by_endpoint.get(name, {})
         with suppress(OSError, KeyError, pa.ArrowException):  # damaged: verify reports it
-            counted = _rows_by_hour(name, new)
+            counted = counted or _rows_by_hour(name, new / f"{name}.parquet")
         for start in range(whole.start, whole.end, SECONDS["1h"]):
             hour = datetime.fromtimestamp(start, UTC)
             rows.append({"dataset": name, "rows": counted.get(start, 0), **known.of(hour)})
@@ -294,23 +295,34 @@ def _through(path: Path) -> int | None:
     return None
 
 
-def _rows_by_hour(name: str, folder: Path) -> dict[int, int]:
+def _rows_by_hour(name: str, path: Path) -> Counter[int]:
     """How many rows of a table lie in each UTC hour (Unix seconds), those without rows left out."""
     moment = _MOMENT.get(name, "start_time")
-    table, columns, endpoint = name, [moment], name.removeprefix(_METERS)
-    if name != endpoint:
-        table, columns = METERS["1m"].name, [moment, "endpoint"]
     counted: Counter[int] = Counter()
-    file = pq.ParquetFile(folder / f"{table}.parquet")
-    for batch in file.iter_batches(files.ROW_GROUP, columns=columns):
-        times = batch.column(moment)
-        if name != endpoint:
-            times = times.filter(pc.equal(batch.column("endpoint"), endpoint))
-        hours = pc.floor_temporal(times, unit="hour")
-        # As numbers: a time that cannot be may be beyond the years that Python knows.
-        for one in pc.value_counts(hours.cast(pa.int64()).drop_null()).to_pylist():
-            counted[one["values"] // 1_000_000] += one["counts"]
+    for batch in pq.ParquetFile(path).iter_batches(files.ROW_GROUP, columns=[moment]):
+        counted += _by_hour(batch.column(moment))
     return counted
+
+
+def _rows_of_endpoints(version: Path) -> Mapping[str, Mapping[int, int]]:
+    """The same of each endpoint in the minutes of meters, by its name in `coverage`."""
+    counted: dict[str, Counter[int]] = {}
+    path = version / f"{METERS['1m'].name}.parquet"
+    with suppress(OSError, KeyError, pa.ArrowException):  # damaged, or not there
+        columns = ["endpoint", "start_time"]
+        for batch in pq.ParquetFile(path).iter_batches(files.ROW_GROUP, columns=columns):
+            endpoints, times = batch.columns
+            for endpoint in endpoints.unique().to_pylist():
+                found = _by_hour(times.filter(pc.equal(endpoints, endpoint)))
+                counted.setdefault(meters_of(endpoint), Counter()).update(found)
+    return counted
+
+
+def _by_hour(times: pa.Array) -> Counter[int]:
+    hours = pc.floor_temporal(times, unit="hour")
+    # As numbers: a time that cannot be may be beyond the years that Python knows.
+    found = pc.value_counts(hours.cast(pa.int64()).drop_null()).to_pylist()
+    return Counter({one["values"] // 1_000_000: one["counts"] for one in found})
 
 
 def describe(dataset: Dataset, path: Path) -> FileEntry:

@@ -128,7 +128,7 @@ class Metered:
         self._write_raw(con, buffer, standing[RAW_METERS.name], paths[RAW_METERS.name], window)
         _roll_up(con, paths, window)
         self._write_revisions(con, day, before, standing, paths, reading)
-        found = consistency.meters(con, {name: [path] for name, path in paths.items()})
+        found = consistency.meter_totals(con, {name: [path] for name, path in paths.items()})
         if found:
             raise consistency.ConsistencyError("; ".join(map(str, found)))
         return Staged(day, buffer.window, paths, {}, {**others, self.endpoint: reading})
@@ -187,10 +187,15 @@ class Metered:
         disputed: bool,
     ) -> DayPublished:
         reading = replace(staged.readings[self.endpoint], disputed=disputed)
-        rows = {name: pq.read_metadata(path).num_rows for name, path in staged.paths.items()}
+        rows = {name: self._rows_in(path) for name, path in staged.paths.items()}
         change = Change(staged.paths, readings={**staged.readings, self.endpoint: reading})
         changed = publish_days(con, lake, {staged.day: change})[staged.day]
         return DayPublished(staged.day, staged.window, rows, tuple(changed), disputed)
+
+    def _rows_in(self, path: Path) -> int:
+        """How many rows of a file are of this endpoint."""
+        of = pq.read_table(path, columns=["endpoint"]).column("endpoint")
+        return int(pc.sum(pc.equal(of, self.endpoint)).as_py() or 0)
 
     def totals(
         self, con: duckdb.DuckDBPyConnection, width: Width, files: Sequence[Path]

@@ -1,0 +1,136 @@
+"""Every usage endpoint by one run of Dagster: the sums of the published client, checked, shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+import dagster as dg
+import duckdb
+import pytest
+from meetkai_mka1 import SDK
+
+from pipeline.definitions import build_defs
+from pipeline.emulator import MeterEvent
+from pipeline.emulator.billing import COST_GROUPS
+from pipeline.endpoints import METERED
+from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
+from pipeline.orchestration.assets.refresh import JOB as REFRESH_JOB
+from pipeline.orchestration.resources import Services
+from pipeline.settings import ENDPOINTS, load_settings
+from pipeline.timeline import day_window
+from tests.orchestration.conftest import labs
+from tests.orchestration.lab import DAYS, QUIET, Lab, Ran, small_world
+
+START, END = day_window(DAYS[0]).start, day_window(DAYS[-1]).end
+_NOT_MEASURES: Final = {"object", "user_id", "api_key_id", "model", "background", "org_id"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Ran]]:
+    """A run that loaded three days of every endpoint, and its lab. Tests only look at them."""
+    with labs(tmp_path_factory.mktemp("metered") / "home") as make:
+        world = small_world()
+        measures = {"num_vector_stores": 1, "usage_bytes": 2**40}
+        world.log_meter(MeterEvent("vector_stores", START + 60, "ada", None, measures=measures))
+        lab = make(world, endpoints=ENDPOINTS)
+        yield lab, lab.run(DAYS[0], DAYS[-1])
+
+
+def query(lab: Lab, text: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(lab.settings.catalog), read_only=True) as con:
+        return con.sql(text).fetchall()
+
+
+def test_each_endpoint_has_the_sums_that_the_published_client_reads(
+    whole: tuple[Lab, Ran],
+) -> None:
+    lab, ran = whole
+    assert ran.success
+    sums: Counter[tuple[str, str]] = Counter()
+    with SDK(bearer_auth=lab.server.api_key, server_url=lab.server.base_url) as client:
+        for name in METERED:
+            page = getattr(client.llm.usage, name)(
+                start_time=START, end_time=END, bucket_width="1d", limit=3
+            )
+            for bucket in page.data:
+                for result in bucket.model_dump()["results"]:
+                    for measure in result.keys() - _NOT_MEASURES:
+                        sums[name, measure] += result[measure]
+        costs = client.llm.usage.costs(start_time=START, end_time=END)
+    assert {name for name, _ in sums} == set(METERED)
+    for width in ("1m", "1h", "1d"):
+        found = query(
+            lab,
+            f"SELECT endpoint, measure, SUM(value)::BIGINT FROM meters_{width} GROUP BY ALL "
+            "HAVING SUM(value) > 0",
+        )
+        assert {(name, measure): total for name, measure, total in found} == +sums
+    [(nano,)] = query(lab, "SELECT SUM(cost_nano) FROM costs_1d")
+    assert nano == int(costs.total_cost_nano)
+
+
+def test_bills_are_the_emulators_own_by_every_group(whole: tuple[Lab, Ran]) -> None:
+    lab, _ = whole
+    for day in DAYS:
+        window = day_window(day)
+        rows = lab.server.world.costs(window.start, window.end, COST_GROUPS)["data"]
+        found = query(
+            lab,
+            "SELECT model, api_key_id, team_id, user_id, org_id, cost_nano::VARCHAR "
+            f"FROM costs_1d WHERE day = '{day}'",
+        )
+        assert set(found) == {(*(row[g] for g in COST_GROUPS), row["cost_nano"]) for row in rows}
+
+
+def test_every_table_of_every_day_is_an_asset_with_checks_that_pass(
+    whole: tuple[Lab, Ran],
+) -> None:
+    _, ran = whole
+    assert not ran.failed_checks
+    assert {name.split(".")[0] for name in ran.checks} > {*METER_DATASETS, *COST_DATASETS}
+    assert "meters_1d.totals_equal_the_api" in ran.checks
+    for name in (*METER_DATASETS, *COST_DATASETS):
+        for day in DAYS:
+            metadata = ran.materialized[name, day.isoformat()]
+            rows = metadata["dagster/row_count"].value
+            assert isinstance(rows, int)
+            assert (rows > 0) == (name != "meter_revisions")
+    said = ran.materialized["meters_1d", DAYS[0].isoformat()]["totals"].value
+    assert "| responses | total_tokens |" in str(said)
+
+
+def test_meters_that_are_restated_fail_the_check_and_a_refresh_loads_them(
+    whole: tuple[Lab, Ran],
+) -> None:
+    lab, _ = whole
+    world = lab.server.world
+    [event, *_] = world.meter_events("files")
+    world.restate_meter("files", event.at, event.user_id, event.api_key_id, num_files=3)
+    checked = lab.check(DAYS[0], DAYS[-1], names=["meters_1d.totals_equal_the_api"])
+    assert checked.failed_checks == {"meters_1d.totals_equal_the_api"}
+    job = build_defs(lab.services).resolve_job_def(REFRESH_JOB)
+    assert job.execute_in_process(instance=lab.instance, run_config=QUIET).success
+    assert lab.check(names=["meters_1d.totals_equal_the_api"]).failed_checks == set()
+    [(value,)] = query(
+        lab, "SELECT SUM(new_value - COALESCE(old_value, 0))::BIGINT FROM meter_revisions"
+    )
+    assert value == 3
+
+
+def test_endpoints_that_are_not_asked_for_are_no_assets() -> None:
+    def assets(*endpoints: str) -> set[str]:
+        settings = load_settings(endpoints=("conversations", *endpoints))
+        graph = build_defs(Services(load=lambda: settings)).resolve_asset_graph()
+        return {key.to_user_string() for key in graph.get_all_asset_keys()}
+
+    assert not assets() & {*METER_DATASETS, *COST_DATASETS}
+    assert assets("costs") - assets() == {*COST_DATASETS}
+    assert assets("files") - assets() == {*METER_DATASETS}
+
+
+def test_the_graph_leads_from_raw_meters_to_days(whole: tuple[Lab, Ran]) -> None:
+    graph = build_defs(whole[0].services).resolve_asset_graph()
+    for coarser, finer in (("meters_1m", "raw_meters"), ("meters_1h", "meters_1m")):
+        assert graph.get(dg.AssetKey(coarser)).parent_keys == {dg.AssetKey(finer)}
