@@ -223,6 +223,11 @@ def meters_of(endpoint: str) -> str:
     return f"{_METERS}{endpoint}"
 
 
+def endpoint_of(name: str) -> str:
+    """The endpoint that `coverage` means by the name of its rows."""
+    return BILLS if name in COST_DATASETS else name.removeprefix(_METERS)
+
+
 def _all_known(lake: Lake, record: Manifest, new: Path) -> list[tuple[str, _Known]]:
     """What is known of each table, and of each endpoint that was read, in order."""
     restated_for = lake.lookback_days * SECONDS["1d"]

@@ -16,6 +16,7 @@ from rich.text import Text
 from pipeline import messages
 from pipeline.lake import engine
 from pipeline.lake.completeness import of_coverage
+from pipeline.lake.manifest import endpoint_of
 from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS
 from pipeline.lake.snapshot import Damage, Snapshot
 from pipeline.messages import count
@@ -48,6 +49,24 @@ _MOST_EMPTY: Final = 2
 """Months in a row without any day that are shown day by day."""
 
 
+class Endpoint(NamedTuple):
+    """How much is loaded of a usage endpoint beside that of conversations."""
+
+    name: str
+    first: date
+    last: date
+    num_days: int
+    num_disputed: int
+
+    def __str__(self) -> str:
+        words = f"{self.first} to {self.last}"
+        if lacking := (self.last - self.first).days + 1 - self.num_days:
+            words += f", {count(lacking, 'day')} not loaded"
+        if self.num_disputed:
+            words += f", {count(self.num_disputed, 'day')} disputed"
+        return f"{self.name:<13} {words}"
+
+
 class Days(NamedTuple):
     """The state of each day, and how far usage is complete (Unix seconds, None for nothing)."""
 
@@ -60,6 +79,8 @@ class Days(NamedTuple):
     """Days with hours that are not loaded, though later ones are."""
     damage: Sequence[Damage] = ()
     """Files of usage that are not what was published: their days are to be read again."""
+    endpoints: Sequence[Endpoint] = ()
+    """The other usage endpoints of which anything is loaded."""
 
 
 def states(
@@ -82,6 +103,10 @@ def states(
         snapshot.bind_coverage(con)
         rows = con.sql(engine.sql("status_days"), params={"dataset": USAGE["1d"].name}).fetchall()
         known = of_coverage(con)
+        endpoints = [
+            Endpoint(endpoint_of(name), day_of(first * DAY), day_of(last * DAY), *numbers)
+            for name, first, last, *numbers in con.sql(engine.sql("status_endpoints")).fetchall()
+        ]
     found: dict[date, State] = {}
     for start, final, provisional, disputed, _, fetched_at in rows:
         if disputed:
@@ -102,6 +127,7 @@ def states(
         _begun(known.loaded_through, latest),
         frozenset(day for day in holes if found.get(day) in {"final", "provisional", "stale"}),
         damage,
+        endpoints,
     )
 
 
@@ -151,6 +177,10 @@ def print_status(days: Days, out: Console) -> None:
         if days.loaded_through is not None and days.loaded_through > days.complete_through:
             said += f", where the first hole is; loaded through {iso(days.loaded_through)}"
         out.print(said, highlight=False, soft_wrap=True)
+    if days.endpoints:
+        out.print("\nOther endpoints:")
+        for endpoint in days.endpoints:
+            out.print(f"  {endpoint}", highlight=False, soft_wrap=True)
     for words in what_to_run(days.states):
         out.print(words, highlight=False, soft_wrap=True)
 

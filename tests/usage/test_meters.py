@@ -21,6 +21,7 @@ from pipeline.lake.schemas import COVERAGE, METER_DATASETS, METER_REVISIONS, MET
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
+from pipeline.query.status import states
 from pipeline.timeline import DAY, SECONDS, WIDTHS, Width, day_window
 from pipeline.usage.load import load_days
 from pipeline.usage.meters import Metered
@@ -305,3 +306,13 @@ def test_a_sum_beyond_64_bits_is_refused(world: World, lake: Lake) -> None:
     with pytest.raises(Exception, match=r"(?i)range|overflow|INT64"):
         load(BentApi(world, bend), lake, world, "files")
     assert lake.days("meters_1d") == []
+
+
+def test_status_says_which_days_of_each_endpoint_are_loaded(world: World, lake: Lake) -> None:
+    load(BentApi(world), lake, world, "files", [FIRST, SECOND])
+    load(BentApi(world, without_the_last_user), lake, world, "extract", [SECOND])
+    said = [str(one) for one in states(Snapshot(lake), None, None, world.clock()).endpoints]
+    assert said == [
+        f"extract       {SECOND} to {SECOND}, 1 day disputed",
+        f"files         {FIRST} to {SECOND}",
+    ]
