@@ -18,7 +18,7 @@
     usage/           usage, meters, bills: pages to published days, totals check, refresh
     conversations/   conversations: fetch, merge, observe, reconcile
 
-    api/             the API: client, endpoints, safe walks
+    api/             the API: client, its endpoints, safe walks
     lake/            the tables: contract, files, commits, snapshots, catalog
 
     settings         the environment as one validated object

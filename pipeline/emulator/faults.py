@@ -44,7 +44,7 @@ UNKNOWN_CURSOR: tuple[UnknownCursor, ...] = get_args(UnknownCursor)
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 SERVER_ERRORS = (500, 502, 503, 504)
 Method: TypeAlias = Annotated[str, Field(pattern="^(GET|POST)$")]
-"""The HTTP methods of the five endpoints."""
+"""The HTTP methods of the endpoints."""
 _Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 _Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Whole: TypeAlias = Annotated[int, Field(ge=0)]
