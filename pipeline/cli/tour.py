@@ -6,8 +6,9 @@ It has a home folder of its own, `<home>/demo`, so that made-up usage never mixe
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from shlex import quote
 from shutil import which
@@ -20,11 +21,17 @@ from rich.table import Table
 from pipeline import emulator
 from pipeline.emulator import EmulatorServer, secret_of, synthetic_world
 from pipeline.lake.engine import openable
-from pipeline.lake.store import private_folder
+from pipeline.lake.snapshot import Snapshot
+from pipeline.lake.store import Lake, private_folder
 from pipeline.messages import count
 from pipeline.orchestration.runs import Outcome, run_conversations, run_days
+from pipeline.pricing.budget_states import NAMES, BudgetState, budget_states
+from pipeline.pricing.budget_table import print_budgets
+from pipeline.pricing.budgets import load_budgets
+from pipeline.pricing.prices import load_prices
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import short
+from pipeline.timeline import day_window
 
 FIRST: Final = date(2024, 1, 1)
 LAST: Final = date(2024, 1, 7)
@@ -32,6 +39,12 @@ LAST: Final = date(2024, 1, 7)
 _ENDPOINTS: Final = ("conversations", "responses", "costs")
 _PRICES: Final = "prices.csv"
 _BUDGETS: Final = "budgets.csv"
+_BUDGET_LINES: Final = """\
+scope,id,period,tz,measure,amount,thresholds
+all,,month,UTC,cost,80,80 100
+key,key_web,week,UTC,tokens,14000000,80 95
+"""
+_BUDGETS_AT: Final = date(2024, 1, 6)
 _BY_DAY: Final = """
     SELECT strftime(start_time, '%a %d %b') AS "day (UTC)", count(DISTINCT user_id) AS users,
       sum(num_conversations_created)::BIGINT AS conversations,
@@ -85,6 +98,7 @@ def run_demo(progress: Console, out: Console) -> Outcome:
         )
         private_folder(home)
         settings.prices.write_bytes(Path(emulator.__file__).with_name(_PRICES).read_bytes())
+        settings.budgets.write_text(_BUDGET_LINES, encoding="utf-8")
         outcome = run_days(settings, FIRST, LAST, progress)
         if not outcome.failures:
             listed = run_conversations(settings, FIRST, LAST, progress)
@@ -105,6 +119,9 @@ def run_demo(progress: Console, out: Console) -> Outcome:
         _print(out, con, "Who uses most", _TOP_USERS)
         _print(out, con, "What it costs, by the prices in prices.csv", _BY_MODEL)
         _print(out, con, "What fails", _FAILED)
+    out.print(f"[bold]Budgets, as they stood on {_BUDGETS_AT}[/bold]", highlight=False)
+    print_budgets(_budgets(settings), out)
+    out.print()
     out.print(
         f"{count(requests, 'request')}, {count(outcome.checks, 'check')} passed, among them "
         "that every day sums to the API's own total.\n",
@@ -112,6 +129,13 @@ def run_demo(progress: Console, out: Console) -> Outcome:
     )
     out.print(_what_next(settings), markup=False, highlight=False, soft_wrap=True)
     return outcome
+
+
+def _budgets(settings: Settings) -> Sequence[BudgetState]:
+    lake, prices = Lake(settings.lake), load_prices(settings)
+    asked, now = load_budgets(settings, prices), float(day_window(_BUDGETS_AT).start)
+    snapshot = Snapshot(lake, names=NAMES)
+    return budget_states(snapshot, lake, asked, prices, now, settings.pseudonyms)
 
 
 def _print(out: Console, con: duckdb.DuckDBPyConnection, title: str, query: str) -> None:
@@ -133,7 +157,8 @@ def _what_next(settings: Settings) -> str:
 What to try next:
   export MKA1_USAGE_HOME={home}
   {here}mka1-usage sql "select * from usage_1h order by num_operations desc limit 10"
-  {here}mka1-usage buckets --start {FIRST} --end {LAST} --group-by api_key_id
+  {here}mka1-usage report --start {FIRST} --end {LAST + timedelta(days=1)}
+  {here}mka1-usage budgets --at {_BUDGETS_AT}
   {here}duckdb -readonly {catalog}
   DAGSTER_HOME={quote(str(settings.dagster_home))} {here}dagster dev -m pipeline.definitions
 
