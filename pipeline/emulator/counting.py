@@ -102,14 +102,28 @@ class Ledger:
     ) -> list[JsonObject]:
         """The buckets of `width` seconds that start at `starts`, in that order.
 
-        Raises ValueError for a dimension that the endpoint does not have.
+        In the shape of endpoint 1, fields in the order of its documented example. `filters` come
+        before grouping. A field that is not grouped by is null. Rows whose measures are all 0 are
+        left out. Raises ValueError for a dimension that the endpoint does not have.
         """
         known = self.endpoint.dimensions
         if unknown := [name for name in (*group_by, *filters) if name not in known]:
             raise ValueError(f"{self.endpoint.name} knows {', '.join(known)}, not {unknown}")
         sums = self.settled(now)[width]
+        wanted = [(DIMENSIONS.index(name), values) for name, values in filters.items()]
+        left_out = [place for place, name in enumerate(known) if name not in group_by]
         return [
-            usage_bucket(self.endpoint, sums.get(start, {}), start, width, group_by, filters)
+            {
+                "object": "bucket",
+                "start_time": start,
+                "end_time": start + width,
+                "results": [
+                    usage_result(self.endpoint, group, counts)
+                    for group, counts in _rows(sums[start], left_out, wanted)
+                ]
+                if start in sums
+                else [],
+            }
             for start in starts
         ]
 
@@ -161,59 +175,42 @@ def window_edges(start_time: int, end_time: int, width: int) -> tuple[int, int]:
     return start_time // width * width, -(-end_time // width) * width
 
 
-def usage_bucket(
-    endpoint: Endpoint,
-    groups: Mapping[Group, Counts],
-    start: int,
-    width: int,
-    group_by: Sequence[str],
-    filters: Filters,
-) -> JsonObject:
-    """One bucket in the shape of endpoint 1, fields in the order of its documented example.
+def usage_result(endpoint: Endpoint, group: Group, counts: Sequence[int]) -> JsonObject:
+    """One result row in the shape of endpoint 1."""
+    return dict(zip(endpoint.fields, (endpoint.object, *counts, *group), strict=True))
 
-    `filters` come before grouping. A field that is not grouped by is null. Rows whose measures are
-    all 0 are left out; the others stand by their dimensions in order, null first, by code point.
+
+def _rows(
+    groups: Mapping[Group, Counts],
+    left_out: Sequence[int],
+    wanted: Sequence[tuple[int, AbstractSet[Any]]],
+) -> list[tuple[Group, Counts]]:
+    """The groups of a bucket, without the dimensions at the places that are `left_out`.
+
+    Of `wanted` values at places alone. They stand by their dimensions in order, null first, by code
+    point.
     """
-    wanted = [(DIMENSIONS.index(name), values) for name, values in filters.items()]
-    places = [place for place, name in enumerate(endpoint.dimensions) if name not in group_by]
     merged: dict[Group, Counts] = {}
-    for whole, counts in groups.items():
-        if any(whole[place] not in values for place, values in wanted):
+    for group, counts in groups.items():
+        if wanted and any(group[place] not in values for place, values in wanted):
             continue
-        group = _without(whole, places) if places else whole
-        total = merged.get(group)
+        kept = _without(group, left_out) if left_out else group
+        total = merged.get(kept)
         if total is None:
-            merged[group] = counts.copy()
+            merged[kept] = counts.copy()
             continue
         for place, count in enumerate(counts):
             total[place] += count
-    return {
-        "object": "bucket",
-        "start_time": start,
-        "end_time": start + width,
-        "results": [
-            usage_result(endpoint, group, counts)
-            for group, counts in sorted(merged.items(), key=_by_group)
-            if any(counts)
-        ],
-    }
-
-
-def usage_result(endpoint: Endpoint, group: Group, counts: Sequence[int]) -> JsonObject:
-    """One result row in the shape of endpoint 1."""
-    return {
-        "object": f"organization.usage.{endpoint.name}.result",
-        **dict(zip(endpoint.measures, counts, strict=True)),
-        **dict(zip(endpoint.dimensions, group, strict=True)),
-    }
+    rows = [row for row in merged.items() if any(row[1])]
+    return sorted(rows, key=_by_group) if len(rows) > 1 else rows
 
 
 def _without(group: Group, places: Sequence[int]) -> Group:
-    left = list(group)
+    kept = list(group)
     for place in places:
-        left[place] = None
-    return tuple(left)
+        kept[place] = None
+    return tuple(kept)
 
 
-def _by_group(entry: tuple[Group, Counts]) -> list[tuple[bool, Any]]:
-    return [(value is not None, "" if value is None else value) for value in entry[0]]
+def _by_group(row: tuple[Group, Counts]) -> list[tuple[bool, Any]]:
+    return [(value is not None, "" if value is None else value) for value in row[0]]

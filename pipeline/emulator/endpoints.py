@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 DIMENSIONS = ("user_id", "api_key_id", "model", "background")
 """What may be grouped by and filtered by. An endpoint knows the first two, three or four."""
@@ -11,7 +12,7 @@ _TOKENS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Endpoint:
     """GET /usage/<name>. `has_org` is whether it takes `group_by=org_id`."""
 
@@ -19,6 +20,16 @@ class Endpoint:
     dimensions: tuple[str, ...]
     measures: tuple[str, ...]
     has_org: bool = True
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """What a result holds, in order."""
+        return ("object", *self.measures, *self.dimensions)
+
+    @cached_property
+    def object(self) -> str:
+        """What a result says that it is."""
+        return f"organization.usage.{self.name}.result"
 
     @property
     def group_by(self) -> tuple[str, ...]:
