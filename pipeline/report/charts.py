@@ -14,9 +14,11 @@ from typing import Any, Final, Literal
 
 import altair as alt
 
+from pipeline.report.axis import hour_number
 from pipeline.report.drawing import COLOURS, GAP, GRID, INK, MUTED, PAPER, Frame
-from pipeline.report.figures import MEASURES, Bar, Figures, Knowledge, Ranking, hour_number
+from pipeline.report.figures import MEASURES, Bar, Figures, Ranking
 from pipeline.report.formatting import MONTHS, NAMES, WEEKDAYS, names_of, number, share
+from pipeline.report.source import Knowledge
 from pipeline.report.tables import measure_name
 
 Chart = alt.LayerChart | alt.VConcatChart

@@ -10,7 +10,8 @@ from datetime import date, datetime
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pipeline.report.figures import Knowledge, Measure
+from pipeline.report.figures import Measure
+from pipeline.report.source import Knowledge
 from pipeline.timeline import spans
 
 MONTHS: Final = (

@@ -14,7 +14,7 @@ from pipeline.messages import be, count, noun
 from pipeline.report import charts, tables
 from pipeline.report.charts import Chart
 from pipeline.report.drawing import Frame
-from pipeline.report.figures import MEASURES, Bar, Figures, Knowledge, Measure, Ranking
+from pipeline.report.figures import MEASURES, Bar, Figures, Measure, Ranking
 from pipeline.report.formatting import (
     IN_SHORT,
     NAMES,
@@ -30,6 +30,7 @@ from pipeline.report.formatting import (
     stretches,
 )
 from pipeline.report.period import Unit
+from pipeline.report.source import Knowledge
 from pipeline.report.tables import Table
 
 _NOUNS: Final[dict[Measure, tuple[str, str]]] = {
