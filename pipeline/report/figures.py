@@ -15,6 +15,8 @@ from itertools import product
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
+
 from pipeline.lake import engine
 from pipeline.lake.buckets import edges, finest
 from pipeline.lake.completeness import of_coverage
@@ -25,6 +27,7 @@ from pipeline.query.reconciliation import summary
 from pipeline.report.axis import Axis, axis_of, days_of, paired_days
 from pipeline.report.period import LONGEST, Period, local_day, starts_at
 from pipeline.report.source import WHOLE, Knowledge, Known, Source
+from pipeline.report.spending import Spending, read_spending
 from pipeline.timeline import SECONDS, Window, day_window
 
 Measure = Literal["operations", "items", "conversations"]
@@ -156,6 +159,8 @@ class Figures:
     reconciliation: list[dict[str, Any]]
     reconciled: int
     """UTC days that are reconciled."""
+    spending: Spending | None
+    """None where no response of the period is listed."""
     damage: Sequence[Damage]
     """Files that are left out, since they are not what was published: their days are missing."""
 
@@ -164,10 +169,17 @@ class Figures:
         return [day for day in self.period.days if self.days[day] == state]
 
 
-def read(lake: Lake, first: date | None, last: date | None, zone: ZoneInfo) -> Figures:
+def read(
+    lake: Lake,
+    first: date | None,
+    last: date | None,
+    zone: ZoneInfo,
+    prices: pa.Table | None = None,
+) -> Figures:
     """The figures of the local days from `first` through `last`.
 
-    By default the last 28 complete days, or as many as there are. PeriodError where the days make
+    By default the last 28 complete days, or as many as there are. Costs are those of `prices`, the
+    table of a `PriceList`; without rows, or None, there are none. PeriodError where the days make
     no period, NothingToReportError where none of them is loaded.
     """
     with closing(engine.connect()) as con:
@@ -179,7 +191,7 @@ def read(lake: Lake, first: date | None, last: date | None, zone: ZoneInfo) -> F
                 if damage
                 else f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
             )
-        return _read(source, _period(source, first, last, zone))
+        return _read(source, _period(source, first, last, zone), prices)
 
 
 def _period(source: Source, first: date | None, last: date | None, zone: ZoneInfo) -> Period:
@@ -216,7 +228,7 @@ def _last_whole_day(source: Source, zone: ZoneInfo) -> date:
     return last
 
 
-def _read(source: Source, period: Period) -> Figures:
+def _read(source: Source, period: Period, prices: pa.Table | None) -> Figures:
     start = period.window.start
     known = source.known(Window(period.before.window.start, period.window.end).days)
     days = days_of(period, known)
@@ -251,6 +263,7 @@ def _read(source: Source, period: Period) -> Figures:
         history=len(history),
         reconciliation=_reconciliation(source, reconciled),
         reconciled=len(reconciled),
+        spending=read_spending(source, axis, prices),
         damage=source.snapshot.damage,
         through=_through(source),
     )

@@ -13,7 +13,7 @@ import duckdb
 
 from pipeline.lake import engine
 from pipeline.lake.completeness import DISPUTED
-from pipeline.lake.schemas import COVERAGE, RECONCILIATION, USAGE, USAGE_DATASETS, Dataset
+from pipeline.lake.schemas import COVERAGE, RECONCILIATION, TOKENS, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Window
@@ -25,11 +25,14 @@ WHOLE: Final = {"final", "provisional"}
 
 
 class Source:
-    """The files of usage, each day's in one version, and a connection to read them with."""
+    """Files of usage and tokens, each day's in one version, and a connection to read them with."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
         self.con = con
-        self.snapshot = Snapshot(lake, names=(*USAGE_DATASETS, COVERAGE.name, RECONCILIATION.name))
+        tokens = [dataset.name for dataset in TOKENS.values()]
+        self.snapshot = Snapshot(
+            lake, names=(*USAGE_DATASETS, COVERAGE.name, RECONCILIATION.name, *tokens)
+        )
         self.days = [
             day
             for day in self.snapshot.days(USAGE["1d"].name)
@@ -45,10 +48,10 @@ class Source:
         """The rows of `sql/report_<query>.sql`."""
         return self.con.sql(engine.sql(f"report_{query}"), params=params).fetchall()
 
-    def known(self, days: Iterable[date]) -> Known:
-        """What coverage says of the hours of these days."""
+    def known(self, days: Iterable[date], dataset: Dataset = USAGE["1h"]) -> Known:
+        """What coverage says of a dataset in the hours of these days."""
         self.snapshot.bind_coverage(self.con, set(days).intersection(self.days))
-        found = self.rows("coverage", dataset=USAGE["1h"].name)
+        found = self.rows("coverage", dataset=dataset.name)
         disputed = {start for start, status, _ in found if status == DISPUTED}
         through = {start: through for start, _, through in found if through is not None}
         return Known(
