@@ -11,6 +11,7 @@ import typer
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
 from pipeline.cli.options import LocalTime, Zone, as_time
+from pipeline.cli.pricing import price_list
 from pipeline.messages import count
 from pipeline.settings import load_settings
 from pipeline.terminal import say, short
@@ -31,7 +32,8 @@ def report(
     """Write a report to look at and to send around: one HTML file that needs no network.
 
     By default of the last 28 complete days that are loaded, held against the 28 before. A day that
-    --start or --end lies in is in it whole; days and hours are those of --tz.
+    --start or --end lies in is in it whole; days and hours are those of --tz. Tokens are shown
+    where conversations are synced, and costs where there is a price list.
     """
     first = None if start is None else as_time(start, tz)
     last = None if end is None else as_time(end, tz) - 1
@@ -45,6 +47,7 @@ def report(
     with exit_codes():
         settings = load_settings()
         known = zone(tz)
+        prices = price_list(settings).table
         lake = Lake(settings.lake)
         try:
             with reading(lake):
@@ -53,6 +56,7 @@ def report(
                     None if first is None else local_day(first, known),
                     None if last is None else local_day(max(last, 0), known),
                     known,
+                    prices,
                 )
         except figures.PeriodError as error:
             fail(str(error), MISUSED)

@@ -129,7 +129,12 @@ def _cost(figures: Figures, spending: Spending) -> list[Section]:
         (bar, bar.used.bill.of(currency) if bar.used and bar.used.bill else None)
         for bar in spending.bars
     ]
-    said += f".{extremes(bars, unit, lambda one: money(one, currency))}"
+    # Of a day with models without a price, the cost is too low to be the least.
+    whole = [
+        (bar, None if bar.used and bar.used.bill and bar.used.bill.without_price else cost)
+        for bar, cost in bars
+    ]
+    said += f".{extremes(whole, unit, lambda one: money(one, currency))}"
     said += _unpriced(spending)
     partly = any(charts.is_partly_unknown(bar) for bar in spending.bars)
     keys = bar_keys(spending.bars, *(["with responses of unknown cost"] if partly else []))

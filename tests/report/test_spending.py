@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from pipeline.pricing.prices import read_prices
 
 from pipeline.lake.store import Lake
+from pipeline.pricing.prices import read_prices
 from pipeline.report import charts
 from pipeline.report.drawing import WIDE
 from pipeline.report.figures import Counts, Figures, read
@@ -72,11 +72,11 @@ def tokens_of(found: Sequence[Answered]) -> Tokens:
     if not found:
         return NO_TOKENS
     failed = sum(one.status in {"failed", "incomplete"} for one in found)
-    sums = [
-        sum(getattr(one.tokens, name) for one in found)
-        for name in ("input", "cached", "output", "reasoning")
-    ]
-    return Tokens(len(found), failed, *sums, sums[0] + sums[2])
+    names = ("input", "cached", "output", "reasoning")
+    read, cached, written, reasoned = (
+        sum(getattr(one.tokens, name) for one in found) for name in names
+    )
+    return Tokens(len(found), failed, read, cached, written, reasoned, read + written)
 
 
 def amounts_of(found: Iterable[Answered]) -> dict[str, Decimal]:
@@ -159,11 +159,11 @@ def test_every_number_is_that_of_the_responses(
     for used, of in ((found.models, "model"), (found.users, "user")):
         names = {getattr(one, of) for one in these}
         assert {one.id for one in used} == names
-        for one in used:
-            members = [answer for answer in these if getattr(answer, of) == one.id]
-            assert one.tokens == tokens_of(members)
-            assert one.bill is not None
-            assert one.bill.amounts == amounts_of(members)
+        for group in used:
+            members = [answer for answer in these if getattr(answer, of) == group.id]
+            assert group.tokens == tokens_of(members)
+            assert group.bill is not None
+            assert group.bill.amounts == amounts_of(members)
     totals = [one.tokens.total or 0 for one in found.models]
     assert totals == sorted(totals, reverse=True)
     assert found.currency is not None
@@ -406,7 +406,7 @@ def test_no_line_of_the_period_before_goes_through_the_number_of_the_highest_bar
         bars[3] = bars[3]._replace(before=Counts(0, 0, line))
     chart = charts.over_time(replace(figures, bars=bars), WIDE).to_dict()
     [number] = [
-        layer["data"]["values"][0]
+        chart["datasets"][layer["data"]["name"]][0]
         for layer in chart["vconcat"][0]["layer"]
         if layer["mark"].get("dy")
     ]

@@ -8,9 +8,10 @@ from typing import Final
 
 import dagster as dg
 
-from pipeline.lake.schemas import USAGE
+from pipeline.lake.schemas import TOKENS, USAGE
 from pipeline.lake.store import private_folder
 from pipeline.orchestration.resources import Services
+from pipeline.pricing.prices import read_prices
 from pipeline.report import page, writing
 from pipeline.report.figures import Figures, NothingToReportError, read
 from pipeline.zones import zone
@@ -28,7 +29,7 @@ class ReportConfig(dg.Config):
 
 @dg.asset(
     name=NAME,
-    deps=[dataset.name for dataset in USAGE.values()],
+    deps=[dataset.name for dataset in (*USAGE.values(), *TOKENS.values())],
     group_name="report",
     kinds={"html", "duckdb"},
     description="The last 28 days as a page of charts, and the charts as PNG, in `report/`.",
@@ -37,11 +38,13 @@ def usage_report(
     config: ReportConfig, services: dg.ResourceParam[Services]
 ) -> dg.MaterializeResult[None]:
     """Write the page and the pictures."""
+    settings = services.settings
     try:
-        figures = read(services.lake, None, None, zone(config.tz))
+        prices = read_prices(settings.prices, needed=settings.set_prices is not None).table
+        figures = read(services.lake, None, None, zone(config.tz), prices)
     except (NothingToReportError, ValueError) as error:
         raise dg.Failure(str(error)) from error
-    folder = services.settings.home / "report"
+    folder = settings.home / "report"
     private_folder(folder)
     html = folder / "usage.html"
     files = {folder / name: drawn for name, drawn in page.pictures(figures).items()}
