@@ -57,7 +57,7 @@ _IN_SHORT: Final = (
 """How an axis writes a number."""
 _LOOSE: Final[dict[str, Any]] = {"fillOpacity": 0.3, "strokeDash": [3, 2], "strokeWidth": 1.2}
 """How a bar or a day is drawn that is not final."""
-_LETTER: Final = 6.2
+LETTER: Final = 6.2
 """Pixels that a letter of a label takes, about."""
 PLACES: Final = alt.Y("place:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
 
@@ -215,7 +215,7 @@ def _bands(bars: Rows, x: alt.X, width: int, height: int, unknown: str) -> list[
         if missing:
             start, end = members[0]["start"], members[-1]["end"]
             words = "not loaded" if known == "missing" else unknown
-            fits = (end - start) * scale > len(words) * _LETTER
+            fits = (end - start) * scale > len(words) * LETTER
             middle = (start + end) / 2
             gaps.append({"x": start, "x2": end, "middle": middle, "words": words, "fits": fits})
     if not gaps:
@@ -252,8 +252,11 @@ def _peak(bars: Rows, y: alt.Y, scale: _Scale) -> list[alt.Chart]:
     if not there or not any(bar["value"] or bar["before"] for bar in there):
         return []
     peak = max(there, key=lambda bar: (bar["value"], -bar["start"]))
-    reach = len(peak["label"]) * _LETTER / 2 / scale.across
+    reach = len(peak["label"]) * LETTER / 2 / scale.across
     middle = (peak["x"] + peak["x2"]) / 2
+    first, last = bars[0]["start"] + reach, bars[-1]["end"] - reach
+    if first < last:  # else it has no room wherever it stands
+        middle = min(max(middle, first), last)
     level = peak["value"]
     for line in sorted(
         bar["before"] for bar in lines if _meet(bar, middle - reach, middle + reach)
@@ -397,7 +400,7 @@ def reconciliation(figures: Figures, frame: Frame) -> alt.LayerChart:
         for row in members:
             part = row["comparisons"]
             words = f"{row['class']} {share(part, whole)}"
-            fits = part / whole * frame.width > (len(words) + 2) * _LETTER
+            fits = part / whole * frame.width > (len(words) + 2) * LETTER
             rows.append(
                 {
                     **{"place": place, "class": row["class"], "words": words, "fits": fits},

@@ -12,15 +12,17 @@ from typing import Any, Final
 
 import altair as alt
 
-from pipeline.report.charts import bar_row, paint, panel, ranked
+from pipeline.report.charts import LETTER, bar_row, paint, panel, ranked
 from pipeline.report.drawing import Frame
 from pipeline.report.figures import Figures
 from pipeline.report.formatting import money, names_of, number, share
-from pipeline.report.spending import Spending, SpendingBar, Tokens, Used
+from pipeline.report.spending import Bill, Spending, SpendingBar, Used
 
 TOP: Final = 10
 """Models or users that are listed."""
-_OF_ALL: Final = 0.1
+_SHORTEST: Final = 8
+"""Letters that a name keeps."""
+OF_ALL: Final = 0.1
 """The part of all responses that a chart of failures shows at least: a small one looks small."""
 
 
@@ -80,55 +82,65 @@ def by_tokens(
     used: Sequence[Used], kind: str, currency: str | None, frame: Frame
 ) -> alt.LayerChart:
     """Bars of tokens, with what they cost in words."""
-    rows: list[dict[str, Any]] = []
-    for one, name in _named(used, kind, frame):
-        words = number(one.tokens.total)
-        if currency and one.bill:
-            words += f" ({_cost(one, currency)})"
-        rows.append({"value": one.tokens.total or 0, "label": name, "words": words})
-    return ranked(rows, "input", frame, least=1)
+    words = [
+        f"{number(one.tokens.total)} ({_any_cost(one.bill, currency)})"
+        if currency and one.bill
+        else number(one.tokens.total)
+        for one in used
+    ]
+    values = [one.tokens.total or 0 for one in used]
+    return _ranked(used, kind, values, words, "input", 1, frame)
 
 
 def by_cost(used: Sequence[Used], kind: str, currency: str, frame: Frame) -> alt.LayerChart:
     """Bars of what users cost in one currency."""
-    rows = [
-        {
-            "value": _length(one.bill.of(currency) if one.bill else None) or 0.0,
-            "label": name,
-            "words": _cost(one, currency),
-        }
-        for one, name in _named(used, kind, frame)
-    ]
-    return ranked(rows, "cost", frame, least=1e-9)
+    bills = [one.bill or Bill() for one in used]
+    values = [_length(bill.of(currency)) or 0.0 for bill in bills]
+    words = [_cost(bill, currency) for bill in bills]
+    return _ranked(used, kind, values, words, "cost", 1e-9, frame)
 
 
 def failures(models: Sequence[Used], frame: Frame) -> alt.LayerChart:
     """Bars of the share of responses that failed; the whole width is at least a tenth."""
-    rows = [
-        {
-            "value": one.tokens.failed / one.tokens.responses,
-            "label": name,
-            "words": failed(one.tokens),
-        }
-        for one, name in _named(models, "model", frame)
+    tokens = [one.tokens for one in models]
+    values = [of.failed / of.responses for of in tokens]
+    words = [
+        f"{share(of.failed, of.responses)} ({number(of.failed)} of {number(of.responses)})"
+        for of in tokens
     ]
-    return ranked(rows, "unexplained", frame, least=_OF_ALL)
+    return _ranked(models, "model", values, words, "unexplained", OF_ALL, frame)
 
 
-def failed(of: Tokens) -> str:
-    """`3.1 % (2 of 64)`."""
-    part = share(of.failed, of.responses)
-    return f"{part} ({number(of.failed)} of {number(of.responses)})"
+def _ranked(
+    used: Sequence[Used],
+    kind: str,
+    values: Sequence[float],
+    words: Sequence[str],
+    role: str,
+    least: float,
+    frame: Frame,
+) -> alt.LayerChart:
+    """Bars below names, which are cut where the words need the room."""
+    room = int(frame.width / LETTER) - max(map(len, words), default=0) - 2
+    names = names_of([one.id for one in used], kind, min(80, max(_SHORTEST, room)))
+    rows = [
+        {"value": value, "label": name, "words": said}
+        for value, name, said in zip(values, names, words, strict=True)
+    ]
+    return ranked(rows, role, frame, least=least)
 
 
-def _cost(one: Used, currency: str) -> str:
-    known = one.bill.of(currency) if one.bill else None
-    return "cost unknown" if known is None else money(known, currency)
+def _any_cost(bill: Bill, currency: str) -> str:
+    """In the currency, or in the first that it has a cost in."""
+    return _cost(bill, currency if currency in bill.amounts else next(iter(bill.amounts), currency))
 
 
-def _named(used: Sequence[Used], kind: str, frame: Frame) -> list[tuple[Used, str]]:
-    names = names_of([one.id for one in used], kind, 26 if frame.narrow else 70)
-    return [*zip(used, names, strict=True)]
+def _cost(bill: Bill, currency: str) -> str:
+    """`1.23 USD`, `at least 1.23 USD` where some of it is unknown."""
+    known = bill.of(currency)
+    if known is None:
+        return "cost unknown"
+    return f"{'at least ' if bill.unpriced else ''}{money(known, currency)}"
 
 
 def _length(amount: Decimal | None) -> float | None:

@@ -232,8 +232,10 @@ def _failures(spending: Spending) -> Section:
     said += f": {share(of.failed, of.responses)}."
     if len(ranked) > 1:
         worst = ranked[0].tokens
-        said += f" Most of {_model(ranked[0])}: {share(worst.failed, worst.responses)}."
+        said += f" Highest for {_model(ranked[0])}: {share(worst.failed, worst.responses)}."
     note = f"Share of responses with status failed or incomplete. {_LISTED}"
+    if ranked[0].tokens.failed < charts.OF_ALL * ranked[0].tokens.responses:
+        note += f" The whole width is {charts.OF_ALL:.0%} of them.".replace("%", " %")
     chart = partial(charts.failures, ranked[: charts.TOP])
     return Section(name, heading, said, [tables.failures(ranked)], chart, note=note)
 

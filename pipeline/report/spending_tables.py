@@ -11,7 +11,7 @@ from pipeline.report.spending import Spending, Tokens, Used
 from pipeline.report.spending_charts import TOP
 from pipeline.report.tables import Table, by_bar
 
-_TOKENS = ["Responses", "Input", "Of it cached", "Output", "Of it reasoning", "Tokens"]
+_TOKENS = ["Responses", "Input", "Cached input", "Output", "Reasoning", "Tokens"]
 
 
 def tokens(figures: Figures, spending: Spending) -> Table:

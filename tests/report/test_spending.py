@@ -240,7 +240,7 @@ def test_the_tables_hold_the_tokens_and_what_they_cost(weeks: Lake, tmp_path: Pa
     figures = second_week(weeks, price_list(tmp_path, FLAT))
     head, monday, *_, sunday = rows_of(figures, "tokens")
     assert head == [
-        *("Day", "Status", "Responses", "Input", "Of it cached", "Output", "Of it reasoning"),
+        *("Day", "Status", "Responses", "Input", "Cached input", "Output", "Reasoning"),
         *("Tokens", "Tokens, before"),
     ]
     assert monday == [*("Mon 8 Jan 2024", "final", "5", "2,000", "0", "200", "0", "2,200", "1,100")]
@@ -302,6 +302,8 @@ def test_a_price_that_begins_is_no_rise(weeks: Lake, tmp_path: Path) -> None:
     assert tile(second_week(weeks, always), "Known cost") == ("0.042 USD", "▲ 100 %")
     begins = price_list(tmp_path, FLAT.replace("large", "*").replace("01-01", "01-08"))
     assert tile(second_week(weeks, begins), "Known cost") == ("0.042 USD", None)
+    amid = second_week(weeks, price_list(tmp_path, FLAT.replace("01-01", "01-13")))
+    assert "7,700 (at least 0.006 USD)" in drawn(amid, "models")
 
 
 def test_each_currency_has_a_column_and_none_is_added_to_another(
@@ -320,6 +322,8 @@ def test_each_currency_has_a_column_and_none_is_added_to_another(
     assert "bob made 100 % of the cost in EUR." in section(figures, "users-by-cost").finding
     rows = {row[0]: row[-3:-1] for row in rows_of(figures, "models")[1:]}
     assert rows["small"] == ["0.028", "0.00"]
+    assert "7,700 (0.028 EUR)" in drawn(figures, "models")
+    assert "7,700 (0.021 USD)" in drawn(figures, "models")
     assert tile(figures, "Known cost, one of 2 currencies") == ("0.028 EUR", "▲ from 0")
 
 
@@ -341,7 +345,7 @@ def test_the_failures_of_each_model_are_a_share_of_its_responses(weeks: Lake) ->
         ["(no model)", "1", "0", "0 %"],
     ]
     assert section(figures, "failures").finding == (
-        "7 of 36 responses failed or ended incomplete: 19 %. Most of small: 25 %."
+        "7 of 36 responses failed or ended incomplete: 19 %. Highest for small: 25 %."
     )
     assert "25 % (7 of 28)" in drawn(figures, "failures")
 
