@@ -11,7 +11,7 @@ import typer
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
 from pipeline.cli.options import LocalTime, Zone, as_time
-from pipeline.cli.pricing import price_list
+from pipeline.cli.pricing import budget_list, price_list
 from pipeline.messages import count
 from pipeline.settings import load_settings
 from pipeline.terminal import say, short
@@ -41,13 +41,15 @@ def report(
         raise typer.BadParameter(f"the window is empty: --start is {start}, --end is {end}")
     from pipeline.lake.snapshot import left_out as words
     from pipeline.lake.store import Lake
+    from pipeline.lake.user_id_mode import UserIdModeError
     from pipeline.report import figures, page, writing
     from pipeline.report.period import local_day
 
     with exit_codes():
         settings = load_settings()
         known = zone(tz)
-        prices = price_list(settings).table
+        prices = price_list(settings)
+        budgets = budget_list(settings, prices)
         lake = Lake(settings.lake)
         try:
             with reading(lake):
@@ -57,10 +59,12 @@ def report(
                     None if last is None else local_day(max(last, 0), known),
                     known,
                     prices,
+                    budgets,
+                    settings.pseudonyms,
                 )
         except figures.PeriodError as error:
             fail(str(error), MISUSED)
-        except figures.NothingToReportError as error:
+        except (figures.NothingToReportError, UserIdModeError) as error:
             fail(str(error), FAILED)
         for one in found.damage:
             left_out(words(one))

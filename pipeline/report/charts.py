@@ -55,10 +55,12 @@ _IN_SHORT: Final = (
     "datum.value >= 1e4 ? format(datum.value / 1e3, ',~r') + 'k' : format(datum.value, ',')"
 )
 """How an axis writes a number."""
-_LOOSE: Final[dict[str, Any]] = {"fillOpacity": 0.3, "strokeDash": [3, 2], "strokeWidth": 1.2}
+LOOSE: Final[dict[str, Any]] = {"fillOpacity": 0.3, "strokeDash": [3, 2], "strokeWidth": 1.2}
 """How a bar or a day is drawn that is not final."""
 LETTER: Final = 6.2
 """Pixels that a letter of a label takes, about."""
+NAME_LETTER: Final = 7.2
+"""Pixels that a letter of a name takes, also in a font with wide ones."""
 PLACES: Final = alt.Y("place:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
 
 
@@ -239,7 +241,7 @@ def _bars(bars: Rows, x: alt.X, y: alt.Y, colour: alt.Color) -> list[alt.Chart]:
     firm = [bar for bar in there if bar["known"] == "final"]
     layers = [marks(firm).mark_rect().encode(**solid)]
     if loose:
-        layers.append(marks(loose).mark_rect(**_LOOSE).encode(**solid, stroke=colour))
+        layers.append(marks(loose).mark_rect(**LOOSE).encode(**solid, stroke=colour))
     if before:
         layers.append(marks(before).mark_rule(stroke=INK, strokeWidth=1.3).encode(**at))
     return layers
@@ -376,7 +378,7 @@ def coverage(figures: Figures, frame: Frame) -> alt.LayerChart:
     cells = marks(rows).encode(x=x, y=y)
     drawn: dict[Knowledge, alt.Chart] = {
         "final": cells.mark_rect(fill=colour),
-        "provisional": cells.mark_rect(fill=colour, stroke=colour, **_LOOSE),
+        "provisional": cells.mark_rect(fill=colour, stroke=colour, **LOOSE),
         "in part": cells.mark_text(text="◐", fill=colour, fontSize=size),
         "disputed": cells.mark_text(text="≠", fill=colour, fontSize=size),
         "missing": cells.mark_text(text="×", fill=MUTED, fontSize=12),

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import product
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
-
-import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.buckets import edges, finest
@@ -23,6 +22,10 @@ from pipeline.lake.completeness import of_coverage
 from pipeline.lake.schemas import CLASSES, RECONCILIATION, USAGE
 from pipeline.lake.snapshot import Damage, DamagedError
 from pipeline.lake.store import Lake
+from pipeline.pricing.budget_states import BudgetState, budget_states
+from pipeline.pricing.budgets import Budget
+from pipeline.pricing.prices import PriceList
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.query.reconciliation import summary
 from pipeline.report.axis import Axis, axis_of, days_of, paired_days
 from pipeline.report.period import LONGEST, Period, local_day, starts_at
@@ -33,6 +36,7 @@ from pipeline.timeline import SECONDS, Window, day_window
 Measure = Literal["operations", "items", "conversations"]
 MEASURES: Final[tuple[Measure, ...]] = ("operations", "items", "conversations")
 
+NO_PRICES: Final = PriceList(Path())
 DEFAULT_DAYS: Final = 28
 """Whole weeks, so that the period before has the same weekdays."""
 TOP: Final = 10
@@ -150,6 +154,8 @@ class Figures:
     """What is known of each day, of the period before too."""
     through: int
     """Usage is complete through this moment, in Unix seconds: up to the first hole."""
+    end: int
+    """The last moment of the period of which anything is loaded, in Unix seconds."""
     users: Ranking
     keys: Ranking
     week: list[Cell]
@@ -163,6 +169,7 @@ class Figures:
     """None where no response of the period is listed."""
     damage: Sequence[Damage]
     """Files that are left out, since they are not what was published: their days are missing."""
+    budgets: Sequence[BudgetState] = ()
 
     def known(self, state: Knowledge) -> list[date]:
         """The days of the period of which this is known."""
@@ -174,13 +181,16 @@ def read(
     first: date | None,
     last: date | None,
     zone: ZoneInfo,
-    prices: pa.Table | None = None,
+    prices: PriceList = NO_PRICES,
+    budgets: Sequence[Budget] = (),
+    pseudonyms: Pseudonyms | None = None,
 ) -> Figures:
     """The figures of the local days from `first` through `last`.
 
-    By default the last 28 complete days, or as many as there are. Costs are those of `prices`, the
-    table of a `PriceList`; without rows, or None, there are none. PeriodError where the days make
-    no period, NothingToReportError where none of them is loaded.
+    By default the last 28 complete days, or as many as there are. Without `prices` there are no
+    costs. Budgets are those of the last moment that is loaded of these days; UserIdModeError where
+    one is of a user, and the lake has another kind of user ids than `pseudonyms`. PeriodError where
+    the days make no period, NothingToReportError where none of them is loaded.
     """
     with closing(engine.connect()) as con:
         source = Source(con, lake)
@@ -191,7 +201,12 @@ def read(
                 if damage
                 else f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
             )
-        return _read(source, _period(source, first, last, zone), prices)
+        figures = _read(source, _period(source, first, last, zone), prices)
+    if not budgets:
+        return figures
+    end = figures.end
+    states = budget_states(source.snapshot, lake, budgets, prices, end - 1, pseudonyms, through=end)
+    return replace(figures, budgets=states)
 
 
 def _period(source: Source, first: date | None, last: date | None, zone: ZoneInfo) -> Period:
@@ -228,7 +243,7 @@ def _last_whole_day(source: Source, zone: ZoneInfo) -> date:
     return last
 
 
-def _read(source: Source, period: Period, prices: pa.Table | None) -> Figures:
+def _read(source: Source, period: Period, prices: PriceList) -> Figures:
     start = period.window.start
     known = source.known(Window(period.before.window.start, period.window.end).days)
     days = days_of(period, known)
@@ -263,10 +278,16 @@ def _read(source: Source, period: Period, prices: pa.Table | None) -> Figures:
         history=len(history),
         reconciliation=_reconciliation(source, reconciled),
         reconciled=len(reconciled),
-        spending=read_spending(source, axis, prices),
+        spending=read_spending(source, axis, prices.table),
         damage=source.snapshot.damage,
         through=_through(source),
+        end=_end(known, period.window.end),
     )
+
+
+def _end(known: Known, end: int) -> int:
+    """The last moment of the period of which usage is loaded, in Unix seconds."""
+    return min(end, max(known.through.values(), default=end))
 
 
 def _through(source: Source) -> int:

@@ -33,6 +33,7 @@ _TEMPLATES: Final = Environment(
 
 _SIGNS: Final = {
     **{"loose": "dashed", "gap": "grey", "line": "line", "ramp": "from light to full"},
+    "tick": "upright line",
     **{"final": "full", "soft": "dashed", "half": "half", "unequal": "≠", "cross": "×"},
 }
 """What a sign of the key looks like, in words."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from pipeline.lake.schemas import CLASSES, Class
 from pipeline.messages import be, count, noun
-from pipeline.report import charts, spending_sections, tables
+from pipeline.report import budgets, charts, spending_sections, tables
 from pipeline.report.figures import MEASURES, Figures, Measure, Ranking
 from pipeline.report.formatting import (
     IN_SHORT,
@@ -82,6 +82,7 @@ def page_content(figures: Figures) -> PageContent:
         sections=[
             _over_time(figures),
             *(spending_sections.sections(figures, spending) if spending else []),
+            *([budgets.section(figures.budgets, period.zone)] if figures.budgets else []),
             _ranking(figures, figures.users, "user"),
             _ranking(figures, figures.keys, "key"),
             _week(figures),

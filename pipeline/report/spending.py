@@ -118,10 +118,10 @@ class Spending:
         return self.currencies[0] if self.currencies else None
 
 
-def read_spending(source: Source, axis: Axis, prices: pa.Table | None) -> Spending | None:
+def read_spending(source: Source, axis: Axis, prices: pa.Table) -> Spending | None:
     """None where no response of the period is listed. `hours` must be what report_hours gives.
 
-    `prices` is the table of a `PriceList`; None, or one without rows: there is no price list.
+    `prices` is the table of a `PriceList`; one without rows: there is no price list.
     """
     whole = Window(axis.spans[0].start, axis.spans[-1].end)
     known = source.known(whole.days, TOKENS["1h"])
@@ -130,7 +130,7 @@ def read_spending(source: Source, axis: Axis, prices: pa.Table | None) -> Spendi
     _bind(source, axis, paired, whole)
     if not _Sums(source, priced=False).one().tokens.responses:
         return None
-    priced = prices is not None and prices.num_rows > 0
+    priced = prices.num_rows > 0
     if priced:
         _bind_costs(source, axis, prices)
     sums = _Sums(source, priced)

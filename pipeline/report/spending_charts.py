@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import altair as alt
 
-from pipeline.report.charts import LETTER, bar_row, paint, panel, ranked
+from pipeline.report.charts import NAME_LETTER, bar_row, paint, panel, ranked
 from pipeline.report.drawing import Frame
 from pipeline.report.figures import Figures
 from pipeline.report.formatting import money, names_of, number, share
@@ -121,7 +121,7 @@ def _ranked(
     frame: Frame,
 ) -> alt.LayerChart:
     """Bars below names, which are cut where the words need the room."""
-    room = int(frame.width / LETTER) - max(map(len, words), default=0) - 2
+    room = int(frame.width / NAME_LETTER) - max(map(len, words), default=0) - 2
     names = names_of([one.id for one in used], kind, min(80, max(_SHORTEST, room)))
     rows = [
         {"value": value, "label": name, "words": said}

@@ -100,8 +100,8 @@ def _coverage(figures: Figures, spending: Spending) -> str:
         if any(one.key is None for one in spending.unlisted):
             who.append("calls without a key")
         made = f", which made {share(part, whole)} of all operations" if whole else ""
-        verb = "alone is listed" if spending.of_several else "is known"
-        said.append(f"Nothing {verb} of {_and(who)}{made}.")
+        known = "No response counts for" if spending.of_several else "Nothing is known of"
+        said.append(f"{known} {_and(who)}{made}.")
     if spending.of_several:
         said.append(
             f"{count(spending.of_several, 'response')} {be(spending.of_several)} listed under "

@@ -18,6 +18,7 @@ from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.lake import engine
 from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.store import Lake
+from pipeline.lake.user_id_mode import claim
 from pipeline.timeline import DAY, SECONDS, day_of, day_window, parse_time
 from tests.lake.served import Row, copy_day, write_rows
 from tests.truth import load
@@ -111,6 +112,7 @@ def listed(root: Path, buckets: Sequence[Bucket], days: range, synced: Sequence[
     """A lake of days with one call of each user and key that has a bucket, of which those `synced`
     have the buckets too, as at 9 o'clock."""
     lake = Lake(root)
+    claim(lake, None)
     with lake.staging() as folder, closing(engine.connect()) as con:
         changes: dict[date, Change] = {}
         for number in days:

@@ -16,6 +16,7 @@ import pytest
 from pipeline.emulator import EmulatorServer, Event, synthetic_world
 from pipeline.lake.schemas import USAGE
 from pipeline.lake.store import Lake
+from pipeline.pricing.budgets import read_budgets
 from pipeline.pricing.prices import read_prices
 from pipeline.report.drawing import COLOURS, SCALE
 from pipeline.report.figures import MEASURES, Figures, read
@@ -140,7 +141,14 @@ def of_tokens(root: Path) -> Figures:
         "model,valid_from,currency,input,output\nfree,2024-01-01,usd,0,0\n"
         "=*,2024-01-01,eur,1,2\nx*,2024-01-05,usd,10,20\n*,2024-01-09,usd,1.5,3\n"
     )
-    return read(lake, on(7), on(13), UTC, read_prices(path).table)
+    prices = read_prices(path)
+    path = root / "budgets.csv"
+    path.write_text(
+        "scope,id,period,tz,measure,amount,thresholds\n"
+        'user,"&amp;<b>"" onload=""alert(1)",week,America/New_York,operations,3,50 80 120\n'
+        "all,,month,,tokens,1000000,\nkey,<script>,day,,tokens,10,\n"
+    )
+    return read(lake, on(7), on(13), UTC, prices, read_budgets(path, prices))
 
 
 START_OF_SCENES: Final = LATER - 400 * DAY

@@ -12,14 +12,14 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import pyarrow as pa
 import pytest
 
 from pipeline.lake.store import Lake
-from pipeline.pricing.prices import read_prices
+from pipeline.pricing.budgets import read_budgets
+from pipeline.pricing.prices import PriceList, read_prices
 from pipeline.report import charts
 from pipeline.report.drawing import WIDE
-from pipeline.report.figures import Counts, Figures, read
+from pipeline.report.figures import NO_PRICES, Counts, Figures, read
 from pipeline.report.parts import Section
 from pipeline.report.sections import page_content
 from pipeline.report.spending import NO_TOKENS, Bill, Spending, Tokens
@@ -37,14 +37,14 @@ small,2024-01-01,eur,0.15,,0.60,
 
 
 @pytest.fixture(scope="module")
-def prices(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+def prices(tmp_path_factory: pytest.TempPathFactory) -> PriceList:
     return price_list(tmp_path_factory.mktemp("prices"), PRICES)
 
 
-def price_list(folder: Path, text: str) -> pa.Table:
+def price_list(folder: Path, text: str) -> PriceList:
     path = folder / "prices.csv"
     path.write_text(text, encoding="utf-8")
-    return read_prices(path).table
+    return read_prices(path)
 
 
 def cost_of(one: Answered) -> tuple[str, Decimal] | None:
@@ -125,7 +125,7 @@ def drawn(figures: Figures, name: str) -> str:
 def test_every_number_is_that_of_the_responses(
     synced: Lake,
     responses: list[Answered],
-    prices: pa.Table,
+    prices: PriceList,
     first: date,
     last: date,
     zone_name: str,
@@ -200,7 +200,7 @@ def weeks(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return listed(tmp_path_factory.mktemp("weeks") / "lake", WEEKS, range(14), range(14))
 
 
-def second_week(lake: Lake, prices: pa.Table | None = None) -> Figures:
+def second_week(lake: Lake, prices: PriceList = NO_PRICES) -> Figures:
     return read(lake, on(7), on(13), UTC, prices)
 
 
@@ -382,9 +382,66 @@ def test_responses_that_several_keys_list_count_for_none_and_that_is_said(tmp_pa
     lake = listed(tmp_path / "lake", buckets, range(1), range(1))
     said = section(read(lake, None, None, UTC), "tokens").finding
     assert (
-        "Nothing alone is listed of calls without a key, which made 50 % of all operations. "
+        "No response counts for calls without a key, which made 50 % of all operations. "
         "2 responses are listed under several keys, and count for none."
     ) in said
+
+
+def test_budgets_are_those_of_the_end_of_the_report(weeks: Lake, tmp_path: Path) -> None:
+    prices = price_list(tmp_path, FLAT)
+    path = tmp_path / "budgets.csv"
+    path.write_text(
+        "scope,id,period,tz,measure,amount,thresholds\n"
+        "all,,week,,tokens,10000,50 100\n"
+        "user,ada,month,,cost,0.05,80 95\n"
+        "key,key,day,,operations,10,50\n"
+        "all,,month,Europe/Berlin,cost,1,\n"
+    )
+    asked = read_budgets(path, prices)
+    figures = read(weeks, on(7), on(13), UTC, prices, asked)
+    assert {state.through for state in figures.budgets} == {figures.period.window.end}
+    found = section(figures, "budgets")
+    assert found.finding == (
+        "At 15 January 2024, 00:00, 1 of 4 budgets is used up and 1 is heading beyond the amount."
+    )
+    assert [row[:8] for row in rows_of(figures, "budgets")[1:]] == [
+        [
+            *("Tokens, everybody", "8 to 14 January 2024", "10,000", "at least 15,400", "154 %"),
+            *("-5,400", "15,400", "already"),
+        ],
+        [
+            *("Cost, ada", "January 2024", "0.05 USD", "0.042 USD", "84 %", "0.008 USD"),
+            *("0.093 USD", "17 January 2024, 16:00"),
+        ],
+        ["Operations, key", "14 January 2024", "10", "3", "30 %", "7", "3", "not in this period"],
+        [
+            *("Cost, everybody", "January 2024 (Europe/Berlin)", "1.00 USD", "at least 0.042 USD"),
+            *("4.2 %", "0.958 USD", "0.093 USD", "not in this period"),
+        ],
+    ]
+    assert [row[8] for row in rows_of(figures, "budgets")[1:]] == [
+        *("50 %, 100 %", "80 %", "none", "none")
+    ]
+    assert rows_of(figures, "budgets")[4][-1] == (
+        "1 hour of 337 so far is not loaded; 29 responses of unknown cost beside"
+    )
+    assert "0.042 USD of 0.05 USD, heading for 0.093 USD" in drawn(figures, "budgets")
+    assert read(weeks, on(7), on(13), UTC, prices).budgets == ()
+
+
+def test_budgets_of_a_day_of_which_nothing_is_listed_are_unknown(tmp_path: Path) -> None:
+    lake = listed(tmp_path / "lake", [Bucket(1)], range(2), range(1))
+    path = tmp_path / "budgets.csv"
+    path.write_text("scope,period,measure,amount\nall,day,tokens,10\nall,day,operations,10\n")
+    figures = read(lake, on(0), on(1), UTC, budgets=read_budgets(path, NO_PRICES))
+    assert section(figures, "budgets").finding == (
+        "At 3 January 2024, 00:00, none of 2 budgets is used up or heading beyond the amount; of 1 "
+        "budget nothing is known."
+    )
+    assert [row[3:6] for row in rows_of(figures, "budgets")[1:]] == [
+        ["–", "–", "–"],
+        ["1", "10 %", "9"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import dagster as dg
 
 from pipeline.lake.schemas import TOKENS, USAGE
 from pipeline.lake.store import private_folder
+from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.orchestration.resources import Services
-from pipeline.pricing.prices import read_prices
+from pipeline.pricing.budgets import load_budgets
+from pipeline.pricing.prices import load_prices
 from pipeline.report import page, writing
 from pipeline.report.figures import Figures, NothingToReportError, read
 from pipeline.zones import zone
@@ -40,9 +42,12 @@ def usage_report(
     """Write the page and the pictures."""
     settings = services.settings
     try:
-        prices = read_prices(settings.prices, needed=settings.set_prices is not None).table
-        figures = read(services.lake, None, None, zone(config.tz), prices)
-    except (NothingToReportError, ValueError) as error:
+        prices = load_prices(settings)
+        budgets = load_budgets(settings, prices)
+        figures = read(
+            services.lake, None, None, zone(config.tz), prices, budgets, settings.pseudonyms
+        )
+    except (NothingToReportError, UserIdModeError, ValueError) as error:
         raise dg.Failure(str(error)) from error
     folder = settings.home / "report"
     private_folder(folder)
