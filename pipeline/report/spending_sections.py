@@ -50,7 +50,11 @@ def compared(figures: Figures, spending: Spending) -> str:
     it begins with a space."""
     found, usage = spending.compared, figures.compared
     if found is None:
-        return "" if usage is None else " Tokens are not: too few responses of then are listed."
+        return (
+            ""
+            if usage is None
+            else " Tokens are not compared: too few days are listed in both periods."
+        )
     if usage and usage.days == found.days:
         return ""
     return f" Tokens on {count(found.days, 'day')}, those listed whole in both periods."

@@ -137,6 +137,28 @@ def test_costs_are_those_of_the_price_list_and_a_wrong_one_is_said_in_its_line(
     assert [path.name for path in tmp_path.iterdir()] == ["spoken"]
 
 
+@pytest.mark.usefixtures("_without_charts")
+def test_budgets_are_in_it_and_what_is_wrong_with_them_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "budgets.csv"
+    monkeypatch.setenv("MKA1_USAGE_BUDGETS", str(path))
+    path.write_text("scope,id,period,measure,amount\nuser,a,week,operations,20\n")
+    ended = command(["report", "-o", "-"])
+    assert ended.code == 0, ended.err
+    assert "At 7 January 2024, 00:00, 1 of 1 budget is used up." in ended.text
+    monkeypatch.setenv("MKA1_USAGE_PSEUDONYM_KEY", "k" * 40)
+    ended = command(["report", "-o", "-"])
+    assert ended.code == 1
+    assert "was written with user ids as they are" in ended.err
+    path.write_text("scope,id,period,measure,amount\nuser,a,year,operations,20\n")
+    ended = command(["report", "-o", "-"])
+    assert ended.code == 2
+    assert re.fullmatch(
+        r"mka1-usage: error: .*budgets\.csv, line 2, column period: .*\n", ended.err
+    )
+
+
 def test_without_a_lake_it_says_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
