@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -201,15 +202,29 @@ LISTS: Final = st.lists(
 )
 
 
-@settings(max_examples=60)
-@given(rows=ROWS, lines=LISTS, width=st.sampled_from(WIDTHS), zone=st.sampled_from(ZONES))
+ANYTHING: Final = given(
+    rows=ROWS, lines=LISTS, width=st.sampled_from(WIDTHS), zone=st.sampled_from(ZONES)
+)
+
+
+@settings(max_examples=40)
+@ANYTHING
 def test_any_tokens_cost_by_any_list_what_plain_decimals_say(
     rows: list[Tokens], lines: list[Priced], width: AnyWidth, zone: str
 ) -> None:
     assert costs(rows, price_list(lines), width, zone) == by_hand(rows, lines, width, zone)
 
 
-@settings(max_examples=25)
+@pytest.mark.slow
+@settings(max_examples=200)
+@ANYTHING
+def test_so_do_many_more(
+    rows: list[Tokens], lines: list[Priced], width: AnyWidth, zone: str
+) -> None:
+    assert costs(rows, price_list(lines), width, zone) == by_hand(rows, lines, width, zone)
+
+
+@settings(max_examples=15)
 @given(rows=ROWS, lines=LISTS, later=LISTS)
 def test_a_later_price_changes_no_cost_before_its_day(
     rows: list[Tokens], lines: list[Priced], later: list[Priced]
