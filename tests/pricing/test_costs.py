@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.lake import engine
@@ -180,7 +180,7 @@ ROWS: Final = st.lists(
         minute=st.integers(0, 3 * 1_440 - 1).map(lambda it: WINDOW.start + 60 * it),
         user_id=st.sampled_from([None, "ada", "bob"]),
         api_key_id=st.sampled_from([None, "key"]),
-        model=st.sampled_from([None, *MODELS]),
+        model=st.none() | st.sampled_from(MODELS),
         num_responses=st.integers(1, 9),
         **dict.fromkeys(Tokens._fields[5:], COUNTS),
     ),
@@ -190,7 +190,7 @@ DAYS: Final = st.integers(-2, 4).map(lambda it: FIRST + timedelta(days=it))
 LISTS: Final = st.lists(
     st.builds(
         Priced,
-        st.sampled_from(NAMES),
+        st.just("*") | st.sampled_from(NAMES),
         DAYS,
         AMOUNTS,
         st.none() | AMOUNTS,
@@ -207,7 +207,12 @@ ANYTHING: Final = given(
 )
 
 
+NO_MODEL: Final = Tokens(WINDOW.start, None, None, None, 1, 7, 3, 5, 2)
+LAST_RESORT: Final = Priced("*", FIRST, Decimal(1), Decimal(2), Decimal(3), Decimal(4))
+
+
 @settings(max_examples=40)
+@example(rows=[NO_MODEL], lines=[LAST_RESORT], width="1d", zone="UTC")
 @ANYTHING
 def test_any_tokens_cost_by_any_list_what_plain_decimals_say(
     rows: list[Tokens], lines: list[Priced], width: AnyWidth, zone: str
