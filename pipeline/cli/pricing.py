@@ -15,6 +15,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.terminal import printable, say, short
 
 if TYPE_CHECKING:  # a command that needs no prices waits for none
+    from pipeline.pricing.budgets import Budget
     from pipeline.pricing.prices import PriceList
 
 prices: typer.Typer = typer.Typer(no_args_is_help=True, help="What a token costs.")
@@ -27,6 +28,17 @@ def price_list(settings: Settings) -> PriceList:
 
     try:
         return load_prices(settings)
+    except HandWrittenError as error:
+        fail(str(error), MISUSED)
+
+
+def budget_list(settings: Settings, costs: PriceList) -> list[Budget]:
+    """The budgets as they are now; ends with their one line where they are wrong."""
+    from pipeline.pricing.budgets import load_budgets
+    from pipeline.pricing.hand_written import HandWrittenError
+
+    try:
+        return load_budgets(settings, costs)
     except HandWrittenError as error:
         fail(str(error), MISUSED)
 
@@ -55,16 +67,11 @@ def budgets(
     from pipeline.lake.user_id_mode import UserIdModeError
     from pipeline.pricing.budget_states import NAMES, budget_states
     from pipeline.pricing.budget_table import as_json, print_budgets
-    from pipeline.pricing.budgets import load_budgets
-    from pipeline.pricing.hand_written import HandWrittenError
 
     with exit_codes():
         settings = load_settings()
         costs = price_list(settings)
-        try:
-            asked = load_budgets(settings, costs)
-        except HandWrittenError as error:
-            fail(str(error), MISUSED)
+        asked = budget_list(settings, costs)
         if not asked:
             fail(f"there are no budgets: write them into {short(settings.budgets)}", FAILED)
         lake = Lake(settings.lake)

@@ -11,6 +11,7 @@ import typer
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
 from pipeline.cli.options import LocalTime, Zone, as_time
+from pipeline.cli.pricing import budget_list, price_list
 from pipeline.messages import count
 from pipeline.settings import load_settings
 from pipeline.terminal import say, short
@@ -31,7 +32,8 @@ def report(
     """Write a report to look at and to send around: one HTML file that needs no network.
 
     By default of the last 28 complete days that are loaded, held against the 28 before. A day that
-    --start or --end lies in is in it whole; days and hours are those of --tz.
+    --start or --end lies in is in it whole; days and hours are those of --tz. Tokens are shown
+    where conversations are synced, and costs where there is a price list.
     """
     first = None if start is None else as_time(start, tz)
     last = None if end is None else as_time(end, tz) - 1
@@ -39,12 +41,15 @@ def report(
         raise typer.BadParameter(f"the window is empty: --start is {start}, --end is {end}")
     from pipeline.lake.snapshot import left_out as words
     from pipeline.lake.store import Lake
+    from pipeline.lake.user_id_mode import UserIdModeError
     from pipeline.report import figures, page, writing
     from pipeline.report.period import local_day
 
     with exit_codes():
         settings = load_settings()
         known = zone(tz)
+        prices = price_list(settings)
+        budgets = budget_list(settings, prices)
         lake = Lake(settings.lake)
         try:
             with reading(lake):
@@ -53,10 +58,13 @@ def report(
                     None if first is None else local_day(first, known),
                     None if last is None else local_day(max(last, 0), known),
                     known,
+                    prices,
+                    budgets,
+                    settings.pseudonyms,
                 )
         except figures.PeriodError as error:
             fail(str(error), MISUSED)
-        except figures.NothingToReportError as error:
+        except (figures.NothingToReportError, UserIdModeError) as error:
             fail(str(error), FAILED)
         for one in found.damage:
             left_out(words(one))

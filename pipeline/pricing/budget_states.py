@@ -131,14 +131,17 @@ def budget_states(
     prices: PriceList,
     at: float,
     pseudonyms: Pseudonyms | None = None,
+    *,
+    through: int | None = None,
 ) -> list[BudgetState]:
     """The state of each budget at a moment (Unix seconds), in the order of `budgets`.
 
+    Usage before `through` is counted, by default through the last minute that is closed then.
     UserIdModeError where the lake has another kind of user ids than `pseudonyms`.
     """
     if any(budget.scope == "user" for budget in budgets):
         user_id_mode.check(lake, pseudonyms.fingerprint if pseudonyms else None)
-    through = closed_through(at)
+    through = closed_through(at) if through is None else through
     with closing(engine.connect()) as con:
         asked = [
             _Asked(number, _as_stored(it, pseudonyms), period, Window(period.start, through))

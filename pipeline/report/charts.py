@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import altair as alt
 
+from pipeline.report.axis import hour_number
 from pipeline.report.drawing import COLOURS, GAP, GRID, INK, MUTED, PAPER, Frame
-from pipeline.report.figures import MEASURES, Bar, Figures, Knowledge, Ranking, hour_number
+from pipeline.report.figures import MEASURES, Bar, Figures, Ranking
 from pipeline.report.formatting import MONTHS, NAMES, WEEKDAYS, names_of, number, share
+from pipeline.report.source import Knowledge
+from pipeline.report.spending import SpendingBar
 from pipeline.report.tables import measure_name
 
 Chart = alt.LayerChart | alt.VConcatChart
@@ -44,35 +47,39 @@ _AXIS: Final = 44
 """Pixels that the labels of an upright axis take."""
 _INSET: Final = 0.1
 """The part of a bar's place that stays empty on either side."""
+_HIGH: Final = 15
+"""Pixels that the number above a bar takes, with some room."""
 _IN_SHORT: Final = (
     "datum.value >= 1e9 ? format(datum.value, '.3~s') : "
     "datum.value >= 1e6 ? format(datum.value / 1e6, ',~r') + 'M' : "
     "datum.value >= 1e4 ? format(datum.value / 1e3, ',~r') + 'k' : format(datum.value, ',')"
 )
 """How an axis writes a number."""
-_LOOSE: Final[dict[str, Any]] = {"fillOpacity": 0.3, "strokeDash": [3, 2], "strokeWidth": 1.2}
+LOOSE: Final[dict[str, Any]] = {"fillOpacity": 0.3, "strokeDash": [3, 2], "strokeWidth": 1.2}
 """How a bar or a day is drawn that is not final."""
-_LETTER: Final = 6.2
+LETTER: Final = 6.2
 """Pixels that a letter of a label takes, about."""
-_PLACES: Final = alt.Y("place:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
+NAME_LETTER: Final = 7.2
+"""Pixels that a letter of a name takes, also in a font with wide ones."""
+PLACES: Final = alt.Y("place:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
 
 
 def over_time(figures: Figures, frame: Frame) -> alt.VConcatChart:
     """Each measure's bars over the same axis of days, weeks or months."""
     panels = [
-        _panel(
+        panel(
             figures,
             frame,
             f"{NAMES[measure]}  {number(figures.totals.counts.of(measure))}",
             [
-                _bar(
+                bar_row(
                     bar,
                     bar.counts.of(measure) if bar.counts else None,
                     before=bar.before.of(measure) if bar.before else None,
                 )
                 for bar in figures.bars
             ],
-            {"": _colour(measure)},
+            {"": paint(measure)},
             dated=measure == MEASURES[-1],
         )
         for measure in MEASURES
@@ -85,30 +92,37 @@ def over_time(figures: Figures, frame: Frame) -> alt.VConcatChart:
 
 def active(figures: Figures, frame: Frame) -> alt.VConcatChart:
     """Active users over time, new ones on top."""
-    colours = {"": _colour("users")}
+    colours = {"": paint("users")}
     if any(bar.new_users for bar in figures.bars):
-        colours = {"seen before": _colour("users"), "new": _colour("new")}
+        colours = {"seen before": paint("users"), "new": paint("new")}
     rows: list[dict[str, Any]] = []
     for bar in figures.bars:
         new = bar.new_users or 0
         known = None if bar.users is None else bar.users - new
-        rows.append(_bar(bar, known, kind=next(iter(colours))))
+        rows.append(bar_row(bar, known, kind=next(iter(colours))))
         if new and known is not None:
-            rows.append(_bar(bar, known + new, kind="new", base=known))
+            rows.append(bar_row(bar, known + new, kind="new", base=known))
     title = f"Active users  {number(figures.totals.users)} in all"
-    chart: alt.VConcatChart = alt.vconcat(_panel(figures, frame, title, rows, colours, dated=True))
+    chart: alt.VConcatChart = alt.vconcat(panel(figures, frame, title, rows, colours, dated=True))
     return chart
 
 
-def _bar(
-    bar: Bar, value: int | None, *, kind: str = "", base: int = 0, before: int | None = None
+def bar_row(
+    bar: Bar | SpendingBar,
+    value: float | None,
+    *,
+    kind: str = "",
+    base: float = 0,
+    before: float | None = None,
+    label: str | None = None,
 ) -> dict[str, Any]:
+    """What a panel draws of a bar: from `base` to `value`, where that is known."""
     start, end = _place(bar.first), _place(bar.end)
     inset = _INSET * (end - start)
     return {
         **{"start": start, "x": start + inset, "x2": end - inset, "end": end},
         **{"value": value, "base": base, "before": before, "kind": kind},
-        **{"known": bar.known, "label": number(value)},
+        **{"known": bar.known, "label": f"{value or 0:,}" if label is None else label},
     }
 
 
@@ -117,7 +131,7 @@ def _place(shown: datetime) -> float:
     return hour_number(shown) / 24
 
 
-def _panel(
+def panel(
     figures: Figures,
     frame: Frame,
     title: str,
@@ -125,8 +139,13 @@ def _panel(
     colours: Mapping[str, str],
     *,
     dated: bool,
+    unknown: str = "not reported",
+    least: float = 4,
 ) -> alt.LayerChart:
-    """Bars over local days; `dated` writes the days below."""
+    """Bars over local days; `dated` writes the days below.
+
+    `unknown` says why a bar that is loaded has no number; an axis goes up to `least` or further.
+    """
     width, height = frame.width - _AXIS, 92 if frame.narrow else 118
     known = (bar[name] for bar in bars for name in ("value", "before"))
     top = max((value for value in known if value is not None), default=0)
@@ -146,27 +165,30 @@ def _panel(
             labelFlush=False,
         ),
     )
+    highest = max(least, top * 1.12)
     y = alt.Y(
         "value:Q",
         title=None,
-        scale=alt.Scale(domain=[0, max(4, top * 1.12)], nice=False),
+        scale=alt.Scale(domain=[0, highest], nice=False),
         axis=alt.Axis(tickCount=3, labelExpr=_IN_SHORT, minExtent=_AXIS, maxExtent=_AXIS),
     )
     colour = alt.Color(
         "kind:N",
         scale=alt.Scale(domain=list(colours), range=list(colours.values())),
-        legend=_legend(offset=8) if len(colours) > 1 else None,
+        legend=legend(offset=8) if len(colours) > 1 else None,
     )
-    return _layered(
-        *_bands(bars, x, width, height),
+    return layered(
+        *_bands(bars, x, width, height, unknown),
         *_bars(bars, x, y, colour),
+        *_peak(bars, y, _Scale(width / (bars[-1]["end"] - bars[0]["start"]), height / highest)),
         width=width,
         height=height,
         title=alt.Title(title, anchor="start", fontSize=13, color=INK, frame="bounds", offset=6),
     )
 
 
-def _legend(**more: Any) -> alt.Legend:
+def legend(**more: Any) -> alt.Legend:
+    """Squares with words below a chart."""
     return alt.Legend(
         title=None,
         orient="bottom",
@@ -177,7 +199,14 @@ def _legend(**more: Any) -> alt.Legend:
     )
 
 
-def _bands(bars: Rows, x: alt.X, width: int, height: int) -> list[alt.Chart]:
+class _Scale(NamedTuple):
+    """Pixels of a day and of one more."""
+
+    across: float
+    up: float
+
+
+def _bands(bars: Rows, x: alt.X, width: int, height: int, unknown: str) -> list[alt.Chart]:
     """Grey where there is no number, and why there is none."""
     scale = width / (bars[-1]["end"] - bars[0]["start"])
     gaps: list[dict[str, Any]] = []
@@ -187,13 +216,13 @@ def _bands(bars: Rows, x: alt.X, width: int, height: int) -> list[alt.Chart]:
         members = list(group)
         if missing:
             start, end = members[0]["start"], members[-1]["end"]
-            words = "not loaded" if known == "missing" else "not reported"
-            fits = (end - start) * scale > len(words) * _LETTER
+            words = "not loaded" if known == "missing" else unknown
+            fits = (end - start) * scale > len(words) * LETTER
             middle = (start + end) / 2
             gaps.append({"x": start, "x2": end, "middle": middle, "words": words, "fits": fits})
     if not gaps:
         return []
-    band = _chart(gaps).encode(x=x, x2="x2")
+    band = marks(gaps).encode(x=x, x2="x2")
     return [
         band.mark_rect(fill=GAP).encode(y=alt.value(0), y2=alt.value(height)),
         band.mark_text(fill=MUTED, fontSize=11)
@@ -203,27 +232,45 @@ def _bands(bars: Rows, x: alt.X, width: int, height: int) -> list[alt.Chart]:
 
 
 def _bars(bars: Rows, x: alt.X, y: alt.Y, colour: alt.Color) -> list[alt.Chart]:
-    """Bars of what is final and of what is not, rules of the period before, the peak's number."""
+    """Bars of what is final and of what is not, rules of the period before."""
     there = [bar for bar in bars if bar["value"] is not None]
     loose = [bar for bar in there if bar["known"] != "final"]
     before = [{**bar, "value": bar["before"]} for bar in bars if bar["before"] is not None]
     at = {"x": x, "x2": "x2", "y": y}
     solid = {**at, "y2": alt.Y2("base:Q"), "fill": colour}
     firm = [bar for bar in there if bar["known"] == "final"]
-    layers = [_chart(firm).mark_rect().encode(**solid)]
+    layers = [marks(firm).mark_rect().encode(**solid)]
     if loose:
-        layers.append(_chart(loose).mark_rect(**_LOOSE).encode(**solid, stroke=colour))
+        layers.append(marks(loose).mark_rect(**LOOSE).encode(**solid, stroke=colour))
     if before:
-        layers.append(_chart(before).mark_rule(stroke=INK, strokeWidth=1.3).encode(**at))
-    if there and any(bar["value"] for bar in (*there, *before)):
-        peak = max(there, key=lambda bar: (bar["value"], -bar["start"]))
-        number_above = _chart([{**peak, "middle": (peak["x"] + peak["x2"]) / 2}])
-        layers.append(
-            number_above.mark_text(dy=-7, fontSize=11, fill=INK).encode(
-                x="middle:Q", y=y, text="label:N"
-            )
-        )
+        layers.append(marks(before).mark_rule(stroke=INK, strokeWidth=1.3).encode(**at))
     return layers
+
+
+def _peak(bars: Rows, y: alt.Y, scale: _Scale) -> list[alt.Chart]:
+    """The number of the highest bar above it, and above the lines that would go through it."""
+    there = [bar for bar in bars if bar["value"] is not None]
+    lines = [bar for bar in bars if bar["before"] is not None]
+    if not there or not any(bar["value"] or bar["before"] for bar in there):
+        return []
+    peak = max(there, key=lambda bar: (bar["value"], -bar["start"]))
+    reach = len(peak["label"]) * LETTER / 2 / scale.across
+    middle = (peak["x"] + peak["x2"]) / 2
+    first, last = bars[0]["start"] + reach, bars[-1]["end"] - reach
+    if first < last:  # else it has no room wherever it stands
+        middle = min(max(middle, first), last)
+    level = peak["value"]
+    for line in sorted(
+        bar["before"] for bar in lines if _meet(bar, middle - reach, middle + reach)
+    ):
+        if -_HIGH < (line - level) * scale.up < _HIGH:
+            level = max(level, line)
+    text = marks([{"middle": middle, "value": level, "label": peak["label"]}])
+    return [text.mark_text(dy=-7, fontSize=11, fill=INK).encode(x="middle:Q", y=y, text="label:N")]
+
+
+def _meet(bar: Mapping[str, Any], start: float, end: float) -> bool:
+    return bool(bar["x"] < end and start < bar["x2"])
 
 
 def _date(figures: Figures, bar: Bar) -> str:
@@ -242,20 +289,25 @@ def ranking(found: Ranking, kind: str, total: int | None, frame: Frame) -> alt.L
     names = names_of([one.id for one in found.top], kind, 34 if frame.narrow else 80)
     rows = [
         {
-            "place": place,
             "value": one.counts.operations or 0,
             "label": names[place],
             "words": f"{number(one.counts.operations)} ({share(one.counts.operations, total)})",
         }
         for place, one in enumerate(found.top)
     ]
-    data, y, end = _chart(rows), _PLACES, alt.value(frame.width - 4)
-    top = max((one.counts.operations or 0 for one in found.top), default=0)
-    x = alt.X("value:Q", axis=None, scale=alt.Scale(domain=[0, max(1, top)], nice=False))
+    return ranked(rows, "operations", frame, least=1)
+
+
+def ranked(rows: Rows, role: str, frame: Frame, *, least: float = 0.0) -> alt.LayerChart:
+    """Bars, each below its label and words; the whole width is the largest value, or `least`."""
+    placed = [{"place": place, **row} for place, row in enumerate(rows)]
+    data, y, end = marks(placed), PLACES, alt.value(frame.width - 4)
+    top = max((row["value"] for row in rows), default=0)
+    x = alt.X("value:Q", axis=None, scale=alt.Scale(domain=[0, max(least, top)], nice=False))
     shape: dict[str, Any] = {"size": 8, "yOffset": 9, "cornerRadius": 2}
-    return _layered(
+    return layered(
         data.mark_bar(**shape, fill=GAP).encode(y=y, x=alt.value(0), x2=end),
-        data.mark_bar(**shape, fill=_colour("operations")).encode(y=y, x=x),
+        data.mark_bar(**shape, fill=paint(role)).encode(y=y, x=x),
         data.mark_text(align="left", yOffset=-4).encode(y=y, x=alt.value(0), text="label:N"),
         data.mark_text(align="right", yOffset=-4, fill=MUTED).encode(y=y, x=end, text="words:N"),
         width=frame.width - 4,
@@ -289,9 +341,9 @@ def week(figures: Figures, frame: Frame) -> alt.LayerChart:
     opacity = alt.FillOpacity(
         "average:Q", scale=alt.Scale(domain=[0, top], range=[0.05, 1]), legend=None
     )
-    cells = _chart(rows).encode(x=alt.X(**axis(across, "top")), y=alt.Y(**axis(down, "left")))
-    return _layered(
-        cells.mark_rect(fill=_colour("operations"), stroke=GRID, strokeWidth=0.5)
+    cells = marks(rows).encode(x=alt.X(**axis(across, "top")), y=alt.Y(**axis(down, "left")))
+    return layered(
+        cells.mark_rect(fill=paint("operations"), stroke=GRID, strokeWidth=0.5)
         .encode(fillOpacity=opacity)
         .transform_filter("isValid(datum.average)"),
         cells.mark_text(fill=MUTED, text="×").transform_filter("!isValid(datum.average)"),
@@ -322,17 +374,17 @@ def coverage(figures: Figures, frame: Frame) -> alt.LayerChart:
         scale=alt.Scale(domain=list(range(len(months))), paddingInner=0.25),
         axis=alt.Axis(labelExpr=f"{labels}[datum.value]", minExtent=54),
     )
-    colour, size = _colour("known"), step - 6
-    cells = _chart(rows).encode(x=x, y=y)
-    marks: dict[Knowledge, alt.Chart] = {
+    colour, size = paint("known"), step - 6
+    cells = marks(rows).encode(x=x, y=y)
+    drawn: dict[Knowledge, alt.Chart] = {
         "final": cells.mark_rect(fill=colour),
-        "provisional": cells.mark_rect(fill=colour, stroke=colour, **_LOOSE),
+        "provisional": cells.mark_rect(fill=colour, stroke=colour, **LOOSE),
         "in part": cells.mark_text(text="◐", fill=colour, fontSize=size),
         "disputed": cells.mark_text(text="≠", fill=colour, fontSize=size),
         "missing": cells.mark_text(text="×", fill=MUTED, fontSize=12),
     }
-    return _layered(
-        *(mark.transform_filter(f"datum.known == '{known}'") for known, mark in marks.items()),
+    return layered(
+        *(mark.transform_filter(f"datum.known == '{known}'") for known, mark in drawn.items()),
         width=frame.width - 60,
         height=alt.Step(step),
     )
@@ -350,7 +402,7 @@ def reconciliation(figures: Figures, frame: Frame) -> alt.LayerChart:
         for row in members:
             part = row["comparisons"]
             words = f"{row['class']} {share(part, whole)}"
-            fits = part / whole * frame.width > (len(words) + 2) * _LETTER
+            fits = part / whole * frame.width > (len(words) + 2) * LETTER
             rows.append(
                 {
                     **{"place": place, "class": row["class"], "words": words, "fits": fits},
@@ -360,39 +412,42 @@ def reconciliation(figures: Figures, frame: Frame) -> alt.LayerChart:
             )
             at += part
     present = {
-        name: _colour(role)
+        name: paint(role)
         for name, role in CLASS_COLOURS.items()
         if name in {row["class"] for row in rows}
     }
     fill = alt.Fill(
         "class:N",
         scale=alt.Scale(domain=list(present), range=list(present.values())),
-        legend=_legend(columns=2 if frame.narrow else len(present)),
+        legend=legend(columns=2 if frame.narrow else len(present)),
     )
     scale = alt.Scale(domain=[0, 1], nice=False)
-    parts = _chart(rows).encode(y=_PLACES)
-    return _layered(
+    parts = marks(rows).encode(y=PLACES)
+    return layered(
         parts.mark_bar(size=20, yOffset=9, stroke=PAPER, strokeWidth=1).encode(
             x=alt.X("x:Q", axis=None, scale=scale), x2="x2", fill=fill
         ),
         parts.mark_text(yOffset=9, fontSize=11, fill=PAPER)
         .encode(x=alt.X("middle:Q", scale=scale), text="words:N")
         .transform_filter("datum.fits"),
-        _chart(names)
+        marks(names)
         .mark_text(align="left", yOffset=-10)
-        .encode(y=_PLACES, x=alt.value(0), text="label:N"),
+        .encode(y=PLACES, x=alt.value(0), text="label:N"),
         width=frame.width - 4,
         height=alt.Step(46),
     )
 
 
-def _layered(*layers: alt.Chart, **properties: Any) -> alt.LayerChart:
+def layered(*layers: alt.Chart, **properties: Any) -> alt.LayerChart:
+    """Marks over one another."""
     return alt.LayerChart(layer=list(layers), **properties)
 
 
-def _chart(rows: Rows) -> alt.Chart:
+def marks(rows: Rows) -> alt.Chart:
+    """What marks are drawn of, a mark a row."""
     return alt.Chart(alt.InlineData(values=list(rows)))
 
 
-def _colour(role: str) -> str:
+def paint(role: str) -> str:
+    """The colour of a role, as charts are drawn: in the light."""
     return COLOURS[role][0]

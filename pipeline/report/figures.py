@@ -7,39 +7,40 @@ None, never 0: a measure that the API does not report, a day that is not loaded.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from itertools import groupby, product
-from operator import attrgetter
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from itertools import product
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-import duckdb
-import pyarrow as pa
-
 from pipeline.lake import engine
-from pipeline.lake.buckets import buckets, edges, finest
-from pipeline.lake.completeness import DISPUTED, of_coverage
-from pipeline.lake.schemas import CLASSES, COVERAGE, RECONCILIATION, USAGE, USAGE_DATASETS, Dataset
-from pipeline.lake.snapshot import Damage, DamagedError, Snapshot
+from pipeline.lake.buckets import edges, finest
+from pipeline.lake.completeness import of_coverage
+from pipeline.lake.schemas import CLASSES, RECONCILIATION, USAGE
+from pipeline.lake.snapshot import Damage, DamagedError
 from pipeline.lake.store import Lake
+from pipeline.pricing.budget_states import BudgetState, budget_states
+from pipeline.pricing.budgets import Budget
+from pipeline.pricing.prices import PriceList
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.query.reconciliation import summary
+from pipeline.report.axis import Axis, axis_of, days_of, paired_days
 from pipeline.report.period import LONGEST, Period, local_day, starts_at
-from pipeline.timeline import DAY, SECONDS, Window, day_window
+from pipeline.report.source import WHOLE, Knowledge, Known, Source
+from pipeline.report.spending import Spending, read_spending
+from pipeline.timeline import SECONDS, Window, day_window
 
-Knowledge = Literal["final", "provisional", "in part", "disputed", "missing"]
 Measure = Literal["operations", "items", "conversations"]
 MEASURES: Final[tuple[Measure, ...]] = ("operations", "items", "conversations")
 
+NO_PRICES: Final = PriceList(Path())
 DEFAULT_DAYS: Final = 28
 """Whole weeks, so that the period before has the same weekdays."""
 TOP: Final = 10
 _LAST_YEAR: Final = 9998
-_EPOCH: Final = date(1970, 1, 1).toordinal()
-_WHOLE: Final = {"final", "provisional"}
-"""What is known of a day that is loaded to its end."""
 
 
 class NothingToReportError(Exception):
@@ -153,6 +154,8 @@ class Figures:
     """What is known of each day, of the period before too."""
     through: int
     """Usage is complete through this moment, in Unix seconds: up to the first hole."""
+    end: int
+    """The last moment of the period of which anything is loaded, in Unix seconds."""
     users: Ranking
     keys: Ranking
     week: list[Cell]
@@ -162,22 +165,35 @@ class Figures:
     reconciliation: list[dict[str, Any]]
     reconciled: int
     """UTC days that are reconciled."""
+    spending: Spending | None
+    """None where no response of the period is listed."""
     damage: Sequence[Damage]
     """Files that are left out, since they are not what was published: their days are missing."""
+    budgets: Sequence[BudgetState] = ()
 
     def known(self, state: Knowledge) -> list[date]:
         """The days of the period of which this is known."""
         return [day for day in self.period.days if self.days[day] == state]
 
 
-def read(lake: Lake, first: date | None, last: date | None, zone: ZoneInfo) -> Figures:
+def read(
+    lake: Lake,
+    first: date | None,
+    last: date | None,
+    zone: ZoneInfo,
+    prices: PriceList = NO_PRICES,
+    budgets: Sequence[Budget] = (),
+    pseudonyms: Pseudonyms | None = None,
+) -> Figures:
     """The figures of the local days from `first` through `last`.
 
-    By default the last 28 complete days, or as many as there are. PeriodError where the days make
-    no period, NothingToReportError where none of them is loaded.
+    By default the last 28 complete days, or as many as there are. Without `prices` there are no
+    costs. Budgets are those of the last moment that is loaded of these days; UserIdModeError where
+    one is of a user, and the lake has another kind of user ids than `pseudonyms`. PeriodError where
+    the days make no period, NothingToReportError where none of them is loaded.
     """
     with closing(engine.connect()) as con:
-        source = _Source(con, lake)
+        source = Source(con, lake)
         if not source.days:
             damage = source.snapshot.damage
             raise NothingToReportError(
@@ -185,76 +201,15 @@ def read(lake: Lake, first: date | None, last: date | None, zone: ZoneInfo) -> F
                 if damage
                 else f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
             )
-        return _read(source, _period(source, first, last, zone))
+        figures = _read(source, _period(source, first, last, zone), prices)
+    if not budgets:
+        return figures
+    end = figures.end
+    states = budget_states(source.snapshot, lake, budgets, prices, end - 1, pseudonyms, through=end)
+    return replace(figures, budgets=states)
 
 
-class _Source:
-    """The files of usage, each day's in one version, and a connection to read them with."""
-
-    def __init__(self, con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-        self.con = con
-        self.snapshot = Snapshot(lake, names=(*USAGE_DATASETS, COVERAGE.name, RECONCILIATION.name))
-        self.days = [
-            day
-            for day in self.snapshot.days(USAGE["1d"].name)
-            if not any(self.snapshot.is_damaged(name, day) for name in USAGE_DATASETS)
-        ]
-        """The days that are loaded: none of which a table of usage is damaged."""
-
-    def bind(self, name: str, dataset: Dataset, days: Iterable[date]) -> None:
-        files = self.snapshot.files(dataset.name, set(days).intersection(self.days))
-        engine.bind(self.con, {name: (dataset, files)})
-
-    def rows(self, query: str, **params: object) -> list[tuple[Any, ...]]:
-        """The rows of `sql/report_<query>.sql`."""
-        return self.con.sql(engine.sql(f"report_{query}"), params=params).fetchall()
-
-    def known(self, days: Iterable[date]) -> _Hours:
-        """What coverage says of the hours of these days."""
-        self.snapshot.bind_coverage(self.con, set(days).intersection(self.days))
-        found = self.rows("coverage", dataset=USAGE["1h"].name)
-        disputed = {start for start, status, _ in found if status == DISPUTED}
-        through = {start: through for start, _, through in found if through is not None}
-        return _Hours(
-            through | {start: start + SECONDS["1h"] for start in disputed},
-            {start for start, status, _ in found if status == "final"},
-            disputed,
-        )
-
-
-class _Hours(NamedTuple):
-    """What is known of UTC hours: through when each is loaded, and which are final or disputed."""
-
-    through: dict[int, int]
-    final: set[int]
-    disputed: set[int]
-
-    def loaded(self, span: Window) -> int:
-        """Seconds of `span` that are loaded."""
-        return sum(
-            max(0, min(self.through.get(hour, hour), span.end) - max(hour, span.start))
-            for hour in _hours_of(span)
-        )
-
-    def knowledge(self, *spans: Window) -> Knowledge:
-        """What is known of a local day, or of several hours together."""
-        loaded = sum(map(self.loaded, spans))
-        hours = {hour for span in spans for hour in _hours_of(span)}
-        if not loaded:
-            return "missing"
-        if hours & self.disputed:
-            return "disputed"
-        if loaded < sum(span.end - span.start for span in spans):
-            return "in part"
-        return "final" if hours <= self.final else "provisional"
-
-
-def _hours_of(span: Window) -> range:
-    whole = span.widened("1h")
-    return range(whole.start, whole.end, SECONDS["1h"])
-
-
-def _period(source: _Source, first: date | None, last: date | None, zone: ZoneInfo) -> Period:
+def _period(source: Source, first: date | None, last: date | None, zone: ZoneInfo) -> Period:
     """The days that were asked for, or the default. Raises PeriodError."""
     if last is None:
         last = _last_whole_day(source, zone)
@@ -277,21 +232,21 @@ def _period(source: _Source, first: date | None, last: date | None, zone: ZoneIn
     return Period(first, last, zone)
 
 
-def _last_whole_day(source: _Source, zone: ZoneInfo) -> date:
+def _last_whole_day(source: Source, zone: ZoneInfo) -> date:
     """The last local day that is loaded to its end; the last of which anything is, if none is."""
     newest = source.days[-1]
     known = source.known(day for day in source.days if (newest - day).days <= 2)
     last = local_day(max(known.through.values(), default=day_window(newest).end) - 1, zone)
     for day in (last, last - timedelta(days=1)):
-        if known.knowledge(Period(day, day, zone).window) in _WHOLE:
+        if known.knowledge(Period(day, day, zone).window) in WHOLE:
             return day
     return last
 
 
-def _read(source: _Source, period: Period) -> Figures:
-    before, start = period.before, period.window.start
-    known = source.known(Window(before.window.start, period.window.end).days)
-    days = {day: known.knowledge(one.of(day)) for one in (before, period) for day in one.days}
+def _read(source: Source, period: Period, prices: PriceList) -> Figures:
+    start = period.window.start
+    known = source.known(Window(period.before.window.start, period.window.end).days)
+    days = days_of(period, known)
     if all(days[day] == "missing" for day in period.days):
         end = period.last + timedelta(days=1)
         raise NothingToReportError(
@@ -299,8 +254,9 @@ def _read(source: _Source, period: Period) -> Figures:
             f"`mka1-usage run --start {period.first} --end {end}`, or ask for days from "
             f"{source.days[0]} to {source.days[-1]}"
         )
-    paired = _paired(period, days)
-    hours = _bind(source, period, paired)
+    paired = paired_days(period, days)
+    axis = axis_of(source.con, period)
+    _bind(source, axis, paired)
     history = [day for day in source.days if day_window(day).end <= start]
     source.bind("usage_1d", USAGE["1d"], history)
     compared = None
@@ -312,93 +268,51 @@ def _read(source: _Source, period: Period) -> Figures:
     return Figures(
         period=period,
         totals=_totals(source, "this"),
-        bars=_bars(source, period, hours, known, paired, history=bool(history)),
+        bars=_bars(source, axis, known, paired, history=bool(history)),
         compared=compared,
         days=days,
         users=_ranking(source, by_user=True, compared=bool(paired)),
         keys=_ranking(source, by_user=False, compared=bool(paired)),
-        week=_week(source, hours, known),
+        week=_week(source, axis, known),
         people=_people(source),
         history=len(history),
         reconciliation=_reconciliation(source, reconciled),
         reconciled=len(reconciled),
+        spending=read_spending(source, axis, prices.table),
         damage=source.snapshot.damage,
         through=_through(source),
+        end=_end(known, period.window.end),
     )
 
 
-def _through(source: _Source) -> int:
+def _end(known: Known, end: int) -> int:
+    """The last moment of the period of which usage is loaded, in Unix seconds."""
+    return min(end, max(known.through.values(), default=end))
+
+
+def _through(source: Source) -> int:
     source.snapshot.bind_coverage(source.con, source.days)
     through = of_coverage(source.con).through
     return day_window(source.days[0]).start if through is None else through
 
 
-def _paired(period: Period, days: Mapping[date, Knowledge]) -> set[date]:
-    """The days of the period that are compared: loaded whole, as is their day in the one before.
-
-    None where that is less than half of them: a part would pass for the whole.
-    """
-    gone = timedelta(days=period.length)
-    pairs = {day for day in period.days if {days[day], days.get(day - gone)} <= _WHOLE}
-    return pairs if 2 * len(pairs) >= len(period.days) else set()
-
-
-class _Hour(NamedTuple):
-    """A local hour, what a clock shows as it begins, and when the bar that it is in begins."""
-
-    span: Window
-    shown: datetime
-    bar: datetime
-
-
-def _bind(source: _Source, period: Period, paired: set[date]) -> list[_Hour]:
-    """Make `hours` what report_hours gives; returns the local hours of the period."""
-    con, before, start = source.con, period.before.window.start, period.window.start
-    # Who is new on the first day may have come earlier in that UTC day, which no other has.
-    whole = Window(min(before, start // DAY * DAY), period.window.end)
-    spans = buckets(con, whole, "1h", period.zone.key)
+def _bind(source: Source, axis: Axis, paired: set[date]) -> None:
+    """Make `hours` what report_hours gives."""
+    con, spans = source.con, axis.spans
     source.bind("usage_rows", USAGE[finest(spans)], Window(spans[0].start, spans[-1].end).days)
     con.register("edges", edges(spans))
     con.execute(f"CREATE OR REPLACE TEMP VIEW usage AS {engine.sql('usage_by')}")
-    compared = paired | {day - timedelta(days=period.length) for day in paired}
-    found: list[_Hour] = []
-    slots: list[dict[str, object]] = []
-    for span in spans:
-        shown = datetime.fromtimestamp(span.start, period.zone)
-        name, bar = "earlier", shown
-        if span.start >= before:
-            name, bar = "before", period.bar_of(shown)
-        if span.start >= start:
-            name = "this"
-            found.append(_Hour(span, shown, bar))
-        slots.append(
-            {
-                "slot": span.start,
-                "period": name,
-                "paired": shown.date() in compared,
-                "unit": hour_number(bar),
-                "weekday": shown.isoweekday(),
-                "hour": shown.hour,
-            }
-        )
-    con.register("slots", pa.Table.from_pylist(slots))
+    con.register("slots", axis.slots(paired))
     con.register("hours", con.sql(engine.sql("report_hours")).to_arrow_table())
-    return found
 
 
-def _totals(source: _Source, period: str, *, paired: bool = False) -> Totals:
+def _totals(source: Source, period: str, *, paired: bool = False) -> Totals:
     [(*counts, rows, users, keys)] = source.rows("totals", period=period, paired_only=paired)
     return Totals(Counts(*counts) if rows else Counts(0, 0, 0), users, keys)
 
 
 def _bars(
-    source: _Source,
-    period: Period,
-    hours: Iterable[_Hour],
-    known: _Hours,
-    paired: set[date],
-    *,
-    history: bool,
+    source: Source, axis: Axis, known: Known, paired: set[date], *, history: bool
 ) -> list[Bar]:
     none = (Counts(0, 0, 0), 0)
     counted = {
@@ -406,45 +320,26 @@ def _bars(
         for name, unit, *counts, users in source.rows("units")
     }
     new = dict(source.rows("arrivals"))
-    # Beside another weekday a day says nothing.
-    weekdays_match = period.unit == "day" and period.length % 7 == 0
     bars: list[Bar] = []
-    for begins, group in groupby(sorted(hours, key=attrgetter("bar")), key=attrgetter("bar")):
-        members = list(group)
-        state = known.knowledge(*(one.span for one in members))
-        counts, users = counted.get(("this", hour_number(begins)), none)
-        before = ("before", hour_number(begins - timedelta(days=period.length)))
+    for place in axis.places(known):
+        counts, users = counted.get(("this", place.unit), none)
+        before = axis.before(place, paired)
         bar = Bar(
-            first=max(begins, datetime.combine(period.first, time())),
-            end=_end_of(period, members[-1].shown),
-            known=state,
+            first=place.first,
+            end=place.end,
+            known=place.known,
             counts=counts,
             users=users,
-            new_users=new.get(hour_number(begins), 0) if history else None,
-            before=counted.get(before, none)[0]
-            if weekdays_match and begins.date() in paired
-            else None,
+            new_users=new.get(place.unit, 0) if history else None,
+            before=None if before is None else counted.get(("before", before), none)[0],
         )
-        if state == "missing":
+        if place.known == "missing":
             bar = bar._replace(counts=None, users=None, new_users=None)
         bars.append(bar)
     return bars
 
 
-def _end_of(period: Period, last: datetime) -> datetime:
-    """When a bar ends whose last hour begins at `last`."""
-    hour = last.replace(minute=0, second=0, tzinfo=None)
-    if period.unit == "hour":
-        return hour + timedelta(hours=1)
-    return hour.replace(hour=0) + timedelta(days=1)
-
-
-def hour_number(shown: datetime) -> int:
-    """The number of an hour on a clock that is never moved, since 1970."""
-    return (shown.toordinal() - _EPOCH) * 24 + shown.hour
-
-
-def _ranking(source: _Source, *, by_user: bool, compared: bool) -> Ranking:
+def _ranking(source: Source, *, by_user: bool, compared: bool) -> Ranking:
     rows = source.rows("ranking", by_user=by_user, at_most=TOP)
     top = [
         Ranked(
@@ -458,9 +353,9 @@ def _ranking(source: _Source, *, by_user: bool, compared: bool) -> Ranking:
     return Ranking(top, rows[0][-1] if rows else 0)
 
 
-def _week(source: _Source, hours: Iterable[_Hour], known: _Hours) -> list[Cell]:
+def _week(source: Source, axis: Axis, known: Known) -> list[Cell]:
     asked, loaded = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
-    for one in hours:
+    for one in axis.hours:
         place = one.shown.isoweekday(), one.shown.hour
         asked[place] += one.span.end - one.span.start
         loaded[place] += known.loaded(one.span)
@@ -472,7 +367,7 @@ def _week(source: _Source, hours: Iterable[_Hour], known: _Hours) -> list[Cell]:
     ]
 
 
-def _people(source: _Source) -> People:
+def _people(source: Source) -> People:
     counts = dict.fromkeys(("new", "kept", "back", "lapsed"), 0)
     top: dict[str, list[Person]] = {name: [] for name in counts}
     for name, user, operations, before, users in source.rows("people", at_most=TOP):
@@ -481,7 +376,7 @@ def _people(source: _Source) -> People:
     return People(counts, top)
 
 
-def _reconciliation(source: _Source, days: Sequence[date]) -> list[dict[str, Any]]:
+def _reconciliation(source: Source, days: Sequence[date]) -> list[dict[str, Any]]:
     """By measure and class, in the order in which classes are tried."""
     rows = summary(source.con, source.snapshot, days).to_pylist() if days else []
     return sorted(rows, key=lambda row: (row["measure"], CLASSES.index(row["class"])))

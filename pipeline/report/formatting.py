@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
+from decimal import Context, Decimal
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pipeline.report.figures import Knowledge, Measure
+from pipeline.report.figures import Measure
+from pipeline.report.source import Knowledge
 from pipeline.timeline import spans
 
 MONTHS: Final = (
@@ -33,6 +35,10 @@ IN_SHORT: Final[dict[Knowledge, str]] = {
 
 UNKNOWN: Final = "–"
 """What stands where no number is known. Never 0."""
+_EXACT: Final = Context(prec=80)
+"""Digits enough for any amount: the usual ones are fewer than a sum of amounts can have."""
+_DIGITS: Final = 3
+"""Of an amount that is not larger: cents are enough for 12.34, not for 0.0001234."""
 _JOINERS: Final = "\u200c\u200d"
 """Not printable, and part of how words and emoji are written."""
 
@@ -60,7 +66,17 @@ def rounded(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:,.1f}"
 
 
-def share(part: int | None, whole: int | None) -> str:
+def money(amount: Decimal | None, currency: str = "") -> str:
+    """`1,234.50 USD`: two decimals, and of small amounts as many as three digits take."""
+    if amount is None:
+        return UNKNOWN
+    decimals = max(2, _DIGITS - 1 - amount.adjusted()) if amount else 2
+    rounded = amount.quantize(Decimal(1).scaleb(-decimals), context=_EXACT)
+    whole, _, part = f"{rounded:,f}".partition(".")
+    return f"{whole}.{part.rstrip('0').ljust(2, '0')} {currency.upper()}".rstrip()
+
+
+def share(part: int | Decimal | None, whole: int | Decimal | None) -> str:
     """`12 %`; one decimal below 10, never 0 or 100 for what is neither."""
     if part is None or not whole:
         return UNKNOWN
@@ -69,12 +85,12 @@ def share(part: int | None, whole: int | None) -> str:
         return "< 0.1 %"
     if 99.9 < of_hundred < 100:
         return "> 99.9 %"
-    if of_hundred < 10 or of_hundred > 99:
+    if of_hundred < 10 or 99 < of_hundred < 100:
         return f"{of_hundred:.1f}".removesuffix(".0") + " %"
     return f"{of_hundred:.0f} %"
 
 
-def change(now: int | None, before: int | None) -> Change | None:
+def change(now: int | Decimal | None, before: int | Decimal | None) -> Change | None:
     """None where one of the two is not known."""
     if now is None or before is None:
         return None
@@ -86,7 +102,7 @@ def change(now: int | None, before: int | None) -> Change | None:
     times = now / before
     if times >= 10:
         return Change(f"▲ {times:,.0f}×", f"{times:,.0f} times as much", "as in")
-    moved = share(abs(now - before), before)
+    moved = share(max(now, before) - min(now, before), before)
     return Change(f"{sign} {moved}", f"{moved} {way}")
 
 

@@ -17,8 +17,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.report.charts import Chart
 from pipeline.report.drawing import COLOURS, NARROW, WIDE, Frame, finished, inline, png
 from pipeline.report.figures import Figures
+from pipeline.report.parts import Section
 from pipeline.report.period import Period
-from pipeline.report.sections import PageContent, Section, page_content
+from pipeline.report.sections import PageContent, page_content
 
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -32,6 +33,7 @@ _TEMPLATES: Final = Environment(
 
 _SIGNS: Final = {
     **{"loose": "dashed", "gap": "grey", "line": "line", "ramp": "from light to full"},
+    "tick": "upright line",
     **{"final": "full", "soft": "dashed", "half": "half", "unequal": "≠", "cross": "×"},
 }
 """What a sign of the key looks like, in words."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from pipeline.lake.schemas import CLASSES, Class
 from pipeline.messages import be, count, noun
-from pipeline.report import charts, tables
-from pipeline.report.charts import Chart
-from pipeline.report.drawing import Frame
-from pipeline.report.figures import MEASURES, Bar, Figures, Knowledge, Measure, Ranking
+from pipeline.report import budgets, charts, spending_sections, tables
+from pipeline.report.figures import MEASURES, Figures, Measure, Ranking
 from pipeline.report.formatting import (
     IN_SHORT,
     NAMES,
@@ -29,7 +26,8 @@ from pipeline.report.formatting import (
     span,
     stretches,
 )
-from pipeline.report.period import Unit
+from pipeline.report.parts import Key, Section, Tile, bar_keys, extremes, than_before
+from pipeline.report.source import Knowledge
 from pipeline.report.tables import Table
 
 _NOUNS: Final[dict[Measure, tuple[str, str]]] = {
@@ -54,35 +52,6 @@ _MEANINGS: Final[dict[Knowledge, str]] = {
 """What has to be known of days that are not final."""
 
 
-class Key(NamedTuple):
-    """What a way of drawing means; `sign` is its class in the stylesheet."""
-
-    sign: str
-    words: str
-
-
-class Tile(NamedTuple):
-    """A number to begin with."""
-
-    role: str
-    name: str
-    value: str
-    change: Change | None
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of the report. `name` is its anchor, and its picture's file name."""
-
-    name: str
-    heading: str
-    finding: str
-    tables: Sequence[Table] = ()
-    chart: Callable[[Frame], Chart] | None = None
-    keys: Sequence[Key] = ()
-    note: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class PageContent:
     """All that a report says, in order."""
@@ -98,7 +67,7 @@ class PageContent:
 
 def page_content(figures: Figures) -> PageContent:
     """The report in words."""
-    period = figures.period
+    period, spending = figures.period, figures.spending
     return PageContent(
         title=span(period.first, period.last),
         about=(
@@ -107,10 +76,13 @@ def page_content(figures: Figures) -> PageContent:
         ),
         lead=_lead(figures),
         warnings=_warnings(figures),
-        tiles=_tiles(figures),
-        compared=_compared(figures),
+        tiles=[*_tiles(figures), *(spending_sections.tiles(spending) if spending else [])],
+        compared=_compared(figures)
+        + (spending_sections.compared(figures, spending) if spending else ""),
         sections=[
             _over_time(figures),
+            *(spending_sections.sections(figures, spending) if spending else []),
+            *([budgets.section(figures.budgets, period.zone)] if figures.budgets else []),
             _ranking(figures, figures.users, "user"),
             _ranking(figures, figures.keys, "key"),
             _week(figures),
@@ -182,49 +154,19 @@ def _over_time(figures: Figures) -> Section:
     unit = figures.period.unit
     operations = figures.totals.counts.operations
     finding = f"{number(operations)} {noun(operations or 0, 'operation')}"
-    found, moved = figures.compared, _change(figures, "operations")
-    if found and moved:
-        over = "" if found.days == len(figures.period.days) else f" on {count(found.days, 'day')}"
-        finding += f", {moved.words}{over} {moved.link} the period before"
-    there = [
-        (value, bar)
-        for bar in figures.bars
-        if bar.counts
-        and (value := bar.counts.operations) is not None
-        and bar.known not in {"in part", "disputed"}
-        and _is_whole(bar, unit)
-    ]
-    finding += "."
-    if len(there) > 1:
-        at = {"week": "from", "month": "in"}.get(unit, "on")
-        most, high = max(there, key=lambda one: one[0])
-        least, low = min(there, key=lambda one: one[0])
-        finding += f" Most {at} {tables.when(high)} with {number(most)}"
-        # Of many hours in which nothing happens, none is worth a word.
-        finding += (
-            "." if unit == "hour" else f", least {at} {tables.when(low)} with {number(least)}."
+    if figures.compared:
+        finding += than_before(
+            _change(figures, "operations"), figures.compared.days, figures.period
         )
-    keys = _bar_keys(figures)
+    counted = [(bar, bar.counts.operations if bar.counts else None) for bar in figures.bars]
+    finding += f".{extremes(counted, unit, number)}"
+    keys = bar_keys(figures.bars)
     if any(bar.counts and None in bar.counts for bar in figures.bars):
         keys.append(Key("gap", "not reported"))
     if any(bar.before for bar in figures.bars):
         keys.append(Key("line", "the same weekday of the period before"))
     table, chart = tables.over_time(figures), partial(charts.over_time, figures)
     return Section("usage", f"Usage by {unit}", finding, [table], chart, keys)
-
-
-def _is_whole(bar: Bar, unit: Unit) -> bool:
-    """Whether it is no week or month of which the period has a part."""
-    if unit == "week":
-        return bar.end - bar.first == timedelta(days=7)
-    return unit != "month" or (bar.first.day, bar.end.day) == (1, 1)
-
-
-def _bar_keys(figures: Figures) -> list[Key]:
-    known = {bar.known for bar in figures.bars}
-    loose = [words for name, words in IN_SHORT.items() if name in known - {"final", "missing"}]
-    keys = [Key("loose", " or ".join(loose))] if loose else []
-    return [*keys, Key("gap", "not loaded")] if "missing" in known else keys
 
 
 def _ranking(figures: Figures, found: Ranking, kind: str) -> Section:
@@ -296,7 +238,7 @@ def _active(figures: Figures) -> Section:
         " ".join(said),
         found,
         partial(charts.active, figures),
-        _bar_keys(figures),
+        bar_keys(figures.bars),
         f"Active users by {figures.period.unit}. Calls without a user count for nobody here.",
     )
 

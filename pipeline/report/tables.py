@@ -25,6 +25,7 @@ from pipeline.report.formatting import (
     share,
     span,
 )
+from pipeline.report.spending import SpendingBar
 
 _MOST_STRETCHES: Final = 60
 
@@ -45,22 +46,30 @@ def over_time(figures: Figures) -> Table:
     of_bars = [(_numbers(bar.counts), _numbers(bar.before)) for bar in figures.bars]
     if any(bar.before for bar in figures.bars):
         head = [*NAMES.values(), *(f"{name}, before" for name in NAMES.values())]
-        return _by_bar(figures, "Usage", head, [[*now, *before] for now, before in of_bars])
-    return _by_bar(figures, "Usage", [*NAMES.values()], [now for now, _ in of_bars])
+        return by_bar(
+            figures, figures.bars, "Usage", head, [[*now, *before] for now, before in of_bars]
+        )
+    return by_bar(figures, figures.bars, "Usage", [*NAMES.values()], [now for now, _ in of_bars])
 
 
 def active(figures: Figures) -> Table:
     """A row for each bar: how many users, and how many of them new."""
     head = ["Active users", "New users"] if figures.history else ["Active users"]
     rows = [[number(bar.users), number(bar.new_users)][: len(head)] for bar in figures.bars]
-    return _by_bar(figures, "Active users", head, rows)
+    return by_bar(figures, figures.bars, "Active users", head, rows)
 
 
-def _by_bar(figures: Figures, what: str, head: list[str], numbers: list[list[str]]) -> Table:
+def by_bar(
+    figures: Figures,
+    bars: Sequence[Bar | SpendingBar],
+    what: str,
+    head: list[str],
+    numbers: list[list[str]],
+) -> Table:
+    """A row for each bar: when, what is known of it, its numbers."""
     unit = figures.period.unit
     rows = [
-        [when(bar), IN_SHORT[bar.known], *of_bar]
-        for bar, of_bar in zip(figures.bars, numbers, strict=True)
+        [when(bar), IN_SHORT[bar.known], *of_bar] for bar, of_bar in zip(bars, numbers, strict=True)
     ]
     caption = f"{what} by {unit}, {figures.period.zone.key}"
     return Table(caption, [unit.capitalize(), "Status", *head], rows, words=2)
@@ -70,7 +79,7 @@ def _numbers(counts: Counts | None) -> list[str]:
     return [number(counts.of(measure) if counts else None) for measure in MEASURES]
 
 
-def when(bar: Bar) -> str:
+def when(bar: Bar | SpendingBar) -> str:
     """The hour, day or days that a bar stands for."""
     if bar.end - bar.first < timedelta(days=1):
         return f"{day(bar.first)} {bar.first.year}, {bar.first:%H:%M}"

@@ -12,7 +12,7 @@ from pipeline.emulator import World
 from pipeline.report import writing
 from pipeline.timeline import DAY, Window
 from tests.fixtures_local import Ended, clean_environment, command, published_home
-from tests.report.scenes import START, one_a_day
+from tests.report.scenes import START, Bucket, listed, one_a_day
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,52 @@ def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(
     assert ended.out == b""
     assert "Traceback" not in ended.err
     assert [path.name for path in tmp_path.iterdir()] == ["usage.csv"]
+
+
+@pytest.mark.usefixtures("_without_charts")
+def test_costs_are_those_of_the_price_list_and_a_wrong_one_is_said_in_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "spoken"
+    listed(home / "lake", [Bucket(0)], range(1), range(1))
+    monkeypatch.setenv("MKA1_USAGE_HOME", str(home))
+    assert "Cost by" not in command(["report", "-o", "-"]).text
+    (home / "prices.csv").write_text(
+        "model,valid_from,currency,input,output\n*,2024-01-01,usd,1,2\n"
+    )
+    ended = command(["report", "-o", "-"])
+    assert ended.code == 0, ended.err
+    assert "0.0012 USD by the price list" in ended.text
+    (home / "prices.csv").write_text("model,valid_from,currency,input,output\n*,soon,usd,1,2\n")
+    ended = command(["report"])
+    assert ended.code == 2
+    assert re.fullmatch(
+        r"mka1-usage: error: .*prices\.csv, line 2, column valid_from: valid_from is 'soon'.*\n",
+        ended.err,
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["spoken"]
+
+
+@pytest.mark.usefixtures("_without_charts")
+def test_budgets_are_in_it_and_what_is_wrong_with_them_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "budgets.csv"
+    monkeypatch.setenv("MKA1_USAGE_BUDGETS", str(path))
+    path.write_text("scope,id,period,measure,amount\nuser,a,week,operations,20\n")
+    ended = command(["report", "-o", "-"])
+    assert ended.code == 0, ended.err
+    assert "At 7 January 2024, 00:00, 1 of 1 budget is used up." in ended.text
+    monkeypatch.setenv("MKA1_USAGE_PSEUDONYM_KEY", "k" * 40)
+    ended = command(["report", "-o", "-"])
+    assert ended.code == 1
+    assert "was written with user ids as they are" in ended.err
+    path.write_text("scope,id,period,measure,amount\nuser,a,year,operations,20\n")
+    ended = command(["report", "-o", "-"])
+    assert ended.code == 2
+    assert re.fullmatch(
+        r"mka1-usage: error: .*budgets\.csv, line 2, column period: .*\n", ended.err
+    )
 
 
 def test_without_a_lake_it_says_how_to_get_one(

@@ -66,5 +66,9 @@ def test_a_run_that_can_make_none_says_why(
     empty = make_lab(home=tmp_path / "empty")
     assert "nothing is loaded" in make(empty).failures[0]
     assert "'Nowhere' is no time zone" in make(loaded_lab, "Nowhere").failures[0]
-    for lab in (empty, loaded_lab):
+    mispriced = make_lab(home=tmp_path / "mispriced")
+    mispriced.settings.home.mkdir()
+    mispriced.settings.prices.write_text("model,currency\n")
+    assert "prices.csv, line 1: " in make(mispriced).failures[0]
+    for lab in (empty, loaded_lab, mispriced):
         assert not (lab.settings.home / "report").exists()

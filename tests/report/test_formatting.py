@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.formatting import change, name_of, names_of, rounded, share, span, stretches
+from pipeline.report.formatting import (
+    change,
+    money,
+    name_of,
+    names_of,
+    rounded,
+    share,
+    span,
+    stretches,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +27,8 @@ from pipeline.report.formatting import change, name_of, names_of, rounded, share
         (112, 100, "▲ 12 %", "12 % more"),
         (97, 100, "▼ 3 %", "3 % less"),
         (1_000_001, 1_000_000, "▲ < 0.1 %", "< 0.1 % more"),
+        (Decimal("0.3"), Decimal("0.2"), "▲ 50 %", "50 % more"),
+        (2_538, 1_000, "▲ 154 %", "154 % more"),
         (100, 100, "= as before", "the same"),
         (0, 0, "= as before", "the same"),
         (5, 0, "▲ from 0", "up from none"),
@@ -24,7 +36,9 @@ from pipeline.report.formatting import change, name_of, names_of, rounded, share
         (5_000, 4, "▲ 1,250×", "1,250 times as much"),
     ],
 )
-def test_a_change_has_a_sign_and_words(now: int, before: int, sign: str, words: str) -> None:
+def test_a_change_has_a_sign_and_words(
+    now: int | Decimal, before: int | Decimal, sign: str, words: str
+) -> None:
     found = change(now, before)
     assert found is not None
     assert (found.sign, found.words) == (sign, words)
@@ -52,6 +66,28 @@ def test_there_is_no_change_from_or_to_what_is_unknown(now: int | None, before: 
 )
 def test_a_share_never_rounds_to_none_or_all(part: int | None, whole: int, words: str) -> None:
     assert share(part, whole) == words
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [
+        ("0", "0.00 USD"),
+        ("0.000000000000000", "0.00 USD"),
+        ("1234.5", "1,234.50 USD"),
+        ("12.346", "12.35 USD"),
+        ("0.5", "0.50 USD"),
+        ("0.12345", "0.123 USD"),
+        ("0.0000000012345", "0.00000000123 USD"),
+        ("0.9999", "1.00 USD"),
+        ("12345678901234567890123.455000000000001", "12,345,678,901,234,567,890,123.46 USD"),
+    ],
+)
+def test_an_amount_has_two_decimals_and_more_where_it_is_small(amount: str, words: str) -> None:
+    assert money(Decimal(amount), "usd") == words
+
+
+def test_an_unknown_amount_is_no_amount() -> None:
+    assert money(None, "usd") == "–"
 
 
 @pytest.mark.parametrize(

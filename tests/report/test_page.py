@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Final
@@ -16,13 +16,15 @@ import pytest
 from pipeline.emulator import EmulatorServer, Event, synthetic_world
 from pipeline.lake.schemas import USAGE
 from pipeline.lake.store import Lake
+from pipeline.pricing.budgets import read_budgets
+from pipeline.pricing.prices import read_prices
 from pipeline.report.drawing import COLOURS, SCALE
 from pipeline.report.figures import MEASURES, Figures, read
 from pipeline.report.page import pictures, render
 from pipeline.report.sections import page_content
 from pipeline.timeline import DAY
 from tests.lake.served import plant
-from tests.report.scenes import LATER, ODD_IDS, loaded, on, one_a_day
+from tests.report.scenes import LATER, ODD_IDS, Bucket, listed, loaded, on, one_a_day
 from tests.synced import Reader
 from tests.truth import load
 
@@ -114,8 +116,43 @@ def scene(name: str, root: Path) -> Figures:
     raise ValueError(name)
 
 
+def of_tokens(root: Path) -> Figures:
+    """Figures of odd models in several currencies, of which some have no price, with gaps."""
+    ids = [*ODD_IDS, None, "free"]
+    buckets = [
+        Bucket(
+            day,
+            user,
+            model=model,
+            responses=3,
+            failed=place % 3,
+            input=600 + 90 * place,
+            cached=40 * place,
+            reasoning=60,
+            total=700 + 90 * place,
+        )
+        for day in range(14)
+        for place, (user, model) in enumerate(zip(ids, reversed(ids), strict=True))
+        if (day + place) % 3
+    ]
+    lake = listed(root, buckets, range(14), [*range(11), 13])
+    path = root / "prices.csv"
+    path.write_text(
+        "model,valid_from,currency,input,output\nfree,2024-01-01,usd,0,0\n"
+        "=*,2024-01-01,eur,1,2\nx*,2024-01-05,usd,10,20\n*,2024-01-09,usd,1.5,3\n"
+    )
+    prices = read_prices(path)
+    path = root / "budgets.csv"
+    path.write_text(
+        "scope,id,period,tz,measure,amount,thresholds\n"
+        'user,"&amp;<b>"" onload=""alert(1)",week,America/New_York,operations,3,50 80 120\n'
+        "all,,month,,tokens,1000000,\nkey,<script>,day,,tokens,10,\n"
+    )
+    return read(lake, on(7), on(13), UTC, prices, read_budgets(path, prices))
+
+
 START_OF_SCENES: Final = LATER - 400 * DAY
-SCENES: Final = ["odd ids", "gaps", "no usage", "one user", "no user, no key", "weeks"]
+SCENES: Final = ["odd ids", "gaps", "no usage", "one user", "no user, no key", "weeks", "tokens"]
 
 
 Drawn = Callable[[str], tuple[Figures, str]]
@@ -127,7 +164,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
 
     @cache
     def of(name: str) -> tuple[Figures, str]:
-        figures = scene(name, tmp_path_factory.mktemp("scene") / "lake")
+        make = of_tokens if name == "tokens" else partial(scene, name)
+        figures = make(tmp_path_factory.mktemp("scene") / "lake")
         return figures, render(figures)
 
     return of

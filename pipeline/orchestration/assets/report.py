@@ -8,9 +8,12 @@ from typing import Final
 
 import dagster as dg
 
-from pipeline.lake.schemas import USAGE
+from pipeline.lake.schemas import TOKENS, USAGE
 from pipeline.lake.store import private_folder
+from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.orchestration.resources import Services
+from pipeline.pricing.budgets import load_budgets
+from pipeline.pricing.prices import load_prices
 from pipeline.report import page, writing
 from pipeline.report.figures import Figures, NothingToReportError, read
 from pipeline.zones import zone
@@ -28,7 +31,7 @@ class ReportConfig(dg.Config):
 
 @dg.asset(
     name=NAME,
-    deps=[dataset.name for dataset in USAGE.values()],
+    deps=[dataset.name for dataset in (*USAGE.values(), *TOKENS.values())],
     group_name="report",
     kinds={"html", "duckdb"},
     description="The last 28 days as a page of charts, and the charts as PNG, in `report/`.",
@@ -37,11 +40,16 @@ def usage_report(
     config: ReportConfig, services: dg.ResourceParam[Services]
 ) -> dg.MaterializeResult[None]:
     """Write the page and the pictures."""
+    settings = services.settings
     try:
-        figures = read(services.lake, None, None, zone(config.tz))
-    except (NothingToReportError, ValueError) as error:
+        prices = load_prices(settings)
+        budgets = load_budgets(settings, prices)
+        figures = read(
+            services.lake, None, None, zone(config.tz), prices, budgets, settings.pseudonyms
+        )
+    except (NothingToReportError, UserIdModeError, ValueError) as error:
         raise dg.Failure(str(error)) from error
-    folder = services.settings.home / "report"
+    folder = settings.home / "report"
     private_folder(folder)
     html = folder / "usage.html"
     files = {folder / name: drawn for name, drawn in page.pictures(figures).items()}

@@ -1,0 +1,93 @@
+"""The lake as a report reads it: files of each day in one version, and what is known of each hour.
+
+Belongs here: the snapshot, a connection, and coverage in words. No number of any measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any, Final, Literal, NamedTuple
+
+import duckdb
+
+from pipeline.lake import engine
+from pipeline.lake.completeness import DISPUTED
+from pipeline.lake.schemas import COVERAGE, RECONCILIATION, TOKENS, USAGE, USAGE_DATASETS, Dataset
+from pipeline.lake.snapshot import Snapshot
+from pipeline.lake.store import Lake
+from pipeline.timeline import SECONDS, Window
+
+Knowledge = Literal["final", "provisional", "in part", "disputed", "missing"]
+
+WHOLE: Final = {"final", "provisional"}
+"""What is known of a day that is loaded to its end."""
+
+
+class Source:
+    """Files of usage and tokens, each day's in one version, and a connection to read them with."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+        self.con = con
+        tokens = [dataset.name for dataset in TOKENS.values()]
+        self.snapshot = Snapshot(
+            lake, names=(*USAGE_DATASETS, COVERAGE.name, RECONCILIATION.name, *tokens)
+        )
+        self.days = [
+            day
+            for day in self.snapshot.days(USAGE["1d"].name)
+            if not any(self.snapshot.is_damaged(name, day) for name in USAGE_DATASETS)
+        ]
+        """The days that are loaded: none of which a table of usage is damaged."""
+
+    def bind(self, name: str, dataset: Dataset, days: Iterable[date]) -> None:
+        files = self.snapshot.files(dataset.name, set(days).intersection(self.days))
+        engine.bind(self.con, {name: (dataset, files)})
+
+    def rows(self, query: str, **params: object) -> list[tuple[Any, ...]]:
+        """The rows of `sql/report_<query>.sql`."""
+        return self.con.sql(engine.sql(f"report_{query}"), params=params).fetchall()
+
+    def known(self, days: Iterable[date], dataset: Dataset = USAGE["1h"]) -> Known:
+        """What coverage says of a dataset in the hours of these days."""
+        self.snapshot.bind_coverage(self.con, set(days).intersection(self.days))
+        found = self.rows("coverage", dataset=dataset.name)
+        disputed = {start for start, status, _ in found if status == DISPUTED}
+        through = {start: through for start, _, through in found if through is not None}
+        return Known(
+            through | {start: start + SECONDS["1h"] for start in disputed},
+            {start for start, status, _ in found if status == "final"},
+            disputed,
+        )
+
+
+class Known(NamedTuple):
+    """What is known of UTC hours: through when each is loaded, and which are final or disputed."""
+
+    through: dict[int, int]
+    final: set[int]
+    disputed: set[int]
+
+    def loaded(self, span: Window) -> int:
+        """Seconds of `span` that are loaded."""
+        return sum(
+            max(0, min(self.through.get(hour, hour), span.end) - max(hour, span.start))
+            for hour in _hours_of(span)
+        )
+
+    def knowledge(self, *spans: Window) -> Knowledge:
+        """What is known of a local day, or of several hours together."""
+        loaded = sum(map(self.loaded, spans))
+        hours = {hour for span in spans for hour in _hours_of(span)}
+        if not loaded:
+            return "missing"
+        if hours & self.disputed:
+            return "disputed"
+        if loaded < sum(span.end - span.start for span in spans):
+            return "in part"
+        return "final" if hours <= self.final else "provisional"
+
+
+def _hours_of(span: Window) -> range:
+    whole = span.widened("1h")
+    return range(whole.start, whole.end, SECONDS["1h"])
