@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.buckets import MARGIN, ZONE
+from pipeline.lake.schemas import COVERED
 from pipeline.timeline import ANY_WIDTHS, Window, day_of, day_window
 from pipeline.zones import offsets, zones
 
@@ -73,6 +74,11 @@ _SPAN: Final = (
     "FROM coverage WHERE dataset = 'usage_1d' AND status <> 'missing'"
 )
 """From the first day that is loaded to the end of the last, with usage or without."""
+_TABLES = ", ".join(f"'{name}'" for name in COVERED)
+_COVERED: Final = (
+    f"(CASE WHEN table_name IN ({_TABLES}) THEN table_name "
+    "ELSE error('table_name ' || table_name || ' is no table that coverage speaks of') END)"
+)
 _BY_TIME: Final = {"width": "", "tz": "'UTC'"}
 _USAGE: Final = "SELECT * FROM usage_by(width, tz := tz)"
 _BUCKETS: Final = "SELECT * FROM buckets_by(width, tz := tz)"
@@ -128,9 +134,10 @@ MACROS: Final = (
     ),
     Macro(
         "buckets_by",
-        "The same, and whether each is loaded whole.",
+        "The same, and whether each is loaded whole: usage_1m, unless another table is named.",
         "buckets",
-        _BY_TIME,
+        {**_BY_TIME, "table_name": "'usage_1m'"},
+        {"table_name": _COVERED},
         inputs={"edges": "SELECT * FROM bucket_edges(width, tz := tz)"},
         rows=_local(""),
     ),
@@ -194,6 +201,41 @@ MACROS: Final = (
             {"by": f"'{column}'"},
         )
         for ids, column in (("users", "user_id"), ("keys", "api_key_id"))
+    ),
+    Macro(
+        "top_users_by_tokens",
+        "The n users with most tokens in the last days whose responses were read, as far as a sync "
+        "could list them.",
+        "top_tokens",
+        _TOP,
+    ),
+    Macro(
+        "failures_by_model",
+        "How many responses of each model failed, by bucket, as far as a sync could list them.",
+        "failures_by_model",
+        _BY_TIME,
+        inputs={"tokens": "SELECT * FROM tokens_by(width, tz := tz)"},
+        rows=_local(", it.num_failed DESC NULLS LAST, it.model NULLS FIRST"),
+    ),
+    Macro(
+        "growth_by_user",
+        "Each user's operations of a bucket beside those of the bucket before, where both are "
+        "loaded whole.",
+        "growth_by_user",
+        _BY_TIME,
+        inputs={"usage": _USAGE, "buckets": _BUCKETS},
+        rows=_local(", it.difference DESC NULLS LAST, it.user_id NULLS FIRST"),
+    ),
+    Macro(
+        "peaks_by_key",
+        "The busiest minute of each key in each bucket, and what it did then.",
+        "peaks_by_key",
+        _BY_TIME,
+        inputs={
+            "usage_rows": "SELECT * FROM usage_1m",
+            "edges": "SELECT * FROM bucket_edges(width, tz := tz)",
+        },
+        rows=_local(", it.peak_operations DESC NULLS LAST, it.api_key_id NULLS FIRST"),
     ),
     Macro(
         "spikes",
