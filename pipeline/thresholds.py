@@ -20,5 +20,8 @@ class Thresholds:
     baseline_days: int
     spike_times: float
     spike_operations: int
+    spike_tokens: int
+    failed_percent: float
+    failed_responses: int
     zero_usual: int
     watched_days: int

@@ -1,10 +1,11 @@
-"""What on-call wants to know, found in the lake: late data, spikes, silence.
+"""What on-call wants to know, found in the lake: late data, spikes, silence, failures.
 
     alert      what an alert says, in one line
     lateness   is the lake behind, or a day left out?
-    spikes     is a user or key far above its own baseline?
+    spikes     is a user or key far above its own baseline, in operations or tokens?
     silence    did a measure fall to zero?
-    evaluate   all three over a lake
+    failures   does a model fail far more often than it usually does?
+    evaluate   all of them over a lake
 
 The time is passed in as `now`. `mka1-usage alerts` and `pipeline.orchestration.alert_sensor` report
 what is found.

@@ -11,20 +11,26 @@ from typing import Final
 import duckdb
 
 from pipeline.alerts.alert import Alert, Evaluation
+from pipeline.alerts.failures import failures
 from pipeline.alerts.lateness import NOTHING, late
 from pipeline.alerts.silence import silent
-from pipeline.alerts.spikes import spikes
-from pipeline.lake import engine
-from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS
+from pipeline.alerts.spikes import OPERATIONS, TOKENS, spikes
+from pipeline.lake import engine, schemas
+from pipeline.lake.completeness import of_coverage
+from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.query.status import Days, states
 from pipeline.thresholds import LEAST_DAYS, MOST, Thresholds
-from pipeline.timeline import DAY, SECONDS, Width, day_of, floor_to
+from pipeline.timeline import DAY, SECONDS, Width, day_of, floor_to, iso
 
-_HOURS: Final = USAGE["1h"].name
+ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero", "tokens", "failures")
 
-ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero")
+_SOURCES: Final[Mapping[Alert, Mapping[Width, Dataset]]] = {
+    **{"spike": USAGE, "zero": USAGE},
+    **{"tokens": schemas.TOKENS, "failures": schemas.TOKENS},
+}
+"""The tables that are judged, and whose hours have to be loaded."""
 
 
 def evaluate(
@@ -35,8 +41,8 @@ def evaluate(
 ) -> Mapping[Alert, Evaluation]:
     """What each of `alerts` finds at `now` (Unix seconds).
 
-    Spikes and silence are judged up to the last hour that is complete at `now`. An alert that can't
-    read what it needs says so, and the others are evaluated. All of them read one snapshot.
+    All but `late` judge up to the last hour that is complete at `now`. An alert that can't read
+    what it needs says so, and the others are evaluated. All of them read one snapshot.
     """
     try:
         snapshot = Snapshot(lake)
@@ -61,7 +67,7 @@ def _evaluate(
         if known.loaded_through is None:
             return Evaluation(unjudged=NOTHING)
         through = floor_to(min(known.loaded_through, int(now)), "1h")
-        widths: Sequence[Width] = ("1h", "1d") if alert == "spike" else ("1h",)
+        widths: Sequence[Width] = ("1h",) if alert == "zero" else ("1h", "1d")
         judged = [_judge(alert, snapshot, width, through, thresholds) for width in widths]
     except (duckdb.Error, OSError) as error:
         return _broken(lake, error)
@@ -86,27 +92,47 @@ def _judge(
     alert: Alert, snapshot: Snapshot, width: Width, through: int, thresholds: Thresholds
 ) -> Evaluation:
     """What is found in the last bucket of `width`, or the last hours, that end by `through`."""
-    end = floor_to(through, width)
-    name, last = USAGE[width].name, day_of(end - 1)
+    source = _SOURCES[alert]
+    dataset, hours = source[width], source["1h"].name
+    last = day_of(floor_to(through, width) - 1)
     first = last - timedelta(days=thresholds.baseline_days + 1)
     days = [day for day in snapshot.versions if first <= day <= last]
-    whole = [day for day in days if not snapshot.is_damaged(name, day)]
+    whole = [day for day in days if not snapshot.is_damaged(dataset.name, day)]
     with closing(engine.connect()) as con:
-        engine.bind(con, {"counted": (USAGE[width], snapshot.files(name, days))})
+        engine.bind(con, {"counted": (dataset, snapshot.files(dataset.name, days))})
         snapshot.bind_coverage(con, whole)  # an hour counts as loaded where both tables have it
-        evaluation = _comparable(con)
-        if evaluation is None and alert == "spike":
-            evaluation = spikes(con, width, end - SECONDS[width], thresholds)
-        elif evaluation is None:
-            evaluation = silent(con, end, thresholds)
-    return _with_damage(evaluation, snapshot.damage_of(days, {name, _HOURS, COVERAGE.name}))
+        if source is not USAGE:
+            read = of_coverage(con, hours).loaded_through
+            if read is None or not con.sql("SELECT start_time FROM counted LIMIT 1").fetchall():
+                return Evaluation()  # where nobody syncs, nobody wants to hear of it
+            if read < through - DAY:
+                return Evaluation(unjudged=f"responses are read through {iso(read)} only")
+            through = min(through, read)
+        evaluation = _comparable(con, hours) or _found(alert, con, width, through, thresholds)
+    return _with_damage(evaluation, snapshot.damage_of(days, {dataset.name, hours, COVERAGE.name}))
 
 
-def _comparable(con: duckdb.DuckDBPyConnection) -> Evaluation | None:
+def _found(
+    alert: Alert,
+    con: duckdb.DuckDBPyConnection,
+    width: Width,
+    through: int,
+    thresholds: Thresholds,
+) -> Evaluation:
+    end = floor_to(through, width)
+    start = end - SECONDS[width]
+    if alert == "zero":
+        return silent(con, end, thresholds)
+    if alert == "failures":
+        return failures(con, width, start, thresholds)
+    return spikes(con, width, start, thresholds, TOKENS if alert == "tokens" else OPERATIONS)
+
+
+def _comparable(con: duckdb.DuckDBPyConnection, hours: str) -> Evaluation | None:
     """None where there is enough to compare with; what to say where there is not."""
-    rows = con.execute(engine.sql("status_days"), {"dataset": _HOURS}).fetchall()
-    hours = sum(final + provisional for _, final, provisional, *_ in rows)
-    if hours * SECONDS["1h"] > LEAST_DAYS * DAY:
+    rows = con.execute(engine.sql("status_days"), {"dataset": hours}).fetchall()
+    number = sum(final + provisional for _, final, provisional, *_ in rows)
+    if number * SECONDS["1h"] > LEAST_DAYS * DAY:
         return None
     return Evaluation(
         unjudged=f"a baseline takes {LEAST_DAYS} days that are loaded, and more to judge"

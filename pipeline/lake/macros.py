@@ -89,10 +89,10 @@ _LAST_HOUR: Final = (
 )
 _SPIKES: Final = (
     "SELECT it.id AS user_id, make_timestamp(1000000 * it.bucket_start) AS start_time, "
-    "it.operations AS num_operations, CAST(it.usual AS DOUBLE) AS usual_operations, "
-    "CASE WHEN it.usual > 0 THEN ROUND(1e0 * it.operations / it.usual, 1) END AS times_usual "
+    "it.amount AS num_operations, CAST(it.usual AS DOUBLE) AS usual_operations, "
+    "CASE WHEN it.usual > 0 THEN ROUND(1e0 * it.amount / it.usual, 1) END AS times_usual "
     "FROM {query} AS it WHERE it.kind = 'user' "
-    "ORDER BY it.operations - it.usual DESC, it.bucket_start, it.id NULLS FIRST"
+    "ORDER BY it.amount - it.usual DESC, it.bucket_start, it.id NULLS FIRST"
 )
 
 
@@ -246,8 +246,12 @@ MACROS: Final = (
         {
             "first_start": f"({_LAST_HOUR} - 3600 * (hours - 1))",
             "last_start": _LAST_HOUR,
+            "table_name": "'usage_1h'",
         },
-        {"counted": "SELECT * FROM usage_1h"},
+        {
+            "amounts": "SELECT start_time, user_id, api_key_id, COALESCE(num_operations, 0) AS "
+            "amount FROM usage_1h"
+        },
         _SPIKES,
     ),
 )
