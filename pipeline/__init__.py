@@ -13,6 +13,8 @@
 
     query/           questions to the lake: buckets, ad-hoc SQL, status, reconciliation
 
+    pricing/         prices and budgets: what usage costs, and when a budget ends
+
     usage/           usage: pages to published days, totals check, refresh
     conversations/   conversations: fetch, merge, observe, reconcile
 

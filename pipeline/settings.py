@@ -274,6 +274,8 @@ class Settings(BaseSettings):
     """What hours usually have at least, for none in them to be an alert."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
     set_export_dir: TablesFolder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
+    set_prices: Folder | None = Field(None, validation_alias="MKA1_USAGE_PRICES")
+    set_budgets: Folder | None = Field(None, validation_alias="MKA1_USAGE_BUDGETS")
     export_names: Folder | None = None
     """A CSV with names of users and API keys for exports."""
     export_readable_by: Literal["owner", "group", "all"] = "owner"
@@ -323,6 +325,16 @@ class Settings(BaseSettings):
     def export_dir(self) -> Path:
         """Where exports go: MKA1_USAGE_EXPORT_DIR, else below the home folder."""
         return self.set_export_dir or self.home / "export"
+
+    @property
+    def prices(self) -> Path:
+        """The price list: MKA1_USAGE_PRICES, else in the home folder, where there need be none."""
+        return self.set_prices or self.home / "prices.csv"
+
+    @property
+    def budgets(self) -> Path:
+        """The budgets: MKA1_USAGE_BUDGETS, else in the home folder, where there need be none."""
+        return self.set_budgets or self.home / "budgets.csv"
 
     @property
     def pseudonyms(self) -> Pseudonyms | None:

@@ -26,7 +26,7 @@ PAGE: Final = (DOCS / "contributing.md").read_text(encoding="utf-8")
 PAGES: Final = ("api.md", "changelog.md", "contributing.md", "design.md")
 COMMANDS: Final = {
     it.callback.__name__.replace("_", "-") for it in app.registered_commands if it.callback
-}
+} | {str(group.name) for group in app.registered_groups}
 SETTINGS: Final = {str(field.validation_alias) for field in Settings.model_fields.values()}
 REMOVED: Final = {"MKA1_USAGE_ALERT_REQUESTS_PER_DAY", "MKA1_USAGE_ALERT_QUOTA_PERCENT"}
 """Settings that the changelog says are gone."""

@@ -30,6 +30,7 @@ PLANTED: Final = {
     "lake/engine": "dagster",
     "timeline": "pipeline.settings",
     "query/status": "pipeline.lake.commit",
+    "pricing/prices": "pipeline.api.client",
     "emulator/clock": "pipeline.timeline",
 }
 """A module, and what it must not import: for each contract one at least."""

@@ -24,6 +24,7 @@ from pipeline.emulator import EmulatorServer, World, synthetic_world
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.store import Lake
+from pipeline.pricing.prices import read_prices
 from pipeline.query import ad_hoc
 from pipeline.settings import Settings
 from pipeline.timeline import day_of, day_range, parse_time
@@ -84,8 +85,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reader.sync()
     demo = folder / "data" / "demo"
     shutil.copytree(lake.root, demo / "lake", symlinks=True)
+    (folder / "data" / "prices.csv").write_text(blocks(PAGES["pricing"], "csv")[0])
     for home in (demo, folder / "data"):
-        build_catalog(Lake(home / "lake"), home / "usage.duckdb")
+        prices = read_prices(home / "prices.csv").table
+        build_catalog(Lake(home / "lake"), home / "usage.duckdb", prices=prices)
         (home / "dagster").mkdir()
     return folder
 

@@ -42,6 +42,7 @@ SPARK_FUNCTIONS = {
     "LAG",
     "LEAD",
     "LEAST",
+    "LOWER",
     "MAX",
     "MIN",
     "MONTH",
@@ -57,7 +58,12 @@ SPARK_FUNCTIONS = {
 """What the queries may call, by Spark's names. Another one is to be looked up before it is added:
 does Spark have it, and does it mean the same there?"""
 
-SPARK_TYPES = {"BIGINT", "INT", "TIMESTAMP", "STRING", "BOOLEAN", "DATE"}
+SPARK_TYPES = {
+    *("BIGINT", "INT", "TIMESTAMP", "STRING", "BOOLEAN", "DATE"),
+    *("DECIMAL(9, 9)", "DECIMAL(19, 0)", "DECIMAL(28, 15)", "DECIMAL(38, 15)"),
+}
+"""Decimals of up to 38 digits, as in DuckDB. A product of p1 and p2 digits has p1 + p2 + 1 there, a
+sum of columns ten more, both cut to 38 and rounded where that is too few: these are exact."""
 
 
 def header(name: str) -> list[str]:

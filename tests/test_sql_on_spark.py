@@ -19,9 +19,12 @@ import pytest
 from pipeline.emulator import synthetic_world
 from pipeline.lake import engine
 from pipeline.lake.buckets import MARGIN, ZONE, edges
+from pipeline.pricing.prices import read_prices
 from pipeline.timeline import DAY, Window, day_window
 from pipeline.zones import offsets
 from tests.fixtures_local import published_home
+from tests.lake.served import Row, write_rows
+from tests.pricing.spent import Spent, write_prices
 from tests.spark import needs_java, spark
 from tests.test_sql import to_spark
 
@@ -129,6 +132,50 @@ def test_a_query_has_the_same_answer_on_spark(
     expected = here(name, parameters)
     assert expected
     assert there(name, parameters) == expected
+
+
+@pytest.mark.parametrize("digits", [9, 17])
+def test_costs_are_the_same_to_the_last_digit_on_spark(
+    both: tuple[Answer, Answer], tables: Path, digits: int
+) -> None:
+    here, there = both
+    many = int("9" * digits)
+    start = WINDOW.start
+    spent = [
+        Spent(start + 60 * n, user, model=model, input=many - n, cached=7, output=many, reasoning=n)
+        for n in range(20)
+        for user, model in (("ada", "large"), ("bob", "a_b"), (None, None), ("bob", "axb"))
+    ]
+    rows: dict[str, list[Row]] = {
+        "tokens_1m": [{"start_time": it.at, "end_time": it.at + 60, **it.row()} for it in spent],
+        "meters_1m": [
+            {"endpoint": "responses", "start_time": start, "measure": name, "value": many}
+            for name in ("input_tokens", "output_tokens", "input_cached_tokens")
+        ],
+        "costs_1d": [
+            {"start_time": start, "end_time": start + DAY, "user_id": "ada", "api_key_id": "web"}
+            | {"model": "large", "currency": "USD", "cost_nano": many}
+        ],
+    }
+    names = {"tokens_1m": "tokens_rows", "meters_1m": "meters", "costs_1d": "billed_costs"}
+    for name, of in rows.items():
+        write_rows(name, tables / f"{names[name]}.parquet", of)
+    lines = "large,2024-01-01,usd,0.000000001,,999999999.999999999,7\na_*,2024-01-01,eur,1,2,3,4"
+    save(tables, "prices", read_prices(write_prices(tables, lines)).table)
+    save(tables, "edges", edges([Window(start, start + DAY)]))
+    with closing(engine.connect()) as con:
+        for name, made in (("model_days", ""), ("price_of", ""), ("cost_by", "computed_costs")):
+            answer = here(name, {})
+            assert answer
+            assert there(name, {}) == answer
+            for path in tables.glob("*.parquet"):
+                con.execute(f"CREATE OR REPLACE TEMP VIEW {path.stem} AS FROM '{path}'")
+            save(tables, made or name, con.sql(engine.sql(name)).to_arrow_table())
+    save(tables, "compared_days", edges([Window(start, start + DAY)]).select(["start_time"]))
+    for name in ("metered_tokens", "costs_compared"):
+        answer = here(name, {})
+        assert answer
+        assert there(name, {}) == answer
 
 
 @pytest.mark.parametrize("tz", ZONED)

@@ -22,6 +22,7 @@ from pipeline.cli.exit_codes import tolerant
 from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import dagster_home, doctor
+from pipeline.cli.pricing import prices
 from pipeline.cli.querying import buckets, sql
 from pipeline.cli.reporting import report
 from pipeline.cli.serving import serve
@@ -55,6 +56,7 @@ for command, in_short in (
     (dagster_home, "Make Dagster's folder ready, and print it."),
 ):
     app.command(short_help=in_short)(command)
+app.add_typer(prices, name="prices", short_help="Check what tokens cost.")
 
 
 @app.callback()

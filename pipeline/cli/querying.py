@@ -22,6 +22,7 @@ from pipeline.cli.options import (
     not_empty,
     one_of,
 )
+from pipeline.cli.pricing import price_list
 from pipeline.settings import load_settings
 from pipeline.terminal import printable, say, short
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
@@ -139,8 +140,9 @@ def sql(
         elif query is None:
             query = sys.stdin.buffer.read().decode(errors="surrogateescape")
         lake = settings.lake
+        prices = price_list(settings).table
         try:
-            with ad_hoc.as_published(settings.catalog, lake, _changed, left_out) as catalog:
+            with ad_hoc.as_published(settings.catalog, lake, _changed, left_out, prices) as catalog:
                 if query is None:
                     with ad_hoc.without_damage(catalog, lake, left_out) as sound:
                         ad_hoc.shell(sound, lake)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.catalog_files import CatalogFiles
-from pipeline.lake.engine import literal, no_glob, scan
+from pipeline.lake.engine import literal, no_glob, openable, scan
 from pipeline.lake.macros import MACROS, NOW, TIME_ZONES, VIEWS, plain, time_zones, view
 from pipeline.lake.schemas import COVERAGE, DATASETS, Dataset
 from pipeline.lake.snapshot import Damage, Snapshot
@@ -31,6 +32,19 @@ from pipeline.timeline import Window, day_window
 
 DAMAGED: Final = "damaged_files"
 """The table of files that were left out."""
+
+PRICES: Final = pa.schema(
+    [
+        ("model", pa.string()),
+        ("like_pattern", pa.string()),
+        ("valid_from", pa.date32()),
+        ("valid_to", pa.date32()),
+        ("currency", pa.string()),
+        *((name, pa.decimal128(18, 15)) for name in ("input", "cached", "output", "reasoning")),
+        ("specificity", pa.int64()),
+    ]
+)
+"""The columns of the table `prices`: the price list that the catalog was built with, per token."""
 
 _STORAGE_VERSION: Final = "v1.0.0"
 _DAY: Final = "day"
@@ -43,8 +57,11 @@ def build_catalog(
     path: Path,
     on_set_aside: Callable[[Path], None] = lambda _: None,
     on_damage: Callable[[Damage], None] = lambda _: None,
+    prices: pa.Table | None = None,
 ) -> Path:
     """Replace the catalog at `path` with views over what the lake holds now; returns `path`.
+
+    `prices` has the columns of `PRICES`; None: no prices.
 
     One build goes on at a time: the last one to look at the lake is the last one to be published.
     What a client had put into the catalog is kept in a folder beside it, with which
@@ -54,7 +71,7 @@ def build_catalog(
         with engine.building(staging) as folder:
             built = folder / "catalog.duckdb"
             snapshot = Snapshot(lake)
-            build(snapshot, built)
+            build(snapshot, built, prices)
             private_folder(path.parent)
             finished = staging / path.name
             shutil.copyfile(built, finished)
@@ -69,8 +86,8 @@ def build_catalog(
     return path
 
 
-def build(snapshot: Snapshot, path: Path) -> None:
-    """Write a catalog of what a snapshot shows to a new file."""
+def build(snapshot: Snapshot, path: Path, prices: pa.Table | None = None) -> None:
+    """Write a catalog of what a snapshot shows to a new file, with `prices` (`PRICES`) beside."""
     with duckdb.connect(":memory:") as con:
         con.execute(
             f"ATTACH {literal(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')"
@@ -87,34 +104,48 @@ def build(snapshot: Snapshot, path: Path) -> None:
                 f"COMMENT ON VIEW catalog.{dataset.name} IS "
                 f"{literal(f'{dataset.description} Grain: {dataset.grain}.')}"
             )
-        left_out = [(one.day, str(one.path), one.what) for one in snapshot.damage]
-        con.execute(f"CREATE TABLE catalog.{DAMAGED}(day DATE, path VARCHAR, problem VARCHAR)")
-        if left_out:
-            con.executemany(f"INSERT INTO catalog.{DAMAGED} VALUES (?, ?, ?)", left_out)
-        con.execute(
-            f"COMMENT ON TABLE catalog.{DAMAGED} IS 'Files that no table shows, since they are "
-            "damaged; coverage says that their hours are missing.'"
-        )
-        first, last = snapshot.extent or (date(1970, 1, 1), date(1970, 1, 1))
-        zones = time_zones(Window(day_window(first).start, day_window(last).end))
-        con.register("zones", zones)
-        con.execute(f"CREATE TABLE catalog.{TIME_ZONES} AS SELECT * FROM zones")
+        _add_tables(con, snapshot, prices)
         con.execute("USE catalog")
-        con.execute(f"CREATE MACRO {NOW}() AS {plain('now()')}")
-        con.execute(
-            f"COMMENT ON MACRO {NOW} IS 'Now, in UTC, to compare with times of the tables.'"
-        )
-        for name, description in VIEWS.items():
-            con.execute(view(name))
-            con.execute(f"COMMENT ON VIEW {name} IS {literal(description)}")
-        for macro in MACROS:
-            con.execute(macro.definition("catalog"))
-            con.execute(
-                f"COMMENT ON MACRO TABLE catalog.{macro.name} IS {literal(macro.description)}"
-            )
+        _add_macros(con)
         con.execute("COMMIT")
         con.execute("USE memory")
         con.execute("DETACH catalog")
+
+
+def _add_tables(
+    con: duckdb.DuckDBPyConnection, snapshot: Snapshot, prices: pa.Table | None
+) -> None:
+    """What is no view: damaged files, time zones and prices."""
+    left_out = [(one.day, str(one.path), one.what) for one in snapshot.damage]
+    con.execute(f"CREATE TABLE catalog.{DAMAGED}(day DATE, path VARCHAR, problem VARCHAR)")
+    if left_out:
+        con.executemany(f"INSERT INTO catalog.{DAMAGED} VALUES (?, ?, ?)", left_out)
+    con.execute(
+        f"COMMENT ON TABLE catalog.{DAMAGED} IS 'Files that no table shows, since they are "
+        "damaged; coverage says that their hours are missing.'"
+    )
+    first, last = snapshot.extent or (date(1970, 1, 1), date(1970, 1, 1))
+    zones = time_zones(Window(day_window(first).start, day_window(last).end))
+    con.register("zones", zones)
+    con.execute(f"CREATE TABLE catalog.{TIME_ZONES} AS SELECT * FROM zones")
+    con.register("price_list", PRICES.empty_table() if prices is None else prices)
+    con.execute("CREATE TABLE catalog.prices AS SELECT * FROM price_list")
+    con.execute(
+        "COMMENT ON TABLE catalog.prices IS 'What a token costs, by model and day (UTC): the "
+        "price list as it was when this was built.'"
+    )
+
+
+def _add_macros(con: duckdb.DuckDBPyConnection) -> None:
+    """Views and macros beside those of the datasets, in the catalog that is in use."""
+    con.execute(f"CREATE MACRO {NOW}() AS {plain('now()')}")
+    con.execute(f"COMMENT ON MACRO {NOW} IS 'Now, in UTC, to compare with times of the tables.'")
+    for name, description in VIEWS.items():
+        con.execute(view(name))
+        con.execute(f"COMMENT ON VIEW {name} IS {literal(description)}")
+    for macro in MACROS:
+        con.execute(macro.definition("catalog"))
+        con.execute(f"COMMENT ON MACRO TABLE catalog.{macro.name} IS {literal(macro.description)}")
 
 
 def _select(dataset: Dataset, rows: str) -> str:
@@ -131,6 +162,18 @@ def _select(dataset: Dataset, rows: str) -> str:
     names = dataset.schema.names
     columns += [f"CAST({plain(name)} AS DATE) AS {_DAY}" for name in _DAY_OF if name in names][:1]
     return f"SELECT {', '.join(columns)} FROM ({rows})"
+
+
+def prices_of(path: Path) -> pa.Table | None:
+    """The prices in a catalog; None where it can't be read, or has none yet."""
+    try:
+        with (
+            openable(path) as readable,
+            closing(duckdb.connect(str(readable), read_only=True)) as con,
+        ):
+            return con.sql("FROM prices").to_arrow_table().cast(PRICES)
+    except (duckdb.Error, pa.ArrowInvalid, OSError):
+        return None
 
 
 def difference(lake: Lake, path: Path) -> str | None:

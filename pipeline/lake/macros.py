@@ -95,6 +95,26 @@ _SPIKES: Final = (
     "ORDER BY it.amount - it.usual DESC, it.bucket_start, it.id NULLS FIRST"
 )
 
+_KNOWN_SOURCE: Final = (
+    "(CASE WHEN source IN ('observed', 'reported') THEN source ELSE error('source ' || source || "
+    "' is none of observed, reported') END)"
+)
+_OBSERVED_OR_REPORTED: Final = {"source": "'observed'"}
+_PRICED_COLUMNS: Final = (
+    "start_time, user_id, api_key_id, model, num_responses, "
+    "input_tokens, cached_tokens, output_tokens, reasoning_tokens"
+)
+_TOKENS: Final = (
+    f"SELECT {_PRICED_COLUMNS} FROM tokens_1m WHERE {_KNOWN_SOURCE} = 'observed' UNION ALL "
+    f"SELECT {_PRICED_COLUMNS} FROM metered_tokens() WHERE source = 'reported'"
+)
+_COMPARED_DAYS: Final = (
+    "SELECT CAST(day AS TIMESTAMP) AS start_time FROM coverage WHERE dataset IN "
+    "('costs_1d', 'tokens_1m') AND status <> 'missing' GROUP BY day "
+    "HAVING count(DISTINCT dataset) = 2"
+)
+"""Of days that one of them lacks, nothing can be said."""
+
 
 def plain(moment: str) -> str:
     """A SQL timestamp as UTC without a zone: the same whatever zone a client is set to.
@@ -163,6 +183,53 @@ MACROS: Final = (
             "edges": "SELECT * FROM bucket_edges(width, tz := tz)",
         },
         rows=_local(", it.user_id NULLS FIRST, it.api_key_id NULLS FIRST, it.model NULLS FIRST"),
+    ),
+    Macro(
+        "metered_tokens",
+        "Tokens by minute, user, key and model, as the usage endpoints report them.",
+        "metered_tokens",
+        inputs={"meters": "SELECT * FROM meters_1m"},
+    ),
+    Macro(
+        "model_days",
+        "Which models were used on which UTC days, and how much.",
+        "model_days",
+        _OBSERVED_OR_REPORTED,
+        inputs={"tokens_rows": _TOKENS},
+    ),
+    Macro(
+        "price_of",
+        "The prices that match each model on each UTC day that it was used on: place 1 counts.",
+        "price_of",
+        _OBSERVED_OR_REPORTED,
+        inputs={"model_days": "SELECT * FROM model_days(source := source)"},
+    ),
+    Macro(
+        "cost_by",
+        "What tokens cost by bucket, user, key, model and currency, in buckets of any width and "
+        "time zone. NULL: unknown, since the model has no price or no tokens are reported.",
+        "cost_by",
+        {**_BY_TIME, **_OBSERVED_OR_REPORTED},
+        inputs={
+            "tokens_rows": _TOKENS,
+            "edges": "SELECT * FROM bucket_edges(width, tz := tz)",
+            "price_of": "SELECT * FROM price_of(source := source)",
+        },
+        rows=_local(
+            ", it.user_id NULLS FIRST, it.api_key_id NULLS FIRST, it.model NULLS FIRST, "
+            "it.currency NULLS FIRST"
+        ),
+    ),
+    Macro(
+        "costs_compared",
+        "What the API bills for each UTC day beside what its tokens cost by the price list, and "
+        "why they differ.",
+        "costs_compared",
+        inputs={
+            "billed_costs": "SELECT * FROM costs_1d",
+            "computed_costs": "SELECT * FROM cost_by('1d')",
+            "compared_days": _COMPARED_DAYS,
+        },
     ),
     Macro(
         "active_users",

@@ -28,8 +28,9 @@ from typing import BinaryIO, Final, Literal, TypeVar
 
 import duckdb
 import duckdb_cli
+import pyarrow as pa
 
-from pipeline.lake.catalog import DAMAGED, build, difference, shows_another_lake
+from pipeline.lake.catalog import DAMAGED, build, difference, prices_of, shows_another_lake
 from pipeline.lake.engine import literal, openable
 from pipeline.lake.snapshot import Damage, Snapshot, left_out
 from pipeline.lake.store import Lake
@@ -88,32 +89,45 @@ def as_published(
     lake: Path,
     on_changed: Callable[[str], None] = lambda _: None,
     on_damage: Callable[[str], None] = lambda _: None,
+    prices: pa.Table | None = None,
 ) -> Iterator[Path]:
-    """The catalog, or one like it in a temporary folder where a client has changed it.
+    """The catalog, or one like it in a temporary folder: where a client has changed it, and where
+    its prices are not `prices`, which are those of now.
 
     `on_changed` gets how it differs from what was published. A query is to be answered from what
     was published, and asking must not change what the next run sets aside. `on_damage` gets a
     sentence for each damaged file that it leaves out.
     """
     changed = difference(Lake(lake), catalog)
-    if changed is None:
+    if changed is None and _has_prices(catalog, prices):
         for one in _left_out(catalog):
             on_damage(one)
         yield catalog
         return
-    on_changed(changed)
-    with built(Snapshot(Lake(lake)), on_damage) as other:
+    if changed is not None:
+        on_changed(changed)
+    with built(Snapshot(Lake(lake)), on_damage, prices) as other:
         yield other
 
 
+def _has_prices(catalog: Path, prices: pa.Table | None) -> bool:
+    """Whether the prices in a catalog are these, so that it need not be built anew for them."""
+    held = prices_of(catalog)
+    if prices is None or not prices.num_rows:
+        return held is None or not held.num_rows
+    return held is not None and held.equals(prices)
+
+
 @contextmanager
-def built(snapshot: Snapshot, on_damage: Callable[[str], None]) -> Iterator[Path]:
-    """A catalog of what a snapshot shows, in a temporary folder."""
+def built(
+    snapshot: Snapshot, on_damage: Callable[[str], None], prices: pa.Table | None = None
+) -> Iterator[Path]:
+    """A catalog of what a snapshot shows, with prices, in a temporary folder."""
     for one in snapshot.warnings:
         on_damage(one)
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / "usage.duckdb"
-        build(snapshot, other)
+        build(snapshot, other, prices)
         yield other
 
 
@@ -127,7 +141,7 @@ def without_damage(catalog: Path, lake: Path, on_damage: Callable[[str], None]) 
     if set(snapshot.warnings) <= set(_left_out(catalog)):
         yield catalog
         return
-    with built(snapshot, on_damage) as other:
+    with built(snapshot, on_damage, prices_of(catalog)) as other:
         yield other
 
 
@@ -157,7 +171,7 @@ def over_the_rest(
         snapshot = _without_damage(Lake(lake), error)
         if snapshot is None:
             raise
-        with built(snapshot, on_damage) as other:
+        with built(snapshot, on_damage, prices_of(catalog)) as other:
             ask(other)
 
 

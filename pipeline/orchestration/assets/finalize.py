@@ -12,13 +12,15 @@ import pyarrow as pa
 from pipeline import messages
 from pipeline.conversations import derive
 from pipeline.lake import engine
-from pipeline.lake.catalog import build_catalog
+from pipeline.lake.catalog import build_catalog, prices_of
 from pipeline.lake.commit import restore_links, withdraw_unbegun
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import LEDGER_DATASETS
 from pipeline.lake.snapshot import left_out
 from pipeline.orchestration.assets.metadata import day_metadata
 from pipeline.orchestration.resources import Services
+from pipeline.pricing.hand_written import HandWrittenError
+from pipeline.pricing.prices import read_prices
 from pipeline.timeline import in_words
 from pipeline.usage.rollup import DayPublished
 
@@ -57,7 +59,18 @@ def build(services: Services) -> None:
         services.settings.catalog,
         on_set_aside=lambda folder: services.warn(f"{changed} {folder}"),
         on_damage=lambda damage: services.warn(left_out(damage)),
+        prices=_prices(services),
     )
+
+
+def _prices(services: Services) -> pa.Table | None:
+    """The price list as it is now; where it is wrong, the prices that the catalog has."""
+    settings = services.settings
+    try:
+        return read_prices(settings.prices, needed=settings.set_prices is not None).table
+    except HandWrittenError as error:
+        services.warn(f"{error}; the catalog keeps the prices that it had")
+        return prices_of(settings.catalog)
 
 
 def report_odd_text(services: Services) -> None:

@@ -1,0 +1,10 @@
+"""What usage costs, and when a budget ends: prices and budgets that people write by hand.
+
+    hand_written     CSV files written by hand: each cell with the place where it stands
+    prices           prices.csv, read and checked: which price a model has on which day
+    costs            rows of tokens x prices: what each bucket costs
+    price_check      which models are used without a price, and which rows nothing uses
+
+Money is exact: decimals of a price per token, never floating point. What has no price, or says no
+tokens, costs an unknown amount, never 0.
+"""

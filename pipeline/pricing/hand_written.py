@@ -1,0 +1,119 @@
+"""CSV files that people write by hand: each cell with the place where it stands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from pipeline.messages import count
+
+_DECIMAL: Final = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?")
+
+
+class HandWrittenError(ValueError):
+    """A file is not what it has to be. One line: the place, what stands there, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a file. `cells` has a text, without the spaces around it, for each column."""
+
+    path: Path
+    number: int
+    cells: Mapping[str, str]
+
+    def wrong(self, column: str, reason: str) -> HandWrittenError:
+        """The error of a cell: `reason` goes on with what stands in it."""
+        cell = self.cells[column]
+        shown = f"{column} is {cell!r}" if cell else f"{column} is empty"
+        return HandWrittenError(
+            f"{self.path}, line {self.number}, column {column}: {shown}{reason}"
+        )
+
+    def text(self, column: str) -> str:
+        """A text of characters that can be seen; HandWrittenError for others, and for none."""
+        cell = self.cells[column]
+        if not cell:
+            raise self.wrong(column, "")
+        if not cell.isprintable():
+            raise self.wrong(column, ": it holds characters that cannot be seen")
+        return cell
+
+    def decimal(self, column: str, decimals: int, below: int) -> Decimal:
+        """A number from 0, less than `below`, with at most so many decimals: nothing is rounded."""
+        cell = self.cells[column]
+        if not cell:
+            raise self.wrong(column, ": write a number")
+        if re.fullmatch(r"-\s*[0-9.]+", cell):
+            raise self.wrong(column, ": it must not be negative")
+        if not _DECIMAL.fullmatch(cell):
+            raise self.wrong(column, ": write a plain decimal number such as 2.50")
+        number = Decimal(cell)
+        if number >= below:
+            raise self.wrong(column, f": it must be less than {below:,}")
+        if len(cell.partition(".")[2].rstrip("0")) > decimals:
+            places = f"more than {count(decimals, 'decimal')}" if decimals else "decimals"
+            raise self.wrong(column, f": it has {places}, so it is refused, not rounded")
+        return number
+
+
+def rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    """The lines of a CSV, UTF-8 with or without a BOM, whose header has these columns in any order.
+
+    An optional column that is absent is empty in each line. Lines without a text are passed over.
+    Raises HandWrittenError, also where the file can't be read.
+    """
+    reader = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
+    try:
+        header = _header(path, next(reader, []), needed, optional)
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue  # spreadsheets save empty lines
+            if len(cells) != len(header):
+                raise HandWrittenError(
+                    f"{path}, line {reader.line_num}: it has {count(len(cells), 'column')}, and "
+                    f"the header has {len(header)} (quote a text that holds a comma)"
+                )
+            found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            yield Row(path, reader.line_num, {**dict.fromkeys(optional, ""), **found})
+    except csv.Error as error:
+        raise HandWrittenError(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def _content(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise HandWrittenError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise HandWrittenError(
+            f"{path}, line {line}: it is not UTF-8 text: save it as CSV UTF-8"
+        ) from None
+
+
+def _header(
+    path: Path, cells: Sequence[str], needed: Sequence[str], optional: Sequence[str]
+) -> list[str]:
+    header = [cell.strip() for cell in cells]
+    known = [*needed, *optional]
+    must = f"the columns are {', '.join(known)}, with commas between them"
+    if not any(header):
+        raise HandWrittenError(f"{path}, line 1: there is no header: {must}")
+    for place, name in enumerate(header):
+        if name not in known:
+            raise HandWrittenError(f"{path}, line 1: {name!r} is no column: {must}")
+        if name in header[:place]:
+            raise HandWrittenError(f"{path}, line 1: the column {name} stands there twice")
+    for name in needed:
+        if name not in header:
+            raise HandWrittenError(f"{path}, line 1: the column {name} is missing: {must}")
+    return header
