@@ -1,4 +1,4 @@
-"""The cookbook's questions about tokens, growth and peaks, answered as plain Python counts them.
+"""The cookbook's questions about tokens, money, growth and peaks, as plain Python answers them.
 
 The queries are those of the page, word for word; that each of the others has an answer is tested
 with the README's. The week before the last is loaded but for a day, and a day has usage alone: what
@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -26,6 +27,7 @@ from pipeline.lake import commit, engine
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.schemas import MEASURES
 from pipeline.lake.store import Lake
+from pipeline.pricing.prices import read_prices
 from pipeline.timeline import DAY, SECONDS, WIDTHS, day_of, day_window
 from tests.conversations.seen import Conversation, Item, Response, land_seen
 from tests.lake.served import write_rows
@@ -33,17 +35,24 @@ from tests.lake.served import write_rows
 PAGE: Final = (Path(__file__).parents[1] / "docs" / "cookbook.md").read_text(encoding="utf-8")
 BERLIN: Final = ZoneInfo("Europe/Berlin")
 FIRST: Final = date(2024, 3, 4)
-"""A Monday. Clocks are moved on the 31st, so the last two weeks are of 167 and 168 hours."""
-DAYS: Final = 36
+"""A Monday. Clocks are moved on the 31st, so the last whole week has 167 hours."""
+DAYS: Final = 30
 START: Final = day_window(FIRST).start
 END: Final = START + DAYS * DAY
 MISSING: Final = FIRST + timedelta(days=10)
 """Not loaded at all."""
-NOT_READ: Final = FIRST + timedelta(days=30)
+NOT_READ: Final = FIRST + timedelta(days=24)
 """Of which usage is loaded, and nothing that is listed."""
 USERS: Final = ("ada", "bob", None)
 MODELS: Final = ("large", "small", "tiny")
 BUDGET: Final = 50_000_000
+PRICES: Final = """\
+model,valid_from,currency,input,cached,output
+large,2024-03-01,usd,2.123456789,1,10.000000001
+large,2024-03-20,usd,4,2,20
+small,2024-03-01,eur,0.5,,1.5
+"""
+"""Per million tokens; `tiny` has no price."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +66,14 @@ class Use:
 
 
 def used() -> list[Use]:
-    """Everyone now and then; one begins in the third week and doubles, one is away for a week."""
+    """Everyone now and then; one doubles from week to week, one was away, and one begins late."""
     draw = random.Random(14)
     found: list[Use] = []
     for day in range(START, END, DAY):
         week = (day - START) // DAY // 7
-        for user in (*USERS, "eve", "rare"):
-            if (user == "eve" and week < 2) or (user == "rare" and week not in {0, 3, 4}):
+        some = {"rare": {0, 3, 4}, "new": {3, 4}}
+        for user in (*USERS, "eve", *some):
+            if week not in some.get(user or "", {week}):
                 continue
             times = 2**week if user == "eve" else 1
             found += [
@@ -171,7 +181,9 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = Lake(home / "lake")
     conversations, items, responses = spoken()
     load(lake, used(), [*conversations, *items, *responses])
-    return build_catalog(lake, home / "usage.duckdb")
+    (home / "prices.csv").write_text(PRICES, encoding="utf-8")
+    prices = read_prices(home / "prices.csv").table
+    return build_catalog(lake, home / "usage.duckdb", prices=prices)
 
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
@@ -240,9 +252,44 @@ def group(
     return found
 
 
-def last(value: str | int | float | None) -> tuple[bool, Any]:
+class Money(NamedTuple):
+    """What some responses come to, of one currency."""
+
+    cost: Decimal | None
+    responses: int
+    unpriced: int
+
+
+def currency(response: Response) -> str | None:
+    return {"large": "usd", "small": "eur"}.get(response.model or "")
+
+
+def cost(response: Response) -> Decimal | None:
+    """By hand, from the price list."""
+    if response.input_tokens is None or response.output_tokens is None or not currency(response):
+        return None
+    read, cached, written = ("0.5", "0.5", "1.5")
+    if response.model == "large" and day_of(int(response.created_at)) < date(2024, 3, 20):
+        read, cached, written = ("2.123456789", "1", "10.000000001")
+    elif response.model == "large":
+        read, cached, written = ("4", "2", "20")
+    from_cache = response.cached_tokens or 0
+    return (
+        (response.input_tokens - from_cache) * Decimal(read)
+        + from_cache * Decimal(cached)
+        + response.output_tokens * Decimal(written)
+    ) / 10**6
+
+
+def money(responses: Iterable[Response]) -> Money:
+    costs = [cost(one) for one in responses]
+    known = [one for one in costs if one is not None]
+    return Money(sum(known, Decimal()) if known else None, len(costs), costs.count(None))
+
+
+def last(value: str | float | Decimal | None) -> tuple[bool, Any]:
     """A sort key with None last, as the client sorts by default."""
-    return (value is None, value or 0 if isinstance(value, (int, float)) else value or "")
+    return (value is None, "" if value is None else value)
 
 
 def test_tokens_over_time(ask: Ask) -> None:
@@ -312,6 +359,58 @@ def test_failures_by_model(ask: Ask) -> None:
     assert ask("Which models fail, and how often?") == expected
 
 
+def test_cost_over_time(ask: Ask) -> None:
+    expected: list[tuple[Any, ...]] = []
+    for day in [FIRST + timedelta(days=number) for number in range(DAYS + 1)]:
+        of_day = [one for one in spoken()[2] if local(one.created_at) == day]
+        complete = whole(day, is_read)
+        if not of_day:
+            expected.append((day, None, 0 if complete else None, None, complete))
+        for name, members in sorted(group(of_day, currency).items(), key=lambda it: last(it[0])):
+            came = money(members)
+            expected.append((day, name, came.cost, came.unpriced, complete))
+    assert ask("What did they cost, day by day?") == expected
+
+
+def test_cost_per_user_this_month(ask: Ask) -> None:
+    april = [one for one in spoken()[2] if local(one.created_at) >= date(2024, 4, 1)]
+    expected = [
+        (user, name, *money(members))
+        for (user, name), members in group(april, lambda one: (one.user_id, currency(one))).items()
+    ]
+    expected.sort(key=lambda row: (last(row[1]), last(row[2] and -row[2]), last(row[0])))
+    assert ask("What did each user cost this month") == expected
+    assert expected
+
+
+def test_top_users_by_cost(ask: Ask) -> None:
+    recent = [one for one in spoken()[2] if one.created_at >= END - 30 * DAY]
+    expected: list[tuple[Any, ...]] = []
+    for name, of_currency in sorted(group(recent, currency).items(), key=lambda it: last(it[0])):
+        grouped = group(of_currency, lambda one: one.user_id)
+        ranked = sorted(
+            ((user, money(members)) for user, members in grouped.items()),
+            key=lambda it: (last(it[1].cost and -it[1].cost), it[0] is not None, it[0] or ""),
+        )
+        expected += [
+            (name, place, user, came.cost, came.unpriced)
+            for place, (user, came) in enumerate(ranked, start=1)
+        ]
+    assert ask("Who cost most in the last 30 days?") == expected
+
+
+def test_cost_by_model_with_those_that_have_no_price(ask: Ask) -> None:
+    expected = [
+        (model, name, *money(members))
+        for (model, name), members in group(
+            spoken()[2], lambda one: (one.model, currency(one))
+        ).items()
+    ]
+    expected.sort(key=lambda row: (row[2] is not None, -(row[2] or 0), row[0]))
+    assert ask("What does each model cost") == expected
+    assert expected[0][:3] == ("tiny", None, None)
+
+
 def test_what_is_left_of_a_months_budget(ask: Ask) -> None:
     months = group(spoken()[2], lambda one: local(one.created_at).replace(day=1))
     expected = []
@@ -339,7 +438,11 @@ def test_users_who_doubled_week_over_week(ask: Ask) -> None:
             expected.append((start, user, before, operations, growth, is_new))
     expected.sort(key=lambda row: (row[0], -row[3], last(row[1])))
     assert ask("Which users did at least twice as much") == expected
-    assert {user for _, user, *_ in expected} >= {"eve", "rare"}
+    assert {user: is_new for _, user, *_, is_new in expected} == {
+        "eve": False,
+        "rare": False,
+        "new": True,
+    }
 
 
 def test_the_busiest_minute_of_each_key(ask: Ask) -> None:
