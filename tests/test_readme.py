@@ -85,7 +85,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reader.sync()
     demo = folder / "data" / "demo"
     shutil.copytree(lake.root, demo / "lake", symlinks=True)
-    (folder / "data" / "prices.csv").write_text(blocks(PAGES["pricing"], "csv")[0])
+    for name, content in zip(("prices", "budgets"), blocks(PAGES["pricing"], "csv"), strict=True):
+        (folder / "data" / f"{name}.csv").write_text(content)
     for home in (demo, folder / "data"):
         prices = read_prices(home / "prices.csv").table
         build_catalog(Lake(home / "lake"), home / "usage.duckdb", prices=prices)

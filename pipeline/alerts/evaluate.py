@@ -14,17 +14,19 @@ from pipeline.alerts.alert import Alert, Evaluation
 from pipeline.alerts.failures import failures
 from pipeline.alerts.lateness import NOTHING, late
 from pipeline.alerts.silence import silent
+from pipeline.alerts.spending import spent
 from pipeline.alerts.spikes import OPERATIONS, TOKENS, spikes
 from pipeline.lake import engine, schemas
 from pipeline.lake.completeness import of_coverage
 from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
+from pipeline.pricing.hand_written import Files
 from pipeline.query.status import Days, states
 from pipeline.thresholds import LEAST_DAYS, MOST, Thresholds
 from pipeline.timeline import DAY, SECONDS, Width, day_of, floor_to, iso
 
-ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero", "tokens", "failures")
+ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero", "tokens", "failures", "budget")
 
 _SOURCES: Final[Mapping[Alert, Mapping[Width, Dataset]]] = {
     **{"spike": USAGE, "zero": USAGE},
@@ -38,18 +40,25 @@ def evaluate(
     thresholds: Thresholds,
     now: float,
     alerts: Iterable[Alert] = ALERTS,
+    files: Files | None = None,
 ) -> Mapping[Alert, Evaluation]:
     """What each of `alerts` finds at `now` (Unix seconds).
 
     All but `late` judge up to the last hour that is complete at `now`. An alert that can't read
     what it needs says so, and the others are evaluated. All of them read one snapshot.
+    `files` says where prices and budgets are; without it there are none.
     """
     try:
         snapshot = Snapshot(lake)
         known = states(snapshot, None, None, now)
     except (duckdb.Error, OSError) as error:
         return dict.fromkeys(alerts, _broken(lake, error))
-    return {alert: _evaluate(alert, lake, snapshot, known, thresholds, now) for alert in alerts}
+    return {
+        alert: spent(lake, snapshot, files, now)
+        if alert == "budget"
+        else _evaluate(alert, lake, snapshot, known, thresholds, now)
+        for alert in alerts
+    }
 
 
 def _broken(lake: Lake, error: Exception) -> Evaluation:

@@ -22,7 +22,7 @@ from pipeline.cli.exit_codes import tolerant
 from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import dagster_home, doctor
-from pipeline.cli.pricing import prices
+from pipeline.cli.pricing import budgets, prices
 from pipeline.cli.querying import buckets, sql
 from pipeline.cli.reporting import report
 from pipeline.cli.serving import serve
@@ -46,6 +46,7 @@ for command, in_short in (
     (reconcile, "Hold what is reported against what was observed."),
     (probe, "Add marked items, and see when usage counts them. Writes!"),
     (alerts, "Print what on-call wants to know."),
+    (budgets, "Show what is used of each budget, and left."),
     (buckets, "Print usage buckets as the API would."),
     (sql, "Query the published tables."),
     (export, "Write files for BI tools and spreadsheets."),

@@ -28,7 +28,7 @@ def alerts(
     """Print what on-call wants to know, a line each: nothing where all is well.
 
     Late data, a user or key far above its own baseline, a measure that fell to zero, a model that
-    fails. Exit code 1 if any of it is an error, 0 for warnings.
+    fails, a budget that is used. Exit code 1 if any of it is an error, 0 for warnings.
     """
     with exit_codes():
         settings = load_settings()
@@ -39,7 +39,7 @@ def alerts(
         lake = Lake(settings.lake, settings.lookback_days)
         now = time.time() if at is None else float(at)
         with reading(lake):
-            found = evaluate(lake, settings.thresholds, now)
+            found = evaluate(lake, settings.thresholds, now, files=settings)
         if found["late"].unjudged == NOTHING and not found["late"].broken:
             fail(f"nothing is loaded in {short(settings.lake)}: `mka1-usage run` loads", FAILED)
         for alert, evaluation in found.items():

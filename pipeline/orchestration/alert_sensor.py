@@ -40,6 +40,9 @@ _CHECKS: Final[Mapping[Alert, dg.AssetCheckSpec]] = {
         asset="tokens_1h",
         description="No model fails far more often than it usually does.",
     ),
+    "budget": dg.AssetCheckSpec(
+        "budgets_kept", asset="usage_1d", description="No budget is used, or nearly."
+    ),
 }
 ALERT_CHECKS: Final = tuple(spec.key for spec in _CHECKS.values())
 
@@ -85,9 +88,9 @@ def alerts_job() -> None:
     job_name=_JOB,
     minimum_interval_seconds=_EVERY,
     description=(
-        "Late data, users and keys far above their baseline, measures at zero, models that fail: "
-        "reports the checks when their findings change, and launches alerts_job, which fails, for "
-        "new errors."
+        "Late data, users and keys far above their baseline, measures at zero, models that fail, "
+        "budgets: reports the checks when their findings change, and launches alerts_job, which "
+        "fails, for new errors."
     ),
 )
 def watch_alerts(
@@ -118,7 +121,8 @@ def watch_alerts(
 
 
 def _evaluated(services: Services, alerts: Iterable[Alert]) -> Mapping[Alert, Evaluation]:
-    return evaluate(services.lake, services.settings.thresholds, services.now(), alerts)
+    settings = services.settings
+    return evaluate(services.lake, settings.thresholds, services.now(), alerts, settings)
 
 
 def _reported(alert: Alert, evaluation: Evaluation) -> dict[str, Any]:

@@ -9,15 +9,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from pipeline.messages import count
+from pipeline.pseudonyms import Pseudonyms
 
 _DECIMAL: Final = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?")
 
 
 class HandWrittenError(ValueError):
     """A file is not what it has to be. One line: the place, what stands there, what to do."""
+
+
+class Files(Protocol):
+    """Where the files are, and what user ids in them are written as: the settings say so.
+
+    The file that `set_…` names has to be there.
+    """
+
+    @property
+    def prices(self) -> Path: ...
+    @property
+    def set_prices(self) -> Path | None: ...
+    @property
+    def budgets(self) -> Path: ...
+    @property
+    def set_budgets(self) -> Path | None: ...
+    @property
+    def pseudonyms(self) -> Pseudonyms | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +47,33 @@ class Row:
     number: int
     cells: Mapping[str, str]
 
+    def place(self, column: str) -> str:
+        """Where a cell stands, as messages begin."""
+        return f"{self.path}, line {self.number}, column {column}"
+
     def wrong(self, column: str, reason: str) -> HandWrittenError:
         """The error of a cell: `reason` goes on with what stands in it."""
         cell = self.cells[column]
         shown = f"{column} is {cell!r}" if cell else f"{column} is empty"
-        return HandWrittenError(
-            f"{self.path}, line {self.number}, column {column}: {shown}{reason}"
-        )
+        return HandWrittenError(f"{self.place(column)}: {shown}{reason}")
+
+    def one_of(self, column: str, *choices: str) -> str:
+        """The choice in a cell; HandWrittenError for anything else."""
+        cell = self.cells[column]
+        if cell not in choices:
+            raise self.wrong(column, f": write {', '.join(choices[:-1])} or {choices[-1]}")
+        return cell
 
     def text(self, column: str) -> str:
-        """A text of characters that can be seen; HandWrittenError for others, and for none."""
+        """A text of characters that can be seen; HandWrittenError for others, and for none.
+
+        It is not quoted: the id of a user may be what is not to be written anywhere.
+        """
         cell = self.cells[column]
         if not cell:
-            raise self.wrong(column, "")
+            raise HandWrittenError(f"{self.place(column)}: it is empty")
         if not cell.isprintable():
-            raise self.wrong(column, ": it holds characters that cannot be seen")
+            raise HandWrittenError(f"{self.place(column)}: it holds characters that cannot be seen")
         return cell
 
     def decimal(self, column: str, decimals: int, below: int) -> Decimal:

@@ -23,7 +23,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.lake.catalog import PRICES
-from pipeline.pricing.hand_written import HandWrittenError, Row, rows
+from pipeline.pricing.hand_written import Files, HandWrittenError, Row, rows
 
 _NEEDED: Final = ("model", "valid_from", "currency", "input", "output")
 _OPTIONAL: Final = ("cached", "reasoning")
@@ -94,6 +94,11 @@ def read_prices(path: Path, *, needed: bool = False) -> PriceList:
         sorted(found, key=lambda it: (it.model, it.valid_from, it.line)), key=lambda it: it.model
     )
     return PriceList(path, tuple(price for _, of in by_model for price in _succeeding(path, [*of])))
+
+
+def load_prices(files: Files) -> PriceList:
+    """The price list that the settings name; HandWrittenError."""
+    return read_prices(files.prices, needed=files.set_prices is not None)
 
 
 def _price(row: Row) -> Price:

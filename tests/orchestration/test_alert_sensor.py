@@ -15,6 +15,7 @@ from pipeline.settings import load_settings
 from pipeline.timeline import DAY
 from tests.alerts.history import HOUR, START, History
 from tests.orchestration.lab import QUIET, Lab, Ran
+from tests.pricing import spent
 
 NOW = START + 9 * DAY + HOUR + 60.0
 NAMES = {
@@ -23,6 +24,7 @@ NAMES = {
     "usage_1h.no_measure_at_zero",
     "tokens_1h.tokens_as_usual",
     "tokens_1h.failures_as_usual",
+    "usage_1d.budgets_kept",
 }
 
 
@@ -192,6 +194,26 @@ def test_an_error_that_comes_back_at_another_time_is_a_new_one(watched: Watched)
     watched.now += 3 * HOUR
     (second,) = watched.tick().run_requests or []
     assert first.run_key != second.run_key
+
+
+def test_a_threshold_of_a_budget_is_told_once_a_period(watched: Watched) -> None:
+    """Ten operations an hour: 80 % of the day's budget at ten o'clock, all of it at noon."""
+    first = spent.START
+    hours = [spent.Spent(first + hour * HOUR, operations=10) for hour in range(3 * 24)]
+    spent.spend(watched.home, hours, days=3)
+    (watched.home / "budgets.csv").write_text("scope,period,measure,amount\nall,day,operations,120")
+    told: list[tuple[int, str, bool]] = []
+    for hour in (0, 8, 9, 10, 11, 12, 23, 24, 33, 34, 35, 47):
+        watched.now = first + hour * HOUR + 120.0
+        tick = watched.tick()
+        for name, one in _by_name(tick.asset_events).items():
+            if name == "usage_1d.budgets_kept":
+                what = "passes" if one.passed else str(one.severity.value).lower()
+                told.append((hour, what, bool(tick.run_requests)))
+    assert told == [
+        *((0, "passes", False), (9, "warn", False), (11, "error", True)),
+        *((24, "passes", False), (33, "warn", False), (35, "error", True)),
+    ]
 
 
 def test_a_run_that_finds_all_well_again_succeeds(watched: Watched) -> None:

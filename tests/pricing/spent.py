@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
+from pipeline.lake import user_id_mode
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
 from pipeline.pricing.prices import read_prices
@@ -67,6 +68,7 @@ def spend(
     left_out: Sequence[int] = (),
     tables: Mapping[str, Sequence[Row]] | None = None,
     prices: str | None = None,
+    fingerprint: str | None = None,
 ) -> Lake:
     """A home folder with `days` loaded days from FIRST on, but for those `left_out` by number.
 
@@ -74,6 +76,8 @@ def spend(
     price list without its header, there is a `prices.csv`, and the catalog is built with it.
     """
     lake = Lake(home / "lake")
+    lake.root.mkdir(parents=True, exist_ok=True)
+    user_id_mode.claim(lake, fingerprint)
     rows: dict[str, list[Row]] = {name: [*of] for name, of in (tables or {}).items()}
     for width in WIDTHS:
         rows[f"tokens_{width}"] = _summed(

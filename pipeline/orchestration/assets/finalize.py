@@ -20,7 +20,7 @@ from pipeline.lake.snapshot import left_out
 from pipeline.orchestration.assets.metadata import day_metadata
 from pipeline.orchestration.resources import Services
 from pipeline.pricing.hand_written import HandWrittenError
-from pipeline.pricing.prices import read_prices
+from pipeline.pricing.prices import load_prices
 from pipeline.timeline import in_words
 from pipeline.usage.rollup import DayPublished
 
@@ -67,7 +67,7 @@ def current_prices(services: Services) -> pa.Table | None:
     """The price list as it is now; where it is wrong, the prices that the catalog has."""
     settings = services.settings
     try:
-        return read_prices(settings.prices, needed=settings.set_prices is not None).table
+        return load_prices(settings).table
     except HandWrittenError as error:
         services.warn(f"{error}; the catalog keeps the prices that it had")
         return prices_of(settings.catalog)
