@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import duckdb
 
 from pipeline.alerts.alert import Alert, Evaluation
+from pipeline.alerts.costs import costly
 from pipeline.alerts.failures import failures
 from pipeline.alerts.lateness import NOTHING, late
 from pipeline.alerts.silence import silent
 from pipeline.alerts.spending import spent
-from pipeline.alerts.spikes import OPERATIONS, TOKENS, spikes
+from pipeline.alerts.spikes import TOKENS, spikes
 from pipeline.lake import engine, schemas
 from pipeline.lake.completeness import of_coverage
 from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
-from pipeline.pricing.hand_written import Files
+from pipeline.pricing.hand_written import Files, HandWrittenError
+from pipeline.pricing.prices import load_prices
 from pipeline.query.status import Days, states
 from pipeline.thresholds import LEAST_DAYS, MOST, Thresholds
 from pipeline.timeline import DAY, SECONDS, Width, day_of, floor_to, iso
 
-ALERTS: Final[tuple[Alert, ...]] = ("late", "spike", "zero", "tokens", "failures", "budget")
+ALERTS: Final[tuple[Alert, ...]] = (
+    *("late", "spike", "zero", "tokens", "cost", "failures", "budget"),
+)
 
 _SOURCES: Final[Mapping[Alert, Mapping[Width, Dataset]]] = {
     **{"spike": USAGE, "zero": USAGE},
-    **{"tokens": schemas.TOKENS, "failures": schemas.TOKENS},
+    **dict.fromkeys(("tokens", "cost", "failures"), schemas.TOKENS),
 }
 """The tables that are judged, and whose hours have to be loaded."""
+
+Judge = Callable[[duckdb.DuckDBPyConnection, Width, int, Thresholds], Evaluation]
+"""What is found in the bucket of a width that starts then, over `counted` and `coverage`."""
 
 
 def evaluate(
@@ -53,12 +61,30 @@ def evaluate(
         known = states(snapshot, None, None, now)
     except (duckdb.Error, OSError) as error:
         return dict.fromkeys(alerts, _broken(lake, error))
+    judges = _judges(files)
     return {
         alert: spent(lake, snapshot, files, now)
         if alert == "budget"
-        else _evaluate(alert, lake, snapshot, known, thresholds, now)
+        else _evaluate(alert, judges.get(alert), lake, snapshot, known, thresholds, now)
         for alert in alerts
     }
+
+
+def _judges(files: Files | None) -> Mapping[Alert, Judge]:
+    """How the last bucket is judged, by alert. Without prices no cost is."""
+    judges: dict[Alert, Judge] = {
+        "spike": spikes,
+        "zero": lambda con, width, start, thresholds: silent(
+            con, start + SECONDS[width], thresholds
+        ),
+        "tokens": partial(spikes, measure=TOKENS),
+        "failures": failures,
+    }
+    with suppress(HandWrittenError):  # the alert about budgets reports a price list that is wrong
+        prices = None if files is None else load_prices(files)
+        if prices is not None and prices.rows:
+            judges["cost"] = partial(costly, prices=prices)
+    return judges
 
 
 def _broken(lake: Lake, error: Exception) -> Evaluation:
@@ -66,18 +92,26 @@ def _broken(lake: Lake, error: Exception) -> Evaluation:
 
 
 def _evaluate(
-    alert: Alert, lake: Lake, snapshot: Snapshot, known: Days, thresholds: Thresholds, now: float
+    alert: Alert,
+    judge: Judge | None,
+    lake: Lake,
+    snapshot: Snapshot,
+    known: Days,
+    thresholds: Thresholds,
+    now: float,
 ) -> Evaluation:
     try:
         if alert == "late":
             # A damaged table of usage is a day that is to be read again, which is late itself.
             blind = [one for one in known.damage if one.path.stem not in USAGE_DATASETS]
             return _with_damage(late(known, now, thresholds), blind)
+        if judge is None:
+            return Evaluation()
         if known.loaded_through is None:
             return Evaluation(unjudged=NOTHING)
         through = floor_to(min(known.loaded_through, int(now)), "1h")
         widths: Sequence[Width] = ("1h",) if alert == "zero" else ("1h", "1d")
-        judged = [_judge(alert, snapshot, width, through, thresholds) for width in widths]
+        judged = [_judge(alert, judge, snapshot, width, through, thresholds) for width in widths]
     except (duckdb.Error, OSError) as error:
         return _broken(lake, error)
     findings = [finding for one in judged for finding in one.findings]
@@ -98,7 +132,12 @@ def _with_damage(evaluation: Evaluation, damage: Sequence[Damage]) -> Evaluation
 
 
 def _judge(
-    alert: Alert, snapshot: Snapshot, width: Width, through: int, thresholds: Thresholds
+    alert: Alert,
+    judge: Judge,
+    snapshot: Snapshot,
+    width: Width,
+    through: int,
+    thresholds: Thresholds,
 ) -> Evaluation:
     """What is found in the last bucket of `width`, or the last hours, that end by `through`."""
     source = _SOURCES[alert]
@@ -117,24 +156,9 @@ def _judge(
             if read < through - DAY:
                 return Evaluation(unjudged=f"responses are read through {iso(read)} only")
             through = min(through, read)
-        evaluation = _comparable(con, hours) or _found(alert, con, width, through, thresholds)
+        start = floor_to(through, width) - SECONDS[width]
+        evaluation = _comparable(con, hours) or judge(con, width, start, thresholds)
     return _with_damage(evaluation, snapshot.damage_of(days, {dataset.name, hours, COVERAGE.name}))
-
-
-def _found(
-    alert: Alert,
-    con: duckdb.DuckDBPyConnection,
-    width: Width,
-    through: int,
-    thresholds: Thresholds,
-) -> Evaluation:
-    end = floor_to(through, width)
-    start = end - SECONDS[width]
-    if alert == "zero":
-        return silent(con, end, thresholds)
-    if alert == "failures":
-        return failures(con, width, start, thresholds)
-    return spikes(con, width, start, thresholds, TOKENS if alert == "tokens" else OPERATIONS)
 
 
 def _comparable(con: duckdb.DuckDBPyConnection, hours: str) -> Evaluation | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import duckdb
@@ -23,35 +24,67 @@ class Measure:
 
     alert: Alert
     table: str
-    """Whose hours must be loaded, and the table that a finding's query asks, without its width."""
-    amount: str
-    """How much a row of `counted` has, in SQL: a 64-bit integer, NULL where it is not known."""
+    """Whose hours must be loaded: the table without its width."""
+    asked: str
+    """What a finding's query asks: the hours of that table, or what is computed of them."""
     column: str
     """The column that a query adds up."""
     columns: str
     """And those that it shows of a user."""
     word: str
     at_least: Callable[[Thresholds], int]
+    amount: str = ""
+    """How much a row of `counted` has, in SQL: a 64-bit integer, NULL where it is not known.
+
+    Empty: the view `amounts` is there already."""
+    currency: str | None = None
+    """Where it is money, in billionths of this."""
+
+    def bare(self, amount: int) -> str:
+        """An amount as it stands in a sentence, without what it is of."""
+        if self.currency is None:
+            return f"{amount:,}"
+        return f"{Decimal(amount).scaleb(-9):,.2f} {self.currency}"
+
+    def said(self, amount: int) -> str:
+        """And with it."""
+        return count(amount, self.word) if self.currency is None else self.bare(amount)
 
 
 OPERATIONS: Final = Measure(
     alert="spike",
     table="usage",
-    amount="COALESCE(num_operations, 0)",
+    asked="usage_1h",
     column="num_operations",
     columns="api_key_id, num_operations",
     word="operation",
     at_least=lambda thresholds: thresholds.spike_operations,
+    amount="COALESCE(num_operations, 0)",
 )
 TOKENS: Final = Measure(
     alert="tokens",
     table="tokens",
-    amount="COALESCE(total_tokens, 0)",
+    asked="tokens_1h",
     column="total_tokens",
     columns="api_key_id, model, num_responses, total_tokens",
     word="token",
     at_least=lambda thresholds: thresholds.spike_tokens,
+    amount="COALESCE(total_tokens, 0)",
 )
+
+
+def cost_in(currency: str) -> Measure:
+    """What tokens cost, by a price list in one currency."""
+    return Measure(
+        alert="cost",
+        table="tokens",
+        asked="cost_by('1h')",
+        column="cost",
+        columns="api_key_id, model, num_responses, num_unpriced, currency, cost",
+        word="cost",
+        at_least=lambda thresholds: int(thresholds.spike_cost.scaleb(9)),
+        currency=currency,
+    )
 
 
 class Spike(NamedTuple):
@@ -75,7 +108,8 @@ def spikes(
 ) -> Evaluation:
     """Who is far above what is usual in the bucket of `width` that starts at `start`.
 
-    `con` has the views `coverage` and `counted`, which is the measure's table of that width.
+    `con` has the views `coverage` and `counted`, which is the measure's table of that width, or
+    `amounts` where the measure says so.
     """
     params: Mapping[str, Any] = {
         "table_name": f"{measure.table}_1h",
@@ -86,8 +120,9 @@ def spikes(
         "times": thresholds.spike_times,
         "at_least": measure.at_least(thresholds),
     }
-    amounts = f"SELECT start_time, user_id, api_key_id, {measure.amount} AS amount FROM counted"
-    con.execute(f"CREATE OR REPLACE TEMP VIEW amounts AS {amounts}")
+    if measure.amount:
+        rows = f"SELECT start_time, user_id, api_key_id, {measure.amount} AS amount FROM counted"
+        con.execute(f"CREATE OR REPLACE TEMP VIEW amounts AS {rows}")
     found = [Spike(*row) for _, *row in con.execute(engine.sql("spikes"), params).fetchall()]
     return Evaluation(
         [_finding(spike, width, start, measure) for spike in found[:MOST]], len(found[MOST:])
@@ -100,28 +135,31 @@ def _finding(spike: Spike, width: Width, start: int, measure: Measure) -> Findin
     bucket = "day" if width == "1d" else "busiest hour of a day"
     if spike.has_usual:
         compared = (
-            f"{spike.amount / spike.usual:,.1f} times its usual {bucket} of {spike.usual:,} "
+            f"{spike.amount / spike.usual:,.1f} times its usual {bucket} of "
+            f"{measure.bare(spike.usual)} "
             f"(9 of 10 of {count(spike.num_spans, 'day')})"
         )
     else:
         seen = f"on {spike.seen_on} of" if spike.seen_on else "on none of"
         compared = (
             f"and it was seen {seen} the {count(spike.num_spans, 'day')} before; no other "
-            f"{spike.kind}'s usual {bucket} is above {spike.usual:,}"
+            f"{spike.kind}'s usual {bucket} is above {measure.bare(spike.usual)}"
         )
     return Finding(
         alert=measure.alert,
         severity="warning",
-        subject=f"{width} {spike.kind} {spike.id!r}",
+        subject=" ".join(filter(None, (width, spike.kind, repr(spike.id), measure.currency))),
         since=start,
-        what=f"{who}: {count(spike.amount, measure.word)} {when}, {compared}",
+        what=f"{who}: {measure.said(spike.amount)} {when}, {compared}",
         query=_query(spike, start, start + SECONDS[width], measure),
     )
 
 
 def _query(spike: Spike, start: int, end: int, measure: Measure) -> str:
     """A user's hours with that bucket and the day before it; who used a key in that bucket."""
-    table, condition = f"{measure.table}_1h", equals(_COLUMN[spike.kind], spike.id)
+    table, condition = measure.asked, equals(_COLUMN[spike.kind], spike.id)
+    if measure.currency is not None:
+        condition += f" and {equals('currency', measure.currency)}"
     if spike.kind == "user":
         return (
             f"select start_time, {measure.columns} from {table} where {condition} "

@@ -35,6 +35,11 @@ _CHECKS: Final[Mapping[Alert, dg.AssetCheckSpec]] = {
         asset="tokens_1h",
         description="No user or key takes far more tokens than it usually peaks at.",
     ),
+    "cost": dg.AssetCheckSpec(
+        "costs_as_usual",
+        asset="tokens_1h",
+        description="No user or key costs far more than it usually peaks at.",
+    ),
     "failures": dg.AssetCheckSpec(
         "failures_as_usual",
         asset="tokens_1h",

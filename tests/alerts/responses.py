@@ -52,7 +52,7 @@ class Responses:
         user: str | None = "u",
         model: str | None = "m",
     ) -> None:
-        """Responses of the hour that starts at `hour`."""
+        """Responses of the hour that starts at `hour`; all of their tokens are input."""
         self.counts[hour, user, "k", model] = (responses, failed, tokens)
 
     def daily(
@@ -102,6 +102,7 @@ class Responses:
                 "api_key_id": key,
                 "model": model,
                 **dict(zip(COUNTS, sums[start, user, key, model], strict=True)),
+                "input_tokens": sums[start, user, key, model][2],
             }
             for start, user, key, model in sorted(sums, key=lambda of: (of[0], *map(str, of[1:])))
         ]
