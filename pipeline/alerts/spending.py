@@ -14,9 +14,8 @@ from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.pricing.budget_states import BudgetState, budget_states
 from pipeline.pricing.budget_table import amount_of, notes
-from pipeline.pricing.budgets import Budget, Measure, load_budgets
+from pipeline.pricing.budgets import Budget, Measure, load_with_prices
 from pipeline.pricing.hand_written import Files, HandWrittenError
-from pipeline.pricing.prices import load_prices
 from pipeline.thresholds import MOST
 from pipeline.timeline import iso
 
@@ -38,8 +37,7 @@ def spent(lake: Lake, snapshot: Snapshot, files: Files | None, now: float) -> Ev
     if files is None:
         return Evaluation()
     try:
-        prices = load_prices(files)
-        budgets = load_budgets(files, prices)
+        budgets, prices = load_with_prices(files)
         states = budget_states(snapshot, lake, budgets, prices, now, files.pseudonyms)
     except (HandWrittenError, UserIdModeError) as error:
         return Evaluation(broken=f"can't be looked for: {error}")

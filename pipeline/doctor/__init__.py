@@ -7,6 +7,7 @@ Belongs here: which checks there are, in which order, and that none of them hang
     gateway        proxy, DNS, TCP, TLS, the clock, the keys
     disk           room, what the file system can do, who may read
     tables         the lake, its days, who is loading, the catalog
+    written        prices and budgets that people write
     versions       what is installed against what is pinned
     orchestration  Dagster's home, pool, schedules and daemon
 
@@ -70,6 +71,7 @@ CHECKS: Final = (
     Check("runs", "tables.runs", (_HOME,)),
     Check("catalog", "tables.catalog", (_HOME,)),
     Check("duckdb", "tables.command_line", ("catalog",)),
+    Check("prices", "written.files", (_HOME,)),
     Check("versions", "versions.installed"),
     Check("dagster", "orchestration.instance", (_HOME, "DAGSTER_HOME")),
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 from pipeline.pricing.hand_written import Files, HandWrittenError, Row, rows
-from pipeline.pricing.prices import PriceList
+from pipeline.pricing.prices import PriceList, load_prices
 from pipeline.timeline import AnyWidth
 from pipeline.zones import zone
 
@@ -65,10 +65,8 @@ def read_budgets(path: Path, prices: PriceList, *, needed: bool = False) -> list
     Raises HandWrittenError, one line that names file, line and column; also for a budget of a cost
     where the prices are in several currencies, which have no sum.
     """
-    if not needed and not path.exists():
-        return []
     found: dict[tuple[str, ...], Budget] = {}
-    for row in rows(path, _NEEDED, _OPTIONAL):
+    for row in rows(path, _NEEDED, _OPTIONAL, must_exist=needed):
         budget = _budget(row, prices)
         before = found.setdefault(budget.subject, budget)
         if before is not budget:
@@ -81,6 +79,19 @@ def read_budgets(path: Path, prices: PriceList, *, needed: bool = False) -> list
 def load_budgets(files: Files, prices: PriceList) -> list[Budget]:
     """The budgets that the settings name; HandWrittenError."""
     return read_budgets(files.budgets, prices, needed=files.set_budgets is not None)
+
+
+def load_with_prices(files: Files) -> tuple[list[Budget], PriceList]:
+    """The budgets, and the price list, which is read for budgets of a cost alone.
+
+    So a wrong price list is no error where no budget needs it. HandWrittenError.
+    """
+    none = PriceList(files.prices)
+    budgets = load_budgets(files, none)
+    if not any(budget.measure == "cost" for budget in budgets):
+        return budgets, none
+    prices = load_prices(files)
+    return load_budgets(files, prices), prices
 
 
 def _budget(row: Row, prices: PriceList) -> Budget:

@@ -94,13 +94,19 @@ class Row:
         return number
 
 
-def rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+def rows(
+    path: Path, needed: Sequence[str], optional: Sequence[str], *, must_exist: bool
+) -> Iterator[Row]:
     """The lines of a CSV, UTF-8 with or without a BOM, whose header has these columns in any order.
 
     An optional column that is absent is empty in each line. Lines without a text are passed over.
-    Raises HandWrittenError, also where the file can't be read.
+    A file that does not exist has no lines, unless it must. Raises HandWrittenError, also where the
+    file can't be read.
     """
-    reader = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
+    content = _content(path, must_exist)
+    if content is None:
+        return
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
         header = _header(path, next(reader, []), needed, optional)
         for cells in reader:
@@ -117,10 +123,12 @@ def rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Iterator
         raise HandWrittenError(f"{path}, line {reader.line_num}: {error}") from None
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, must_exist: bool) -> str | None:
     try:
         content = path.read_bytes()
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not must_exist:
+            return None
         raise HandWrittenError(f"{path} cannot be read: {error.strerror or error}") from None
     try:
         return content.decode("utf-8-sig")

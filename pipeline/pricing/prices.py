@@ -87,9 +87,7 @@ def read_prices(path: Path, *, needed: bool = False) -> PriceList:
 
     Raises HandWrittenError, one line that names file, line and column.
     """
-    if not needed and not path.exists():
-        return PriceList(path)
-    found = [_price(row) for row in rows(path, _NEEDED, _OPTIONAL)]
+    found = [_price(row) for row in rows(path, _NEEDED, _OPTIONAL, must_exist=needed)]
     by_model = groupby(
         sorted(found, key=lambda it: (it.model, it.valid_from, it.line)), key=lambda it: it.model
     )

@@ -83,6 +83,17 @@ def test_the_worst_comes_first_and_unknown_is_said_beside(tmp_path: Path) -> Non
     )
 
 
+def test_a_wrong_price_list_is_an_error_where_a_budget_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "none.csv"
+    monkeypatch.setenv("MKA1_USAGE_PRICES", str(path))
+    ended = alerts(tmp_path, "all,,day,,tokens,9,", "all,,day,,cost,9,100")
+    assert (ended.code, ended.text) == (1, "")
+    assert f"budget: can't be looked for: {path} cannot be read" in ended.err
+    assert "9 are used" in alerts(tmp_path, "all,,day,,tokens,9,1").text
+
+
 def test_a_wrong_file_is_an_error_of_this_alert_alone(tmp_path: Path) -> None:
     ended = alerts(tmp_path, "all,,day,,tokens,x,")
     assert (ended.code, ended.text) == (1, "")

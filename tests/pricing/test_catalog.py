@@ -45,6 +45,7 @@ METERS = [
     meter(START, "input_tokens", 2_000_000),
     meter(START, "input_cached_tokens", 1_000_000),
     meter(START, "vectors", 5),
+    meter(START, "input_tokens", 5, "tiny"),
     {**meter(START, "input_tokens", 7), "endpoint": "extract"},
 ]
 
@@ -107,7 +108,7 @@ def test_a_bucket_in_a_zone_costs_what_each_utc_day_in_it_does(run: Callable[...
 
 def test_tokens_that_the_api_reports_have_the_same_prices(run: Callable[..., Ended]) -> None:
     query = "select cost, num_responses, num_unpriced from cost_by('1mo', source := 'reported')"
-    assert rows(run, query) == [[Decimal("3.75"), 3, 0]]
+    assert rows(run, query) == [[Decimal("3.75"), 3, 0], [None, None, 1]]
     assert run("sql", "from cost_by('1d', source := 'billed')").code == 2
 
 

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.lake import engine
@@ -179,7 +180,7 @@ ROWS: Final = st.lists(
         minute=st.integers(0, 3 * 1_440 - 1).map(lambda it: WINDOW.start + 60 * it),
         user_id=st.sampled_from([None, "ada", "bob"]),
         api_key_id=st.sampled_from([None, "key"]),
-        model=st.sampled_from([None, *MODELS]),
+        model=st.none() | st.sampled_from(MODELS),
         num_responses=st.integers(1, 9),
         **dict.fromkeys(Tokens._fields[5:], COUNTS),
     ),
@@ -189,7 +190,7 @@ DAYS: Final = st.integers(-2, 4).map(lambda it: FIRST + timedelta(days=it))
 LISTS: Final = st.lists(
     st.builds(
         Priced,
-        st.sampled_from(NAMES),
+        st.just("*") | st.sampled_from(NAMES),
         DAYS,
         AMOUNTS,
         st.none() | AMOUNTS,
@@ -201,15 +202,34 @@ LISTS: Final = st.lists(
 )
 
 
-@settings(max_examples=60)
-@given(rows=ROWS, lines=LISTS, width=st.sampled_from(WIDTHS), zone=st.sampled_from(ZONES))
+ANYTHING: Final = given(
+    rows=ROWS, lines=LISTS, width=st.sampled_from(WIDTHS), zone=st.sampled_from(ZONES)
+)
+
+
+NO_MODEL: Final = Tokens(WINDOW.start, None, None, None, 1, 7, 3, 5, 2)
+LAST_RESORT: Final = Priced("*", FIRST, Decimal(1), Decimal(2), Decimal(3), Decimal(4))
+
+
+@settings(max_examples=40)
+@example(rows=[NO_MODEL], lines=[LAST_RESORT], width="1d", zone="UTC")
+@ANYTHING
 def test_any_tokens_cost_by_any_list_what_plain_decimals_say(
     rows: list[Tokens], lines: list[Priced], width: AnyWidth, zone: str
 ) -> None:
     assert costs(rows, price_list(lines), width, zone) == by_hand(rows, lines, width, zone)
 
 
-@settings(max_examples=25)
+@pytest.mark.slow
+@settings(max_examples=200)
+@ANYTHING
+def test_so_do_many_more(
+    rows: list[Tokens], lines: list[Priced], width: AnyWidth, zone: str
+) -> None:
+    assert costs(rows, price_list(lines), width, zone) == by_hand(rows, lines, width, zone)
+
+
+@settings(max_examples=15)
 @given(rows=ROWS, lines=LISTS, later=LISTS)
 def test_a_later_price_changes_no_cost_before_its_day(
     rows: list[Tokens], lines: list[Priced], later: list[Priced]
