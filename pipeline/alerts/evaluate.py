@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -80,10 +80,13 @@ def _judges(files: Files | None) -> Mapping[Alert, Judge]:
         "tokens": partial(spikes, measure=TOKENS),
         "failures": failures,
     }
-    with suppress(HandWrittenError):  # the alert about budgets reports a price list that is wrong
+    try:
         prices = None if files is None else load_prices(files)
         if prices is not None and prices.rows:
             judges["cost"] = partial(costly, prices=prices)
+    except HandWrittenError as error:
+        unjudged = Evaluation(unjudged=str(error))
+        judges["cost"] = lambda con, width, start, thresholds: unjudged
     return judges
 
 
