@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
+from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
@@ -288,6 +289,14 @@ class Settings(BaseSettings):
     """So many times its usual peak is far above it."""
     alert_spike_operations: int = Field(100, ge=1, le=2**53)
     """Fewer operations than this in a bucket never alert."""
+    alert_spike_tokens: int = Field(1_000_000, ge=1, le=2**53)
+    """Fewer tokens than this in a bucket never alert."""
+    alert_spike_cost: Decimal = Field(Decimal(10), gt=0, lt=10**9, decimal_places=9)
+    """What costs less than this in a bucket, in any currency, never alerts."""
+    alert_failed_percent: float = Field(20.0, gt=0, le=100)
+    """A smaller share of failed responses never alerts."""
+    alert_failed_responses: int = Field(10, ge=1, le=2**53)
+    """Fewer failed responses than this never alert."""
     alert_zero_usual: int = Field(100, ge=1, le=2**53)
     """What hours usually have at least, for none in them to be an alert."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
@@ -327,6 +336,10 @@ class Settings(BaseSettings):
             baseline_days=self.alert_baseline_days,
             spike_times=self.alert_spike_times,
             spike_operations=self.alert_spike_operations,
+            spike_tokens=self.alert_spike_tokens,
+            spike_cost=self.alert_spike_cost,
+            failed_percent=self.alert_failed_percent,
+            failed_responses=self.alert_failed_responses,
             zero_usual=self.alert_zero_usual,
             watched_days=self.daily_lookback_days,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 LEAST_DAYS: Final = 7
@@ -20,5 +21,9 @@ class Thresholds:
     baseline_days: int
     spike_times: float
     spike_operations: int
+    spike_tokens: int
+    spike_cost: Decimal
+    failed_percent: float
+    failed_responses: int
     zero_usual: int
     watched_days: int

@@ -1,43 +1,51 @@
--- spikes: users and keys whose operations in a bucket are far above what they usually peak at.
+-- spikes: users and keys of which a bucket has far more than they usually peak at.
 -- grain: bucket_start (epoch seconds) x kind (user, key) x id; null is a group of its own
--- inputs: counted (usage_1h or usage_1d), coverage
--- parameters: first_start, last_start (epoch seconds, the first and the last bucket that are judged),
---   days (how far the baseline of a bucket goes back), least_days (fewer loaded ones are no baseline),
---   times and at_least (a spike is so many times the usual, and at least so many operations)
+-- inputs: amounts (hours or days: start_time, user_id, api_key_id and amount, of operations, tokens
+--   or money; an amount that is not known is NULL), coverage
+-- parameters: table_name (whose hours coverage is to have), first_start, last_start (epoch seconds,
+--   the first and the last bucket that are judged), days (how far the baseline of a bucket goes
+--   back), least_days (fewer loaded ones are no baseline), times and at_least (a spike is so many
+--   times the usual, and at least so much)
 -- The baseline is cut into spans of 24 hours that end where the bucket starts; one with an hour that
 -- is not loaded is left out. Of each span the busiest bucket counts, 0 where there is no usage since
 -- the first. The usual is what nine of ten spans stay within, and never the busiest alone: so neither
 -- a quiet night nor one bad day moves it. Who was first seen too few spans ago, or in too few, has
--- no usual of its own, and is held against the largest usual of its kind.
+-- no usual of its own, and is held against the largest usual of its kind. A span with an amount that
+-- is not known is left out as well, and who has too few without one is not judged.
 WITH used AS (
   SELECT
     'user' AS kind,
     user_id AS id,
     CAST(FLOOR(epoch(start_time)) AS BIGINT) AS bucket_start,
-    COALESCE(num_operations, 0) AS operations
-  FROM counted
+    amount
+  FROM amounts
   UNION ALL
   SELECT
     'key',
     api_key_id,
     CAST(FLOOR(epoch(start_time)) AS BIGINT),
-    COALESCE(num_operations, 0)
-  FROM counted
+    amount
+  FROM amounts
 ), buckets AS (
-  SELECT kind, id, bucket_start, SUM(operations) AS operations
+  SELECT
+    kind,
+    id,
+    bucket_start,
+    SUM(amount) AS amount,
+    COUNT(*) > COUNT(amount) AS is_unknown
   FROM used
   WHERE bucket_start >= $first_start - $days * 86400 AND bucket_start <= $last_start
   GROUP BY kind, id, bucket_start
 ), candidates AS (
-  SELECT kind, id, bucket_start AS judged_start, operations
+  SELECT kind, id, bucket_start AS judged_start, amount
   FROM buckets
-  WHERE bucket_start >= $first_start AND operations >= $at_least
+  WHERE bucket_start >= $first_start AND amount >= $at_least
 ), judged AS (
   SELECT judged_start FROM candidates GROUP BY judged_start
 ), whole_hours AS (
   SELECT CAST(FLOOR(epoch(start_time)) AS BIGINT) AS hour_start
   FROM coverage
-  WHERE dataset = 'usage_1h' AND status <> 'missing' AND complete_through >= end_time
+  WHERE dataset = $table_name AND status <> 'missing' AND complete_through >= end_time
 ), spans AS (
   SELECT
     judged_start,
@@ -61,12 +69,12 @@ WITH used AS (
     buckets.kind,
     buckets.id,
     (judged.judged_start - 1 - buckets.bucket_start) // 86400 AS span,
-    MAX(buckets.operations) AS peak
+    CASE WHEN COUNT(CASE WHEN buckets.is_unknown THEN 1 END) = 0 THEN MAX(buckets.amount) END AS peak
   FROM judged
   JOIN buckets
     ON buckets.bucket_start >= judged.judged_start - $days * 86400
     AND buckets.bucket_start < judged.judged_start
-  WHERE buckets.operations > 0
+  WHERE buckets.amount > 0 OR buckets.is_unknown
   GROUP BY 1, 2, 3, 4
 ), ranked AS (
   SELECT
@@ -78,7 +86,10 @@ WITH used AS (
       PARTITION BY before.judged_start, before.kind, before.id
       ORDER BY before.peak DESC NULLS LAST, spans.nth NULLS FIRST
     ) AS place,
-    MAX(spans.nth) OVER (PARTITION BY before.judged_start, before.kind, before.id) AS known_for
+    MAX(spans.nth) OVER (PARTITION BY before.judged_start, before.kind, before.id)
+    - COUNT(CASE WHEN before.peak IS NULL THEN 1 END) OVER (
+      PARTITION BY before.judged_start, before.kind, before.id
+    ) AS known_for
   FROM before
   JOIN spans ON before.judged_start = spans.judged_start AND before.span = spans.span
 ), usual AS (
@@ -86,7 +97,8 @@ WITH used AS (
     judged_start,
     kind,
     id,
-    COUNT(*) AS seen_on,
+    COUNT(peak) AS seen_on,
+    COUNT(*) - COUNT(peak) AS unknown_on,
     MAX(known_for) AS known_for,
     MAX(
       CASE
@@ -106,10 +118,11 @@ WITH used AS (
     candidates.judged_start,
     candidates.kind,
     candidates.id,
-    candidates.operations,
+    candidates.amount,
     usual.peak AS own,
     COALESCE(usual.peak, largest.peak, 0) AS usual,
     COALESCE(usual.seen_on, 0) AS seen_on,
+    COALESCE(usual.unknown_on, 0) AS unknown_on,
     CASE WHEN usual.peak IS NULL THEN extents.num_spans ELSE usual.known_for END AS num_spans
   FROM candidates
   JOIN extents ON candidates.judged_start = extents.judged_start
@@ -125,15 +138,16 @@ SELECT
   judged_start AS bucket_start,
   kind,
   id,
-  CAST(operations AS BIGINT) AS operations,
+  CAST(amount AS BIGINT) AS amount,
   CAST(usual AS BIGINT) AS usual,
   own IS NOT NULL AS has_usual,
   CAST(seen_on AS BIGINT) AS seen_on,
   CAST(num_spans AS BIGINT) AS num_spans
 FROM compared
-WHERE operations > usual AND (own IS NULL OR operations >= $times * own)
+WHERE amount > usual AND (own IS NOT NULL OR unknown_on = 0)
+  AND (own IS NULL OR amount >= $times * own)
 ORDER BY
-  operations - usual DESC NULLS LAST,
+  amount - usual DESC NULLS LAST,
   judged_start NULLS FIRST,
   kind DESC NULLS LAST,
   id NULLS FIRST

@@ -73,5 +73,7 @@ def test_the_defaults_are_those_that_the_figures_were_measured_with() -> None:
         "alert_spike_times": 3.0,
         "alert_spike_operations": 100,
         "alert_zero_usual": 100,
+        "alert_failed_percent": 20.0,
+        "alert_failed_responses": 10,
     }
     assert {name: fields[name].default for name in measured} == measured

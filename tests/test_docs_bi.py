@@ -20,7 +20,7 @@ from pipeline.lake.store import Lake
 from pipeline.timeline import day_of, day_range, parse_time
 from tests.bounded import finished
 from tests.documented import blocks, pasted
-from tests.truth import load
+from tests.synced import Reader
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = (ROOT / "docs" / "bi.md").read_text(encoding="utf-8")
@@ -29,10 +29,12 @@ DAYS: Final = list(day_range(day_of(parse_time("2024-01-01")), day_of(parse_time
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three days loaded into `data`, the names of the page, and its exports made."""
+    """A folder with three days in `data`, synced, the names of the page, and its exports made."""
     folder = tmp_path_factory.mktemp("place")
-    with EmulatorServer(synthetic_world(users=20, conversations_per_user_day=4)) as server:
-        load(server, Lake(folder / "data" / "lake"), DAYS)
+    with EmulatorServer(synthetic_world(users=9, conversations_per_user_day=3)) as server:
+        reader = Reader(server, Lake(folder / "data" / "lake"), DAYS)
+        reader.load()
+        reader.sync()
     [names] = blocks(PAGE, "csv")
     (folder / "names.csv").write_text(names, encoding="utf-8")
     return folder

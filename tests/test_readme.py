@@ -178,11 +178,14 @@ def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path, month: P
     out = BytesIO()
     data = month if "spikes(" in query else place / "data"
     ad_hoc.export(data / "usage.duckdb", data / "lake", query, "json", out)
-    assert json.loads(out.getvalue())
+    rows = json.loads(out.getvalue())
+    assert (
+        rows or "growth_by_user" in query
+    )  # no week is before this one: test_docs_cookbook has more
 
 
-def test_the_cookbook_has_twelve_queries_and_names_every_macro() -> None:
-    assert len(blocks(COOKBOOK, "sql")) == 12
+def test_the_cookbook_has_its_queries_and_names_every_macro() -> None:
+    assert len(blocks(COOKBOOK, "sql")) == 24
     for macro in MACROS[1:]:
         assert f"`{macro.name}({', '.join(macro.parameters)})`" in COOKBOOK
     for view in VIEWS:

@@ -6,6 +6,7 @@ import string
 import traceback
 from collections.abc import Callable
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,10 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_ALERT_BASELINE_DAYS": "14",
         "MKA1_USAGE_ALERT_SPIKE_TIMES": "4.5",
         "MKA1_USAGE_ALERT_SPIKE_OPERATIONS": "1000",
+        "MKA1_USAGE_ALERT_SPIKE_TOKENS": "5000",
+        "MKA1_USAGE_ALERT_SPIKE_COST": "2.5",
+        "MKA1_USAGE_ALERT_FAILED_PERCENT": "12.5",
+        "MKA1_USAGE_ALERT_FAILED_RESPONSES": "7",
         "MKA1_USAGE_ALERT_ZERO_USUAL": "70",
         "DAGSTER_HOME": "/tmp/dagster",
     }
@@ -125,6 +130,10 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         baseline_days=14,
         spike_times=4.5,
         spike_operations=1_000,
+        spike_tokens=5_000,
+        spike_cost=Decimal("2.5"),
+        failed_percent=12.5,
+        failed_responses=7,
         zero_usual=70,
         watched_days=60,
     )

@@ -61,7 +61,8 @@ does Spark have it, and does it mean the same there?"""
 
 SPARK_TYPES = {
     *("BIGINT", "INT", "TIMESTAMP", "STRING", "BOOLEAN", "DATE"),
-    *("DECIMAL(9, 9)", "DECIMAL(19, 0)", "DECIMAL(28, 15)", "DECIMAL(38, 15)"),
+    *("DECIMAL(9, 9)", "DECIMAL(19, 0)", "DECIMAL(28, 9)", "DECIMAL(28, 15)", "DECIMAL(38, 15)"),
+    "DECIMAL(38, 9)",
 }
 """Decimals of up to 38 digits, as in DuckDB. A product of p1 and p2 digits has p1 + p2 + 1 there, a
 sum of columns ten more, both cut to 38 and rounded where that is too few: these are exact."""

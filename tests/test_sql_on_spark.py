@@ -6,7 +6,7 @@ With `--long` only: Spark takes seconds for each. `test_sql.py` says without it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.emulator import synthetic_world
+from pipeline.export.keys import members
 from pipeline.lake import engine
 from pipeline.lake.buckets import MARGIN, ZONE, edges
 from pipeline.pricing.prices import read_prices
@@ -24,7 +25,8 @@ from pipeline.timeline import DAY, Window, day_window
 from pipeline.zones import offsets
 from tests.fixtures_local import published_home
 from tests.lake.served import Row, write_rows
-from tests.pricing.spent import Spent, write_prices
+from tests.pricing.spent import FIRST as FIRST_SPENT
+from tests.pricing.spent import Spent, spend, write_prices
 from tests.spark import needs_java, spark
 from tests.test_sql import to_spark
 
@@ -57,9 +59,10 @@ def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             save(folder, name, con.sql(f"FROM {name}").to_arrow_table())
         save(folder, "usage", con.sql("FROM usage_by('6h')").to_arrow_table())
         save(folder, "buckets", con.sql("FROM buckets_by('6h')").to_arrow_table())
+        amounts = "SELECT start_time, user_id, api_key_id, num_operations AS amount FROM usage_1h"
+        save(folder, "amounts", con.sql(amounts).to_arrow_table())
     save(folder, "narrower", pq.read_table(folder / "usage_1m.parquet"))
     save(folder, "usage_rows", pq.read_table(folder / "usage_1m.parquet"))
-    save(folder, "counted", pq.read_table(folder / "usage_1h.parquet"))
     save(folder, "wanted_users", pa.table({"user_id": pa.array(["user_0000", None], pa.string())}))
     return folder
 
@@ -67,15 +70,22 @@ def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def both(tables: Path) -> Iterator[tuple[Answer, Answer]]:
     """A query's answer from DuckDB, and from Spark, over the same files."""
+    with answers(tables) as found:
+        yield found
+
+
+@contextmanager
+def answers(folder: Path) -> Iterator[tuple[Answer, Answer]]:
+    """The same over the tables of any folder."""
     with closing(engine.connect()) as con:
 
         def here(name: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-            for path in tables.glob("*.parquet"):
+            for path in folder.glob("*.parquet"):
                 con.execute(f"CREATE OR REPLACE TEMP VIEW {path.stem} AS FROM '{path}'")
             return [plain(row) for row in con.execute(engine.sql(name), parameters).fetchall()]
 
         def there(name: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-            for path in tables.glob("*.parquet"):
+            for path in folder.glob("*.parquet"):
                 spark().read.parquet(str(path)).createOrReplaceTempView(path.stem)
             return [
                 plain(row) for row in spark().sql(to_spark(engine.sql(name)), parameters).collect()
@@ -104,12 +114,14 @@ def plain(row: Any) -> tuple[Any, ...]:
         ("rollup", {"seconds": 86_400}),
         ("active_users", {}),
         ("period_over_period", {}),
+        ("growth_by_user", {}),
         ("share", {"by": "user_id"}),
         ("share", {"by": "api_key_id"}),
         ("top", {"by": "user_id", "n": 5, "days": 2}),
         (
             "spikes",
             {
+                **{"table_name": "usage_1h"},
                 **{"first_start": WINDOW.end - DAY, "last_start": WINDOW.end},
                 **{"days": 3, "least_days": 1, "times": 1, "at_least": 1},
             },
@@ -178,6 +190,49 @@ def test_costs_are_the_same_to_the_last_digit_on_spark(
         assert there(name, {}) == answer
 
 
+def test_tokens_are_the_same_on_spark(tables: Path, tmp_path: Path) -> None:
+    start = day_window(FIRST_SPENT).start
+    spent = [
+        Spent(start + 60 * n, user, model=model, input=n * n, cached=7, output=n)
+        for n in range(20, 4_000, 300)
+        for user, model in (("ada", "large"), ("bob", "small"), (None, None))
+    ]
+    ids = {"user_id": "ada", "api_key_id": "web", "model": "large", "currency": "usd"}
+    bills: list[Row] = [
+        {"start_time": start, "end_time": start + DAY, "cost_nano": nano, **ids, "team_id": team}
+        for team, nano in (("blue", 12_300_000_007), ("red", -1))
+    ]
+    home = tables.parent / "spent"
+    spend(home, spent, tables={"costs_1d": bills}, prices="large,2024-01-01,usd,2.123456789,1,7,")
+    queries = {
+        **{name: f"FROM {name}" for name in ("usage_1h", "tokens_1h", "tokens_1d", "costs_1d")},
+        **{"coverage": "FROM coverage", "tokens": "FROM tokens_by('1d')"},
+        "costs": "FROM cost_by('1h')",
+        "counted": "SELECT * REPLACE (CASE WHEN day = DATE '2024-04-01' THEN num_responses ELSE 0 "
+        "END AS num_failed) FROM tokens_1h",
+    }
+    with closing(duckdb.connect(str(home / "usage.duckdb"), read_only=True)) as con:
+        for name, query in queries.items():
+            save(tmp_path, name, con.sql(query).to_arrow_table())
+    for name, of in (("users", ["ada", "bob"]), ("api_keys", ["web"]), ("models", ["large"])):
+        save(tmp_path, name, members(of, {}, "none"))
+    save(tmp_path, "members", members(["large", "small"], {}, "none"))
+    asked: dict[str, dict[str, Any]] = {
+        **{"top_tokens": {"n": 2, "days": 2}, "failures_by_model": {}},
+        **{"fact_tokens": {}, "fact_costs": {}, "export_ids": {}, "dim_member": {"by": "model"}},
+        "alert_costs": {"currency": "usd"},
+        "alert_failures": {
+            **{"judged_start": start + 60 * 3_600, "days": 3, "least_days": 1, "times": 3},
+            **{"least_percent": 20, "least_failed": 1},
+        },
+    }
+    with answers(tmp_path) as (here, there):
+        for name, parameters in asked.items():
+            answer = here(name, parameters)
+            assert answer, name
+            assert sorted(there(name, parameters), key=repr) == sorted(answer, key=repr), name
+
+
 @pytest.mark.parametrize("tz", ZONED)
 def test_buckets_of_any_width_and_zone_are_the_same_on_spark(
     both: tuple[Answer, Answer], tables: Path, tz: str
@@ -198,4 +253,6 @@ def test_buckets_of_any_width_and_zone_are_the_same_on_spark(
         assert there("bucket_edges", {"width": width}) == buckets
         save(tables, "edges", edges([Window(int(start), int(end)) for start, end in buckets]))
         assert there("usage_by", {}) == here("usage_by", {})
-        assert there("buckets", {}) == here("buckets", {})
+        assert there("peaks_by_key", {}) == here("peaks_by_key", {})
+        of_usage = {"table_name": "usage_1m"}
+        assert there("buckets", of_usage) == here("buckets", of_usage)

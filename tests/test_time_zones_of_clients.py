@@ -24,21 +24,29 @@ import pytest
 from pipeline.alerts.evaluate import evaluate
 from pipeline.cli.tour import QUERIES as DEMO
 from pipeline.doctor.tables import OPENS as DOCTOR
-from pipeline.emulator import synthetic_world
+from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.export.export import DATABASE, export
+from pipeline.lake.catalog import build_catalog
 from pipeline.lake.macros import MACROS
 from pipeline.lake.store import Lake
+from pipeline.pricing.prices import read_prices
 from pipeline.query import ad_hoc
 from pipeline.timeline import DAY, Window, day_window
 from tests.alerts.history import HOUR, START, History, thresholds
 from tests.bounded import finished
 from tests.documented import blocks
-from tests.fixtures_local import published_home
+from tests.synced import Reader
 
 ROOT: Final = Path(__file__).parents[1]
 ZONES: Final = ("UTC", "America/New_York", "Asia/Kathmandu", "Pacific/Auckland")
 BEGIN: Final = day_window(date(2024, 1, 30)).start
 """With the two days after it: a month ends among them."""
+
+PRICES: Final = """\
+model,valid_from,currency,input,cached,output
+meetkai:*,2024-01-01,usd,2.123456789,1,10
+meetkai:*,2024-01-31,usd,4,2,20
+"""
 
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MACRO_CALLS: Final = [
@@ -64,7 +72,7 @@ WRITTEN_BY_HAND: Final = [
     "select time_bucket(interval 1 day, start_time) as d, count(*) from usage_1h group by all",
     "select day, count(*) from coverage group by day order by day",
     "select epoch(start_time), count(*) from usage_1d group by all order by all",
-    "select min(created_at), max(created_at), min(day), max(day) from conversations",
+    "select date_trunc('second', min(created_at)), min(day), max(day) from conversations",
     "select first_seen, last_seen from users order by user_id",
 ]
 
@@ -95,9 +103,16 @@ def of_pages() -> Iterator[str]:
 def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Asked]:
     """Every query and its file."""
     folder = tmp_path_factory.mktemp("zones")
-    world = synthetic_world(start=BEGIN, days=3, users=20, conversations_per_user_day=4)
+    world = synthetic_world(start=BEGIN, days=3, users=8, conversations_per_user_day=3)
     window = Window(BEGIN, BEGIN + 3 * DAY)
-    home = published_home(folder / "home", world, window)
+    home = folder / "home"
+    with EmulatorServer(world) as server:
+        reader = Reader(server, Lake(home / "lake"), window.days)
+        reader.load()
+        reader.sync()
+    (folder / "prices.csv").write_text(PRICES, encoding="utf-8")
+    prices = read_prices(folder / "prices.csv").table
+    build_catalog(reader.lake, home / "usage.duckdb", prices=prices)
     export(Lake(home / "lake"), folder / "export", form="duckdb")
     catalog, exported = home / "usage.duckdb", folder / "export" / DATABASE
     found = [Asked(exported if re.search("dim_|fact_", it) else catalog, it) for it in of_pages()]

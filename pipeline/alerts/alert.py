@@ -12,7 +12,7 @@ from pipeline.lake.engine import literal
 from pipeline.messages import count
 from pipeline.timeline import iso
 
-Alert = Literal["late", "spike", "zero", "budget"]
+Alert = Literal["late", "spike", "zero", "tokens", "cost", "failures", "budget"]
 Severity = Literal["warning", "error"]
 
 _LIVE_IN_QUOTES: Final = frozenset('$`\\"!')

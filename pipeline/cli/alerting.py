@@ -27,8 +27,8 @@ def alerts(
 ) -> None:
     """Print what on-call wants to know, a line each: nothing where all is well.
 
-    Late data, a user or key far above its own baseline, a measure that fell to zero, a budget that
-    is used. Exit code 1 if any of it is an error, 0 for warnings.
+    Late data, a user or key far above its own baseline, a measure that fell to zero, a model that
+    fails, a budget that is used. Exit code 1 if any of it is an error, 0 for warnings.
     """
     with exit_codes():
         settings = load_settings()

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pipeline.cli.exit_codes import FAILED, INTERRUPTED, MISUSED, exit_codes, fail
 from pipeline.cli.options import OptionalTime, days_of, not_empty, one_of, stdout
+from pipeline.cli.pricing import price_list
 from pipeline.messages import count
 from pipeline.settings import load_settings
 from pipeline.terminal import say, short
@@ -66,9 +67,10 @@ def export(
 ) -> None:
     """Write the tables as files for BI tools and spreadsheets, described in DATA_DICTIONARY.md.
 
-    By default a star schema (fact_usage, dim_user, dim_api_key, dim_date) and usage_1m, usage_1h
-    and usage_1d, of all days that are loaded; of the UTC days of [start, end) where these are
-    given, whole days. Run it again and only what has changed is written.
+    By default a star schema (fact_usage, dim_user, dim_api_key, dim_date; fact_tokens, fact_costs
+    and dim_model where there are responses or bills) and usage_1m, usage_1h and usage_1d, of all
+    days that are loaded; of the UTC days of [start, end) where these are given, whole days. Run it
+    again and only what has changed is written.
     """
     not_empty(start, end)
     from pipeline.export.export import ExportError, export
@@ -95,6 +97,7 @@ def export(
                     last=last,
                     names=read_names(names_file) if names_file else None,
                     readers=readable_by or settings.export_readable_by,
+                    prices=price_list(settings).table,
                     on_table=lambda name: status.update(f"exporting {name}"),
                 )
         except ExportError as error:

@@ -19,8 +19,18 @@ from pipeline.export.files import Format, digest, write_csv, write_database, wri
 from pipeline.export.folder import Folder, FolderError, Readers, Replaced, opened
 from pipeline.export.names import Names
 from pipeline.export.rows import Lacking, Rows, Selection
-from pipeline.export.tables import DEFAULT, Table, UnknownTableError, chosen
+from pipeline.export.tables import (
+    DEFAULT,
+    FACT_COSTS,
+    FACT_TOKENS,
+    STAR_OF_TOKENS,
+    Table,
+    UnknownTableError,
+    chosen,
+)
 from pipeline.lake import engine, user_id_mode
+from pipeline.lake.catalog import PRICES
+from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
 from pipeline.lake.snapshot import UNDATED, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.messages import be, count
@@ -62,13 +72,16 @@ def export(
     last: date | None = None,
     names: Names | None = None,
     readers: Readers = "owner",
+    prices: pa.Table | None = None,
     on_table: Callable[[str], None] = lambda _: None,
 ) -> Exported:
-    """Write tables of the lake (`pipeline.export.tables.DEFAULT` by default) into a folder.
+    """Write tables of the lake into a folder: by default `pipeline.export.tables.DEFAULT`, and of
+    STAR_OF_TOKENS what the lake has.
 
     Of the UTC days from `first` through `last`, all by default. `by_day` cuts Parquet into a file a
-    day, of tables whose rows have one. `dim_user` and `dim_api_key` are of the whole lake, with
-    their real first and last usage. `on_table` is called with each table before it is written.
+    day, of tables whose rows have one. `dim_user`, `dim_api_key` and `dim_model` are of the whole
+    lake, with their real first and last usage. `prices` is the table of a price list: without one
+    the cost of tokens is not known. `on_table` is called with each table before it is written.
 
     Nothing is written that the folder has already. Raises ExportError; UnknownTableError for a
     table that there is not, or days in another format than Parquet; FolderError where the folder is
@@ -81,6 +94,9 @@ def export(
         raise UnknownTableError(f"only Parquet is cut into days: a table is one thing in {form}")
     wanted = chosen(tables)
     selection = Selection(lake, first, last, wanted)
+    if not tables:
+        lacked = {one.name for one in STAR_OF_TOKENS if not selection.has(one)}
+        wanted = {name: table for name, table in wanted.items() if name not in lacked}
     if selection.damage:
         raise ExportError(f"nothing is exported: {DamagedError(selection.damage)}")
     _check(lake, selection, wanted)
@@ -89,8 +105,11 @@ def export(
     try:
         notes += _undated(selection.snapshot, wanted)
         lacking = selection.lacking(calendar)
+        unread = selection.unread(calendar) if FACT_TOKENS.name in wanted else []
+        notes += _unread(unread)
         with opened(path, readers) as folder, closing(engine.connect(folder.staging)) as con:
-            rows = Rows(con, selection, names, calendar, lacking)
+            listed = PRICES.empty_table() if prices is None else prices
+            rows = Rows(con, selection, names, calendar, lacking, listed)
             notes += _unmatched(names, rows)
             parts: dict[str, dict[str, Path]] = {}
             counted: dict[str, int] = {}
@@ -102,7 +121,7 @@ def export(
             source = digest(path for files in parts.values() for path in files.values())
             staged, places = _staged(con, wanted, parts, form, folder, source)
             page = staged[dictionary.NAME] = folder.staging / dictionary.NAME
-            said = dictionary.dictionary(wanted, places, calendar, lacking)
+            said = dictionary.dictionary(wanted, places, calendar, lacking, unread)
             page.write_text(said, encoding="utf-8")
             sizes = {name: file.stat().st_size for name, file in staged.items()}
             facts = {"format": form, "source": source, **_facts(calendar, lacking)}
@@ -139,11 +158,13 @@ def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> Non
     for name, table in wanted.items():
         if not selection.days_of(table):
             hint = (
-                f"usage is loaded of {in_words(selection.loaded)}"
-                if name in DEFAULT
-                else "`mka1-usage run` loads conversations where MKA1_API_KEYS is set, and what "
-                "they say with MKA1_USAGE_STORE_CONTENT=true"
+                "`mka1-usage run` loads conversations where MKA1_API_KEYS is set, and what they "
+                "say with MKA1_USAGE_STORE_CONTENT=true"
             )
+            if name in DEFAULT or not table.by_day:
+                hint = f"usage is loaded of {in_words(selection.loaded)}"
+            elif name in {FACT_COSTS.name, *COST_DATASETS, *METER_DATASETS}:
+                hint = "what the API bills and its other usage endpoints are not loaded by default"
             raise ExportError(f"there is no {name} of these days: {hint}")
 
 
@@ -167,6 +188,12 @@ def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
             f"{count(rows, 'row')} of {', '.join(held)} {be(rows)} of no day, since created_at is "
             "no possible time: left out, and there for `mka1-usage sql`"
         )
+
+
+def _unread(days: Sequence[date]) -> Iterator[str]:
+    """A note about days without responses that are not known to have none."""
+    if days:
+        yield f"fact_tokens has nothing of days whose responses were not read: {in_words(days)}"
 
 
 def _kept(names: Sequence[str]) -> Iterator[str]:

@@ -16,26 +16,41 @@ import pyarrow.parquet as pq
 
 from pipeline.export.keys import members
 from pipeline.export.names import Names
-from pipeline.export.tables import DIM_API_KEY, DIM_USER, FACT_USAGE, Table
+from pipeline.export.tables import (
+    DIM_API_KEY,
+    DIM_MODEL,
+    DIM_USER,
+    FACT_COSTS,
+    FACT_TOKENS,
+    FACT_USAGE,
+    Table,
+)
 from pipeline.lake import engine
 from pipeline.lake.completeness import disputed_days
 from pipeline.lake.files import ROW_GROUP
-from pipeline.lake.schemas import COVERAGE, DATASETS, USAGE
+from pipeline.lake.schemas import COSTS, COVERAGE, DATASETS, TOKENS, USAGE, Dataset
 from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, day_range, day_window, in_words, iso
+from pipeline.pricing.costs import bind_costs
+from pipeline.timeline import DAY, SECONDS, Window, day_range, day_window, in_words, iso
 
 NO_USER: Final = "(no user)"
 NO_API_KEY: Final = "(no API key)"
+NO_MODEL: Final = "(no model)"
 
 _HOURS: Final = USAGE["1h"]
-_READ: Final = {FACT_USAGE.name: _HOURS.name}
+_FACTS: Final[dict[str, Dataset]] = {
+    FACT_USAGE.name: _HOURS,
+    FACT_TOKENS.name: TOKENS["1h"],
+    FACT_COSTS.name: COSTS,
+}
 """Tables that are made of another one of the lake, day by day."""
 _MEMBERS: Final = {
     DIM_USER.name: ("users", "user_id"),
     DIM_API_KEY.name: ("api_keys", "api_key_id"),
+    DIM_MODEL.name: ("models", "model"),
 }
-"""Dimensions that are made of ids: whose they are, and the column of usage that has them."""
+"""Dimensions that are made of ids: whose they are, and the column of facts that has them."""
 
 
 class Lacking(NamedTuple):
@@ -66,8 +81,12 @@ class Selection:
     def __init__(
         self, lake: Lake, first: date | None, last: date | None, tables: Iterable[str]
     ) -> None:
-        sources = {_READ.get(name, name) for name in tables} & DATASETS.keys()
-        self.snapshot = seen = Snapshot(lake, names={_HOURS.name, COVERAGE.name, *sources})
+        names = set(tables)
+        whole = {dataset.name for dataset in _FACTS.values()} if names & _MEMBERS.keys() else set()
+        sources = {_source(name) for name in names} & DATASETS.keys()
+        if FACT_TOKENS.name in names:  # what they cost is computed by the minute
+            sources.add(TOKENS["1m"].name)
+        self.snapshot = seen = Snapshot(lake, names={_HOURS.name, COVERAGE.name, *sources, *whole})
         self._first, self._last = first, last
         self._asked = [
             day
@@ -75,7 +94,9 @@ class Selection:
             if (first or day) <= day <= (last or day) and day != UNDATED
         ]
         self.damage = [
-            one for one in seen.damage if one.day in self._asked or one.path.stem == _HOURS.name
+            one
+            for one in seen.damage
+            if one.day in self._asked or one.path.stem in {_HOURS.name, *whole}
         ]
         """The files of what is exported that are not what was published."""
 
@@ -86,16 +107,34 @@ class Selection:
 
     def days_of(self, table: Table) -> list[date]:
         """The exported days that there are of a table, in order; of a dimension, those of usage."""
-        source = _READ.get(table.name, table.name) if table.by_day else _HOURS.name
+        source = _source(table.name) if table.by_day else _HOURS.name
         return [day for day in self._asked if self.of_day(source, day)]
 
     def span(self, tables: Iterable[Table]) -> list[date]:
         """Every exported day. Without a first or a last day, from the first or to the last day of
-        usage, or of the tables where there is no usage; at least one of these must have a day."""
-        days = self.days_of(FACT_USAGE) or sorted(
-            {day for table in tables for day in self.days_of(table)}
+        usage and other facts, or of the tables where there are none; at least one of these must
+        have a day."""
+        listed = list(tables)
+        of_facts = {day for table in listed if table.name in _FACTS for day in self.days_of(table)}
+        days = sorted(
+            of_facts.union(self.days_of(FACT_USAGE))
+            or {day for table in listed for day in self.days_of(table)}
         )
         return list(day_range(self._first or days[0], self._last or days[-1]))
+
+    def has(self, table: Table) -> bool:
+        """Whether the lake has a row of what a table is made of, and the export a day of it."""
+        sources = [_FACTS[FACT_TOKENS.name].name, COSTS.name]
+        for source in [_source(table.name)] if table.name in _FACTS else sources:
+            loaded = (self.snapshot.loaded(source, day) for day in self.snapshot.versions)
+            if self.days_of(table) and any(one is not None and one.rows for one in loaded):
+                return True
+        return False
+
+    def unread(self, days: Iterable[date]) -> list[date]:
+        """The days of which no responses were read."""
+        name = _FACTS[FACT_TOKENS.name].name
+        return [day for day in days if not self.of_day(name, day)]
 
     def lacking(self, days: Iterable[date]) -> Lacking:
         """What is not known of usage on `days`, none of which is damaged."""
@@ -115,7 +154,8 @@ class Selection:
 class Rows:
     """The rows of every table, over a snapshot and a connection that is this one's alone.
 
-    `calendar`: the days of dim_date, of which `lacking` are not all there.
+    `calendar`: the days of dim_date, of which `lacking` are not all there. `prices`: the table of a
+    price list.
     """
 
     def __init__(
@@ -125,16 +165,19 @@ class Rows:
         names: Names,
         calendar: Sequence[date],
         lacking: Lacking,
+        prices: pa.Table,
     ) -> None:
         self._con = con
+        self._prices = prices
         self._selection = source
-        self._hours = source.snapshot.published(_HOURS.name)
-        engine.bind(con, {_HOURS.name: (_HOURS, self._hours)})
+        self._bind_whole()
         known = con.sql(engine.sql("export_ids")).fetchall()
-        self.users = {user for user, _ in known if user is not None}
-        self.api_keys = {key for _, key in known if key is not None}
+        self.users, self.api_keys, models = (
+            {row[place] for row in known} - {None} for place in range(3)
+        )
         con.register("users", members(self.users, names.users, NO_USER))
         con.register("api_keys", members(self.api_keys, names.api_keys, NO_API_KEY))
+        con.register("models", members(models, {}, NO_MODEL))
         partial = {*lacking.missing, *lacking.in_part, *lacking.disputed}
         days = {
             "day_number": [day_window(day).start // DAY for day in calendar],
@@ -148,12 +191,16 @@ class Rows:
 
         Timestamps are in UTC; whether they say so is left to who writes them.
         """
-        if table is FACT_USAGE:
+        if table.name in _FACTS:
             inputs = {
                 dataset.name: (dataset, self._selection.of_day(dataset.name, day))
-                for dataset in (_HOURS, COVERAGE)
+                for dataset in (_FACTS[table.name], COVERAGE)
             }
             engine.bind(self._con, inputs)
+            if table is FACT_TOKENS:
+                hours = range(day_window(day).start, day_window(day).end, SECONDS["1h"])
+                windows = [Window(hour, hour + SECONDS["1h"]) for hour in hours]
+                bind_costs(self._con, self._selection.snapshot, self._prices, windows)
             yield from self._con.sql(engine.sql(table.name)).to_arrow_reader(ROW_GROUP)
             return
         (path,) = self._selection.of_day(table.name, day)
@@ -166,7 +213,7 @@ class Rows:
     def of_all(self, table: Table) -> Iterator[pa.RecordBatch]:
         """The rows of a table whose rows have no day: of the whole lake, by their first column."""
         query, params = table.name, {}
-        engine.bind(self._con, {_HOURS.name: (_HOURS, self._hours)})
+        self._bind_whole()
         if table.name in _MEMBERS:
             whose, column = _MEMBERS[table.name]
             self._con.execute(f"CREATE OR REPLACE TEMP VIEW members AS FROM {whose}")
@@ -174,3 +221,14 @@ class Rows:
         rows = self._con.sql(engine.sql(query), params=params)
         for batch in rows.to_arrow_reader(ROW_GROUP):
             yield batch.rename_columns(table.schema.names)
+
+    def _bind_whole(self) -> None:
+        """Make what facts are made of views, of the whole lake."""
+        published = self._selection.snapshot.published
+        inputs = {one.name: (one, published(one.name)) for one in _FACTS.values()}
+        engine.bind(self._con, inputs)
+
+
+def _source(name: str) -> str:
+    """The table of the lake that an exported one is made of, day by day."""
+    return _FACTS[name].name if name in _FACTS else name

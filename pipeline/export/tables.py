@@ -1,8 +1,9 @@
 """What can be exported: each table's grain, columns and what they mean.
 
 Timestamps are microseconds in UTC without a zone, since some tools read no other, and each row has
-a DATE beside. Numbers are 64-bit integers. The columns of the lake's own tables are as in its data
-contract; ids are text as there.
+a DATE beside. Counts are 64-bit integers, and money is decimal, with as many digits as it is
+computed with: whoever adds it up gets what `cost_by` says, and no row was rounded. The columns of
+the lake's own tables are as in its data contract; ids are text as there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from pipeline.lake.schemas import DATASETS, USAGE, Column, Dataset
+from pipeline.lake.schemas import COSTS, DATASETS, TOKENS, USAGE, Column, Dataset
 
 _MOMENT: Final = pa.timestamp("us")
 
@@ -48,24 +49,76 @@ class Table:
 
 _DATE: Final = Column("date", pa.date32(), "UTC day; joins dim_date.")
 
+_USER_KEY: Final = Column("user_key", pa.int64(), "Joins dim_user; 0 for calls without a user.")
+_API_KEY_KEY: Final = Column(
+    "api_key_key", pa.int64(), "Joins dim_api_key; 0 for calls without an API key."
+)
+_USER_ID: Final = Column("user_id", pa.string(), "External user id; NULL for calls without a user.")
+_API_KEY_ID: Final = Column(
+    "api_key_id", pa.string(), "Id of the API key; NULL for calls without one."
+)
+_MODEL_KEY: Final = Column("model_key", pa.int64(), "Joins dim_model; 0 where none is named.")
+_HOUR: Final = (
+    Column("start_time", _MOMENT, "Start of the hour, inclusive, UTC."),
+    Column("hour_of_day", pa.int64(), "Hour of the UTC day, 0 to 23."),
+)
+_IS_FINAL: Final = Column(
+    "is_final",
+    pa.bool_(),
+    "Whether the hour was read after the API's time to restate it; if not, it may change.",
+)
+
 FACT_USAGE: Final = Table(
     name="fact_usage",
     grain="1h bucket x user x API key",
     description="Usage by hour, user and API key: the fact table of the star.",
     columns=(
         _DATE,
-        Column("start_time", _MOMENT, "Start of the hour, inclusive, UTC."),
-        Column("hour_of_day", pa.int64(), "Hour of the UTC day, 0 to 23."),
-        Column("user_key", pa.int64(), "Joins dim_user; 0 for calls without a user."),
-        Column("api_key_key", pa.int64(), "Joins dim_api_key; 0 for calls without an API key."),
-        Column("user_id", pa.string(), "External user id; NULL for calls without a user."),
-        Column("api_key_id", pa.string(), "Id of the API key; NULL for calls without one."),
+        *_HOUR,
+        *(_USER_KEY, _API_KEY_KEY),
+        *(_USER_ID, _API_KEY_ID),
         *USAGE["1h"].columns[-3:],
+        _IS_FINAL,
+    ),
+)
+FACT_TOKENS: Final = Table(
+    name="fact_tokens",
+    grain="1h bucket x user x API key x model",
+    description=(
+        "Responses, their tokens and what these cost by hour, user, API key and model: those that "
+        "a sync could list."
+    ),
+    columns=(
+        _DATE,
+        *_HOUR,
+        *(_USER_KEY, _API_KEY_KEY, _MODEL_KEY),
+        *(_USER_ID, _API_KEY_ID),
+        *TOKENS["1h"].columns[-8:],
+        Column("currency", pa.string(), "Currency of the cost; NULL: the model has no price."),
         Column(
-            "is_final",
-            pa.bool_(),
-            "Whether the hour was read after the API's time to restate it; if not, it may change.",
+            "cost",
+            pa.decimal128(38, 15),
+            "By the price list, exact, without num_unpriced of the responses; NULL: not known.",
         ),
+        Column(
+            "num_unpriced",
+            pa.int64(),
+            "Responses of unknown cost: without a price for their model, or without tokens.",
+        ),
+        _IS_FINAL,
+    ),
+)
+FACT_COSTS: Final = Table(
+    name="fact_costs",
+    grain="UTC day x user x API key x model x team x organisation",
+    description="What the API bills by day, user, API key, model, team and organisation.",
+    columns=(
+        _DATE,
+        *(_USER_KEY, _API_KEY_KEY, _MODEL_KEY),
+        *(_USER_ID, _API_KEY_ID),
+        *COSTS.columns[-5:],
+        Column("cost", pa.decimal128(38, 9), "The same in the currency itself, exact."),
+        _IS_FINAL,
     ),
 )
 
@@ -81,17 +134,39 @@ def _dimension(kind: str, word: str) -> Table:
             Column(f"{kind}_key", pa.int64(), number),
             Column(f"{kind}_id", pa.string(), f"Id of the {word}; NULL for none."),
             Column(f"{kind}_name", pa.string(), name),
-            Column("first_seen", _MOMENT, "Start of its first hour with usage, UTC."),
-            Column("last_seen", _MOMENT, "End of its last hour with usage, exclusive, UTC."),
-            Column("first_seen_date", pa.date32(), "UTC day of its first usage."),
-            Column("last_seen_date", pa.date32(), "UTC day of its last usage."),
+            *_seen("usage"),
         ),
         by_day=False,
     )
 
 
+def _seen(what: str) -> tuple[Column, ...]:
+    return (
+        Column("first_seen", _MOMENT, f"Start of its first hour with {what}, UTC."),
+        Column("last_seen", _MOMENT, f"End of its last hour with {what}, exclusive, UTC."),
+        Column("first_seen_date", pa.date32(), f"UTC day of its first {what}."),
+        Column("last_seen_date", pa.date32(), f"UTC day of its last {what}."),
+    )
+
+
 DIM_USER: Final = _dimension("user", "user")
 DIM_API_KEY: Final = _dimension("api_key", "API key")
+DIM_MODEL: Final = Table(
+    name="dim_model",
+    grain="model",
+    description=(
+        "Every model that has responses or is billed in the lake, and a row for none, with key 0."
+    ),
+    columns=(
+        Column(
+            "model_key", pa.int64(), "Number of the model, the same in every export; 0 is none."
+        ),
+        Column("model", pa.string(), "The model, as it was asked for; NULL for none."),
+        Column("model_name", pa.string(), "The same, and a name for none; no two are the same."),
+        *_seen("responses"),
+    ),
+    by_day=False,
+)
 DIM_DATE: Final = Table(
     name="dim_date",
     grain="UTC day",
@@ -130,15 +205,19 @@ def _plain(dataset: Dataset) -> Table:
 
 
 STAR: Final = (DIM_DATE, DIM_USER, DIM_API_KEY, FACT_USAGE)
-"""The star schema, dimensions first: in this order a fact is never there before what it joins."""
+"""The star schema of usage, dimensions first: in this order a fact is never there before what it
+joins."""
+STAR_OF_TOKENS: Final = (DIM_MODEL, FACT_TOKENS, FACT_COSTS)
+"""What it has beside where there are responses or bills."""
 
 TABLES: Final[dict[str, Table]] = {
-    table.name: table for table in (*STAR, *(_plain(dataset) for dataset in DATASETS.values()))
+    table.name: table
+    for table in (*STAR, *STAR_OF_TOKENS, *(_plain(dataset) for dataset in DATASETS.values()))
 }
 """All that can be exported, in the order in which it is published."""
 
 DEFAULT: Final = (*(table.name for table in STAR), *(dataset.name for dataset in USAGE.values()))
-"""What is exported unless other tables are asked for."""
+"""What is exported unless other tables are asked for, and STAR_OF_TOKENS where there is any."""
 
 
 class UnknownTableError(ValueError):
@@ -146,7 +225,9 @@ class UnknownTableError(ValueError):
 
 
 def chosen(names: Collection[str]) -> dict[str, Table]:
-    """The tables of these names, DEFAULT where there are none, in the order of TABLES."""
+    """The tables of these names, in the order of TABLES: where there are none, DEFAULT and
+    STAR_OF_TOKENS."""
     if unknown := [name for name in names if name not in TABLES]:
         raise UnknownTableError(f"there is no table {unknown[0]!r}; there are {', '.join(TABLES)}")
-    return {name: TABLES[name] for name in TABLES if name in (names or DEFAULT)}
+    wanted = names or (*DEFAULT, *(table.name for table in STAR_OF_TOKENS))
+    return {name: TABLES[name] for name in TABLES if name in wanted}

@@ -53,9 +53,9 @@ class Completeness:
         return [Window(before.end, after.start) for before, after in pairwise(self.spans)]
 
 
-def of_coverage(con: duckdb.DuckDBPyConnection) -> Completeness:
-    """How far usage is loaded, by a connection that has the view `coverage`."""
-    rows = con.execute(engine.sql("loaded_spans"), {"dataset": _DATASET}).fetchall()
+def of_coverage(con: duckdb.DuckDBPyConnection, dataset: str = _DATASET) -> Completeness:
+    """How far usage, or another table, is loaded: `con` has the view `coverage`."""
+    rows = con.execute(engine.sql("loaded_spans"), {"dataset": dataset}).fetchall()
     spans = [Window(start, end) for start, end in rows]
     return Completeness((*spans[:1], *(span for span in spans[1:] if span.start < span.end)))
 

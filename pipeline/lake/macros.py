@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.buckets import MARGIN, ZONE
+from pipeline.lake.schemas import COVERED
 from pipeline.timeline import ANY_WIDTHS, Window, day_of, day_window
 from pipeline.zones import offsets, zones
 
@@ -73,6 +74,11 @@ _SPAN: Final = (
     "FROM coverage WHERE dataset = 'usage_1d' AND status <> 'missing'"
 )
 """From the first day that is loaded to the end of the last, with usage or without."""
+_TABLES = ", ".join(f"'{name}'" for name in COVERED)
+_COVERED: Final = (
+    f"(CASE WHEN table_name IN ({_TABLES}) THEN table_name "
+    "ELSE error('table_name ' || table_name || ' is no table that coverage speaks of') END)"
+)
 _BY_TIME: Final = {"width": "", "tz": "'UTC'"}
 _USAGE: Final = "SELECT * FROM usage_by(width, tz := tz)"
 _BUCKETS: Final = "SELECT * FROM buckets_by(width, tz := tz)"
@@ -83,10 +89,10 @@ _LAST_HOUR: Final = (
 )
 _SPIKES: Final = (
     "SELECT it.id AS user_id, make_timestamp(1000000 * it.bucket_start) AS start_time, "
-    "it.operations AS num_operations, CAST(it.usual AS DOUBLE) AS usual_operations, "
-    "CASE WHEN it.usual > 0 THEN ROUND(1e0 * it.operations / it.usual, 1) END AS times_usual "
+    "it.amount AS num_operations, CAST(it.usual AS DOUBLE) AS usual_operations, "
+    "CASE WHEN it.usual > 0 THEN ROUND(1e0 * it.amount / it.usual, 1) END AS times_usual "
     "FROM {query} AS it WHERE it.kind = 'user' "
-    "ORDER BY it.operations - it.usual DESC, it.bucket_start, it.id NULLS FIRST"
+    "ORDER BY it.amount - it.usual DESC, it.bucket_start, it.id NULLS FIRST"
 )
 
 _KNOWN_SOURCE: Final = (
@@ -148,9 +154,10 @@ MACROS: Final = (
     ),
     Macro(
         "buckets_by",
-        "The same, and whether each is loaded whole.",
+        "The same, and whether each is loaded whole: usage_1m, unless another table is named.",
         "buckets",
-        _BY_TIME,
+        {**_BY_TIME, "table_name": "'usage_1m'"},
+        {"table_name": _COVERED},
         inputs={"edges": "SELECT * FROM bucket_edges(width, tz := tz)"},
         rows=_local(""),
     ),
@@ -263,6 +270,41 @@ MACROS: Final = (
         for ids, column in (("users", "user_id"), ("keys", "api_key_id"))
     ),
     Macro(
+        "top_users_by_tokens",
+        "The n users with most tokens in the last days whose responses were read, as far as a sync "
+        "could list them.",
+        "top_tokens",
+        _TOP,
+    ),
+    Macro(
+        "failures_by_model",
+        "How many responses of each model failed, by bucket, as far as a sync could list them.",
+        "failures_by_model",
+        _BY_TIME,
+        inputs={"tokens": "SELECT * FROM tokens_by(width, tz := tz)"},
+        rows=_local(", it.num_failed DESC NULLS LAST, it.model NULLS FIRST"),
+    ),
+    Macro(
+        "growth_by_user",
+        "Each user's operations of a bucket beside those of the bucket before, where both are "
+        "loaded whole.",
+        "growth_by_user",
+        _BY_TIME,
+        inputs={"usage": _USAGE, "buckets": _BUCKETS},
+        rows=_local(", it.difference DESC NULLS LAST, it.user_id NULLS FIRST"),
+    ),
+    Macro(
+        "peaks_by_key",
+        "The busiest minute of each key in each bucket, and what it did then.",
+        "peaks_by_key",
+        _BY_TIME,
+        inputs={
+            "usage_rows": "SELECT * FROM usage_1m",
+            "edges": "SELECT * FROM bucket_edges(width, tz := tz)",
+        },
+        rows=_local(", it.peak_operations DESC NULLS LAST, it.api_key_id NULLS FIRST"),
+    ),
+    Macro(
         "spikes",
         "Of the last complete hours, those in which a user is far above their usual peak. With "
         "hours := 24, least_days := 7 it is what the alert of that name reports.",
@@ -271,8 +313,12 @@ MACROS: Final = (
         {
             "first_start": f"({_LAST_HOUR} - 3600 * (hours - 1))",
             "last_start": _LAST_HOUR,
+            "table_name": "'usage_1h'",
         },
-        {"counted": "SELECT * FROM usage_1h"},
+        {
+            "amounts": "SELECT start_time, user_id, api_key_id, COALESCE(num_operations, 0) AS "
+            "amount FROM usage_1h"
+        },
         _SPIKES,
     ),
 )

@@ -30,6 +30,21 @@ _CHECKS: Final[Mapping[Alert, dg.AssetCheckSpec]] = {
     "zero": dg.AssetCheckSpec(
         "no_measure_at_zero", asset="usage_1h", description="No measure fell to zero."
     ),
+    "tokens": dg.AssetCheckSpec(
+        "tokens_as_usual",
+        asset="tokens_1h",
+        description="No user or key takes far more tokens than it usually peaks at.",
+    ),
+    "cost": dg.AssetCheckSpec(
+        "costs_as_usual",
+        asset="tokens_1h",
+        description="No user or key costs far more than it usually peaks at.",
+    ),
+    "failures": dg.AssetCheckSpec(
+        "failures_as_usual",
+        asset="tokens_1h",
+        description="No model fails far more often than it usually does.",
+    ),
     "budget": dg.AssetCheckSpec(
         "budgets_kept", asset="usage_1d", description="No budget is used, or nearly."
     ),
@@ -78,9 +93,9 @@ def alerts_job() -> None:
     job_name=_JOB,
     minimum_interval_seconds=_EVERY,
     description=(
-        "Late data, users and keys far above their baseline, measures at zero, budgets: reports "
-        "the checks when their findings change, and launches alerts_job, which fails, for new "
-        "errors."
+        "Late data, users and keys far above their baseline, measures at zero, models that fail, "
+        "budgets: reports the checks when their findings change, and launches alerts_job, which "
+        "fails, for new errors."
     ),
 )
 def watch_alerts(

@@ -14,6 +14,9 @@ random hours of the day shift (spikes) or at any hour (outages).
   as many as the hour and weekday has in the demo: its users are as the emulator deals them out
 - the same with moods: each of its users is away on three days of ten, and does between a tenth and
   ten times as much as usual on others, by the day and by the hour (lognormal, sigma 0.8 and 0.7)
+
+Failures are drawn by themselves: a model that has so many responses in its busiest hour, of which
+3% fail, in some hours a few times more or less (lognormal, sigma 0.6).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.alerts.alert import Evaluation, equals
+from pipeline.alerts.failures import failures
 from pipeline.alerts.lateness import late
 from pipeline.alerts.silence import silent
 from pipeline.alerts.spikes import spikes
@@ -37,7 +41,7 @@ from pipeline.emulator import START_2024, synthetic_world
 from pipeline.emulator.synthetic import HOUR_WEIGHTS, WEEKDAY_WEIGHTS
 from pipeline.emulator.trace import key_of, read_trace, user_of
 from pipeline.lake import engine
-from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.lake.schemas import COVERAGE, TOKENS, USAGE
 from pipeline.query.status import Days
 from pipeline.settings import load_settings
 from pipeline.timeline import DAY, SECONDS, Width, floor_to
@@ -247,6 +251,58 @@ def outages_found(con: duckdb.DuckDBPyConnection, hours: int) -> str:
     return f"{len(after)} of {PLANTS}{latest}"
 
 
+def failures_found(busiest: int) -> str:
+    """False alarms of a model a day, and how many hours were found in which more of it failed."""
+    random = Random(5)
+    responses: dict[int, list[int]] = {}
+    for number in range(24 * (BASELINE + JUDGED)):
+        mean = busiest * HOUR_WEIGHTS[number % 24] / max(HOUR_WEIGHTS)
+        asked = max(0, round(random.gauss(mean, mean**0.5)))
+        share = min(1.0, 0.03 * random.lognormvariate(-0.18, 0.6))
+        failed = sum(random.random() < share for _ in range(asked))
+        responses[START_2024 + number * HOUR] = [asked, failed]
+    false = sum(_fails(responses, hour) for hour in range(FIRST_JUDGED, END, HOUR))
+    found: dict[str, int] = {}
+    for share in (0.2, 0.4, 0.8):
+        found[f"{share:.0%}"] = 0
+        for _ in range(PLANTS):
+            day = FIRST_JUDGED + DAY * random.randrange(JUDGED)
+            hour = day + HOUR * random.choice(DAY_SHIFT)
+            asked, _ = responses[hour]
+            failed = sum(random.random() < share for _ in range(asked))
+            found[f"{share:.0%}"] += _fails(responses | {hour: [asked, failed]}, hour)
+    return f"false a day: {false / JUDGED:.2f}, found of {PLANTS}: {found}"
+
+
+def _fails(responses: Mapping[int, list[int]], hour: int) -> bool:
+    schema = TOKENS["1h"].schema
+    rows = [
+        {
+            "start_time": at * 1_000_000,
+            "end_time": (at + HOUR) * 1_000_000,
+            "model": "m",
+            "num_responses": asked,
+            "num_failed": failed,
+        }
+        for at, (asked, failed) in responses.items()
+        if hour - BASELINE * DAY <= at <= hour
+    ]
+    known = [
+        {
+            "dataset": "tokens_1h",
+            "start_time": row["start_time"],
+            "end_time": row["end_time"],
+            "status": "final",
+            "complete_through": row["end_time"],
+        }
+        for row in rows
+    ]
+    with closing(engine.connect(threads=1)) as con:
+        con.register("counted", pa.Table.from_pylist(rows, schema=schema))
+        con.register("coverage", pa.Table.from_pylist(known, schema=COVERAGE.schema))
+        return bool(failures(con, "1h", hour, THRESHOLDS).findings)
+
+
 def late_after(missed: int) -> str:
     """What becomes of hourly runs, five past and of ten minutes, of which so many are missed.
 
@@ -281,6 +337,8 @@ def main() -> None:
                 print(f"| {platform.name} | {which}, {usual:,} an hour: {found} |", flush=True)
             outages = {hours: outages_found(con, hours) for hours in (1, 3, 6)}
             print(f"| {platform.name} | outages: {outages} |", flush=True)
+    for busiest in (20, 200, 2_000):
+        print(f"| {busiest:,} responses in the busiest hour | {failures_found(busiest)} |")
     for missed in range(4):
         print(f"| runs missed in a row: {missed} | {late_after(missed)} |")
 

@@ -15,10 +15,16 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.emulator import World
+from pipeline.export.tables import DEFAULT, TABLES
 from pipeline.timeline import day_of
 from tests.truth import Row, reported
 
 DAYS: Sequence[date] = [date(2024, 1, day) for day in (1, 2, 3)]
+
+WITH_TOKENS: Sequence[str] = [
+    name for name in TABLES if name in {*DEFAULT, "dim_model", "fact_tokens"}
+]
+"""What is exported of a lake with responses and without bills."""
 
 Counts = tuple[int, int, int]
 Sums = dict[date | str | None, Counts]

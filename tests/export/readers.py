@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -32,6 +33,17 @@ GROUP BY weekday_name, user_name
 """
 STAR_TABLES: Final = ("fact_usage", "dim_user", "dim_date")
 
+Money = dict[str, tuple[int, Decimal | None]]
+"""Tokens and cost by name of the model."""
+
+MONEY_QUERY: Final = """
+SELECT model_name, CAST(SUM(total_tokens) AS BIGINT) AS tokens, SUM(cost) AS cost
+FROM fact_tokens
+INNER JOIN dim_model ON fact_tokens.model_key = dim_model.model_key
+GROUP BY model_name
+"""
+MONEY_TABLES: Final = ("fact_tokens", "dim_model")
+
 _SUMS: Final = ", ".join(f"CAST(SUM({measure}) AS BIGINT) AS {measure}" for measure in MEASURES)
 
 
@@ -43,6 +55,9 @@ class Reader(Protocol):
 
     def star(self, folder: Path) -> Star:
         """A fact joined with two of its dimensions."""
+
+    def money(self, folder: Path) -> Money:
+        """Tokens and their cost joined with their models."""
 
 
 class DuckDB:
@@ -57,6 +72,12 @@ class DuckDB:
             for name in STAR_TABLES:
                 con.execute(f"CREATE VIEW {name} AS FROM {_scan(_place(folder, name))}")
             return _star(con.sql(STAR_QUERY).fetchall())
+
+    def money(self, folder: Path) -> Money:
+        with closing(duckdb.connect()) as con:
+            for name in MONEY_TABLES:
+                con.execute(f"CREATE VIEW {name} AS FROM {_scan(_place(folder, name))}")
+            return _money(con.sql(MONEY_QUERY).fetchall())
 
 
 class SQLAlchemy:
@@ -75,6 +96,13 @@ class SQLAlchemy:
                 con.execute(sa.text(f"CREATE VIEW {name} AS FROM {_scan(_place(folder, name))}"))
             return _star(con.execute(sa.text(STAR_QUERY)).fetchall())
 
+    def money(self, folder: Path) -> Money:
+        engine = sa.create_engine("duckdb:///:memory:")
+        with engine.connect() as con:
+            for name in MONEY_TABLES:
+                con.execute(sa.text(f"CREATE VIEW {name} AS FROM {_scan(_place(folder, name))}"))
+            return _money(con.execute(sa.text(MONEY_QUERY)).fetchall())
+
 
 class Polars:
     """Lazy frames."""
@@ -87,6 +115,13 @@ class Polars:
         joined = fact.join(user, on="user_key").join(day, on="date")
         grouped = joined.group_by("weekday_name", "user_name").agg(pl.sum("num_operations"))
         return _star(grouped.collect().rows())
+
+    def money(self, folder: Path) -> Money:
+        fact, model = (pl.scan_parquet(_place(folder, name)) for name in MONEY_TABLES)
+        grouped = fact.join(model, on="model_key").group_by("model_name")
+        # Polars adds up nothing to 0; a cost that is not known is not that.
+        cost = pl.when(pl.col("cost").count() > 0).then(pl.sum("cost"))
+        return _money(grouped.agg(pl.sum("total_tokens"), cost).collect().rows())
 
 
 class PyArrow:
@@ -107,6 +142,13 @@ class PyArrow:
         columns = (found.column(name).to_pylist() for name in (*names, "num_operations_sum"))
         return _star(zip(*columns, strict=True))
 
+    def money(self, folder: Path) -> Money:
+        fact, model = (pq.read_table(_place(folder, name)) for name in MONEY_TABLES)
+        joined = fact.join(model, "model_key", join_type="inner", right_suffix="_of_model")
+        found = joined.group_by("model_name").aggregate([("total_tokens", "sum"), ("cost", "sum")])
+        names = ("model_name", "total_tokens_sum", "cost_sum")
+        return _money(zip(*(found.column(name).to_pylist() for name in names), strict=True))
+
 
 class Pandas:
     """Data frames."""
@@ -122,6 +164,16 @@ class Pandas:
         joined = fact.merge(user, on="user_key").merge(day, on="date")
         grouped = joined.groupby(["weekday_name", "user_name"])["num_operations"].sum()
         return _star((*key, count) for key, count in grouped.items())
+
+    def money(self, folder: Path) -> Money:
+        fact, model = (pd.read_parquet(_place(folder, name)) for name in MONEY_TABLES)
+        grouped = fact.merge(model, on="model_key").groupby("model_name")
+        tokens = grouped["total_tokens"].sum()
+        cost = grouped["cost"].sum(min_count=1)
+        return _money(
+            (name, tokens[name], None if pd.isna(cost[name]) else cost[name])
+            for name in tokens.index
+        )
 
 
 class Spark:
@@ -139,6 +191,12 @@ class Spark:
             frame = spark().read.parquet(str(_place(folder, name)))
             frame.createOrReplaceTempView(name)
         return _star(map(tuple, spark().sql(STAR_QUERY).collect()))
+
+    def money(self, folder: Path) -> Money:
+        for name in MONEY_TABLES:
+            frame = spark().read.parquet(str(_place(folder, name)))
+            frame.createOrReplaceTempView(name)
+        return _money(map(tuple, spark().sql(MONEY_QUERY).collect()))
 
 
 READERS: Final[dict[str, Reader]] = {
@@ -167,3 +225,7 @@ def _sums(rows: Iterable[Any]) -> Sums:
 
 def _star(rows: Iterable[Any]) -> Star:
     return {(str(row[0]), str(row[1])): int(row[2]) for row in rows}
+
+
+def _money(rows: Iterable[Any]) -> Money:
+    return {str(row[0]): (int(row[1]), row[2]) for row in rows}

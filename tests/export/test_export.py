@@ -29,7 +29,7 @@ from pipeline.lake.files import ROW_GROUP
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import parse_time
-from tests.export.exported import DAYS, digests, rows
+from tests.export.exported import DAYS, WITH_TOKENS, digests, rows
 from tests.lake.served import plant
 from tests.truth import MEASURES, load
 
@@ -117,9 +117,9 @@ def test_every_format_has_every_table_and_the_same_sums(
 ) -> None:
     folder = tmp_path / "it's [odd]? *"
     exported = export(lake, folder, form=form)
-    assert set(exported.rows) == set(DEFAULT)
+    assert set(exported.rows) == set(WITH_TOKENS)
     assert set(exported.sizes) == set(digests(folder)) - {MANIFEST}
-    for name in DEFAULT:
+    for name in WITH_TOKENS:
         expected = pq.read_table(star / f"{name}.parquet")
         assert exported.rows[name] == expected.num_rows
         found = _table(folder, form, name, tmp_path)
@@ -152,9 +152,9 @@ def test_a_database_opens_in_older_clients_and_explains_itself(lake: Lake, tmp_p
             ).fetchall()
         }
     assert "v1.0.0" in str(options)
-    assert kinds == {"BIGINT", "BOOLEAN", "DATE", "TIMESTAMP", "VARCHAR"}
-    assert set(said) == set(DEFAULT)
-    for name in DEFAULT:
+    assert kinds == {"BIGINT", "BOOLEAN", "DATE", "DECIMAL(38,15)", "TIMESTAMP", "VARCHAR"}
+    assert set(said) == set(WITH_TOKENS)
+    for name in WITH_TOKENS:
         assert said[name].startswith(TABLES[name].description)
         for column in TABLES[name].columns:
             assert (name, column.name, column.description) in meant

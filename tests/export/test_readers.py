@@ -96,7 +96,7 @@ def test_superset_would_find_the_tables_and_the_same_answers(database: Path, sta
 def test_spark_makes_the_same_star_from_the_lake(lake: Lake, star: Path, tmp_path: Path) -> None:
     """The files in `sql/` are the whole computation: carried over, they give the same rows."""
     session = spark()
-    for name in ("usage_1h", "coverage"):
+    for name in ("usage_1h", "tokens_1h", "coverage"):
         # Under names that are no pattern to Spark, and not hidden.
         for place, path in enumerate(lake.files(name)):
             shutil.copy(path, tmp_path / f"{name}-{place}.parquet")

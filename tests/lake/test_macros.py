@@ -254,6 +254,7 @@ def test_a_disputed_day_is_not_complete(home: Path, tmp_path: Path) -> None:
         ("from active_users('day')", "width day is none of 1m"),
         ("from usage_by('1d', 'Asia/Karach')", "tz Asia/Karach is no time zone"),
         ("from share_by_key('1d', '')", "time zone"),
+        ("from buckets_by('1d', table_name := 'tokens')", "tokens is no table that coverage"),
     ],
 )
 def test_a_width_or_a_zone_that_is_none_is_refused_in_words(
@@ -295,6 +296,7 @@ def test_the_rules_of_a_zone_are_the_catalogs_not_those_of_the_client(home: Path
         "active_users",
         "period_over_period",
         "share_by_key",
+        "peaks_by_key",
     ],
 )
 @pytest.mark.parametrize("width", ["1h", "1d"])

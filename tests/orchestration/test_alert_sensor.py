@@ -22,6 +22,9 @@ NAMES = {
     "coverage.data_on_time",
     "usage_1h.usage_as_usual",
     "usage_1h.no_measure_at_zero",
+    "tokens_1h.tokens_as_usual",
+    "tokens_1h.costs_as_usual",
+    "tokens_1h.failures_as_usual",
     "usage_1d.budgets_kept",
 }
 

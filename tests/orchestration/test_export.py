@@ -79,7 +79,11 @@ def test_an_export_that_can_not_be_fails_in_words(
 def test_it_follows_what_it_is_made_of() -> None:
     graph = build_defs(Services(load=load_settings)).resolve_asset_graph()
     assert graph.get(dg.AssetKey("bi_export")).parent_keys == {
-        dg.AssetKey(name) for name in ("usage_1m", "usage_1h", "usage_1d", "coverage")
+        dg.AssetKey(name)
+        for name in (
+            *("usage_1m", "usage_1h", "usage_1d", "coverage"),
+            *("tokens_1m", "tokens_1h", "costs_1d"),
+        )
     }
 
 

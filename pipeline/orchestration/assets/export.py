@@ -12,7 +12,8 @@ from pipeline.export.export import Exported, ExportError, export
 from pipeline.export.folder import FolderError
 from pipeline.export.names import NamesError, read_names
 from pipeline.export.tables import UnknownTableError
-from pipeline.lake.schemas import COVERAGE, USAGE
+from pipeline.lake.schemas import COSTS, COVERAGE, TOKENS, USAGE
+from pipeline.orchestration.assets.finalize import current_prices
 from pipeline.orchestration.resources import Services
 from pipeline.settings import SettingsError
 from pipeline.timeline import in_words
@@ -29,12 +30,16 @@ class ExportConfig(dg.Config):
 
 
 @dg.asset(
-    deps=[*(dataset.name for dataset in USAGE.values()), COVERAGE.name],
+    deps=[
+        *(dataset.name for dataset in (*USAGE.values(), TOKENS["1m"], TOKENS["1h"], COSTS)),
+        COVERAGE.name,
+    ],
     group_name=GROUP,
     kinds={"parquet", "duckdb"},
     description=(
-        "A star schema (fact_usage, dim_user, dim_api_key, dim_date) and the usage tables as files "
-        "for BI tools, of all days that are loaded, in MKA1_USAGE_EXPORT_DIR."
+        "A star schema (fact_usage, dim_user, dim_api_key, dim_date; fact_tokens, fact_costs and "
+        "dim_model where there are responses or bills) and the usage tables as files for BI tools, "
+        "of all days that are loaded, in MKA1_USAGE_EXPORT_DIR."
     ),
 )
 def bi_export(
@@ -53,6 +58,7 @@ def bi_export(
             by_day=config.by_day,
             names=read_names(settings.export_names) if settings.export_names else None,
             readers=settings.export_readable_by,
+            prices=current_prices(services),
         )
     except (
         ExportError,

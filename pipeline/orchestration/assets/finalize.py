@@ -59,11 +59,11 @@ def build(services: Services) -> None:
         services.settings.catalog,
         on_set_aside=lambda folder: services.warn(f"{changed} {folder}"),
         on_damage=lambda damage: services.warn(left_out(damage)),
-        prices=_prices(services),
+        prices=current_prices(services),
     )
 
 
-def _prices(services: Services) -> pa.Table | None:
+def current_prices(services: Services) -> pa.Table | None:
     """The price list as it is now; where it is wrong, the prices that the catalog has."""
     settings = services.settings
     try:
