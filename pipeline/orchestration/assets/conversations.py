@@ -17,14 +17,14 @@ from pipeline.conversations.sync import Synced, SyncError, sync_days
 from pipeline.interrupts import only_the_first
 from pipeline.lake import engine
 from pipeline.lake.files import ContractError
-from pipeline.lake.schemas import DATASETS
+from pipeline.lake.schemas import DATASETS, TOKENS
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.orchestration import progress
 from pipeline.orchestration.assets.days import days_asked
 from pipeline.orchestration.assets.finalize import finalize
-from pipeline.orchestration.assets.metadata import column_schema
+from pipeline.orchestration.assets.metadata import column_schema, token_metadata
 from pipeline.orchestration.assets.usage import API_POOL
 from pipeline.orchestration.resources import Services
 from pipeline.query.reconciliation import summary
@@ -46,6 +46,9 @@ _DEPENDS_ON: Final[Mapping[str, list[str]]] = {
     "tokens_1d": ["tokens_1h"],
     "reconciliation": ["observed_1d", "usage_1d"],
 }
+
+
+_TOKENS: Final = {dataset.name for dataset in TOKENS.values()}
 
 
 class SyncConfig(dg.Config):
@@ -147,9 +150,11 @@ def _shown(lake: Lake, synced: Synced) -> Iterator[tuple[str, date, dict[str, dg
     with closing(engine.connect()) as con:
         for day in synced.days:
             classes = summary(con, snapshot, [day]).to_pylist()
+            tokens = token_metadata(snapshot.file(TOKENS["1h"].name, day), day)
             for name in _DEPENDS_ON:
                 loaded = snapshot.loaded(name, day)
                 of_name = {"classes": _classes(classes)} if name == "reconciliation" else {}
+                of_name |= tokens if name in _TOKENS else {}
                 metadata = {
                     "dagster/row_count": dg.MetadataValue.int(loaded.rows if loaded else 0),
                     "dagster/column_schema": dg.MetadataValue.table_schema(

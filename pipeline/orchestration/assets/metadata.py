@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -47,7 +47,7 @@ def day_metadata(
             f"{iso(published.window.start)} to {iso(published.window.end)}"
         ),
         **{name: dg.MetadataValue.int(total) for name, total in zip(MEASURES, totals, strict=True)},
-        "chart": dg.MetadataValue.md(_picture(day, hours)),
+        "chart": _picture(day, {hour[0]: hour[3] or 0 for hour in hours}, "operations"),
     }
     return {
         name: {
@@ -86,28 +86,49 @@ def cost_table(path: Path | None) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join([*head, *lines]))
 
 
-def _picture(day: date, hours: Sequence[HourOfDay]) -> str:
-    """The day's operations by hour: an image in Markdown, with words for who can't see it."""
+def token_metadata(hours: Path | None, day: date) -> dict[str, dg.MetadataValue]:
+    """What models did on a day, as a table in Markdown, and its tokens by hour as a chart."""
+    models: dict[str, Counter[str]] = {}
+    by_hour: Counter[int] = Counter()
+    columns = ["start_time", "model", "num_responses", "num_failed", "total_tokens"]
+    for row in pq.read_table(hours, columns=columns).to_pylist() if hours else ():
+        of_model = models.setdefault(row["model"] or "-", Counter())
+        of_model.update({name: row[name] or 0 for name in columns[2:]})
+        by_hour[row["start_time"].hour] += row["total_tokens"] or 0
+    lines = [
+        f"| {model} | {it['num_responses']:,} | {it['num_failed']:,} | {it['total_tokens']:,} |"
+        for model, it in sorted(models.items())
+    ]
+    head = ["| model | responses | failed | tokens |", "| --- | ---: | ---: | ---: |"]
+    return {
+        "models": dg.MetadataValue.md("\n".join([*head, *lines])),
+        "chart": _picture(day, by_hour, "tokens"),
+    }
+
+
+def _picture(day: date, counted: Mapping[int, int], what: str) -> dg.MetadataValue:
+    """A day's numbers by hour: an image in Markdown, with words for who can't see it."""
     image = io.StringIO()
-    day_chart(day, hours).save(image, format="svg")
+    day_chart(day, counted, what).save(image, format="svg")
     encoded = base64.b64encode(image.getvalue().encode()).decode()
-    operations, hour = max(((hour[3] or 0, hour[0]) for hour in hours), default=(0, 0))
-    words = f"busiest at {hour:02}:00 UTC ({operations:,})" if operations else "none"
-    return f"![Operations by hour on {day}: {words}](data:image/svg+xml;base64,{encoded})"
+    most, hour = max(((number, hour) for hour, number in counted.items()), default=(0, 0))
+    words = f"busiest at {hour:02}:00 UTC ({most:,})" if most else "none"
+    title = f"{what.capitalize()} by hour on {day}"
+    return dg.MetadataValue.md(f"![{title}: {words}](data:image/svg+xml;base64,{encoded})")
 
 
-def day_chart(day: date, hours: Sequence[HourOfDay]) -> alt.Chart:
-    """Operations by UTC hour of one day, all 24 hours on the axis."""
-    counted = {hour[0]: hour[3] or 0 for hour in hours}
+def day_chart(day: date, counted: Mapping[int, int], what: str) -> alt.Chart:
+    """What was counted by UTC hour of one day, all 24 hours on the axis."""
     top = max(4, *counted.values()) if counted else 4  # a quiet day keeps whole-numbered ticks
-    rows = [{"hour": f"{hour:02}", "operations": counted.get(hour, 0)} for hour in range(24)]
+    rows = [{"hour": f"{hour:02}", what: counted.get(hour, 0)} for hour in range(24)]
+    title = f"{what.capitalize()} by hour, {day} (UTC)"
     chart: alt.Chart = (
-        alt.Chart(alt.InlineData(values=rows), title=f"Operations by hour, {day} (UTC)")
+        alt.Chart(alt.InlineData(values=rows), title=title)
         .mark_bar(color="#4F43DD")
         .encode(
             x=alt.X("hour:O", title=None, axis=alt.Axis(labelAngle=0)),
             y=alt.Y(
-                "operations:Q",
+                f"{what}:Q",
                 title=None,
                 scale=alt.Scale(domain=[0, top], nice=True),
                 axis=alt.Axis(format="~s", tickCount=4),
