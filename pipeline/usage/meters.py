@@ -22,7 +22,7 @@ from pipeline.api.meters import MeterPage, MeterRow
 from pipeline.endpoints import Endpoint
 from pipeline.lake import consistency, engine, files
 from pipeline.lake.commit import Change, publish_days
-from pipeline.lake.manifest import BILLS, Manifest, Reading, intact, manifest_of
+from pipeline.lake.manifest import BILLS, Reading, intact, manifest_of
 from pipeline.lake.schemas import METER_DATASETS, METER_REVISIONS, METERS, RAW_METERS, Dataset
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
@@ -125,57 +125,15 @@ class Metered:
         ends = [one.through for name, one in others.items() if name != BILLS]
         window = Window(buffer.window.start, max([*ends, reading.through]))
         paths = {name: folder / f"{name}.parquet" for name in METER_DATASETS}
-        self._write_raw(con, buffer, standing[RAW_METERS.name], paths[RAW_METERS.name], window)
+        stored = standing[RAW_METERS.name]
+        _write_raw(con, self.endpoint, buffer, stored, paths[RAW_METERS.name], window)
         _roll_up(con, paths, window)
-        self._write_revisions(con, day, before, standing, paths, reading)
+        known = before.readings.get(self.endpoint)
+        _write_revisions(con, day, self.endpoint, known, standing, paths, reading.read_at)
         found = consistency.meter_totals(con, {name: [path] for name, path in paths.items()})
         if found:
             raise consistency.ConsistencyError("; ".join(map(str, found)))
         return Staged(day, buffer.window, paths, {}, {**others, self.endpoint: reading})
-
-    def _write_raw(
-        self,
-        con: duckdb.DuckDBPyConnection,
-        buffer: PageBuffer,
-        standing: Path | None,
-        path: Path,
-        window: Window,
-    ) -> None:
-        stored = engine.scan(RAW_METERS, [standing] if standing else [])
-        con.execute(
-            f"CREATE OR REPLACE TEMP VIEW others AS SELECT * FROM ({stored}) "
-            f"WHERE endpoint <> {engine.literal(self.endpoint)}"
-        )
-        con.register("servings", buffer.servings())
-        con.register("served_rows", buffer.served_rows())
-        _write(RAW_METERS, con.sql(engine.sql(RAW_METERS.name)), path, window)
-        con.unregister("served_rows")
-
-    def _write_revisions(
-        self,
-        con: duckdb.DuckDBPyConnection,
-        day: date,
-        before: Manifest,
-        standing: Mapping[str, Path | None],
-        paths: Mapping[str, Path],
-        reading: Reading,
-    ) -> None:
-        """Add what the API has restated; what is damaged can't be compared with, nor added to."""
-        minutes, known = METERS["1m"], before.readings.get(self.endpoint)
-        old, revisions = standing[minutes.name], standing[METER_REVISIONS.name]
-        inputs = {
-            "before": (minutes, [old] if old else []),
-            "after": (minutes, [paths[minutes.name]]),
-            "revisions_before": (METER_REVISIONS, [revisions] if revisions else []),
-        }
-        engine.bind(con, inputs)
-        params = {
-            "endpoint": self.endpoint,
-            "known_through": known.through if known and old else day_window(day).start,
-            "seen_at": datetime.fromtimestamp(reading.read_at, UTC),
-        }
-        rows = con.sql(engine.sql(METER_REVISIONS.name), params=params)
-        _write(METER_REVISIONS, rows, paths[METER_REVISIONS.name], day_window(day))
 
     def publish(
         self,
@@ -244,6 +202,53 @@ class Metered:
             change = Change(readings={**readings, self.endpoint: replace(reading, read_at=at)})
             publish_days(con, lake, {day: change})
         return True
+
+
+def _write_raw(
+    con: duckdb.DuckDBPyConnection,
+    endpoint: str,
+    buffer: PageBuffer,
+    standing: Path | None,
+    path: Path,
+    window: Window,
+) -> None:
+    """The endpoint's rows as served, beside what is stored of the others."""
+    stored = engine.scan(RAW_METERS, [standing] if standing else [])
+    con.execute(
+        f"CREATE OR REPLACE TEMP VIEW others AS SELECT * FROM ({stored}) "
+        f"WHERE endpoint <> {engine.literal(endpoint)}"
+    )
+    con.register("servings", buffer.servings())
+    con.register("served_rows", buffer.served_rows())
+    _write(RAW_METERS, con.sql(engine.sql(RAW_METERS.name)), path, window)
+    con.unregister("served_rows")
+
+
+def _write_revisions(
+    con: duckdb.DuckDBPyConnection,
+    day: date,
+    endpoint: str,
+    known: Reading | None,
+    standing: Mapping[str, Path | None],
+    paths: Mapping[str, Path],
+    seen_at: float,
+) -> None:
+    """Add what the API has restated; what is damaged can't be compared with, nor added to."""
+    minutes = METERS["1m"]
+    old, revisions = standing[minutes.name], standing[METER_REVISIONS.name]
+    inputs = {
+        "before": (minutes, [old] if old else []),
+        "after": (minutes, [paths[minutes.name]]),
+        "revisions_before": (METER_REVISIONS, [revisions] if revisions else []),
+    }
+    engine.bind(con, inputs)
+    params = {
+        "endpoint": endpoint,
+        "known_through": known.through if known and old else day_window(day).start,
+        "seen_at": datetime.fromtimestamp(seen_at, UTC),
+    }
+    rows = con.sql(engine.sql(METER_REVISIONS.name), params=params)
+    _write(METER_REVISIONS, rows, paths[METER_REVISIONS.name], day_window(day))
 
 
 def _roll_up(con: duckdb.DuckDBPyConnection, paths: Mapping[str, Path], window: Window) -> None:

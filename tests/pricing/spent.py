@@ -6,13 +6,15 @@ Belongs here: who spent how many tokens when, what was billed, and which days ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
-from pipeline.lake import user_id_mode
+from pipeline.lake import commit, engine, user_id_mode
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.manifest import BILLS, Reading
 from pipeline.lake.store import Lake
 from pipeline.pricing.prices import read_prices
 from pipeline.timeline import DAY, SECONDS, WIDTHS, Window, day_of, day_window
@@ -108,6 +110,15 @@ def spend(
             for name, of in rows.items()
         }
         plant_all(lake, of_day, day_of(whole.start), window, read_at=whole.end + 30.0 * DAY)
+        readings = {
+            endpoint: Reading(whole.end + 30.0 * DAY, window.end)
+            for name, endpoint in (("costs_1d", BILLS), ("meters_1m", "responses"))
+            if name in of_day
+        }
+        if readings:
+            with closing(engine.connect()) as con:
+                read = commit.Change(readings=readings)
+                commit.publish_days(con, lake, {day_of(whole.start): read})
     if prices is not None:
         write_prices(home, prices)
     build_catalog(lake, home / "usage.duckdb", prices=read_prices(home / "prices.csv").table)
