@@ -110,7 +110,8 @@ _TOKENS: Final = (
 )
 _COMPARED_DAYS: Final = (
     "SELECT CAST(day AS TIMESTAMP) AS start_time FROM coverage WHERE dataset IN "
-    "('costs_1d', 'tokens_1m') AND status <> 'missing' GROUP BY day "
+    "('costs_1d', CASE WHEN source = 'reported' THEN 'meters_1m' ELSE 'tokens_1m' END) "
+    "AND status <> 'missing' GROUP BY day "
     "HAVING count(DISTINCT dataset) = 2"
 )
 """Of days that one of them lacks, nothing can be said."""
@@ -225,9 +226,10 @@ MACROS: Final = (
         "What the API bills for each UTC day beside what its tokens cost by the price list, and "
         "why they differ.",
         "costs_compared",
+        _OBSERVED_OR_REPORTED,
         inputs={
             "billed_costs": "SELECT * FROM costs_1d",
-            "computed_costs": "SELECT * FROM cost_by('1d')",
+            "computed_costs": "SELECT * FROM cost_by('1d', source := source)",
             "compared_days": _COMPARED_DAYS,
         },
     ),

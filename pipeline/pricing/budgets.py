@@ -108,7 +108,7 @@ def _budget(row: Row, prices: PriceList) -> Budget:
     if measure == "cost" and len(prices.currencies) > 1:
         raise row.wrong(
             "measure",
-            f": {prices.path} has prices in {' and '.join(prices.currencies)}, which have no sum",
+            f": prices are in {' and '.join(prices.currencies)}, which have no sum ({prices.path})",
         )
     amount = row.decimal("amount", _DECIMALS if measure == "cost" else 0, _BELOW)
     if not amount:

@@ -68,6 +68,9 @@ BILLS = [
 ]
 
 
+SMALL_BILLS = (("small", Decimal("0.000004")), ("tiny", Decimal("5e-9")))
+
+
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder with prices in its catalog. Tests only read it."""
@@ -130,6 +133,20 @@ def test_the_bill_stands_beside_the_computed_cost(run: Callable[..., Ended]) -> 
         ],
         ["bob", "tiny", "usd", "0.000000005000000", None, None, "unpriced"],
         ["carl", "large", "usd", "0.000000005000000", None, None, "no tokens"],
+    ]
+
+
+def test_the_bill_stands_beside_what_the_endpoints_report_too(run: Callable[..., Ended]) -> None:
+    query = (
+        "select user_id, model, cast(billed as double), cast(computed as double), class "
+        "from costs_compared(source := 'reported') order by all"
+    )
+    assert rows(run, query) == [
+        ["ada", "large", 17, None, "no tokens"],
+        ["ada", "large", None, Decimal("3.75"), "not billed"],
+        ["ada", "tiny", None, None, "unpriced"],
+        *(["bob", model, cost, None, "no tokens"] for model, cost in SMALL_BILLS),
+        ["carl", "large", Decimal("5e-9"), None, "no tokens"],
     ]
 
 

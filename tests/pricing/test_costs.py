@@ -221,7 +221,7 @@ def test_any_tokens_cost_by_any_list_what_plain_decimals_say(
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=100)
 @ANYTHING
 def test_so_do_many_more(
     rows: list[Tokens], lines: list[Priced], width: AnyWidth, zone: str
