@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,23 @@ def test_a_query_has_the_same_answer_on_spark(
     assert there(name, parameters) == expected
 
 
+COSTS = (
+    *(("model_days", "model_days"), ("price_of", "price_of"), ("cost_by", "computed_costs")),
+    *(("metered_tokens", ""), ("costs_compared", "")),
+    *(("amounts_by", "amounts"), ("budgets_used", "")),
+)
+"""Queries about money, and the table that others read of what each gives."""
+SCOPES = ["all", "user", "user"]
+
+
+def amount_row(one: Spent) -> dict[str, object]:
+    """A row of tokens as budgets count it."""
+    moment = datetime.fromtimestamp(one.at, UTC)
+    who = {"user_id": one.user, "api_key_id": one.key}
+    amount = Decimal(one.total).quantize(Decimal("1e-15"), context=Context(prec=38))
+    return {"start_time": moment, **who, "amount": amount, "num_unknown": 0}
+
+
 @pytest.mark.parametrize("digits", [9, 17])
 def test_costs_are_the_same_to_the_last_digit_on_spark(
     both: tuple[Answer, Answer], tables: Path, digits: int
@@ -175,19 +193,21 @@ def test_costs_are_the_same_to_the_last_digit_on_spark(
     lines = "large,2024-01-01,usd,0.000000001,,999999999.999999999,7\na_*,2024-01-01,eur,1,2,3,4"
     save(tables, "prices", read_prices(write_prices(tables, lines)).table)
     save(tables, "edges", edges([Window(start, start + DAY)]))
-    with closing(engine.connect()) as con:
-        for name, made in (("model_days", ""), ("price_of", ""), ("cost_by", "computed_costs")):
-            answer = here(name, {})
-            assert answer
-            assert there(name, {}) == answer
-            for path in tables.glob("*.parquet"):
-                con.execute(f"CREATE OR REPLACE TEMP VIEW {path.stem} AS FROM '{path}'")
-            save(tables, made or name, con.sql(engine.sql(name)).to_arrow_table())
     save(tables, "compared_days", edges([Window(start, start + DAY)]).select(["start_time"]))
-    for name in ("metered_tokens", "costs_compared"):
+    save(tables, "amount_rows", pa.Table.from_pylist([amount_row(it) for it in spent]))
+    asked = edges([Window(start, start + DAY)] * 3)
+    for name, values in {"number": [1, 2, 3], "scope": SCOPES, "id": ["", "ada", "bob"]}.items():
+        asked = asked.append_column(name, pa.array(values))
+    save(tables, "asked", asked)
+    for name, saved_as in COSTS:
         answer = here(name, {})
         assert answer
         assert there(name, {}) == answer
+        if saved_as:
+            with closing(engine.connect()) as con:
+                for path in tables.glob("*.parquet"):
+                    con.execute(f"CREATE OR REPLACE TEMP VIEW {path.stem} AS FROM '{path}'")
+                save(tables, saved_as, con.sql(engine.sql(name)).to_arrow_table())
 
 
 def test_tokens_are_the_same_on_spark(tables: Path, tmp_path: Path) -> None:
