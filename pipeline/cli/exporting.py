@@ -77,13 +77,14 @@ def export(
     from pipeline.export.files import MOST_CSV_ROWS
     from pipeline.export.folder import FolderError
     from pipeline.export.names import NamesError, read_names
-    from pipeline.export.tables import UnknownTableError
+    from pipeline.export.tables import FACT_TOKENS, UnknownTableError
     from pipeline.lake.store import Lake
 
     with exit_codes():
         settings = load_settings()
         names_file = names or settings.export_names
         first, last = days_of(start, end)
+        needs_prices = not table or FACT_TOKENS.name in table
         console = Console(stderr=True)
         try:
             with console.status("exporting") as status:
@@ -97,7 +98,7 @@ def export(
                     last=last,
                     names=read_names(names_file) if names_file else None,
                     readers=readable_by or settings.export_readable_by,
-                    prices=price_list(settings).table,
+                    prices=price_list(settings).table if needs_prices else None,
                     on_table=lambda name: status.update(f"exporting {name}"),
                 )
         except ExportError as error:

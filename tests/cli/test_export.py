@@ -115,6 +115,18 @@ def test_settings_stand_in_for_what_is_not_given(
     assert (tmp_path / "set" / "dim_user.parquet").stat().st_mode & 0o777 == 0o644
 
 
+def test_a_wrong_price_list_stops_what_needs_prices_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "prices.csv").write_text("model,price\n", encoding="utf-8")
+    monkeypatch.setenv("MKA1_USAGE_PRICES", str(tmp_path / "prices.csv"))
+    ended = command(["export", "bi"])
+    assert ended.code == 2
+    assert "prices.csv, line 1" in ended.err
+    assert not Path("bi").exists()
+    assert command(["export", "bi", "--table", "usage_1d"]).code == 0
+
+
 def test_a_table_that_no_sheet_holds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.export.files.MOST_CSV_ROWS", 10)
     ended = command(["export", "bi", "--format", "csv"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipeline.export.names import Names
 from pipeline.export.tables import META, TABLES
 from pipeline.lake.schemas import COST_DATASETS, DATASETS, METER_DATASETS
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, day_range, in_words, parse_time
+from pipeline.timeline import DAY, day_range, day_window, in_words, parse_time
 from tests.disputed import dispute
 from tests.export.exported import DAYS, WITH_TOKENS, rows
 from tests.truth import load, reported
@@ -110,6 +111,21 @@ def test_a_fact_is_an_hour_of_a_user_and_a_key(star: Path, world: World) -> None
 
     assert sorted(found, key=order) == sorted(reported(world, "1h", DAYS), key=order)
     assert found == sorted(found, key=order), "by time, then user, then key, NULL first"
+
+
+def test_a_synced_lake_has_the_tokens_of_every_response_that_can_be_listed(
+    star: Path, world: World
+) -> None:
+    expected: dict[str, int] = defaultdict(int)
+    for one in world.all_responses():
+        key, _ = one.owner
+        if key is not None and one.created_at < day_window(DAYS[-1]).end:
+            expected[one.model] += one.tokens.input + one.tokens.output
+    found: dict[str, int] = defaultdict(int)
+    for row in rows(star, "fact_tokens"):
+        found[row["model"]] += row["total_tokens"]
+    assert found == expected
+    assert {path.stem for path in star.glob("*.parquet")} == set(WITH_TOKENS)
 
 
 def test_a_fact_says_its_day_its_hour_and_whether_it_may_change(exported: Path) -> None:

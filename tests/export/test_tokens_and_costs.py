@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
-import pyarrow.parquet as pq
 import pytest
 
-from pipeline.emulator import World
 from pipeline.export.export import ExportError, export
-from pipeline.export.tables import DEFAULT, TABLES
+from pipeline.export.tables import DEFAULT
 from pipeline.lake.catalog import prices_of
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, day_window
-from tests.export.exported import DAYS, WITH_TOKENS, digests, rows
+from pipeline.timeline import DAY
+from tests.export.exported import digests, rows
 from tests.export.readers import READERS, Money, Reader
 from tests.lake.served import Row
 from tests.pricing.spent import FIRST, START, Spent, spend
@@ -165,7 +163,8 @@ def test_a_model_says_when_it_was_first_and_last_used(folder: Path) -> None:
 
 
 def test_a_model_has_the_same_number_in_every_export(folder: Path, tmp_path: Path) -> None:
-    spend(tmp_path / "home", [Spent(START, model="large"), Spent(START, model="another")])
+    spent = [Spent(START, model="large"), Spent(START, model="another")]
+    spend(tmp_path / "home", spent, days=1)
     export(Lake(tmp_path / "home" / "lake"), tmp_path / "out")
     numbers = {row["model"]: row["model_key"] for row in rows(folder, "dim_model")}
     others = {row["model"]: row["model_key"] for row in rows(tmp_path / "out", "dim_model")}
@@ -222,7 +221,7 @@ def test_a_new_price_rewrites_the_facts_alone(home: Path, tmp_path: Path) -> Non
 
 
 def test_a_lake_without_responses_or_bills_is_exported_as_ever(tmp_path: Path) -> None:
-    spend(tmp_path / "home", [])
+    spend(tmp_path / "home", [], days=1)
     lake = Lake(tmp_path / "home" / "lake")
     exported = export(lake, tmp_path / "out")
     assert set(exported.rows) == set(DEFAULT)
@@ -231,7 +230,7 @@ def test_a_lake_without_responses_or_bills_is_exported_as_ever(tmp_path: Path) -
 
 
 def test_bills_alone_bring_no_tokens(tmp_path: Path) -> None:
-    spend(tmp_path / "home", [], tables={"costs_1d": [bill(1, 5, model="large")]})
+    spend(tmp_path / "home", [], days=1, tables={"costs_1d": [bill(0, 5, model="large")]})
     exported = export(Lake(tmp_path / "home" / "lake"), tmp_path / "out")
     assert set(exported.rows) == {*DEFAULT, "dim_model", "fact_costs"}
 
@@ -246,27 +245,6 @@ def test_days_whose_responses_were_not_read_are_named(tmp_path: Path) -> None:
 
 
 def test_a_table_that_there_is_nothing_of_is_refused_by_name(tmp_path: Path) -> None:
-    spend(tmp_path / "home", [])
+    spend(tmp_path / "home", [], days=1)
     with pytest.raises(ExportError, match="there is no fact_costs of these days: what the API"):
         export(Lake(tmp_path / "home" / "lake"), tmp_path / "out", ["fact_costs"])
-
-
-# What was synced
-
-
-def test_a_synced_lake_has_the_tokens_of_every_response_that_can_be_listed(
-    star: Path, world: World
-) -> None:
-    expected: dict[str, int] = defaultdict(int)
-    for one in world.all_responses():
-        key, _ = one.owner
-        if key is not None and one.created_at < day_window(DAYS[-1]).end:
-            expected[one.model] += one.tokens.input + one.tokens.output
-    found: dict[str, int] = defaultdict(int)
-    for row in rows(star, "fact_tokens"):
-        found[row["model"]] += row["total_tokens"]
-    assert found == expected
-    assert set(pq.read_schema(star / "fact_tokens.parquet").names) == {
-        column.name for column in TABLES["fact_tokens"].columns
-    }
-    assert {path.stem for path in star.glob("*.parquet")} == set(WITH_TOKENS)

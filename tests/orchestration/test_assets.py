@@ -235,9 +235,10 @@ def test_every_step_that_asks_the_api_is_in_its_pool() -> None:
         pools[node.name] = node.definition.pool
     asking = {"load_usage", "sync_conversations", "usage_1d_totals_equal_the_api"}
     assert {name for name, pool in pools.items() if pool == "mka1_usage_api"} == asking
-    assert {name for name in pools if not name.startswith("check_tables")} - asking == {
+    # Dagster cuts these in parts where their assets are made one after the other.
+    parts = ("check_tables", "check_alerts")
+    assert {name for name in pools if not name.startswith(parts)} - asking == {
         "reconciliation_no_unexplained_differences",
         "bi_export",
-        "check_alerts",
         "usage_report",
     }
