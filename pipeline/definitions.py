@@ -6,7 +6,7 @@ import dagster as dg
 
 from pipeline.orchestration.alert_sensor import alerts_job, check_alerts, watch_alerts
 from pipeline.orchestration.assets.conversations import conversation_assets
-from pipeline.orchestration.assets.export import bi_export
+from pipeline.orchestration.assets.export import export_asset
 from pipeline.orchestration.assets.meters import cost_assets, meter_assets
 from pipeline.orchestration.assets.refresh import refresh_job
 from pipeline.orchestration.assets.report import report_job, usage_report
@@ -31,7 +31,12 @@ def build_defs(services: Services | None = None) -> dg.Definitions:
     """
     services = services or Services()
     partitions = daily(services.settings.first_day)
-    assets = [usage_assets(partitions), conversation_assets(partitions), bi_export, usage_report]
+    assets = [
+        usage_assets(partitions),
+        conversation_assets(partitions),
+        export_asset(bills=services.has_bills),
+        usage_report,
+    ]
     checks = [check_tables, check_against_api, check_reconciliation, check_alerts]
     if services.feeds:
         assets.append(meter_assets(partitions))

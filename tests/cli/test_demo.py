@@ -14,6 +14,7 @@ from pipeline.emulator import synthetic_world
 from pipeline.timeline import day_window
 from tests.fixtures_local import Ended, clean_environment, command
 
+pytestmark = pytest.mark.slow  # the demo takes 10 s; the first line of README runs it too
 MEASURES = ("num_conversations_created", "num_items_added", "num_operations")
 
 

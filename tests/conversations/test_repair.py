@@ -119,7 +119,13 @@ def test_a_query_is_answered_over_the_rest_and_the_damaged_file_is_named(
     assert "2024-01-03" not in table.text
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.endswith(("_1m", "_1h")))
+        for name in DATASETS
+    ],
+)
 def test_a_file_of_any_table_keeps_no_table_from_being_queried(home: Path, name: str) -> None:
     damage = DAMAGES[list(DATASETS).index(name) % len(DAMAGES)]
     damage(file_of(home, name))

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from pipeline.definitions import build_defs
-from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, USAGE_DATASETS
+from pipeline.lake.schemas import OBSERVED_DATASETS, RECONCILIATION, RECORD_DATASETS
 from pipeline.orchestration.assets.conversations import STEP
 from pipeline.orchestration.partitions import range_tags
 from pipeline.orchestration.schedules import CONVERSATIONS_JOB, conversations_schedule
@@ -18,7 +18,7 @@ from tests.orchestration.conftest import MakeLab
 from tests.orchestration.lab import DAYS, QUIET, Lab, Ran
 
 FIRST, SECOND, THIRD = DAYS
-NAMES = [name for name in DATASETS if name not in USAGE_DATASETS | LEDGER_DATASETS]
+NAMES = [*RECORD_DATASETS, *OBSERVED_DATASETS, RECONCILIATION.name]
 CHECK = "reconciliation.no_unexplained_differences"
 
 

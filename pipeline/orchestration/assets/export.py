@@ -29,49 +29,55 @@ class ExportConfig(dg.Config):
     by_day: bool = False
 
 
-@dg.asset(
-    deps=[
-        *(dataset.name for dataset in (*USAGE.values(), TOKENS["1m"], TOKENS["1h"], COSTS)),
-        COVERAGE.name,
-    ],
-    group_name=GROUP,
-    kinds={"parquet", "duckdb"},
-    description=(
-        "A star schema (fact_usage, dim_user, dim_api_key, dim_date; fact_tokens, fact_costs and "
-        "dim_model where there are responses or bills) and the usage tables as files for BI tools, "
-        "of all days that are loaded, in MKA1_USAGE_EXPORT_DIR."
-    ),
-)
-def bi_export(
-    context: dg.AssetExecutionContext,
-    config: ExportConfig,
-    services: dg.ResourceParam[Services],
-) -> dg.MaterializeResult[None]:
-    """Export, and show what came of it."""
-    try:
-        settings = services.settings
-        exported = export(
-            services.lake,
-            settings.export_dir,
-            config.tables,
-            form=config.form,
-            by_day=config.by_day,
-            names=read_names(settings.export_names) if settings.export_names else None,
-            readers=settings.export_readable_by,
-            prices=current_prices(services),
-        )
-    except (
-        ExportError,
-        UnknownTableError,
-        FolderError,
-        NamesError,
-        SettingsError,
-        OSError,
-    ) as error:
-        raise dg.Failure(str(error)) from error
-    for note in exported.notes:
-        context.log.warning(note)
-    return dg.MaterializeResult(metadata=_metadata(exported))
+def export_asset(*, bills: bool) -> dg.AssetsDefinition:
+    """The asset; it reads what is billed where that is loaded."""
+
+    @dg.asset(
+        deps=[
+            *(dataset.name for dataset in (*USAGE.values(), TOKENS["1m"], TOKENS["1h"])),
+            *((COSTS.name,) if bills else ()),
+            COVERAGE.name,
+        ],
+        group_name=GROUP,
+        kinds={"parquet", "duckdb"},
+        description=(
+            "A star schema (fact_usage, dim_user, dim_api_key, dim_date; fact_tokens, fact_costs "
+            "and dim_model where there are responses or bills) and the usage tables as files for "
+            "BI tools, of all days that are loaded, in MKA1_USAGE_EXPORT_DIR."
+        ),
+    )
+    def bi_export(
+        context: dg.AssetExecutionContext,
+        config: ExportConfig,
+        services: dg.ResourceParam[Services],
+    ) -> dg.MaterializeResult[None]:
+        """Export, and show what came of it."""
+        try:
+            settings = services.settings
+            exported = export(
+                services.lake,
+                settings.export_dir,
+                config.tables,
+                form=config.form,
+                by_day=config.by_day,
+                names=read_names(settings.export_names) if settings.export_names else None,
+                readers=settings.export_readable_by,
+                prices=current_prices(services),
+            )
+        except (
+            ExportError,
+            UnknownTableError,
+            FolderError,
+            NamesError,
+            SettingsError,
+            OSError,
+        ) as error:
+            raise dg.Failure(str(error)) from error
+        for note in exported.notes:
+            context.log.warning(note)
+        return dg.MaterializeResult(metadata=_metadata(exported))
+
+    return bi_export
 
 
 def _metadata(exported: Exported) -> dict[str, dg.MetadataValue]:
