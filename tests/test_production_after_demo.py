@@ -108,7 +108,7 @@ def test_the_commands_work_one_after_another_without_an_account(
             assert re.search(r'"telemetryEnabled": *"?false', page.get("/").text)
     with dg.DagsterInstance.from_config(str(clone / "data" / "demo" / "dagster")) as instance:
         runs = [run.status.value for run in instance.get_runs()]
-    assert runs == ["SUCCESS"] * 3, "the demo's, the job's and the assets'"
+    assert runs == ["SUCCESS"] * 4, "the two of the demo, the job's and the assets'"
     assert {path.name for path in (clone / "data").iterdir()} == {"demo"}
 
 

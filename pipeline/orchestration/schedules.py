@@ -30,7 +30,8 @@ usage_job: Final = dg.define_asset_job(
 )
 conversations_job: Final = dg.define_asset_job(
     CONVERSATIONS_JOB,
-    selection=dg.AssetSelection.groups(conversations.GROUP),
+    selection=dg.AssetSelection.groups(conversations.GROUP)
+    - dg.AssetSelection.checks(*ALERT_CHECKS),
     description=(
         "Read the conversations, items and responses of those with usage on UTC days that are "
         "loaded, and hold what is observed against what is reported."

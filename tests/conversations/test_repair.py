@@ -52,7 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row = {"created_at": at, "added_at": at, "id": f"id {number}", "conversation_id": "c"}
         row |= {"start_time": START + number * DAY, "end_time": START + number * DAY + 60}
         row |= {"day": at, "measure": "num_operations", "class": "match"}
-        row |= {"endpoint": "files", "value": 1, "seen_at": at, "num_responses": 1}
+        row |= {"endpoint": "files", "value": 1, "seen_at": at, "num_responses": 1, "num_failed": 0}
         row |= {"cost_nano": 1, "currency": "usd"}
         rows = {
             name: [{c: row[c] for c in DATASETS[name].schema.names if c in row}]

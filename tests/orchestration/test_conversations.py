@@ -55,7 +55,7 @@ def test_a_range_materializes_each_day_of_each_table_with_its_rows(talking: Lab)
     assert "num_conversations_created | match" in classes
     assert "usage without a key" in str(shown["items", str(FIRST)]["gaps"].value)
     assert ran.failed_checks == set()
-    assert len(ran.checks) == 18
+    assert len(ran.checks) == 27
 
 
 def test_an_unexplained_difference_warns_with_a_table_of_the_worst(talking: Lab) -> None:

@@ -72,7 +72,7 @@ def test_what_a_code_location_holds() -> None:
         assert graph.get(dg.AssetKey(asset)).parent_keys == {dg.AssetKey(source)}
     warns_only = {dg.AssetCheckKey(dg.AssetKey("reconciliation"), "no_unexplained_differences")}
     block_nothing = warns_only | set(ALERT_CHECKS)
-    assert len(graph.asset_check_keys) == 46
+    assert len(graph.asset_check_keys) == 50
     assert {key for key in graph.asset_check_keys if not graph.get(key).blocking} == block_nothing
     assert {schedule.name for schedule in defs.schedules or []} == {
         "hourly_trailing_window",

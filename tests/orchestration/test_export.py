@@ -82,7 +82,7 @@ def test_it_follows_what_it_is_made_of() -> None:
         dg.AssetKey(name)
         for name in (
             *("usage_1m", "usage_1h", "usage_1d", "coverage"),
-            *("tokens_1m", "tokens_1h", "costs_1d"),
+            *("tokens_1m", "tokens_1h"),
         )
     }
 

@@ -34,6 +34,7 @@ from pipeline.emulator import EmulatorServer, Faults, World
 from pipeline.export.tables import DEFAULT
 from pipeline.lake.schemas import DATASETS
 from pipeline.pseudonyms import Pseudonyms
+from pipeline.settings import ENDPOINTS
 from pipeline.timeline import parse_time
 from tests.bounded import LIMIT, finished, read_until, started
 from tests.loopback import answering
@@ -129,6 +130,7 @@ def _live(folder: Path, settings: Mapping[str, str]) -> Left:
         "MKA1_USAGE_HOME": str(folder / "home" / "data"),
         "MKA1_API_KEY": KEY,
         "MKA1_USAGE_REQUESTS_PER_SECOND": "10000",
+        "MKA1_USAGE_ENDPOINTS": ",".join(ENDPOINTS),
         **settings,
     }
     asked: list[tuple[list[str], dict[str, str]]] = []
