@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
@@ -16,8 +18,9 @@ from pipeline.api import Client
 from pipeline.conversations.sync import SyncError, sync_days
 from pipeline.emulator import EmulatorServer, Event, Faults, ManualClock, World, trace_world
 from pipeline.emulator.faults import UNKNOWN_CURSOR, UnknownCursor
+from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
-from pipeline.timeline import WIDTHS, day_window
+from pipeline.timeline import SECONDS, WIDTHS, day_window
 from tests.lake.served import digests
 from tests.synced import Reader
 from tests.truth import MEASURES, TRACE, published, reported
@@ -104,12 +107,53 @@ def test_the_real_trace_is_observed_exactly_as_it_is_reported(make: Make) -> Non
         ]
         expected = [row[:5] for row in reported(world, width, reader.days)]
         assert observed == expected == [row[:5] for row in published(reader.lake, width)]
+        found = {
+            (int(row["start_time"].timestamp()), *(row[name] for name in GROUP)): tuple(
+                row[name] for name in COUNTED
+            )
+            for row in reader.rows(f"tokens_{width}")
+        }
+        assert found == tokens_of(world, lambda at: at // SECONDS[width] * SECONDS[width])  # noqa: B023
+    assert len({model for _, _, _, model in found}) >= 3
+    catalog = build_catalog(reader.lake, reader.lake.root.with_name("usage.duckdb"))
+    for tz in ("America/St_Johns", "Asia/Kathmandu", "Europe/Berlin"):
+        with duckdb.connect(str(catalog), read_only=True) as con:
+            rows = con.execute(
+                f"SELECT epoch(start_time)::BIGINT, {', '.join((*GROUP, *COUNTED))} "
+                "FROM tokens_by('1h', tz := $tz)",
+                {"tz": tz},
+            ).fetchall()
+        hours = tokens_of(world, lambda at: hour_of(at, ZoneInfo(tz)))  # noqa: B023
+        assert {row[:4]: row[4:] for row in rows} == hours
     assert reader.classes() == {"match", "not derivable"}
     assert reader.differences() == {}
     before = len(reader.server.requests)
     again = reader.sync()
     assert (again.requests, again.listings) == (0, 0)
     assert len(reader.server.requests) == before
+
+
+GROUP = ("user_id", "api_key_id", "model")
+COUNTED = ("num_responses", "input_tokens", "output_tokens", "total_tokens")
+
+
+def tokens_of(
+    world: World, start_of: Callable[[int], int]
+) -> dict[tuple[object, ...], tuple[int, ...]]:
+    """What the responses of a world come to by bucket, user, key and model."""
+    sums: dict[tuple[object, ...], list[int]] = {}
+    for one in world.all_responses():
+        group = (start_of(int(one.created_at)), one.owner[1], one.owner[0], one.model)
+        used = (1, one.tokens.input, one.tokens.output, one.tokens.input + one.tokens.output)
+        row = sums.setdefault(group, [0] * len(used))
+        for place, number in enumerate(used):
+            row[place] += number
+    return {group: tuple(row) for group, row in sums.items()}
+
+
+def hour_of(at: int, zone: ZoneInfo) -> int:
+    """When the hour began that a clock of the zone shows."""
+    return int(datetime.fromtimestamp(at, zone).replace(minute=0, second=0).timestamp())
 
 
 def test_only_those_with_usage_and_the_keys_owners_are_asked_for(world: World, make: Make) -> None:
