@@ -80,19 +80,32 @@ def reconcile(
     """Print how far the reported usage agrees with the conversations, items and responses listed.
 
     Per day, user, key and measure, as of the last `mka1-usage run` over these days. Without --start
-    and --end: all days that are reconciled.
+    and --end: all days that are reconciled. Where bills and prices are there, how far those agree.
     """
+    from pipeline.cli.pricing import price_list
+    from pipeline.lake.snapshot import Snapshot
     from pipeline.lake.store import Lake
+    from pipeline.pricing import bill_check
     from pipeline.query.reconciliation import NothingReconciledError, print_reconciliation
 
     with exit_codes():
         settings = load_settings()
         first, last = days_of(start, end)
-        try:
-            with reading(Lake(settings.lake)):
+        lake, prices = Lake(settings.lake), price_list(settings)
+        with reading(lake):
+            nothing: NothingReconciledError | None = None
+            try:
                 print_reconciliation(settings.lake, first, last, limit, stdout(), left_out)
-        except NothingReconciledError as error:
-            fail(str(error), FAILED)
+            except NothingReconciledError as error:
+                nothing = error
+            snapshot = Snapshot(lake, names=bill_check.NAMES)
+            days = [
+                day
+                for day in snapshot.versions
+                if (first is None or first <= day) and (last is None or day <= last)
+            ]
+            if not bill_check.print_bill_check(snapshot, prices, days, stdout()) and nothing:
+                fail(str(nothing), FAILED)
 
 
 def probe(

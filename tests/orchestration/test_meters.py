@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
 import duckdb
 import pytest
 from meetkai_mka1 import SDK
+from rich.console import Console
 
+from pipeline import emulator
 from pipeline.definitions import build_defs
 from pipeline.emulator import MeterEvent
 from pipeline.emulator.billing import COST_GROUPS
 from pipeline.endpoints import METERED
 from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
+from pipeline.lake.snapshot import Snapshot
 from pipeline.orchestration.assets.refresh import JOB as REFRESH_JOB
 from pipeline.orchestration.resources import Services
+from pipeline.pricing.bill_check import NAMES, print_bill_check
+from pipeline.pricing.prices import PriceList, read_prices
 from pipeline.settings import ENDPOINTS, load_settings
 from pipeline.timeline import day_window
 from tests.orchestration.conftest import labs
@@ -82,6 +91,31 @@ def test_bills_are_the_emulators_own_by_every_group(whole: tuple[Lab, Ran]) -> N
             f"FROM costs_1d WHERE day = '{day}'",
         )
         assert set(found) == {(*(row[g] for g in COST_GROUPS), row["cost_nano"]) for row in rows}
+
+
+def test_what_is_billed_for_tokens_is_what_they_cost_by_the_same_prices(
+    whole: tuple[Lab, Ran],
+) -> None:
+    lab, _ = whole
+    prices = read_prices(Path(emulator.__file__).with_name("prices.csv"))
+    out = Console(record=True, width=120, file=StringIO())
+    snapshot = Snapshot(lab.lake, names=NAMES)
+    assert print_bill_check(snapshot, prices, DAYS, out)
+    said = out.export_text()
+    assert "computed from reported tokens, 2024-01-01 to 2024-01-03" in said
+    classes = re.findall(r"│ (match|different|no tokens|not billed|unpriced) ", said)
+    assert sorted(classes) == ["match", "no tokens"]  # tools and storage are no tokens
+    billed: dict[bool, int] = {True: 0, False: 0}
+    for row in lab.server.world.costs(START, END, COST_GROUPS)["data"]:
+        billed[row["model"] is None] += int(row["cost_nano"])
+    for without, name in ((False, "match"), (True, "no tokens")):
+        assert re.search(rf"{name} .*│ +{Decimal(billed[without]).scaleb(-9):,.9f} │", said)
+
+
+def test_a_bill_is_not_checked_where_nothing_has_a_price(whole: tuple[Lab, Ran]) -> None:
+    snapshot = Snapshot(whole[0].lake, names=NAMES)
+    out = Console(file=StringIO())
+    assert not print_bill_check(snapshot, PriceList(Path("prices.csv")), DAYS, out)
 
 
 def test_every_table_of_every_day_is_an_asset_with_checks_that_pass(
