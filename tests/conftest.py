@@ -39,7 +39,12 @@ LONGEST_FIRST: Final = (
     "usage",
     "tests",
     "cli",
+    "report",
     "lake",
+    "query",
+    "serve",
+    "export",
+    "api",
 )
 """Folders by how long their files take; the others come after them."""
 

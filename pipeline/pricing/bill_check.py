@@ -51,11 +51,8 @@ def print_bill_check(
             return False
         rows = _summary(con, snapshot, prices, both, source)
     whole = f"{both[0]} to {both[-1]}" if len(both) > 1 else f"{both[0]}"
-    shown = Table(
-        title=f"Billed, and computed from {source} tokens, {whole}",
-        title_justify="left",
-        title_style="bold",
-    )
+    title = f"Billed, and computed from tokens as {source}, {whole}"
+    shown = Table(title=title, title_justify="left", title_style="bold")
     for name in rows.schema.names:
         of_text = name in {"class", "currency"}
         shown.add_column(name, justify="left" if of_text else "right", overflow="fold")

@@ -97,8 +97,8 @@ RESPONSES = st.builds(
 )
 
 
-@settings(max_examples=25)
-@given(responses=st.lists(RESPONSES, max_size=12, unique_by=lambda one: one.id))
+@settings(max_examples=15)
+@given(responses=st.lists(RESPONSES, max_size=30, unique_by=lambda one: one.id))
 def test_any_responses_come_to_what_is_counted_by_hand(responses: list[Response]) -> None:
     with temporary() as folder, closing(engine.connect()) as con:
         lake = Lake(Path(folder))

@@ -102,7 +102,7 @@ def test_what_is_billed_for_tokens_is_what_they_cost_by_the_same_prices(
     snapshot = Snapshot(lab.lake, names=NAMES)
     assert print_bill_check(snapshot, prices, DAYS, out)
     said = out.export_text()
-    assert "computed from reported tokens, 2024-01-01 to 2024-01-03" in said
+    assert "computed from tokens as reported, 2024-01-01 to 2024-01-03" in said
     classes = re.findall(r"│ (match|different|no tokens|not billed|unpriced) ", said)
     assert sorted(classes) == ["match", "no tokens"]  # tools and storage are no tokens
     billed: dict[bool, int] = {True: 0, False: 0}
