@@ -223,6 +223,7 @@ def test_what_hangs_fails_and_the_others_are_run(tmp_path: Path) -> None:
     assert "in test_whose_threads_hang" in done.stderr, "where it hung"
 
 
+@pytest.mark.slow  # it hangs until its time is over
 def test_a_thread_that_hangs_keeps_no_run(tmp_path: Path) -> None:
     done = run(tmp_path, "-k", "test_at_the_end")
     assert "1 passed" in done.stdout, done.stdout + done.stderr

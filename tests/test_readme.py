@@ -85,9 +85,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reader.sync()
     demo = folder / "data" / "demo"
     shutil.copytree(lake.root, demo / "lake", symlinks=True)
-    for name, content in zip(("prices", "budgets"), blocks(PAGES["pricing"], "csv"), strict=True):
-        (folder / "data" / f"{name}.csv").write_text(content)
     for home in (demo, folder / "data"):
+        written = blocks(PAGES["pricing"], "csv")
+        for name, content in zip(("prices", "budgets"), written, strict=True):
+            (home / f"{name}.csv").write_text(content)
         prices = read_prices(home / "prices.csv").table
         build_catalog(Lake(home / "lake"), home / "usage.duckdb", prices=prices)
         (home / "dagster").mkdir()

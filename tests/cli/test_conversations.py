@@ -51,6 +51,7 @@ def run(*more: str) -> Ended:
     return command(["run", *DAY, *more])
 
 
+@pytest.mark.slow  # README's commands in the usual run do the same, and see less of it
 def test_a_run_reads_conversations_and_reconcile_prints_what_became_of_them(
     account: EmulatorServer, world: World, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_following_runs_load_a_disputed_day_again_until_it_agrees(
     assert min(asked) == day_window(THIRD).start
 
 
+@pytest.mark.slow  # two runs
 def test_a_reload_that_fails_leaves_the_run_as_it_is(lab: Lab, noted: list[str]) -> None:
     lab.server.faults = CUT_OFF
     lab.run(FIRST)

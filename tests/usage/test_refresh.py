@@ -97,7 +97,10 @@ def test_a_day_whose_usage_is_all_taken_back_becomes_empty(
     [
         Faults(sparse=True),
         Faults(split_rows=True),
-        Faults(duplicate_bucket=True, restate_between=True, clamp_limit=2),
+        pytest.param(
+            Faults(duplicate_bucket=True, restate_between=True, clamp_limit=2),
+            marks=pytest.mark.slow,
+        ),
         Faults(extra_fields={"region": "eu"}),
         Faults(clamp_limit=1, expire_cursors_every=3),
     ],
