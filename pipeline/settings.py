@@ -160,12 +160,12 @@ def _split_endpoints(value: object) -> object:
     if not isinstance(value, str):
         return value
     names = [name.strip() for name in value.split(",") if name.strip()]
-    for name in names:
+    for place, name in enumerate(names, start=1):
         if name not in ENDPOINTS:
-            raise ValueError(f"names {name!r}, which is none of {', '.join(ENDPOINTS)}")
+            raise ValueError(f"entry {place} is none of {', '.join(ENDPOINTS)}")
     if CONVERSATIONS.name not in names:
         raise ValueError(
-            f"lacks {CONVERSATIONS.name}, which is always loaded: add it, as in "
+            f"lacks {CONVERSATIONS.name}, which is always loaded: set it to "
             f"{','.join([CONVERSATIONS.name, *names])}"
         )
     return tuple(name for name in ENDPOINTS if name in names)

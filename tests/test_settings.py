@@ -278,6 +278,7 @@ def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], cont
             ],
         ),
         ("MKA1_USAGE_PSEUDONYM_KEY", [" ", SECRET[:15], f"{SECRET} x", f"{SECRET}é"]),
+        ("MKA1_USAGE_ENDPOINTS", ["files", ",", SECRET, "conversations,prices", "conversations;x"]),
         ("MKA1_USAGE_HOME", ["~nobody-of-this-name/usage"]),
         ("DAGSTER_HOME", ["~nobody-of-this-name/dagster"]),
         ("MKA1_USAGE_FIRST_DAY", ["today", "2024-02-30", "20240101", "0001-01-01", "1969-12-31"]),

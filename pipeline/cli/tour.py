@@ -117,7 +117,7 @@ def run_demo(progress: Console, out: Console) -> Outcome:
     ):
         _print(out, con, "Usage by day", _BY_DAY)
         _print(out, con, "Who uses most", _TOP_USERS)
-        _print(out, con, "What it costs, by the prices in prices.csv", _BY_MODEL)
+        _print(out, con, "What responses cost, by the prices in prices.csv", _BY_MODEL)
         _print(out, con, "What fails", _FAILED)
     out.print(f"[bold]Budgets, as they stood on {_BUDGETS_AT}[/bold]", highlight=False)
     print_budgets(_budgets(settings), out)

@@ -64,6 +64,10 @@ def print_budgets(states: Sequence[BudgetState], out: Console) -> None:
             budget = state.budget
             words = f"{budget.measure} of {who(budget)}, {budget.period}: {note}"
             out.print(Text(words), soft_wrap=True)
+    if any(state.budget.measure != "operations" for state in states):
+        out.print(
+            Text("Tokens and cost are of the responses that could be listed."), soft_wrap=True
+        )
 
 
 def notes(state: BudgetState) -> Iterator[str]:
