@@ -19,6 +19,7 @@ def finding(query: str = "from usage_1d") -> Finding:
     return Finding("spike", "warning", "u", 0, "much", query)
 
 
+@pytest.mark.slow
 @example("it's; drop table usage_1d; --\n")
 @example('$(reboot) `reboot` \\ " !! %')
 @example("\x1b[31m\u202eöäü\0漢")

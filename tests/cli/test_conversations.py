@@ -78,6 +78,7 @@ def test_a_run_reads_conversations_and_reconcile_prints_what_became_of_them(
     assert SECRET not in ran.err + again.err + printed.err
 
 
+@pytest.mark.slow
 def test_one_wrong_count_is_a_warning_that_names_the_command_which_lists_it(
     account: EmulatorServer, world: World
 ) -> None:

@@ -506,6 +506,7 @@ class Ticking(ManualClock):
         return super().__call__()
 
 
+@pytest.mark.slow
 def test_a_conversation_of_10_000_items_is_read_while_it_grows(make: Make) -> None:
     noon = MIDNIGHT + 12 * 3_600
     world = World(clock=Ticking(noon))

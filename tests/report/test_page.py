@@ -390,6 +390,7 @@ def charts_of(figures: Figures) -> list[str]:
     return [section.name for section in page_content(figures).sections if section.chart]
 
 
+@pytest.mark.slow
 def test_the_same_days_make_the_same_bytes(
     tmp_path: Path, drawn: Drawn, painted: Callable[[str], dict[str, bytes]]
 ) -> None:

@@ -62,6 +62,7 @@ def test_the_bytes_tell_nothing_of_pages_order_or_threads(tmp_path: Path) -> Non
     assert len(set(found[0].values())) == 4
 
 
+@pytest.mark.slow
 def test_a_large_day_has_full_row_groups_and_the_same_bytes_over_any_number_of_threads(
     tmp_path: Path,
 ) -> None:
