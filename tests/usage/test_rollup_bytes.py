@@ -10,6 +10,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline.lake import engine
 from pipeline.lake.schemas import USAGE_DATASETS
