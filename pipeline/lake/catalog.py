@@ -12,9 +12,11 @@ client. Rows with a time have a `day` beside it.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -88,10 +90,9 @@ def build_catalog(
 
 def build(snapshot: Snapshot, path: Path, prices: pa.Table | None = None) -> None:
     """Write a catalog of what a snapshot shows to a new file, with `prices` (`PRICES`) beside."""
-    with duckdb.connect(":memory:") as con:
-        con.execute(
-            f"ATTACH {literal(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')"
-        )
+    first, last = snapshot.extent or (date(1970, 1, 1), date(1970, 1, 1))
+    path.write_bytes(_template(first.year, last.year))
+    with duckdb.connect(str(path)) as con:
         con.execute("BEGIN")  # each statement by itself would wait for the disk
         for dataset in DATASETS.values():
             rows = (
@@ -99,39 +100,65 @@ def build(snapshot: Snapshot, path: Path, prices: pa.Table | None = None) -> Non
                 if dataset is COVERAGE
                 else scan(dataset, snapshot.files(dataset.name))
             )
-            con.execute(f"CREATE VIEW catalog.{dataset.name} AS {_select(dataset, rows)}")
-            con.execute(
-                f"COMMENT ON VIEW catalog.{dataset.name} IS "
-                f"{literal(f'{dataset.description} Grain: {dataset.grain}.')}"
-            )
-        _add_tables(con, snapshot, prices)
-        con.execute("USE catalog")
-        _add_macros(con)
+            _add_view(con, dataset, rows)
+        left_out = [(one.day, str(one.path), one.what) for one in snapshot.damage]
+        if left_out:
+            con.executemany(f"INSERT INTO {DAMAGED} VALUES (?, ?, ?)", left_out)
+        if prices is not None:
+            con.register("price_list", prices)
+            con.execute("INSERT INTO prices SELECT * FROM price_list")
+            con.unregister("price_list")
         con.execute("COMMIT")
-        con.execute("USE memory")
-        con.execute("DETACH catalog")
 
 
-def _add_tables(
-    con: duckdb.DuckDBPyConnection, snapshot: Snapshot, prices: pa.Table | None
-) -> None:
-    """What is no view: damaged files, time zones and prices."""
-    left_out = [(one.day, str(one.path), one.what) for one in snapshot.damage]
-    con.execute(f"CREATE TABLE catalog.{DAMAGED}(day DATE, path VARCHAR, problem VARCHAR)")
-    if left_out:
-        con.executemany(f"INSERT INTO catalog.{DAMAGED} VALUES (?, ?, ?)", left_out)
+@cache
+def _template(first_year: int, last_year: int) -> bytes:
+    """A catalog of a lake without a file, with the time zones of these years.
+
+    To make its macros takes longer than all that is of a lake: they are made once a process.
+    """
+    with engine.building(Path(tempfile.gettempdir())) as folder:
+        path = folder / "template.duckdb"
+        with duckdb.connect(":memory:") as con:
+            con.execute(
+                f"ATTACH {literal(str(path))} AS catalog (STORAGE_VERSION '{_STORAGE_VERSION}')"
+            )
+            con.execute("USE catalog")
+            con.execute("BEGIN")
+            for dataset in DATASETS.values():
+                _add_view(con, dataset, scan(dataset, []))
+            _add_tables(con, first_year, last_year)
+            _add_macros(con)
+            con.execute("COMMIT")
+            con.execute("USE memory")
+            con.execute("DETACH catalog")
+        return path.read_bytes()
+
+
+def _add_view(con: duckdb.DuckDBPyConnection, dataset: Dataset, rows: str) -> None:
+    con.execute(f"CREATE OR REPLACE VIEW {dataset.name} AS {_select(dataset, rows)}")
     con.execute(
-        f"COMMENT ON TABLE catalog.{DAMAGED} IS 'Files that no table shows, since they are "
+        f"COMMENT ON VIEW {dataset.name} IS "
+        f"{literal(f'{dataset.description} Grain: {dataset.grain}.')}"
+    )
+
+
+def _add_tables(con: duckdb.DuckDBPyConnection, first_year: int, last_year: int) -> None:
+    """What is no view: time zones, and damaged files and prices, of which there are none yet."""
+    con.execute(f"CREATE TABLE {DAMAGED}(day DATE, path VARCHAR, problem VARCHAR)")
+    con.execute(
+        f"COMMENT ON TABLE {DAMAGED} IS 'Files that no table shows, since they are "
         "damaged; coverage says that their hours are missing.'"
     )
-    first, last = snapshot.extent or (date(1970, 1, 1), date(1970, 1, 1))
-    zones = time_zones(Window(day_window(first).start, day_window(last).end))
-    con.register("zones", zones)
-    con.execute(f"CREATE TABLE catalog.{TIME_ZONES} AS SELECT * FROM zones")
-    con.register("price_list", PRICES.empty_table() if prices is None else prices)
-    con.execute("CREATE TABLE catalog.prices AS SELECT * FROM price_list")
+    years = Window(
+        day_window(date(first_year, 1, 1)).start, day_window(date(last_year, 12, 31)).end
+    )
+    con.register("zones", time_zones(years))
+    con.execute(f"CREATE TABLE {TIME_ZONES} AS SELECT * FROM zones")
+    con.register("price_list", PRICES.empty_table())
+    con.execute("CREATE TABLE prices AS SELECT * FROM price_list")
     con.execute(
-        "COMMENT ON TABLE catalog.prices IS 'What a token costs, by model and day (UTC): the "
+        "COMMENT ON TABLE prices IS 'What a token costs, by model and day (UTC): the "
         "price list as it was when this was built.'"
     )
 
@@ -145,7 +172,7 @@ def _add_macros(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f"COMMENT ON VIEW {name} IS {literal(description)}")
     for macro in MACROS:
         con.execute(macro.definition("catalog"))
-        con.execute(f"COMMENT ON MACRO TABLE catalog.{macro.name} IS {literal(macro.description)}")
+        con.execute(f"COMMENT ON MACRO TABLE {macro.name} IS {literal(macro.description)}")
 
 
 def _select(dataset: Dataset, rows: str) -> str:
