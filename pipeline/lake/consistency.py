@@ -5,8 +5,9 @@ Belongs here: the checks that need no API, as functions from files to violations
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,16 @@ import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.files import ContractError, check_contract, covered
-from pipeline.lake.schemas import DATASETS, METERS, OBSERVED, RAW_METERS, RAW_USAGE, TOKENS, USAGE
+from pipeline.lake.schemas import (
+    DATASETS,
+    METERS,
+    OBSERVED,
+    RAW_METERS,
+    RAW_USAGE,
+    TOKENS,
+    USAGE,
+    Dataset,
+)
 from pipeline.timeline import SECONDS, Window
 
 Files = Mapping[str, Iterable[Path]]
@@ -141,32 +151,24 @@ def rollups(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
 
     `files` has raw_usage and all widths.
     """
-    found: list[Finding] = []
-    finer = RAW_USAGE
-    for width, coarser in USAGE.items():
-        inputs = {"finer": (finer, files[finer.name]), "coarser": (coarser, files[coarser.name])}
-        engine.bind(con, inputs)
-        params = {"width": SECONDS[width]}
-        table = con.sql(engine.sql("check_rollup"), params=params).to_arrow_table()
-        found += [Finding("check_rollup", coarser.name, table)] if table.num_rows else []
-        finer = coarser
-    return found
+    return _add_up(con, files, (RAW_USAGE, *USAGE.values()), "check_rollup")
 
 
 def meters(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
-    """Rows of meters that are not the sums of those of the next finer table, group by group.
+    """The same of meters, by endpoint and all groups; `files` has raw_meters and all widths."""
+    return _add_up(con, files, (RAW_METERS, *METERS.values()), "check_meters")
 
-    `files` has raw_meters and all widths.
-    """
+
+def _add_up(
+    con: duckdb.DuckDBPyConnection, files: Files, tables: Sequence[Dataset], check: str
+) -> list[Finding]:
+    """What a check finds of each table and the next finer one, rows as served first."""
     found: list[Finding] = []
-    finer = RAW_METERS
-    for width, coarser in METERS.items():
+    for (finer, coarser), seconds in zip(pairwise(tables), SECONDS.values(), strict=True):
         inputs = {"finer": (finer, files[finer.name]), "coarser": (coarser, files[coarser.name])}
         engine.bind(con, inputs)
-        params = {"width": SECONDS[width]}
-        table = con.sql(engine.sql("check_meters"), params=params).to_arrow_table()
-        found += [Finding("check_meters", coarser.name, table)] if table.num_rows else []
-        finer = coarser
+        rows = con.sql(engine.sql(check), params={"width": seconds}).to_arrow_table()
+        found += [Finding(check, coarser.name, rows)] if rows.num_rows else []
     return found
 
 
