@@ -72,8 +72,8 @@ async def _load(
             window = Window(whole.start, min(whole.end, closed_through(asked_at)))
             if window.start >= window.end:
                 raise ApiError("has no closed minute yet by the API's clock")
-            found, agrees = await _bills(client, window)
-            moves = asked_at < lake.final_from(day)
+            found, agrees, moved = await _bills(client, window)
+            moves = moved and asked_at < lake.final_from(day)
             reading = Reading(asked_at, window.end, not (agrees or moves))
             done.append(await asyncio.to_thread(_publish, lake, day, found, reading, pseudonyms))
         except _FAILURES as error:
@@ -82,14 +82,17 @@ async def _load(
     return done
 
 
-async def _bills(client: Client, window: Window) -> tuple[Costs, bool]:
-    """The costs of a window by all groups, and whether they sum to the API's own total."""
+async def _bills(client: Client, window: Window) -> tuple[Costs, bool, bool]:
+    """The costs of a window by all groups, whether they sum to the API's own total, and whether
+    that total moved while it was asked for."""
+    totals: set[int] = set()
     for _ in range(2):  # the API may have billed more in between
         costs = (await get_costs(client, CostsQuery(window.start, window.end, _ALL))).value
         total = (await get_costs(client, CostsQuery(window.start, window.end))).value.total_nano
         if sum(row.cost_nano for row in costs.rows) == costs.total_nano == total:
-            return costs, True
-    return costs, False
+            return costs, True, bool(totals)
+        totals.add(total)
+    return costs, False, len(totals) > 1
 
 
 def _publish(

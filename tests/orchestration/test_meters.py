@@ -17,6 +17,7 @@ from meetkai_mka1 import SDK
 from rich.console import Console
 
 from pipeline import emulator
+from pipeline.api import ApiError
 from pipeline.definitions import build_defs
 from pipeline.emulator import MeterEvent
 from pipeline.emulator.billing import COST_GROUPS
@@ -29,7 +30,8 @@ from pipeline.pricing.bill_check import NAMES, print_bill_check
 from pipeline.pricing.prices import PriceList, read_prices
 from pipeline.settings import ENDPOINTS, load_settings
 from pipeline.timeline import day_window
-from tests.orchestration.conftest import labs
+from pipeline.usage.meters import Metered
+from tests.orchestration.conftest import MakeLab, labs
 from tests.orchestration.lab import DAYS, QUIET, Lab, Ran, small_world
 
 START, END = day_window(DAYS[0]).start, day_window(DAYS[-1]).end
@@ -151,6 +153,24 @@ def test_meters_that_are_restated_fail_the_check_and_a_refresh_loads_them(
         lab, "SELECT SUM(new_value - COALESCE(old_value, 0))::BIGINT FROM meter_revisions"
     )
     assert value == 3
+
+
+def test_an_endpoint_that_fails_keeps_no_other_from_being_loaded(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(endpoints=("conversations", "completions", "responses"))
+    pages = Metered.pages
+
+    def refused(feed: Metered, *args: Any, **more: Any) -> Any:
+        if feed.endpoint == "completions":
+            raise ApiError("completions: not for this key")
+        return pages(feed, *args, **more)
+
+    monkeypatch.setattr(Metered, "pages", refused)
+    ran = lab.run(DAYS[0], assets=sorted(METER_DATASETS))
+    assert not ran.success
+    assert "completions: not for this key" in ran.failures[0]
+    assert query(lab, "SELECT DISTINCT endpoint FROM meters_1d") == [("responses",)]
 
 
 def test_endpoints_that_are_not_asked_for_are_no_assets() -> None:

@@ -119,6 +119,17 @@ def test_rows_that_do_not_sum_to_the_total_are_disputed_until_they_do(
     assert status(lake, DAYS[0]) == {"final"}
 
 
+def test_rows_that_lack_one_are_disputed_on_a_recent_day_too(world: World, lake: Lake) -> None:
+    assert isinstance(world.clock, ManualClock)
+    world.clock.now = day_window(DAYS[0]).end + 3_600.0
+
+    def lacks_one(_: Params, page: Page) -> Page:
+        page["data"] = page["data"][1:]
+        return page
+
+    assert load(BentApi(world, lacks_one), lake, world, DAYS[:1]) == [True]
+
+
 @pytest.mark.parametrize("nano", ["12.5", "1e3", "", "0.1", 7, str(2**63)])
 def test_a_cost_that_is_no_whole_number_of_billionths_is_refused_not_rounded(
     world: World, lake: Lake, nano: object

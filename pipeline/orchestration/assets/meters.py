@@ -134,25 +134,40 @@ def _loaded(
 
 
 def _load(context: dg.AssetExecutionContext, services: Services, days: list[date]) -> None:
-    """Load every endpoint that is asked for, and what of it is disputed beside."""
+    """Load every endpoint that is asked for, and what of it is disputed beside.
+
+    Where one fails, the others are loaded all the same; then LoadError says which days of it lack.
+    """
+    published: list[DayPublished] = []
+    failed: list[LoadError] = []
 
     def report(progress: Progress) -> None:
         if progress.published:
+            published.append(progress.published)
             report_disputed(services, progress.published)
         services.on_progress(progress)
 
     for feed in services.feeds:
-        load_days(
-            services.connect,
-            services.lake,
-            days,
-            feed=feed,
-            pseudonyms=services.settings.pseudonyms,
-            on_progress=report,
-            now=services.clock,
-        )
+        try:
+            load_days(
+                services.connect,
+                services.lake,
+                days,
+                feed=feed,
+                pseudonyms=services.settings.pseudonyms,
+                on_progress=report,
+                now=services.clock,
+            )
+        except LoadError as error:
+            failed.append(error)
+            continue
         context.log.info(f"{feed.endpoint}: {count(len(days), 'day')} loaded")
         _reload(context, services, feed, days)
+    if failed:
+        by_day = {one.day: one for one in published}
+        missing = sorted({day for error in failed for day in error.missing})
+        why = "\n".join(str(error) for error in failed)
+        raise LoadError([*by_day.values()], missing, why) from failed[0]
 
 
 def _reload(
