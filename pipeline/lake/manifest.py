@@ -134,6 +134,16 @@ def days_to_reload(lake: Lake, now: float) -> list[date]:
     return [day for _, day in sorted(found)]
 
 
+def readings_to_reload(lake: Lake, endpoint: str, now: float) -> list[date]:
+    """As `days_to_reload`, of another usage endpoint, or of BILLS."""
+    found: list[tuple[float, date]] = []
+    for day in lake.all_days():
+        reading = manifest_of(lake.version(day)).readings.get(endpoint)
+        if reading and (reading.disputed or reading.read_at > now + CLOCKS_DIFFER):
+            found.append((reading.read_at, day))
+    return [day for _, day in sorted(found)]
+
+
 def days_that_owe(lake: Lake, *work: Work) -> list[date]:
     """The days that owe any of `work`, in order."""
     return [day for day in lake.all_days() if set(manifest_of(lake.version(day)).owed) & {*work}]

@@ -22,11 +22,11 @@ from pipeline.api.meters import MeterPage, MeterRow
 from pipeline.endpoints import Endpoint
 from pipeline.lake import consistency, engine, files
 from pipeline.lake.commit import Change, publish_days
-from pipeline.lake.manifest import BILLS, Reading, intact, manifest_of
+from pipeline.lake.manifest import BILLS, Reading, intact, manifest_of, readings_to_reload
 from pipeline.lake.schemas import METER_DATASETS, METER_REVISIONS, METERS, RAW_METERS, Dataset
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.timeline import CLOCKS_DIFFER, SECONDS, Width, Window, day_window
+from pipeline.timeline import SECONDS, Width, Window, day_window
 from pipeline.usage.feed import MOMENT, ByBucket, Counts, Group, ServedBucket, add, placed
 from pipeline.usage.page_buffer import PageBuffer
 from pipeline.usage.rollup import DayPublished, Staged
@@ -182,12 +182,7 @@ class Metered:
         return Window(day_window(day).start, reading.through)
 
     def to_reload(self, lake: Lake, now: float) -> list[date]:
-        found: list[tuple[float, date]] = []
-        for day in lake.all_days():
-            reading = manifest_of(lake.version(day)).readings.get(self.endpoint)
-            if reading and (reading.disputed or reading.read_at > now + CLOCKS_DIFFER):
-                found.append((reading.read_at, day))
-        return [day for _, day in sorted(found)]
+        return readings_to_reload(lake, self.endpoint, now)
 
     def confirm(
         self, con: duckdb.DuckDBPyConnection, lake: Lake, day: date, version: Path, at: float

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -22,6 +24,9 @@ from pipeline.definitions import build_defs
 from pipeline.emulator import MeterEvent
 from pipeline.emulator.billing import COST_GROUPS
 from pipeline.endpoints import METERED
+from pipeline.lake import engine
+from pipeline.lake.commit import Change, publish_days
+from pipeline.lake.manifest import BILLS, manifest_of
 from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
 from pipeline.lake.snapshot import Snapshot
 from pipeline.orchestration.assets.refresh import JOB as REFRESH_JOB
@@ -153,6 +158,19 @@ def test_meters_that_are_restated_fail_the_check_and_a_refresh_loads_them(
         lab, "SELECT SUM(new_value - COALESCE(old_value, 0))::BIGINT FROM meter_revisions"
     )
     assert value == 3
+
+
+def test_a_disputed_bill_is_asked_for_again_by_the_next_run(make_lab: MakeLab) -> None:
+    lab = make_lab(endpoints=("conversations", "costs"))
+    assert lab.run(DAYS[0], assets=["costs_1d"]).success
+    version = lab.lake.version(DAYS[0])
+    disputed = {BILLS: replace(manifest_of(version).readings[BILLS], disputed=True)}
+    with closing(engine.connect()) as con:
+        publish_days(con, lab.lake, {DAYS[0]: Change(readings=disputed)})
+    ran = lab.run(DAYS[1], assets=["costs_1d"])
+    assert ran.success
+    assert ("costs_1d", DAYS[0].isoformat()) in ran.materialized
+    assert not manifest_of(lab.lake.version(DAYS[0])).readings[BILLS].disputed
 
 
 def test_an_endpoint_that_fails_keeps_no_other_from_being_loaded(

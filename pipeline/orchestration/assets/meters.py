@@ -12,7 +12,7 @@ import dagster as dg
 
 from pipeline import messages
 from pipeline.interrupts import only_the_first
-from pipeline.lake.manifest import manifest_of
+from pipeline.lake.manifest import BILLS, manifest_of, readings_to_reload
 from pipeline.lake.schemas import COST_DATASETS, COSTS, DATASETS, METER_DATASETS, METERS, Dataset
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
@@ -78,15 +78,25 @@ def cost_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition
     ) -> Iterator[dg.MaterializeResult[None]]:
         days = days_asked(context, services)
 
-        def load() -> None:
-            for published in load_bills(
+        def bills_of(days: list[date]) -> list[DayPublished]:
+            published = load_bills(
                 services.connect,
                 services.lake,
                 days,
                 pseudonyms=services.settings.pseudonyms,
                 now=services.clock,
-            ):
-                report_disputed(services, published)
+            )
+            for one in published:
+                report_disputed(services, one)
+            return published
+
+        def load() -> None:
+            bills_of(days)
+            again = _to_reload(services, BILLS, days)
+            try:
+                report_at_once(context, services.lake, bills_of(again), COST_DATASETS)
+            except LoadError as error:  # what fails waits for the next run
+                context.log.warning(str(error))
 
         yield from _loaded(context, services, days, COST_DATASETS, load)
 
@@ -174,12 +184,7 @@ def _reload(
     context: dg.AssetExecutionContext, services: Services, feed: Metered, asked: list[date]
 ) -> None:
     """Load the days again that an earlier run has left disputed: what fails waits for the next."""
-    now, first_day = services.clock(), services.settings.first_day
-    days = [
-        day
-        for day in feed.to_reload(services.lake, now)
-        if day >= first_day and day not in asked and day_window(day).end <= now
-    ][:_RELOADED_AT_ONCE]
+    days = _to_reload(services, feed.endpoint, asked)
     try:
         load_days(
             services.connect,
@@ -191,6 +196,16 @@ def _reload(
         )
     except LoadError as error:
         context.log.warning(str(error))
+
+
+def _to_reload(services: Services, endpoint: str, asked: list[date]) -> list[date]:
+    """The days that an earlier run has left disputed, those read longest ago, a few at a time."""
+    now, first_day = services.clock(), services.settings.first_day
+    return [
+        day
+        for day in readings_to_reload(services.lake, endpoint, now)
+        if day >= first_day and day not in asked and day_window(day).end <= now
+    ][:_RELOADED_AT_ONCE]
 
 
 def report_at_once(
