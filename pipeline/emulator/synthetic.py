@@ -96,7 +96,7 @@ def synthetic_world(
         raise ValueError(f"a world needs at least one day and one user, not {days} and {users}")
     random = Random(seed)  # noqa: S311  # traffic, not secrets
     # What came later than conversations has dice of its own, so that they stayed as they were.
-    dice = Random(f"{seed}:models")  # noqa: S311
+    dice = Random(f"{seed}:models")  # noqa: S311  # traffic, not secrets
     total = max(1, round(conversations_per_user_day * users * days))
     plans = _plans(random, dice, total, user_ids(users), keys)
     calls = sorted(_calls(random, plans, start, days, keys), key=lambda call: call.at)

@@ -113,7 +113,7 @@ def test_the_real_trace_is_observed_exactly_as_it_is_reported(make: Make) -> Non
             )
             for row in reader.rows(f"tokens_{width}")
         }
-        assert found == tokens_of(world, lambda at: at // SECONDS[width] * SECONDS[width])  # noqa: B023
+        assert found == tokens_of(world, lambda at: at // SECONDS[width] * SECONDS[width])  # noqa: B023  # called at once
     assert len({model for _, _, _, model in found}) >= 3
     catalog = build_catalog(reader.lake, reader.lake.root.with_name("usage.duckdb"))
     for tz in ("America/St_Johns", "Asia/Kathmandu", "Europe/Berlin"):
@@ -123,7 +123,7 @@ def test_the_real_trace_is_observed_exactly_as_it_is_reported(make: Make) -> Non
                 "FROM tokens_by('1h', tz := $tz)",
                 {"tz": tz},
             ).fetchall()
-        hours = tokens_of(world, lambda at: hour_of(at, ZoneInfo(tz)))  # noqa: B023
+        hours = tokens_of(world, lambda at: hour_of(at, ZoneInfo(tz)))  # noqa: B023  # called at once
         assert {row[:4]: row[4:] for row in rows} == hours
     assert reader.classes() == {"match", "not derivable"}
     assert reader.differences() == {}
