@@ -115,7 +115,7 @@ def _checked(
             found: Sequence[object]
             try:
                 found = _find(con, snapshot, key.name, {asset: files[asset]}, files)
-            except (duckdb.Error, pa.ArrowException, OSError) as error:
+            except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
                 # A file that can't be read fails the check, and leaves the others to be made.
                 found = [f"can't be checked: {reason(services.lake, error)}"]
             yield dg.AssetCheckResult(
