@@ -105,8 +105,3 @@ def _wrong_footer(
 def _why(error: Exception, garbage: str) -> str:
     """What the disk says, or what of the file is `garbage`, in words of ours."""
     return getattr(error, "strerror", None) or garbage
-
-
-def first_line(error: Exception) -> str:
-    """What a library says of a file, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
