@@ -24,6 +24,7 @@ from pipeline.lake.schemas import (
     RAW_METERS,
     USAGE_DATASETS,
 )
+from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import Snapshot, reason
 from pipeline.messages import count
 from pipeline.orchestration.assets.usage import API_POOL
@@ -109,13 +110,13 @@ def _checked(
     days = _days(context, services)
     snapshot = Snapshot(services.lake)
     files = {name: snapshot.published(name, days) for name in DATASETS}
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(services.lake)) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
             found: Sequence[object]
             try:
                 found = _find(con, snapshot, key.name, {asset: files[asset]}, files)
-            except (duckdb.Error, pa.ArrowException, OSError) as error:
+            except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
                 # A file that can't be read fails the check, and leaves the others to be made.
                 found = [f"can't be checked: {reason(services.lake, error)}"]
             yield dg.AssetCheckResult(
@@ -200,7 +201,8 @@ def _against_api(
     except (ContractError, pa.ArrowException, duckdb.Error) as error:
         return dg.AssetCheckResult(
             passed=False,
-            description=f"usage can't be read as it was published: {reason(services.lake, error)}",
+            description=shortage(error)
+            or f"usage can't be read as it was published: {reason(services.lake, error)}",
         )
     differing = {
         endpoint: those
@@ -237,7 +239,7 @@ def check_reconciliation(
     """The worst differences of the days, and how many there are of each class."""
     seen = Snapshot(services.lake, days_of(context.run.tags) or None, names={"reconciliation"})
     days = seen.days("reconciliation")
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(services.lake)) as con:
         counted = summary(con, seen, days).to_pylist()
         differences = worst(con, seen, days, _SHOWN).to_pylist()
     unexplained = sum(row["comparisons"] for row in counted if row["class"] == "unexplained")

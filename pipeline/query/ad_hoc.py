@@ -32,6 +32,7 @@ import pyarrow as pa
 
 from pipeline.lake.catalog import DAMAGED, build, difference, prices_of, shows_another_lake
 from pipeline.lake.engine import literal, openable
+from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import Damage, Snapshot, left_out
 from pipeline.lake.store import Lake
 from pipeline.settings import without_secrets
@@ -50,7 +51,7 @@ _QUERIES: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)
 _WIDE: Final = {"HUGEINT", "UHUGEINT"}
 _OF_THE_QUERY: Final = (
     *(duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException),
-    *(duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.OutOfMemoryException),
+    *(duckdb.ConversionException, duckdb.OutOfRangeException),
 )
 """What DuckDB raises for what is asked, whatever the files are like."""
 _BLANKS: Final = "".join(
@@ -353,4 +354,6 @@ def _complaints() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise QueryError(str(error), of_files=not isinstance(error, _OF_THE_QUERY)) from None
+        said = shortage(error)
+        of_files = said is None and not isinstance(error, _OF_THE_QUERY)
+        raise QueryError(said or str(error), of_files=of_files) from None

@@ -152,7 +152,7 @@ def answer(lake: Lake, query: PageQuery, *, partial: bool = False) -> Answered:
     `partial` counts days that are not loaded as empty. Raises NotLoadedError, CursorError, and
     DamagedError where a file that it takes is damaged.
     """
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         return answer_on(con, lake, query, partial=partial)
 
 

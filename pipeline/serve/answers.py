@@ -203,7 +203,7 @@ class Answers:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answers")
         self._own = threading.local()
         # One for all threads, so that they share one limit of memory.
-        self._database = engine.connect(threads=1)
+        self._database = engine.connect(lake, threads=1)
         self._opening = threading.Lock()
 
     def kept(self, query: PageQuery) -> Body | None:
