@@ -42,7 +42,9 @@ def landed(buffer: PageBuffer) -> Iterator[Landed]:
     servings = buffer.servings()
     latest = servings.group_by("start_time").aggregate([("serving", "max")])
     for span in _spans(buffer.window, buffer.rows):
-        served = buffer.served_rows(span).filter(_within(span))
+        served = buffer.served_rows(span)
+        if span != buffer.window:  # chunks reach beyond the hour
+            served = served.filter(_within(span))
         if latest.num_rows < servings.num_rows:  # a bucket came twice
             place = pc.index_in(served.column("start_time"), latest.column("start_time"))
             last = latest.column("serving_max").take(place)

@@ -7,6 +7,7 @@ differ.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -127,18 +128,25 @@ def _cascade(
 ) -> Staged:
     """Write a day's tables, part by part of its raw rows; `raw`: its raw rows as well."""
     minutes, hours, days = USAGE.values()
-    written = [RAW_USAGE, minutes, hours] if raw else [minutes, hours]
     with ExitStack() as stack:
-        files_of = {
+        written = {
             it.name: stack.enter_context(DayFile(it, staged.paths[it.name], staged.window))
-            for it in written
+            for it in ([RAW_USAGE] if raw else []) + [minutes, hours]
         }
+        writer = stack.enter_context(ThreadPoolExecutor(1))  # hours are counted meanwhile
         for part in parts:
-            of_minutes = _minutes(con, part)
-            of_hours = _of_part(con, "rollup", "narrower", of_minutes, seconds=SECONDS["1h"])
-            rows = {RAW_USAGE.name: part.rows, minutes.name: of_minutes, hours.name: of_hours}
-            for name, file in files_of.items():
-                file.add(rows[name].to_batches())
+            known = {RAW_USAGE.name: part.rows, minutes.name: _minutes(con, part)}
+            writing = [
+                writer.submit(file.add, known[name].to_batches())
+                for name, file in written.items()
+                if name in known
+            ]
+            counted = _of_part(
+                con, "rollup", "narrower", known[minutes.name], seconds=SECONDS["1h"]
+            )
+            written[hours.name].add(counted.to_batches())
+            for one in writing:
+                one.result()
     of_days = engine.rollup(con, SECONDS["1d"], hours, [staged.paths[hours.name]])
     batches = of_days.to_arrow_reader(files.ROW_GROUP)
     files.write(days, batches, staged.paths[days.name], staged.window)
