@@ -1,19 +1,28 @@
 -- check_totals: days whose totals differ between raw_usage, usage_1m, usage_1h and usage_1d.
 -- grain: UTC day x table, only days on which the tables that have it disagree; no row is a pass
 -- inputs: raw_usage, usage_1m, usage_1h, usage_1d
+-- Each table is summed by its own buckets first: there are few, and a day is cut from a moment once.
 WITH counted AS (
-  SELECT 'raw_usage' AS source, start_time, num_conversations_created, num_items_added,
-    num_operations
+  SELECT 'raw_usage' AS source, start_time,
+    SUM(num_conversations_created) AS num_conversations_created,
+    SUM(num_items_added) AS num_items_added, SUM(num_operations) AS num_operations
   FROM raw_usage
+  GROUP BY start_time
   UNION ALL
-  SELECT 'usage_1m', start_time, num_conversations_created, num_items_added, num_operations
+  SELECT 'usage_1m', start_time, SUM(num_conversations_created), SUM(num_items_added),
+    SUM(num_operations)
   FROM usage_1m
+  GROUP BY start_time
   UNION ALL
-  SELECT 'usage_1h', start_time, num_conversations_created, num_items_added, num_operations
+  SELECT 'usage_1h', start_time, SUM(num_conversations_created), SUM(num_items_added),
+    SUM(num_operations)
   FROM usage_1h
+  GROUP BY start_time
   UNION ALL
-  SELECT 'usage_1d', start_time, num_conversations_created, num_items_added, num_operations
+  SELECT 'usage_1d', start_time, SUM(num_conversations_created), SUM(num_items_added),
+    SUM(num_operations)
   FROM usage_1d
+  GROUP BY start_time
 ), totals AS (
   SELECT
     source,

@@ -19,9 +19,9 @@ from sqlglot import exp
 
 from pipeline.conversations.row_buffer import SEEN
 from pipeline.lake import engine
-from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE
+from pipeline.lake.schemas import DATASETS, RAW_METERS, RAW_USAGE, USAGE
 from pipeline.usage.meters import SERVED_METERS
-from pipeline.usage.page_buffer import SERVED_ROWS, SERVINGS
+from pipeline.usage.page_buffer import SERVINGS
 
 FILES = sorted((Path(__file__).parent.parent / "sql").glob("*.sql"))
 QUERIES = [path.stem for path in FILES]
@@ -132,7 +132,7 @@ def _files(tree: exp.Expr) -> Iterator[str]:
 
 
 def test_there_are_queries() -> None:
-    assert {"rollup", USAGE["1m"].name, RAW_USAGE.name} <= set(QUERIES)
+    assert {"rollup", USAGE["1m"].name, RAW_METERS.name} <= set(QUERIES)
 
 
 @pytest.mark.parametrize("name", QUERIES)
@@ -227,7 +227,6 @@ PARAMETERS: dict[str, object] = {
 EXTENTS = pa.schema([("day_number", pa.int64()), ("through", pa.int64())])
 
 INPUTS: dict[str, dict[str, pa.Schema]] = {
-    "raw_usage": {"servings": SERVINGS, "served_rows": SERVED_ROWS},
     "usage_1m": {"raw_usage": RAW_USAGE.schema},
     **{
         f"{name}_{width}": {"narrower": DATASETS[f"{name}_1m"].schema}
@@ -298,8 +297,8 @@ def query_of(dataset: str) -> str:
     return f"{family}_rollup" if family in {"tokens", "meters"} else "rollup"
 
 
-def test_every_dataset_but_coverage_has_a_query() -> None:
-    assert set(INPUTS) == set(DATASETS) - {"coverage"}
+def test_every_dataset_has_a_query_but_coverage_and_what_is_as_served() -> None:
+    assert set(INPUTS) == set(DATASETS) - {"coverage", "raw_usage"}
     assert {query_of(name) for name in INPUTS} <= set(QUERIES)
 
 

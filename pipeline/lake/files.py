@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import zip_longest
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +47,55 @@ class Loaded:
         return self.window == day_window(day)
 
 
+class DayFile:
+    """One file of the contract that is being written; use `with`.
+
+    The rows must come in the contract's order, in pieces of any size. Memory is one row group. The
+    footer says which window the file covers, and nothing of when or by whom it was written;
+    `notes` are lists of ids that it says beside that, the empty ones left out.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        path: Path,
+        window: Window,
+        notes: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        facts = {
+            "dataset": dataset.name,
+            "schema": SCHEMA_VERSION,
+            "start": window.start,
+            "end": window.end,
+            **{name: sorted(ids) for name, ids in (notes or {}).items() if ids},
+        }
+        metadata = {_META: json.dumps(facts, sort_keys=True).encode()}
+        schema = dataset.schema.with_metadata(metadata)
+        self.rows = 0
+        self._path = path
+        self._groups = _RowGroups(dataset.schema)
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._writer:
+            if kind is None:
+                self._write(self._groups.rest())
+        self._path.chmod(_OWNER_ONLY)
+
+    def add(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Write more rows."""
+        for batch in batches:
+            self._write(self._groups.add(batch))
+
+    def _write(self, groups: Iterable[pa.Table]) -> None:
+        for group in groups:
+            self._writer.write_table(group, row_group_size=ROW_GROUP)
+            self.rows += group.num_rows
+
+
 def write(
     dataset: Dataset,
     batches: Iterable[pa.RecordBatch],
@@ -54,28 +103,10 @@ def write(
     window: Window,
     notes: Mapping[str, Sequence[str]] | None = None,
 ) -> int:
-    """Write batches of rows as one file of the contract; returns the number of rows.
-
-    The rows must come in the contract's order. Memory is one row group. The footer says which
-    window the file covers, and nothing of when or by whom it was written; `notes` are lists of ids
-    that it says beside that, the empty ones left out.
-    """
-    schema = dataset.schema
-    facts = {
-        "dataset": dataset.name,
-        "schema": SCHEMA_VERSION,
-        "start": window.start,
-        "end": window.end,
-        **{name: sorted(ids) for name, ids in (notes or {}).items() if ids},
-    }
-    metadata = {_META: json.dumps(facts, sort_keys=True).encode()}
-    rows = 0
-    with pq.ParquetWriter(path, schema.with_metadata(metadata), compression="zstd") as writer:
-        for table in regrouped(batches, schema):
-            writer.write_table(table, row_group_size=ROW_GROUP)
-            rows += table.num_rows
-    path.chmod(_OWNER_ONLY)
-    return rows
+    """Write all rows of a `DayFile`; returns how many."""
+    with DayFile(dataset, path, window, notes) as file:
+        file.add(batches)
+    return file.rows
 
 
 def covered(path: Path) -> Loaded:
@@ -150,23 +181,39 @@ def same(dataset: Dataset, old: Path, new: Path) -> bool:
 
 
 def regrouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows in tables of exactly ROW_GROUP rows, the last one shorter.
+    """The rows in tables of exactly ROW_GROUP rows, the last one shorter."""
+    groups = _RowGroups(schema)
+    for batch in batches:
+        yield from groups.add(batch)
+    yield from groups.rest()
+
+
+class _RowGroups:
+    """Rows in tables of exactly ROW_GROUP rows, the last one shorter.
 
     Each column in one piece: where pieces meet is where Parquet may begin a new data page, and how
     rows come in batches depends on how many threads there were.
     """
-    held: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        held.append(batch)
-        count += batch.num_rows
-        while count >= ROW_GROUP:
-            table = pa.Table.from_batches(held)
-            yield table.slice(0, ROW_GROUP).combine_chunks().cast(schema)
-            held = table.slice(ROW_GROUP).to_batches()
-            count -= ROW_GROUP
-    if count:
-        yield pa.Table.from_batches(held).combine_chunks().cast(schema)
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._held: list[pa.RecordBatch] = []
+        self._count = 0
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
+        """Take in rows; those groups that are full now."""
+        self._held.append(batch)
+        self._count += batch.num_rows
+        while self._count >= ROW_GROUP:
+            table = pa.Table.from_batches(self._held)
+            yield table.slice(0, ROW_GROUP).combine_chunks().cast(self._schema)
+            self._held = table.slice(ROW_GROUP).to_batches()
+            self._count -= ROW_GROUP
+
+    def rest(self) -> Iterator[pa.Table]:
+        """What is left at the end."""
+        if self._count:
+            yield pa.Table.from_batches(self._held).combine_chunks().cast(self._schema)
 
 
 def _columns(schema: pa.Schema) -> str:

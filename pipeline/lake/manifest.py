@@ -333,10 +333,12 @@ def _rows_of_endpoints(version: Path) -> Mapping[str, Mapping[int, int]]:
 
 
 def _by_hour(times: pa.Array) -> Counter[int]:
-    hours = pc.floor_temporal(times, unit="hour")
-    # As numbers: a time that cannot be may be beyond the years that Python knows.
-    found = pc.value_counts(hours.cast(pa.int64()).drop_null()).to_pylist()
-    return Counter({one["values"] // 1_000_000: one["counts"] for one in found})
+    # As numbers: a time that cannot be may be beyond the years that Python knows. No day of the
+    # lake is before 1970; division would round what is up, into its first hour.
+    micros = times.cast(pa.int64()).drop_null()
+    hours = pc.divide(micros.filter(pc.greater_equal(micros, 0)), SECONDS["1h"] * 1_000_000)
+    found = pc.value_counts(hours).to_pylist()
+    return Counter({one["values"] * SECONDS["1h"]: one["counts"] for one in found})
 
 
 def describe(dataset: Dataset, path: Path) -> FileEntry:

@@ -96,20 +96,21 @@ class PageBuffer:
             gaps.append(Window(at, self.window.end))
         return gaps
 
-    def served_rows(self) -> pa.Table:
-        """All rows so far, as `schema`: mapped from the files, so they need no memory."""
-        return self._all("rows", self.schema)
+    def served_rows(self, part: Window | None = None) -> pa.Table:
+        """All rows so far, as `schema`, mapped from the files; of chunks that reach into a part."""
+        return self._all("rows", self.schema, part or self.window)
 
     def servings(self) -> pa.Table:
         """All servings so far, as SERVINGS."""
-        return self._all("servings", SERVINGS)
+        return self._all("servings", SERVINGS, self.window)
 
     def remove(self) -> None:
         """Throw everything away: the day is published."""
         remove(self.folder)
 
-    def _all(self, kind: str, schema: pa.Schema) -> pa.Table:
-        paths = [self.folder / _file(part, kind) for part in sorted(self.covered)]
+    def _all(self, kind: str, schema: pa.Schema, part: Window) -> pa.Table:
+        chunks = [it for it in sorted(self.covered) if it.start < part.end and part.start < it.end]
+        paths = [self.folder / _file(chunk, kind) for chunk in chunks]
         return pa.concat_tables([schema.empty_table(), *map(_read, paths)])
 
 

@@ -6,21 +6,26 @@ differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.lake import consistency, engine, files
 from pipeline.lake.commit import publish
+from pipeline.lake.files import DayFile
 from pipeline.lake.manifest import Reading, Source, read_manifest
-from pipeline.lake.schemas import LEDGER_DATASETS, RAW_USAGE, USAGE, Dataset
+from pipeline.lake.schemas import LEDGER_DATASETS, RAW_USAGE, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Window
+from pipeline.usage.landing import Landed, landed, stored
 from pipeline.usage.page_buffer import PageBuffer
 
 CASCADE: Final[tuple[tuple[Dataset, str], ...]] = (
@@ -69,12 +74,8 @@ def stage_day(
     `folder` is for unfinished files, on the lake's disk. Raises ConsistencyError when the
     tables do not agree with each other.
     """
-    con.register("servings", buffer.servings())
-    con.register("served_rows", buffer.served_rows())
-    raw = folder / "raw_usage.parquet"
-    _write(RAW_USAGE, con.sql(engine.sql(RAW_USAGE.name)), raw, window)
-    con.unregister("served_rows")
-    return _cascade(con, day, window, raw, folder, {"usage": buffer.read_at})
+    read_at: dict[Source, float] = {"usage": buffer.read_at}
+    return _cascade(con, Staged(day, window, _paths(folder), read_at), landed(buffer), raw=True)
 
 
 def publish_staged(
@@ -113,31 +114,60 @@ def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPub
                 f"raw_usage has no day {day}: load it first, for example with "
                 f"`mka1-usage run --start {day} --end {day + timedelta(days=1)}`"
             )
-        staged = _cascade(con, day, files.covered(raw).window, raw, folder, {})
+        window, paths = files.covered(raw).window, _paths(folder) | {RAW_USAGE.name: raw}
+        staged = _cascade(con, Staged(day, window, paths, {}), stored(raw), raw=False)
         return publish_staged(con, lake, staged, folder, disputed=None)
 
 
+def _paths(folder: Path) -> dict[str, Path]:
+    return {name: folder / f"{name}.parquet" for name in USAGE_DATASETS}
+
+
 def _cascade(
-    con: duckdb.DuckDBPyConnection,
-    day: date,
-    window: Window,
-    raw: Path,
-    folder: Path,
-    read_at: Mapping[Source, float],
+    con: duckdb.DuckDBPyConnection, staged: Staged, parts: Iterable[Landed], *, raw: bool
 ) -> Staged:
-    paths = {RAW_USAGE.name: raw}
-    engine.bind(con, {RAW_USAGE.name: (RAW_USAGE, [raw])})
-    rows = con.sql(engine.sql(USAGE["1m"].name))
-    narrower = RAW_USAGE, raw
-    for width, dataset in USAGE.items():
-        if width != "1m":
-            rows = engine.rollup(con, SECONDS[width], narrower[0], [narrower[1]])
-        path = paths[dataset.name] = folder / f"{dataset.name}.parquet"
-        _write(dataset, rows, path, window)
-        narrower = dataset, path
-    consistency.require(con, {name: [path] for name, path in paths.items()})
-    return Staged(day, window, paths, read_at)
+    """Write a day's tables, part by part of its raw rows; `raw`: its raw rows as well."""
+    minutes, hours, days = USAGE.values()
+    with ExitStack() as stack:
+        written = {
+            it.name: stack.enter_context(DayFile(it, staged.paths[it.name], staged.window))
+            for it in ([RAW_USAGE] if raw else []) + [minutes, hours]
+        }
+        writer = stack.enter_context(ThreadPoolExecutor(1))  # hours are counted meanwhile
+        for part in parts:
+            known = {RAW_USAGE.name: part.rows, minutes.name: _minutes(con, part)}
+            writing = [
+                writer.submit(file.add, known[name].to_batches())
+                for name, file in written.items()
+                if name in known
+            ]
+            counted = _of_part(
+                con, "rollup", "narrower", known[minutes.name], seconds=SECONDS["1h"]
+            )
+            written[hours.name].add(counted.to_batches())
+            for one in writing:
+                one.result()
+    of_days = engine.rollup(con, SECONDS["1d"], hours, [staged.paths[hours.name]])
+    batches = of_days.to_arrow_reader(files.ROW_GROUP)
+    files.write(days, batches, staged.paths[days.name], staged.window)
+    consistency.require(con, {name: [path] for name, path in staged.paths.items()})
+    return staged
 
 
-def _write(dataset: Dataset, rows: duckdb.DuckDBPyRelation, path: Path, window: Window) -> None:
-    files.write(dataset, rows.to_arrow_reader(files.ROW_GROUP), path, window)
+def _minutes(con: duckdb.DuckDBPyConnection, part: Landed) -> pa.Table:
+    """Where no row has to be added to another, what the query says is what stands there."""
+    if part.distinct:
+        return part.rows.select(USAGE["1m"].schema.names)
+    return _of_part(con, USAGE["1m"].name, RAW_USAGE.name, part.rows)
+
+
+def _of_part(
+    con: duckdb.DuckDBPyConnection, query: str, source: str, rows: pa.Table, **params: int
+) -> pa.Table:
+    """What a query says of rows in memory."""
+    con.register("part", rows)
+    try:
+        con.execute(f'CREATE OR REPLACE TEMP VIEW "{source}" AS SELECT * FROM part')
+        return con.sql(engine.sql(query), params=params or None).to_arrow_table()
+    finally:
+        con.unregister("part")

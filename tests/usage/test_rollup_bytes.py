@@ -16,8 +16,9 @@ from pipeline.lake import engine
 from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import Window, day_window
+from pipeline.usage import landing
 from pipeline.usage.page_buffer import Chunk, PageBuffer
-from pipeline.usage.rollup import publish_staged, stage_day
+from pipeline.usage.rollup import publish_staged, rebuild_day, stage_day
 from tests.lake.served import (
     DAY,
     MIDNIGHT,
@@ -49,15 +50,22 @@ def test_every_table_is_sorted_by_all_its_columns_null_first(con: Connection, la
         assert frame.equals(frame.sort(frame.columns, nulls_last=False))
 
 
-def test_the_bytes_tell_nothing_of_pages_order_or_threads(tmp_path: Path) -> None:
+def test_the_bytes_tell_nothing_of_pages_order_threads_or_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     served = traffic(2)
     found: list[dict[str, str]] = []
-    for number, (size, seed, threads) in enumerate(
-        [(1_440, None, 1), (60, None, 4), (60, 1, 1), (7, 2, 2), (500, 3, 3)]
+    for number, (size, seed, threads, held) in enumerate(
+        [
+            *((1_440, None, 1, landing.HELD), (60, None, 4, 0), (60, 1, 1, landing.HELD)),
+            *((7, 2, 2, landing.HELD), (500, 3, 3, 0)),
+        ]
     ):
+        monkeypatch.setattr(landing, "HELD", held)
         lake = Lake(tmp_path / str(number))
         with closing(engine.connect(threads=threads)) as con:
             publish(con, lake, in_pages(served, size, seed))
+            assert rebuild_day(con, lake, DAY).changed == ()
         found.append(digests(lake))
     assert all(one == found[0] for one in found)
     assert len(set(found[0].values())) == 4

@@ -62,8 +62,8 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "the query is no query": ("rollup", "SELECT nothing"),
     "the query fails half-way": (
-        "raw_usage",
-        "SELECT * REPLACE (error('half-way') AS extra) FROM ({sql})",
+        "usage_1m",
+        "SELECT * REPLACE (error('half-way') AS user_id) FROM ({sql})",
     ),
 }
 
@@ -83,7 +83,7 @@ def test_a_day_that_fails_on_the_way_is_left_as_it_was(
     name, text = BROKEN[case]
     altered(name, text)
     with pytest.raises((ConsistencyError, duckdb.Error, ValueError)):
-        publish(con, lake, [[Bucket(0, (Result(), Result("bob")))]])
+        publish(con, lake, [[Bucket(0, (Result(), Result("bob"), Result("bob")))]])
     assert stand(lake) == before
     assert leftovers(lake) == []
 
@@ -113,7 +113,7 @@ def test_a_failed_day_does_not_stand_in_the_next_ones_way(
     altered: Callable[[str, str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    altered("raw_usage", "SELECT nothing")
+    altered("rollup", "SELECT nothing")
     with pytest.raises(duckdb.Error):
         publish(con, lake, [[Bucket(0, (Result(),))]])
     monkeypatch.undo()
