@@ -37,9 +37,10 @@ from pipeline.lake.schemas import (
 from pipeline.lake.store import MANIFEST, Lake
 from pipeline.timeline import CLOCKS_DIFFER, SECONDS, day_window
 
-Source = Literal["usage", "conversations"]
-"""What is read from the API in one go: usage of conversations, or the listings. Every other usage
-endpoint is read by itself: see `Reading`."""
+Source = Literal["usage", "conversations", "totals"]
+"""What is read from the API in one go: usage of conversations, whole and by user and key, or the
+listings. totals: its hours by key alone, where that was later; it proves less than a reading. Every
+other usage endpoint is read by itself: see `Reading`."""
 
 BILLS: Final = "costs"
 """The name under which a manifest has the reading of what the API bills."""
@@ -67,11 +68,18 @@ class FileEntry:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What was read of one endpoint on a day: when the API was asked, and through when, both in
-    Unix seconds. `disputed`: the totals are not those that the API itself gives."""
+    Unix seconds. `disputed`: the totals are not those that the API itself gives. `totals_at`: when
+    its hours by key were found to be the same, if that was later."""
 
     read_at: float
     through: int
     disputed: bool = False
+    totals_at: float | None = None
+
+    @property
+    def seen_at(self) -> float:
+        """When the API was asked last, for whatever it was."""
+        return self.read_at if self.totals_at is None else self.totals_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,18 @@ def read_manifest(version: Path) -> Manifest:
         raise ValueError(f"{version / MANIFEST} is no record of a version: {error}") from None
 
 
+def reading_of(version: Path | None, endpoint: str = "") -> Reading | None:
+    """What was read of an endpoint (empty: that of conversations); None where it was not loaded."""
+    record = manifest_of(version)
+    if endpoint or version is None:
+        return record.readings.get(endpoint)
+    through = _through(version / f"{USAGE['1d'].name}.parquet")
+    if through is None:
+        return None
+    read_at, totals_at = record.read_at.get("usage", 0.0), record.read_at.get("totals")
+    return Reading(read_at, through, record.disputed, totals_at)
+
+
 def manifest_of(version: Path | None) -> Manifest:
     """What was recorded of a version: nothing where it can't be read, which is to be replaced."""
     with suppress(OSError, ValueError):
@@ -138,7 +158,7 @@ def readings_to_reload(lake: Lake, endpoint: str, now: float) -> list[date]:
     found: list[tuple[float, date]] = []
     for day in lake.all_days():
         reading = manifest_of(lake.version(day)).readings.get(endpoint)
-        if reading and (reading.disputed or reading.read_at > now + CLOCKS_DIFFER):
+        if reading and (reading.disputed or reading.seen_at > now + CLOCKS_DIFFER):
             found.append((reading.read_at, day))
     return [day for _, day in sorted(found)]
 
@@ -187,7 +207,7 @@ def write_revisions(
     engine.bind(con, inputs)
     params = {
         "known_through": covered(old).window.end if old else day_window(day).start,
-        "seen_at": datetime.fromtimestamp(asked.get("usage", 0.0), UTC),
+        "seen_at": datetime.fromtimestamp(asked.get("totals", asked.get("usage", 0.0)), UTC),
     }
     rows = con.sql(engine.sql(revisions.name), params=params)
     files.write(revisions, rows.to_arrow_reader(files.ROW_GROUP), path, day_window(day))
@@ -254,9 +274,12 @@ def _all_known(lake: Lake, record: Manifest, new: Path) -> list[tuple[str, _Know
         through = _through(new / f"{OBSERVED['1d'].name}.parquet" if listed else path)
         if listed and "read" in record.owed:  # records of the day were lost
             through = None
-        read_at = _moment(record.read_at.get("conversations" if listed else "usage"))
+        read_at = record.read_at.get("conversations" if listed else "usage")
+        seen_at = read_at if listed else record.read_at.get("totals", read_at)
         disputed = not listed and record.disputed
-        known[name] = _Known(_moment(through), read_at, disputed, restated_for)
+        known[name] = _Known(
+            _moment(through), _moment(read_at), _moment(seen_at), disputed, restated_for
+        )
     known |= {meters_of(name): _read_of([one], restated_for) for name, one in read.items()}
     return sorted(known.items())
 
@@ -264,10 +287,11 @@ def _all_known(lake: Lake, record: Manifest, new: Path) -> list[tuple[str, _Know
 def _read_of(readings: Sequence[Reading], restated_for: int) -> _Known:
     """What is known where several endpoints were read: no more than of the one known least."""
     if not readings:
-        return _Known(None, None, False, restated_for)
+        return _Known(None, None, None, False, restated_for)
     return _Known(
         _moment(min(one.through for one in readings)),
         _moment(min(one.read_at for one in readings)),
+        _moment(min(one.seen_at for one in readings)),
         any(one.disputed for one in readings),
         restated_for,
     )
@@ -275,9 +299,11 @@ def _read_of(readings: Sequence[Reading], restated_for: int) -> _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a table on a day: through when it goes, and when it was asked for."""
+    """What is known of a table on a day: through when it goes, when it was read, and when it was
+    last asked for, be it by its totals alone."""
 
     through: datetime | None
+    read_at: datetime | None
     fetched_at: datetime | None
     disputed: bool
     restated_for: int
@@ -290,8 +316,8 @@ class _Known:
         if self.through is None or self.through <= start:
             return {**bounds, "status": "missing", "complete_through": None, "fetched_at": None}
         settled = (
-            self.fetched_at is not None
-            and self.fetched_at.timestamp() >= end.timestamp() + self.restated_for
+            self.read_at is not None
+            and self.read_at.timestamp() >= end.timestamp() + self.restated_for
         )
         final = "final" if settled and self.through >= end else "provisional"
         return {
