@@ -74,7 +74,7 @@ def buckets(
 
     with exit_codes():
         settings = load_settings()
-        lake = Lake(settings.lake)
+        lake = Lake(settings.lake, memory=settings.memory)
         try:
             query = PageQuery(
                 start_time=first,

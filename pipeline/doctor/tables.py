@@ -75,7 +75,7 @@ def _spread(days: Sequence[date]) -> list[date]:
 
 def days(context: CheckContext) -> Iterator[Finding]:
     """How many days are final, provisional, stale and missing."""
-    held = Lake(context.settings.lake, context.settings.lookback_days)
+    held = Lake(context.settings.lake, context.settings.lookback_days, context.settings.memory)
     if not held.all_days():
         yield _EMPTY
         return

@@ -107,7 +107,7 @@ def export(
         lacking = selection.lacking(calendar)
         unread = selection.unread(calendar) if FACT_TOKENS.name in wanted else []
         notes += _unread(unread)
-        with opened(path, readers) as folder, closing(engine.connect(folder.staging)) as con:
+        with opened(path, readers) as folder, closing(engine.connect(lake)) as con:
             listed = PRICES.empty_table() if prices is None else prices
             rows = Rows(con, selection, names, calendar, lacking, listed)
             notes += _unmatched(names, rows)

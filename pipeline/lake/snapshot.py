@@ -86,6 +86,7 @@ class Snapshot:
         names: Collection[str] = DATASETS.keys(),
         thorough: bool = False,
     ) -> None:
+        self.lake = lake
         self.versions = lake.versions_at_once(days)
         self.lookback_days = lake.lookback_days
         self._names = frozenset(names)

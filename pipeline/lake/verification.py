@@ -68,7 +68,7 @@ def verify(lake: Lake, catalog: Path, days: Sequence[date] | None = None) -> Ver
     problems: list[Problem] = []
     files = 0
     days = _days(lake) if days is None else days
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         for day in days:
             with lake.reading("publish") as alone:
                 found = list(_of_day(con, lake, day))

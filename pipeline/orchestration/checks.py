@@ -109,7 +109,7 @@ def _checked(
     days = _days(context, services)
     snapshot = Snapshot(services.lake)
     files = {name: snapshot.published(name, days) for name in DATASETS}
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(services.lake)) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
             found: Sequence[object]
@@ -237,7 +237,7 @@ def check_reconciliation(
     """The worst differences of the days, and how many there are of each class."""
     seen = Snapshot(services.lake, days_of(context.run.tags) or None, names={"reconciliation"})
     days = seen.days("reconciliation")
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(services.lake)) as con:
         counted = summary(con, seen, days).to_pylist()
         differences = worst(con, seen, days, _SHOWN).to_pylist()
     unexplained = sum(row["comparisons"] for row in counted if row["class"] == "unexplained")

@@ -158,7 +158,7 @@ def answer(lake: Lake, query: PageQuery, *, partial: bool = False) -> Answered:
     `partial` counts days that are not loaded as empty. Raises NotLoadedError, CursorError, and
     DamagedError where a file that it takes is damaged.
     """
-    return answer_on(engine.connect(), lake, query, partial=partial)
+    return answer_on(engine.connect(lake), lake, query, partial=partial)
 
 
 def answer_on(

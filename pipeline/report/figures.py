@@ -192,7 +192,7 @@ def read(
     one is of a user, and the lake has another kind of user ids than `pseudonyms`. PeriodError where
     the days make no period, NothingToReportError where none of them is loaded.
     """
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         source = Source(con, lake)
         if not source.days:
             damage = source.snapshot.damage

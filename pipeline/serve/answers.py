@@ -38,6 +38,8 @@ KEPT_BYTES: Final = 64 << 20
 """How much is kept in memory at most; one answer takes an eighth of it at most."""
 LARGEST: Final = 32 << 20
 """Bytes of a page at most: clients have to take it in time, and several are made at once."""
+QUERY_MEMORY: Final = 512 << 20
+"""Bytes that queries use in memory, all together; what takes more goes to disk."""
 WAITING_BYTES: Final = 16 << 20
 """How much the requests take that wait for an answer, all together."""
 QUEUE: Final = 1_024
@@ -205,7 +207,7 @@ class Answers:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answers")
         self._own = threading.local()
         # One for all threads, so that they share one limit of memory.
-        self._database = engine.connect(threads=1)
+        self._database = engine.connect(lake, threads=1, at_most=QUERY_MEMORY)
         self._opening = threading.Lock()
 
     def kept(self, query: PageQuery) -> Body | None:

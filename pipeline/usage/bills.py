@@ -102,7 +102,7 @@ def _publish(
     with (
         lake.day_lock(day),
         lake.staging() as folder,
-        closing(engine.connect(folder)) as con,
+        closing(engine.connect(lake)) as con,
     ):
         con.register("billed", _rows(day, costs, pseudonyms))
         rows = con.sql(engine.sql(COSTS.name)).to_arrow_reader(files.ROW_GROUP)

@@ -12,7 +12,6 @@ the totals differ from the API's.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -185,7 +184,7 @@ class _Day:
 
 
 class _Database(ExitStack):
-    """One DuckDB database for all days of a load; it may spill on the lake's disk."""
+    """The connections of a load; meanwhile its process has no other work for the database."""
 
     def __init__(self, lake: Lake) -> None:
         super().__init__()
@@ -195,10 +194,9 @@ class _Database(ExitStack):
     def connection(self, all_read: bool) -> duckdb.DuckDBPyConnection:
         """A connection of its own. One core is left to the thread that reads pages, if any."""
         if self._first is None:
-            scratch = self.enter_context(self._lake.staging())
-            self._first = self.enter_context(closing(engine.connect(scratch)))
-        cores = os.cpu_count() or 1
-        self._first.execute(f"SET threads = {cores if all_read else max(1, cores - 1)}")
+            self._first = self.enter_context(closing(engine.connect(self._lake)))
+            self.callback(engine.set_threads, self._first, self._lake)
+        engine.set_threads(self._first, self._lake, spare=0 if all_read else 1)
         return self._first.cursor()
 
 

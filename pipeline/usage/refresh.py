@@ -85,7 +85,7 @@ def refresh_days(
     found = Refreshed(tuple(wanted), changed, requests, endpoint=feed.endpoint)
     if on_found is not None:
         on_found(found)
-    with closing(engine.connect(threads=1)) as con:
+    with closing(engine.connect(lake)) as con:
         for day, version in versions.items():
             if day not in comparison.differing:
                 feed.confirm(con, lake, day, version, asked_at)

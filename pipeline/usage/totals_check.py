@@ -181,7 +181,7 @@ _NARROWEST: Final[Width] = "1m"
 
 
 def _our_totals(lake: Lake, feed: Feed, width: Width, days: Sequence[date]) -> ByBucket:
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         return feed.totals(con, width, lake.files(feed.tables[width].name, days))
 
 

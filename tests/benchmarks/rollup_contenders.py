@@ -50,6 +50,7 @@ def ours(job: Job) -> Prepared:
     from pipeline.lake import engine
     from pipeline.lake.files import ROW_GROUP, write
     from pipeline.lake.schemas import USAGE
+    from pipeline.lake.store import Lake
     from pipeline.timeline import day_window
 
     def roll_up(con: DuckDBPyConnection, file: Path) -> None:
@@ -61,7 +62,7 @@ def ours(job: Job) -> Prepared:
             write(dataset, rows.to_arrow_reader(ROW_GROUP), file, window)
 
     def run() -> None:
-        engine.at_once(roll_up, files(Path(job["minutes"])))
+        engine.at_once(Lake(Path(job["results"])), roll_up, files(Path(job["minutes"])))
 
     return Prepared(run, lambda: _facts(job))
 

@@ -178,7 +178,7 @@ def _cpu(process: subprocess.Popen[str]) -> float | None:
 def _in_process(lake: Lake, questions: Iterator[Question]) -> Load:
     """The same pages, one after the other, on a connection that is open: no HTTP, nothing kept."""
     result = Load()
-    with closing(engine.connect(threads=1)) as con:
+    with closing(engine.connect(lake, threads=1)) as con:
         started, cpu = time.perf_counter(), time.process_time()
         while (begun := time.perf_counter()) < started + _LASTING:
             question = next(questions)

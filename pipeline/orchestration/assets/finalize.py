@@ -127,7 +127,7 @@ class Materializations:
     def _metadata(
         self, published: DayPublished
     ) -> Iterator[tuple[str, dict[str, dg.MetadataValue]]]:
-        with closing(engine.connect()) as con:
+        with closing(engine.connect(self._lake)) as con:
             per_dataset = day_metadata(con, self._lake, published)
         for name, metadata in per_dataset.items():
             ledger = bool(published.changed) and name in LEDGER_DATASETS

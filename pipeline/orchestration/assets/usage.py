@@ -199,7 +199,7 @@ def _rebuild(services: Services, days: list[date], done: list[DayPublished]) -> 
         done.append(rebuild_day(con, services.lake, day))
 
     try:
-        engine.at_once(rebuild, days)
+        engine.at_once(services.lake, rebuild, days)
     except (ConsistencyError, ContractError, OSError) as error:
         raise dg.Failure(
             f"{error}\nRolled up again and kept: {len(done)} of {count(len(days), 'day')}."
