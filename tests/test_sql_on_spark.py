@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -228,11 +229,16 @@ def test_tokens_are_the_same_on_spark(tables: Path, tmp_path: Path) -> None:
         for name, query in queries.items():
             save(tmp_path, name, con.sql(query).to_arrow_table())
     for name, of in (("users", ["ada", "bob"]), ("api_keys", ["web"]), ("models", ["large"])):
-        save(tmp_path, name, members(of, {}, "none"))
-    save(tmp_path, "members", members(["large", "small"], {}, "none"))
+        save(tmp_path, name, members(pl.Series(of), {}, "none").to_arrow())
+    save(tmp_path, "members", members(pl.Series(["large", "small"]), {}, "none").to_arrow())
     asked: dict[str, dict[str, Any]] = {
         **{"top_tokens": {"n": 2, "days": 2}, "failures_by_model": {}},
-        **{"fact_tokens": {}, "fact_costs": {}, "export_ids": {}, "dim_member": {"by": "model"}},
+        **{
+            "fact_tokens": {},
+            "fact_costs": {},
+            "export_ids": {"by": "model"},
+            "dim_member": {"by": "model"},
+        },
         "alert_costs": {"currency": "usd"},
         "alert_failures": {
             **{"judged_start": start + 60 * 3_600, "days": 3, "least_days": 1, "times": 3},
