@@ -30,7 +30,8 @@ def left_out(sentence: str) -> None:
 
 @contextmanager
 def reading(lake: Lake) -> Iterator[None]:
-    """End with the name of the file to blame where the lake can't be read."""
+    """End with the name of the file to blame where the lake can't be read, or with what else is
+    lacking."""
     import duckdb
     import pyarrow as pa
 
@@ -39,6 +40,8 @@ def reading(lake: Lake) -> Iterator[None]:
 
     try:
         yield
+    except duckdb.OutOfMemoryException as error:
+        fail(reason(lake, error), FAILED)
     except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage

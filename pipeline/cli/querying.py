@@ -145,6 +145,7 @@ def sql(
     """
     if form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is no text for a terminal: add `> result.parquet`")
+    from pipeline.lake.store import Lake
     from pipeline.query import ad_hoc
 
     with exit_codes():
@@ -159,7 +160,7 @@ def sql(
             say("show tables; from usage_1d; from top_users(5); Tab completes, .quit leaves")
         elif query is None:
             query = sys.stdin.buffer.read().decode(errors="surrogateescape")
-        lake = settings.lake
+        lake = Lake(settings.lake, memory=settings.memory)
         prices = price_list(settings).table
         try:
             with ad_hoc.as_published(settings.catalog, lake, _changed, left_out, prices) as catalog:

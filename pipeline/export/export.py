@@ -130,10 +130,10 @@ def export(
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
-        raise ExportError(
-            f"the export failed: {reason(lake, error)} (`mka1-usage verify` tells whether the lake "
-            "is as it was published)"
-        ) from None
+        hint = " (`mka1-usage verify` tells whether the lake is as it was published)"
+        if isinstance(error, duckdb.OutOfMemoryException):
+            hint = ""
+        raise ExportError(f"the export failed: {reason(lake, error)}{hint}") from None
     return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
 
 

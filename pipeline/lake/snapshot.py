@@ -63,8 +63,10 @@ class DamagedError(ContractError):
 def reason(lake: Lake, error: Exception) -> str:
     """Why reading the lake failed: the damaged files that are found when every one is read.
 
-    Where none is, what the library says, in one line.
+    Where none is, what the library says, in one line. Too little memory or disk is no damage.
     """
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return engine.shortage(lake, error)
     if isinstance(error, DamagedError):
         return str(error)
     damage = Snapshot(lake, thorough=True).damage
