@@ -31,6 +31,7 @@ from pipeline.export.tables import (
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.catalog import PRICES
 from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
+from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import UNDATED, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.messages import be, count
@@ -130,10 +131,11 @@ def export(
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
-        hint = " (`mka1-usage verify` tells whether the lake is as it was published)"
-        if isinstance(error, duckdb.OutOfMemoryException):
-            hint = ""
-        raise ExportError(f"the export failed: {reason(lake, error)}{hint}") from None
+        raise ExportError(
+            shortage(error)
+            or f"the export failed: {reason(lake, error)} (`mka1-usage verify` tells whether the "
+            "lake is as it was published)"
+        ) from None
     return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
 
 

@@ -161,16 +161,6 @@ def spill_folder(lake: Lake | None) -> Iterator[Path]:
         yield place
 
 
-def shortage(lake: Lake | None, error: duckdb.OutOfMemoryException) -> str:
-    """What a query lacked, memory or disk, and what to do, in one sentence."""
-    words = (
-        f"this takes more than the {memory_of(lake) / 1e9:.1f} GB of memory that queries may use"
-    )
-    if "offload" in str(error):
-        return f"{words}, and more disk than is free: free some, or ask for less"
-    return f"{words}: set MKA1_USAGE_MEMORY to more, or ask for less"
-
-
 @contextmanager
 def _without_backslash(folder: Path) -> Iterator[Path]:
     """The path of a folder that may not be there yet, by a link where DuckDB can't take its own."""

@@ -18,7 +18,6 @@ from typing import Final, Literal
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.lake import engine, files
 from pipeline.lake.files import SCHEMA_VERSION, ContractError, check_contract, covered
@@ -207,7 +206,7 @@ def intact(version: Path | None, record: Manifest, name: str) -> Path | None:
         return path if digest(path) == recorded.sha256 else None
     with suppress(OSError, pa.ArrowException, ContractError):
         check_contract(DATASETS[name], path)
-        pq.ParquetFile(path).read()
+        files.read_through(path)
         return path
     return None
 
@@ -314,7 +313,7 @@ def _rows_by_hour(name: str, path: Path) -> Counter[int]:
     """How many rows of a table lie in each UTC hour (Unix seconds), those without rows left out."""
     moment = _MOMENT.get(name, "start_time")
     counted: Counter[int] = Counter()
-    for batch in pq.ParquetFile(path).iter_batches(files.ROW_GROUP, columns=[moment]):
+    for batch in files.row_groups(path, [moment]):
         counted += _by_hour(batch.column(moment))
     return counted
 
@@ -325,7 +324,7 @@ def _rows_of_endpoints(version: Path) -> Mapping[str, Mapping[int, int]]:
     path = version / f"{METERS['1m'].name}.parquet"
     with suppress(OSError, KeyError, pa.ArrowException):  # damaged, or not there
         columns = ["endpoint", "start_time"]
-        for batch in pq.ParquetFile(path).iter_batches(files.ROW_GROUP, columns=columns):
+        for batch in files.row_groups(path, columns):
             endpoints, times = batch.columns
             for endpoint in endpoints.unique().to_pylist():
                 found = _by_hour(times.filter(pc.equal(endpoints, endpoint)))
@@ -343,14 +342,12 @@ def _by_hour(times: pa.Array) -> Counter[int]:
 def describe(dataset: Dataset, path: Path) -> FileEntry:
     """What a file is: to be recorded, or to be compared with what was recorded."""
     counts = [column.name for column in dataset.columns if column.type == pa.int64()]
-    table = pq.ParquetFile(path).read(columns=counts)
-    return FileEntry(
-        rows=table.num_rows,
-        bytes=path.stat().st_size,
-        sha256=digest(path),
-        schema=SCHEMA_VERSION,
-        sums={name: _sum(table.column(name)) for name in counts},
-    )
+    rows, sums = 0, dict.fromkeys(counts, 0)
+    for batch in files.row_groups(path, counts):
+        rows += batch.num_rows
+        for name in counts:
+            sums[name] += _sum(batch.column(name))
+    return FileEntry(rows, path.stat().st_size, digest(path), SCHEMA_VERSION, sums)
 
 
 def digest(path: Path) -> str:
@@ -359,7 +356,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sum(column: pa.ChunkedArray) -> int:
+def _sum(column: pa.Array) -> int:
     """The exact sum: 64-bit numbers may add up to more than 64 bits."""
     bounds = pc.min_max(column)
     largest = max(abs(bounds["min"].as_py() or 0), abs(bounds["max"].as_py() or 0))

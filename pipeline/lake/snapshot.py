@@ -19,10 +19,11 @@ from typing import Final, NamedTuple
 import duckdb
 
 from pipeline.lake import engine
-from pipeline.lake.damage import damaged, first_line
+from pipeline.lake.damage import damaged
 from pipeline.lake.engine import literal, scan
 from pipeline.lake.files import ContractError, Loaded, covered
 from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, METERS, USAGE
+from pipeline.lake.shortage import first_line, shortage
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, spans
 
@@ -61,14 +62,15 @@ class DamagedError(ContractError):
 
 
 def reason(lake: Lake, error: Exception) -> str:
-    """Why reading the lake failed: the damaged files that are found when every one is read.
+    """Why reading the lake failed: too little memory or disk, or the damaged files that are found
+    when every one is read.
 
-    Where none is, what the library says, in one line. Too little memory or disk is no damage.
+    Where none is, what the library says, in one line.
     """
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return engine.shortage(lake, error)
     if isinstance(error, DamagedError):
         return str(error)
+    if words := shortage(error):
+        return words
     damage = Snapshot(lake, thorough=True).damage
     return str(DamagedError(damage)) if damage else first_line(error)
 

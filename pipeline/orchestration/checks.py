@@ -24,6 +24,7 @@ from pipeline.lake.schemas import (
     RAW_METERS,
     USAGE_DATASETS,
 )
+from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import Snapshot, reason
 from pipeline.messages import count
 from pipeline.orchestration.assets.usage import API_POOL
@@ -115,7 +116,7 @@ def _checked(
             found: Sequence[object]
             try:
                 found = _find(con, snapshot, key.name, {asset: files[asset]}, files)
-            except (duckdb.Error, pa.ArrowException, OSError) as error:
+            except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
                 # A file that can't be read fails the check, and leaves the others to be made.
                 found = [f"can't be checked: {reason(services.lake, error)}"]
             yield dg.AssetCheckResult(
@@ -200,7 +201,8 @@ def _against_api(
     except (ContractError, pa.ArrowException, duckdb.Error) as error:
         return dg.AssetCheckResult(
             passed=False,
-            description=f"usage can't be read as it was published: {reason(services.lake, error)}",
+            description=shortage(error)
+            or f"usage can't be read as it was published: {reason(services.lake, error)}",
         )
     differing = {
         endpoint: those

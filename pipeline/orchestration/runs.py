@@ -13,6 +13,7 @@ import dagster as dg
 from rich.console import Console
 
 from pipeline.definitions import build_defs
+from pipeline.lake.shortage import shortage_in
 from pipeline.orchestration import instance
 from pipeline.orchestration.assets.conversations import STEP
 from pipeline.orchestration.assets.refresh import JOB as REFRESH_JOB
@@ -161,6 +162,11 @@ def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
             elif data.error and data.error.cls_name != blocked:
                 error = data.error.cause or data.error
                 full = ": make room on that disk, then run the same again"
+                # Of an error of another process only its words are left.
+                words = error.message.partition(f"{error.cls_name}: ")[2]
+                if short := shortage_in(words):
+                    yield short
+                    continue
                 reason = " ".join(error.message.split())
                 yield reason + (full if os.strerror(errno.ENOSPC) in reason else "")
 

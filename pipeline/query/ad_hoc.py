@@ -33,6 +33,7 @@ import pyarrow as pa
 from pipeline.lake import engine
 from pipeline.lake.catalog import DAMAGED, build, difference, prices_of, shows_another_lake
 from pipeline.lake.engine import literal, openable
+from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import Damage, Snapshot, left_out
 from pipeline.lake.store import Lake
 from pipeline.settings import without_secrets
@@ -202,7 +203,7 @@ def opened(
             "autoload_known_extensions": False,
             **_limits(lake, scratch),
         }
-        with openable(catalog) as readable, _complaints(lake):
+        with openable(catalog) as readable, _complaints():
             con = duckdb.connect(str(readable), read_only=True, config=config)
         with con:
             # The catalog names the lake as a pattern, which DuckDB holds against the list as it is.
@@ -256,9 +257,9 @@ def shell(catalog: Path, lake: Lake) -> None:
 def show(catalog: Path, lake: Lake, query: str, width: int, allowed: Sequence[Path] = ()) -> None:
     """Print the query's result as a table of text, at most `width` characters wide."""
     with opened(catalog, lake, allowed) as (con, _):
-        asked = _subquery(con, lake, query)
+        asked = _subquery(con, query)
         shown = StringIO()
-        with _complaints(lake), redirect_stdout(shown):
+        with _complaints(), redirect_stdout(shown):
             _interruptibly(con, lambda: con.sql(asked).show(max_width=width))
         print(printable(shown.getvalue()), end="")
 
@@ -275,10 +276,10 @@ def export(
     contract: it has no wider ones, and DuckDB would round them. QueryError if one does not fit.
     """
     with opened(catalog, lake, allowed) as (con, scratch):
-        asked = _subquery(con, lake, query)
+        asked = _subquery(con, query)
         scratch.mkdir(mode=0o700, exist_ok=True)
         path = scratch / "result"
-        with _complaints(lake):
+        with _complaints():
             if form == "parquet":
                 asked = _narrowed(con.sql(asked), asked)
             if form == "csv":
@@ -289,13 +290,13 @@ def export(
             shutil.copyfileobj(result, out)
 
 
-def _subquery(con: duckdb.DuckDBPyConnection, lake: Lake, query: str) -> str:
+def _subquery(con: duckdb.DuckDBPyConnection, query: str) -> str:
     """The one query in `query` as a subquery; QueryError where it is anything else."""
     try:
         encoded = query.encode()
     except UnicodeEncodeError:
         raise QueryError("the query is not UTF-8 text") from None
-    with _complaints(lake):
+    with _complaints():
         statements = con.extract_statements(query)
     if len(statements) != 1:
         raise QueryError(f"one query is wanted, {len(statements)} were given")
@@ -363,10 +364,10 @@ def _interruptibly(con: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
 
 
 @contextmanager
-def _complaints(lake: Lake) -> Iterator[None]:
+def _complaints() -> Iterator[None]:
     try:
         yield
-    except duckdb.OutOfMemoryException as error:
-        raise QueryError(engine.shortage(lake, error)) from None
     except duckdb.Error as error:
-        raise QueryError(str(error), of_files=not isinstance(error, _OF_THE_QUERY)) from None
+        said = shortage(error)
+        of_files = said is None and not isinstance(error, _OF_THE_QUERY)
+        raise QueryError(said or str(error), of_files=of_files) from None

@@ -30,6 +30,7 @@ from pipeline.async_runner import run_async
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.consistency import ConsistencyError
 from pipeline.lake.files import ContractError
+from pipeline.lake.shortage import shortage
 from pipeline.lake.store import Lake
 from pipeline.messages import count
 from pipeline.pseudonyms import Pseudonyms
@@ -117,7 +118,7 @@ def load_days(
     if load.failures:
         first = min(load.failures)
         missing = [day for day in windows if day not in load.published]
-        why = f"{first}: {load.failures[first]}"
+        why = f"{first}: {shortage(load.failures[first]) or load.failures[first]}"
         raise LoadError(done, missing, why) from load.failures[first]
     return done
 

@@ -20,6 +20,7 @@ from pipeline.lake.consistency import ConsistencyError
 from pipeline.lake.files import ContractError
 from pipeline.lake.manifest import days_to_reload
 from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
+from pipeline.lake.shortage import shortage
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.messages import count
 from pipeline.orchestration.assets.days import days_asked
@@ -200,7 +201,6 @@ def _rebuild(services: Services, days: list[date], done: list[DayPublished]) -> 
 
     try:
         engine.at_once(services.lake, rebuild, days)
-    except (ConsistencyError, ContractError, OSError) as error:
-        raise dg.Failure(
-            f"{error}\nRolled up again and kept: {len(done)} of {count(len(days), 'day')}."
-        ) from error
+    except (ConsistencyError, ContractError, OSError, duckdb.Error) as error:
+        kept = f"Rolled up again and kept: {len(done)} of {count(len(days), 'day')}."
+        raise dg.Failure(f"{shortage(error) or error}\n{kept}") from error
