@@ -120,7 +120,7 @@ def test_tables_are_found_below_any_name(name: str, original: Path, tmp_path: Pa
         build_catalog(lake, catalog)
         assert verify(lake, catalog).problems == ()
         out = io.BytesIO()
-        ad_hoc.export(catalog, home / "lake", "select count(*) n from usage_1h", "csv", out)
+        ad_hoc.export(catalog, Lake(home / "lake"), "select count(*) n from usage_1h", "csv", out)
         assert int(out.getvalue().split()[1]) > 0
     finally:
         shutil.rmtree(home)

@@ -210,8 +210,10 @@ def _kept(names: Sequence[str]) -> Iterator[str]:
 
 def _unmatched(names: Names, rows: Rows) -> Iterator[str]:
     """A note about names whose ids have no usage."""
-    unknown = len(names.users.keys() - rows.users) + len(names.api_keys.keys() - rows.api_keys)
-    if unknown:
+    pairs = ((names.users, rows.users), (names.api_keys, rows.api_keys))
+    if unknown := sum(
+        len(given.keys() - {*ids.filter(ids.is_in([*given]))}) for given, ids in pairs
+    ):
         yield f"{count(unknown, 'name')} without usage by that user or API key"
 
 

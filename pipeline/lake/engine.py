@@ -144,11 +144,21 @@ class _Database:
     def _spill_into(self, lake: Lake | None) -> str:
         """The path of a new folder to spill into, as DuckDB takes it."""
         self._folder, self._of_lake = ExitStack(), None if lake is None else lake.root
-        with suppress(OSError):  # a lake that can't be written to, or is not there yet
+        return str(self._folder.enter_context(spill_folder(lake)))
+
+
+@contextmanager
+def spill_folder(lake: Lake | None) -> Iterator[Path]:
+    """The path of a new folder to spill into, as DuckDB takes it: in the lake or, where that can't
+    be written to or is not there yet, in the system's temporary folder."""
+    with ExitStack() as stack:
+        place: Path | None = None
+        with suppress(OSError):
             if lake is not None and lake.root.is_dir():
-                place = self._folder.enter_context(spilling(lake))
-                return str(self._folder.enter_context(_without_backslash(place)))
-        return self._folder.enter_context(tempfile.TemporaryDirectory(prefix="mka1-usage-"))
+                place = stack.enter_context(_without_backslash(stack.enter_context(spilling(lake))))
+        if place is None:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mka1-usage-")))
+        yield place
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import date
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -145,7 +145,10 @@ class Snapshot:
     def loaded(self, name: str, day: date) -> Loaded | None:
         """What a day's file of a dataset covers; None where there is none to read."""
         path = self.file(name, day)
-        return None if path is None else covered(path)
+        if path is None:
+            return None
+        found = path.stat()
+        return _covered(path, found.st_ino, found.st_mtime_ns)
 
     def files(self, name: str, days: Iterable[date] | None = None) -> list[Path]:
         """The files of a dataset, of all days or of `days`, in order."""
@@ -234,6 +237,12 @@ class Snapshot:
             for day in day_range(*self.extent)
             if day not in known and (asked is None or day in asked)
         )
+
+
+@lru_cache(maxsize=8_192)
+def _covered(path: Path, _inode: int, _changed: int) -> Loaded:
+    """A file of a version never changes; a lake that was begun anew has others by their names."""
+    return covered(path)
 
 
 def _number(day: date) -> int:
