@@ -22,8 +22,10 @@ from pydantic import (
     AfterValidator,
     AliasGenerator,
     BeforeValidator,
+    ByteSize,
     Field,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -37,6 +39,7 @@ from pydantic_settings import (
 )
 
 from pipeline.endpoints import CONVERSATIONS, METERED
+from pipeline.memory import LEAST
 from pipeline.paths import unusable
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.thresholds import Thresholds
@@ -49,6 +52,8 @@ ENDPOINTS: Final = (CONVERSATIONS.name, *METERED, COSTS)
 ENV_FILE: Final = ".env"
 """In the current folder."""
 _OURS: Final = "MKA1_USAGE_"
+_LARGEST: Final = 2**60
+"""Bytes: what DuckDB takes for a limit of memory."""
 _SHORTEST_SECRET: Final = 16
 """Characters of a secret that this project makes up, not the API."""
 
@@ -171,6 +176,20 @@ def _split_endpoints(value: object) -> object:
     return tuple(name for name in ENDPOINTS if name in names)
 
 
+def _checked_memory(value: object) -> object:
+    """`4GB` or `512MB` as bytes."""
+    if not isinstance(value, str):
+        return value
+    try:
+        size = TypeAdapter(ByteSize).validate_python(value.strip())
+    except ValidationError:
+        raise ValueError("is no size such as 4GB or 512MB") from None
+    if not LEAST <= size <= _LARGEST:
+        least = f"{LEAST // 1_000_000}MB"
+        raise ValueError(f"must be {least} or more, with its unit, such as 4GB or 512MB")
+    return int(size)
+
+
 Url = Annotated[str, AfterValidator(_checked_url)]
 Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
 PseudonymKey = Annotated[Secret, AfterValidator(_long_enough)]
@@ -178,6 +197,7 @@ Folder = Annotated[Path, AfterValidator(_checked_folder)]
 TablesFolder = Annotated[Folder, AfterValidator(_for_tables)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_secrets)]
 Endpoints = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_endpoints)]
+Memory = Annotated[int, BeforeValidator(_checked_memory)]
 KeyRing = Annotated[dict[str, Secret], NoDecode, BeforeValidator(_split_keys)]
 
 
@@ -299,6 +319,8 @@ class Settings(BaseSettings):
     """Fewer failed responses than this never alert."""
     alert_zero_usual: int = Field(100, ge=1, le=2**53)
     """What hours usually have at least, for none in them to be an alert."""
+    memory: Memory | None = None
+    """Bytes that all queries of a process may use together; None: as `pipeline.memory` says."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
     set_export_dir: TablesFolder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
     set_prices: Folder | None = Field(None, validation_alias="MKA1_USAGE_PRICES")

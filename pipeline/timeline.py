@@ -81,6 +81,18 @@ class Window:
         for start in range(self.start, self.end, seconds):
             yield Window(start, min(start + seconds, self.end))
 
+    def without(self, parts: Iterable[Window]) -> list[Window]:
+        """What is left of the window without some parts of it, in order."""
+        left: list[Window] = []
+        at = self.start
+        for part in sorted(parts):
+            if part.start > at:
+                left.append(Window(at, min(part.start, self.end)))
+            at = max(at, part.end)
+        if at < self.end:
+            left.append(Window(at, self.end))
+        return left
+
     def widened(self, width: Width) -> Window:
         """The smallest window on bucket edges of `width` that holds this one."""
         return Window(floor_to(self.start, width), -floor_to(-self.end, width))

@@ -1,9 +1,9 @@
 -- report_arrivals: when users came who had not been there before this period.
 -- grain: unit (a local hour, day, week or month, by the number of its first hour); those without are left out
--- inputs: hours (what report_hours gives), usage_1d (of the UTC days that end before this period)
+-- inputs: members (what report_members gives), usage_1d (of the UTC days that end before this period)
 WITH first_units AS (
   SELECT user_id, MIN(unit) AS unit
-  FROM hours
+  FROM members
   WHERE user_id IS NOT NULL
   GROUP BY user_id
   HAVING COUNT(CASE WHEN period <> 'this' THEN 1 END) = 0

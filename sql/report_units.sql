@@ -1,15 +1,15 @@
 -- report_units: usage over time.
 -- grain: period x unit (a local hour, day, week or month, by the number of its first hour); those without
 --   usage are left out
--- inputs: hours (what report_hours gives)
+-- inputs: members (what report_members gives)
 SELECT
   period,
   unit,
   CAST(SUM(conversations) AS BIGINT) AS conversations,
   CAST(SUM(items) AS BIGINT) AS items,
   CAST(SUM(operations) AS BIGINT) AS operations,
-  COUNT(DISTINCT user_id) AS users
-FROM hours
+  COUNT(user_id) AS users
+FROM members
 WHERE period <> 'earlier'
 GROUP BY period, unit
 ORDER BY period, unit

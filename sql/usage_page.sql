@@ -1,7 +1,7 @@
 -- usage_page: usage by bucket and by any subset of user and key.
 -- grain: bucket x the ids that are grouped by; an id that is not grouped by is NULL
--- inputs: usage (a usage table), wanted_users (user_id; what to filter by)
--- parameters: start, end (epoch seconds, on bucket edges), by_user, by_key, all_users (booleans)
+-- inputs: usage (a usage table: the buckets and users that are asked for)
+-- parameters: by_user, by_key (booleans)
 SELECT
   CAST(epoch(start_time) AS BIGINT) AS bucket_start,
   CASE WHEN $by_user THEN user_id END AS group_user_id,
@@ -10,8 +10,5 @@ SELECT
   CAST(SUM(num_items_added) AS BIGINT) AS num_items_added,
   CAST(SUM(num_operations) AS BIGINT) AS num_operations
 FROM usage
-WHERE start_time >= to_timestamp($start)
-  AND start_time < to_timestamp($end)
-  AND ($all_users OR user_id IN (SELECT user_id FROM wanted_users))
 GROUP BY 1, 2, 3
 ORDER BY 1, 2 NULLS FIRST, 3 NULLS FIRST

@@ -17,11 +17,13 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import shutil
 import signal
 import socket
 import sqlite3.dbapi2
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -49,6 +51,11 @@ LONGEST_FIRST: Final = (
 """Folders by how long their files take; the others come after them."""
 
 LAST_SECONDS: Final = 60.0
+MEMORY_DISK: Final = Path("/dev/shm")
+"""A disk of memory, on Linux. Tests make and remove some 100,000 folders, which takes a tenth of
+their time on a disk."""
+ROOM: Final = 4_000_000_000
+"""Bytes that must be free on it: more than the tests ever have at once."""
 _STDERR: Final = pytest.StashKey[int]()
 
 
@@ -92,11 +99,13 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the stderr that is not captured; let Ctrl-C reach what tests start.
+    """Keep the stderr that is not captured; let Ctrl-C reach what tests start; choose a disk.
 
     A shell in which pytest runs in the background (`&`) has it ignore SIGINT, and its children too.
     """
     config.stash[_STDERR] = os.dup(2)
+    if MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):  # `nohup` has it ignored

@@ -120,7 +120,7 @@ def test_tables_are_found_below_any_name(name: str, original: Path, tmp_path: Pa
         build_catalog(lake, catalog)
         assert verify(lake, catalog).problems == ()
         out = io.BytesIO()
-        ad_hoc.export(catalog, home / "lake", "select count(*) n from usage_1h", "csv", out)
+        ad_hoc.export(catalog, Lake(home / "lake"), "select count(*) n from usage_1h", "csv", out)
         assert int(out.getvalue().split()[1]) > 0
     finally:
         shutil.rmtree(home)
@@ -160,10 +160,9 @@ def test_a_folder_to_export_to_is_held_to_the_same(
 
 
 def test_what_outgrows_memory_is_written_below_any_name(tmp_path: Path) -> None:
-    scratch = tmp_path / "back\\slash"
-    scratch.mkdir()
-    with engine.connect(scratch, threads=1) as con:
-        con.execute("SET memory_limit = '30MB'")
-        con.execute("CREATE TABLE t AS SELECT md5(i::VARCHAR) AS a FROM range(1_000_000) r(i)")
+    lake = Lake(tmp_path / "back\\slash", memory=30_000_000)
+    lake.root.mkdir()
+    with engine.connect(lake, threads=1) as con:
+        con.execute("CREATE TEMP TABLE t AS SELECT md5(i::VARCHAR) AS a FROM range(1_000_000) r(i)")
         assert con.execute("SELECT count(*) FROM duckdb_temporary_files()").fetchone() != (0,)
-        assert list(scratch.iterdir()) != []
+        assert list((lake.root / ".staging").glob("spilled-*/*")) != []

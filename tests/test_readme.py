@@ -178,7 +178,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_query_of_the_cookbook_has_an_answer(query: str, place: Path, month: Path) -> None:
     out = BytesIO()
     data = month if "spikes(" in query else place / "data"
-    ad_hoc.export(data / "usage.duckdb", data / "lake", query, "json", out)
+    ad_hoc.export(data / "usage.duckdb", Lake(data / "lake"), query, "json", out)
     rows = json.loads(out.getvalue())
     assert (
         rows or "growth_by_user" in query

@@ -82,6 +82,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_RETRY_SECONDS": "30",
         "MKA1_USAGE_REQUEST_TIMEOUT": "10",
         "MKA1_USAGE_MAX_ANSWER_MB": "64",
+        "MKA1_USAGE_MEMORY": "1.5GB",
         "MKA1_USAGE_STORE_CONTENT": "true",
         "MKA1_USAGE_ENDPOINTS": "costs, conversations",
         "MKA1_USAGE_EXPORT_DIR": "/tmp/export",
@@ -119,6 +120,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.concurrency, loaded.requests_per_second) == (8, 2.5)
     assert (loaded.retry_seconds, loaded.request_timeout) == (30, 10)
     assert loaded.max_answer_mb == 64
+    assert loaded.memory == 1_500_000_000
     assert loaded.store_content
     assert loaded.endpoints == ("conversations", "costs")
     assert (loaded.export_dir, loaded.export_names) == (Path("/tmp/export"), Path("/tmp/names.csv"))
@@ -288,6 +290,10 @@ def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], cont
         ("MKA1_USAGE_REQUESTS_PER_SECOND", ["0", "-1", "10001", "nan", "inf"]),
         ("MKA1_USAGE_RETRY_SECONDS", ["-1", "nan", "inf", "1e999", SECRET]),
         ("MKA1_USAGE_REQUEST_TIMEOUT", ["0", "nan", "inf", SECRET]),
+        (
+            "MKA1_USAGE_MEMORY",
+            ["0", "-1GB", "4", "127MB", "1e3", "lots", "2000PB", "nanGB", SECRET],
+        ),
         ("MKA1_USAGE_MAX_ANSWER_MB", ["0", "-1", "0.5", "4097", SECRET]),
     ],
 )

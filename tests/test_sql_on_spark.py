@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -64,7 +65,6 @@ def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         save(folder, "amounts", con.sql(amounts).to_arrow_table())
     save(folder, "narrower", pq.read_table(folder / "usage_1m.parquet"))
     save(folder, "usage_rows", pq.read_table(folder / "usage_1m.parquet"))
-    save(folder, "wanted_users", pa.table({"user_id": pa.array(["user_0000", None], pa.string())}))
     return folder
 
 
@@ -129,13 +129,7 @@ def plain(row: Any) -> tuple[Any, ...]:
         ),
         ("members", {"by": "user_id"}),
         ("members", {"by": "api_key_id"}),
-        (
-            "usage_page",
-            {
-                **{"start": WINDOW.start + 3_600, "end": WINDOW.end - 3_600},
-                **{"by_user": True, "by_key": False, "all_users": False},
-            },
-        ),
+        ("usage_page", {"by_user": True, "by_key": False}),
     ],
 )
 def test_a_query_has_the_same_answer_on_spark(
@@ -235,11 +229,16 @@ def test_tokens_are_the_same_on_spark(tables: Path, tmp_path: Path) -> None:
         for name, query in queries.items():
             save(tmp_path, name, con.sql(query).to_arrow_table())
     for name, of in (("users", ["ada", "bob"]), ("api_keys", ["web"]), ("models", ["large"])):
-        save(tmp_path, name, members(of, {}, "none"))
-    save(tmp_path, "members", members(["large", "small"], {}, "none"))
+        save(tmp_path, name, members(pl.Series(of), {}, "none").to_arrow())
+    save(tmp_path, "members", members(pl.Series(["large", "small"]), {}, "none").to_arrow())
     asked: dict[str, dict[str, Any]] = {
         **{"top_tokens": {"n": 2, "days": 2}, "failures_by_model": {}},
-        **{"fact_tokens": {}, "fact_costs": {}, "export_ids": {}, "dim_member": {"by": "model"}},
+        **{
+            "fact_tokens": {},
+            "fact_costs": {},
+            "export_ids": {"by": "model"},
+            "dim_member": {"by": "model"},
+        },
         "alert_costs": {"currency": "usd"},
         "alert_failures": {
             **{"judged_start": start + 60 * 3_600, "days": 3, "least_days": 1, "times": 3},

@@ -200,7 +200,7 @@ def test_every_query_has_one_result_in_every_client_and_zone(asked: list[Asked])
                     assert numbers(result) == numbers(expected), (zone, query)
         if file.name == "usage.duckdb":
             out = BytesIO()
-            ad_hoc.export(file, file.parent / "lake", query, "csv", out)
+            ad_hoc.export(file, Lake(file.parent / "lake"), query, "csv", out)
             rows = list(csv.reader(StringIO(out.getvalue().decode())))[1:]
             assert len(rows) == len(expected), query
 

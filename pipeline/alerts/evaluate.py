@@ -149,7 +149,7 @@ def _judge(
     first = last - timedelta(days=thresholds.baseline_days + 1)
     days = [day for day in snapshot.versions if first <= day <= last]
     whole = [day for day in days if not snapshot.is_damaged(dataset.name, day)]
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(snapshot.lake)) as con:
         engine.bind(con, {"counted": (dataset, snapshot.files(dataset.name, days))})
         snapshot.bind_coverage(con, whole)  # an hour counts as loaded where both tables have it
         if source is not USAGE:

@@ -36,7 +36,7 @@ def alerts(
         from pipeline.alerts.lateness import NOTHING
         from pipeline.lake.store import Lake
 
-        lake = Lake(settings.lake, settings.lookback_days)
+        lake = Lake(settings.lake, settings.lookback_days, settings.memory)
         now = time.time() if at is None else float(at)
         with reading(lake):
             found = evaluate(lake, settings.thresholds, now, files=settings)

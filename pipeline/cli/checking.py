@@ -31,7 +31,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
 
     with exit_codes():
         settings = load_settings()
-        lake = Lake(settings.lake, settings.lookback_days)
+        lake = Lake(settings.lake, settings.lookback_days, settings.memory)
         with reading(lake):
             days = states(Snapshot(lake), *days_of(start, end), time.time())
         for one in days.damage:
@@ -52,7 +52,7 @@ def verify() -> None:
 
     with exit_codes():
         settings = load_settings()
-        verified = verify_lake(Lake(settings.lake), settings.catalog)
+        verified = verify_lake(Lake(settings.lake, memory=settings.memory), settings.catalog)
         if not verified.days:
             nothing_loaded(settings.lake)
         for problem in verified.problems:
@@ -91,7 +91,7 @@ def reconcile(
     with exit_codes():
         settings = load_settings()
         first, last = days_of(start, end)
-        lake, prices = Lake(settings.lake), price_list(settings)
+        lake, prices = Lake(settings.lake, memory=settings.memory), price_list(settings)
         with reading(lake):
             nothing: NothingReconciledError | None = None
             try:

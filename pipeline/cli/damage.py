@@ -30,11 +30,12 @@ def left_out(sentence: str) -> None:
 
 @contextmanager
 def reading(lake: Lake) -> Iterator[None]:
-    """End with the name of the file to blame where the lake can't be read."""
+    """End with the file to blame where the lake can't be read, or with what was too little."""
     import duckdb
     import pyarrow as pa
 
     from pipeline.lake.files import ContractError
+    from pipeline.lake.shortage import shortage
     from pipeline.lake.snapshot import reason
 
     try:
@@ -42,4 +43,5 @@ def reading(lake: Lake) -> Iterator[None]:
     except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
-        fail(f"{short(lake.root)} cannot be read: {reason(lake, error)}", FAILED)
+        said = f"{short(lake.root)} cannot be read: {reason(lake, error)}"
+        fail(shortage(error) or said, FAILED)

@@ -37,6 +37,13 @@ def exit_codes() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         fail(in_words(error), FAILED)
+    except Exception as error:
+        from pipeline.lake.shortage import shortage  # an error is no place to save time
+
+        words = shortage(error)
+        if words is None:
+            raise
+        fail(words, FAILED)
 
 
 @contextmanager

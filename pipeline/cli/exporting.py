@@ -89,7 +89,7 @@ def export(
         try:
             with console.status("exporting") as status:
                 exported = export(
-                    Lake(settings.lake),
+                    Lake(settings.lake, memory=settings.memory),
                     folder or settings.export_dir,
                     table or (),
                     form=form,

@@ -29,6 +29,7 @@ from pipeline.timeline import (
 
 if TYPE_CHECKING:
     from pipeline.orchestration.runs import Outcome
+    from pipeline.usage.changed_hours import Reads
 
 
 def demo() -> None:
@@ -50,17 +51,17 @@ def run(
         bool, typer.Option("--usage-only", help="Leave conversations alone.")
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Read every conversation again, not what is new alone.")
+        bool,
+        typer.Option("--full", help="Read every minute and conversation again, changed or not."),
     ] = False,
 ) -> None:
     """Load, publish and check the UTC days of [start, end).
 
     A time inside a day means the whole day. Without --start: the trailing window
-    (MKA1_USAGE_LOOKBACK_DAYS). Without --end: through today, up to the last closed minute. Where
-    keys are set to list with (MKA1_API_KEYS), the conversations of those with usage follow.
+    (MKA1_USAGE_LOOKBACK_DAYS), of which the hours are read whose totals have changed. Without
+    --end: through today, up to the last closed minute. Where keys are set to list with
+    (MKA1_API_KEYS), the conversations of those with usage follow.
     """
-    if usage_only and full:
-        raise typer.BadParameter("--full is about conversations, --usage-only leaves them alone")
     with exit_codes():
         settings = load_settings()
         settings.key()
@@ -71,7 +72,8 @@ def run(
 
         console = Console(stderr=True)
         flags = ("--usage-only",) * usage_only + ("--full",) * full
-        outcome = _interruptibly(lambda: run_days(settings, first, last, console, flags))
+        reads: Reads = "totals" if start is None and not full else "full"
+        outcome = _interruptibly(lambda: run_days(settings, first, last, console, flags, reads))
         _report(outcome)
         checks, warnings = outcome.checks, len(outcome.warnings)
         if settings.keys() and not usage_only:

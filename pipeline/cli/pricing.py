@@ -74,7 +74,7 @@ def budgets(
         asked = budget_list(settings, costs)
         if not asked:
             fail(f"there are no budgets: write them into {short(settings.budgets)}", FAILED)
-        lake = Lake(settings.lake)
+        lake = Lake(settings.lake, memory=settings.memory)
         try:
             with reading(lake):
                 snapshot = Snapshot(lake, names=NAMES)
@@ -108,7 +108,7 @@ def check() -> None:
         found = price_list(settings)
         if not found.rows:
             say(f"note: there is no {short(settings.prices)}, so nothing has a price")
-        lake = Lake(settings.lake)
+        lake = Lake(settings.lake, memory=settings.memory)
         snapshot = Snapshot(lake, names=("tokens_1d", "meters_1d"))
         with reading(lake):
             for warning in snapshot.warnings:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.console import Console
@@ -26,6 +27,10 @@ from pipeline.cli.pricing import price_list
 from pipeline.settings import load_settings
 from pipeline.terminal import printable, say, short
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
+
+_SHORT: Final = 1 << 20
+"""Bytes of a page that a person may read: counted whole before anything is printed, and indented
+on a terminal. A longer one is printed while it is counted."""
 
 _Format = Literal["table", "csv", "json", "parquet"]
 
@@ -61,13 +66,15 @@ def buckets(
     first = as_time(start, tz)
     last = None if end is None else as_time(end, tz)
     not_empty(first, last)
+    import msgspec
+
     from pipeline.lake.store import Lake
     from pipeline.lake.user_id_mode import UserIdModeError
     from pipeline.query.buckets import NotLoadedError, PageQuery, answer, stored_users
 
     with exit_codes():
         settings = load_settings()
-        lake = Lake(settings.lake)
+        lake = Lake(settings.lake, memory=settings.memory)
         try:
             query = PageQuery(
                 start_time=first,
@@ -81,6 +88,7 @@ def buckets(
             )
             with reading(lake):
                 answered = answer(lake, query, partial=partial)
+                begun = list(_first(_SHORT, answered.text))
         except (NotLoadedError, UserIdModeError) as error:
             fail(str(error), FAILED)
         except ValueError as error:
@@ -92,9 +100,21 @@ def buckets(
                 else ""
             )
             say(f"note: complete through {iso(answered.complete_through)} only{why}")
-        indent = 2 if sys.stdout.isatty() else None
-        text = printable(json.dumps(answered.page, ensure_ascii=False, indent=indent))
-        sys.stdout.buffer.write(f"{text}\n".encode())  # JSON is UTF-8, whatever the locale is
+        if sys.stdout.isatty() and sum(map(len, begun)) < _SHORT:
+            begun = [msgspec.json.format(b"".join(begun), indent=2)]
+        with reading(lake):
+            for piece in chain(begun, answered.text, [b"\n"]):
+                # JSON is UTF-8, whatever the locale is.
+                sys.stdout.buffer.write(printable(piece.decode()).encode())
+
+
+def _first(size: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Those pieces that come before there are so many bytes, and the one with which there are."""
+    for piece in pieces:
+        yield piece
+        size -= len(piece)
+        if size <= 0:
+            return
 
 
 def sql(
@@ -125,6 +145,7 @@ def sql(
     """
     if form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is no text for a terminal: add `> result.parquet`")
+    from pipeline.lake.store import Lake
     from pipeline.query import ad_hoc
 
     with exit_codes():
@@ -139,7 +160,7 @@ def sql(
             say("show tables; from usage_1d; from top_users(5); Tab completes, .quit leaves")
         elif query is None:
             query = sys.stdin.buffer.read().decode(errors="surrogateescape")
-        lake = settings.lake
+        lake = Lake(settings.lake, memory=settings.memory)
         prices = price_list(settings).table
         try:
             with ad_hoc.as_published(settings.catalog, lake, _changed, left_out, prices) as catalog:

@@ -50,7 +50,7 @@ def report(
         known = zone(tz)
         prices = price_list(settings)
         budgets = budget_list(settings, prices)
-        lake = Lake(settings.lake)
+        lake = Lake(settings.lake, memory=settings.memory)
         try:
             with reading(lake):
                 found = figures.read(

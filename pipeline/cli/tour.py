@@ -132,7 +132,7 @@ def run_demo(progress: Console, out: Console) -> Outcome:
 
 
 def _budgets(settings: Settings) -> Sequence[BudgetState]:
-    lake, prices = Lake(settings.lake), load_prices(settings)
+    lake, prices = Lake(settings.lake, memory=settings.memory), load_prices(settings)
     asked, now = load_budgets(settings, prices), float(day_window(_BUDGETS_AT).start)
     snapshot = Snapshot(lake, names=NAMES)
     return budget_states(snapshot, lake, asked, prices, now, settings.pseudonyms)

@@ -51,7 +51,7 @@ def derive(
 def finish(lake: Lake) -> None:
     """Derive what a process that was ended has left to be derived, if there is anything."""
     if days_that_owe(lake, "observe", "reconcile"):
-        with lake.staging() as folder, closing(engine.connect(folder)) as con:
+        with closing(engine.connect(lake)) as con:
             with lake.lock("records"):
                 take_out_damage(con, lake, lake.all_days())
             derive(con, lake)

@@ -144,7 +144,7 @@ def sync_days(
     user_id_mode.claim(lake, resolver.pseudonyms.fingerprint if resolver else None)
     real_ids = resolver.real_ids(days) if resolver else None
     # What was read last time is only right for one sync at a time.
-    with lake.lock("sync"), lake.staging() as folder, closing(engine.connect(folder)) as con:
+    with lake.lock("sync"), lake.staging() as folder, closing(engine.connect(lake)) as con:
         damaged = _take_out_damage(con, lake, days)
         plan = _Plan(con, lake, days, full, real_ids)
         # Metadata may name people: beside pseudonyms they stay NULL.

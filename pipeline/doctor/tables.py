@@ -29,7 +29,9 @@ from pipeline.settings import without_secrets
 from pipeline.timeline import iso
 
 _SAMPLE: Final = 8
-"""Days that are read again unless all are to be."""
+"""Days that are read again at most, unless all are to be."""
+_SAMPLE_BYTES: Final = 100_000_000
+"""And how much they have together: that is read in a second or two."""
 _LONG: Final = 6 * 3_600.0
 """Seconds. A run that holds a lock longer may hang."""
 _EMPTY: Final = skipped("nothing is loaded yet: `mka1-usage run` loads")
@@ -38,7 +40,7 @@ _EMPTY: Final = skipped("nothing is loaded yet: `mka1-usage run` loads")
 def lake(context: CheckContext) -> Iterator[Finding]:
     """Whether ids are of the kind that is set, and files what was published."""
     settings = context.settings
-    held = Lake(settings.lake)
+    held = Lake(settings.lake, memory=settings.memory)
     pseudonyms = settings.pseudonyms
     try:
         user_id_mode.check(held, pseudonyms.fingerprint if pseudonyms else None)
@@ -49,7 +51,7 @@ def lake(context: CheckContext) -> Iterator[Finding]:
     if not days:
         yield _EMPTY
         return
-    sample = days if context.deep else _spread(days)
+    sample = days if context.deep else list(_within_size(held, _spread(days)))
     verified = verify(held, settings.catalog, None if context.deep else sample)
     wrong: Sequence[object] = [it for it in verified.problems if it.path != settings.catalog]
     wrong = wrong or Snapshot(held).damage  # a cheap look at the days that a sample passes over
@@ -59,10 +61,15 @@ def lake(context: CheckContext) -> Iterator[Finding]:
             f"{wrong[0]}{more}", "`mka1-usage verify` names everything and says what to run"
         )
         return
-    all_or_some = "all" if len(sample) == len(days) else f"{len(sample)} of"
-    hint = "" if len(sample) == len(days) else "; --deep reads all"
     whose = "with user ids as they are" if pseudonyms is None else "with pseudonyms"
-    yield ok(f"{whose}; {all_or_some} {count(len(days), 'day')} read again, as published{hint}")
+    read = (
+        f"{len(sample):,} of {count(len(days), 'day')} read again, as published; --deep reads all"
+    )
+    if len(sample) == len(days):
+        read = f"all {count(len(days), 'day')} read again, as published"
+    elif not sample:
+        read = "sizes and footers as published; days are large, so only --deep reads them again"
+    yield ok(f"{whose}; {read}")
 
 
 def _spread(days: Sequence[date]) -> list[date]:
@@ -73,9 +80,20 @@ def _spread(days: Sequence[date]) -> list[date]:
     return [days[place] for place in sorted(places)]
 
 
+def _within_size(held: Lake, days: Sequence[date]) -> Iterator[date]:
+    """Those of the days whose files have no more than _SAMPLE_BYTES, all together."""
+    room = _SAMPLE_BYTES
+    for day in days:
+        version = held.version(day)
+        size = sum(path.stat().st_size for path in version.glob("*.parquet")) if version else 0
+        if size <= room:
+            room -= size
+            yield day
+
+
 def days(context: CheckContext) -> Iterator[Finding]:
     """How many days are final, provisional, stale and missing."""
-    held = Lake(context.settings.lake, context.settings.lookback_days)
+    held = Lake(context.settings.lake, context.settings.lookback_days, context.settings.memory)
     if not held.all_days():
         yield _EMPTY
         return

@@ -31,6 +31,7 @@ from pipeline.export.tables import (
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.catalog import PRICES
 from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
+from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import UNDATED, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.messages import be, count
@@ -107,7 +108,7 @@ def export(
         lacking = selection.lacking(calendar)
         unread = selection.unread(calendar) if FACT_TOKENS.name in wanted else []
         notes += _unread(unread)
-        with opened(path, readers) as folder, closing(engine.connect(folder.staging)) as con:
+        with opened(path, readers) as folder, closing(engine.connect(lake)) as con:
             listed = PRICES.empty_table() if prices is None else prices
             rows = Rows(con, selection, names, calendar, lacking, listed)
             notes += _unmatched(names, rows)
@@ -131,8 +132,9 @@ def export(
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own; pyarrow raises one without a number for bytes that are garbage
         raise ExportError(
-            f"the export failed: {reason(lake, error)} (`mka1-usage verify` tells whether the lake "
-            "is as it was published)"
+            shortage(error)
+            or f"the export failed: {reason(lake, error)} (`mka1-usage verify` tells whether the "
+            "lake is as it was published)"
         ) from None
     return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
 
@@ -208,8 +210,10 @@ def _kept(names: Sequence[str]) -> Iterator[str]:
 
 def _unmatched(names: Names, rows: Rows) -> Iterator[str]:
     """A note about names whose ids have no usage."""
-    unknown = len(names.users.keys() - rows.users) + len(names.api_keys.keys() - rows.api_keys)
-    if unknown:
+    pairs = ((names.users, rows.users), (names.api_keys, rows.api_keys))
+    if unknown := sum(
+        len(given.keys() - {*ids.filter(ids.is_in([*given]))}) for given, ids in pairs
+    ):
         yield f"{count(unknown, 'name')} without usage by that user or API key"
 
 

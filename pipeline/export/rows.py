@@ -5,12 +5,13 @@ All of them are of one snapshot, so the tables of an export agree, whatever runs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -171,13 +172,9 @@ class Rows:
         self._prices = prices
         self._selection = source
         self._bind_whole()
-        known = con.sql(engine.sql("export_ids")).fetchall()
-        self.users, self.api_keys, models = (
-            {row[place] for row in known} - {None} for place in range(3)
-        )
-        con.register("users", members(self.users, names.users, NO_USER))
-        con.register("api_keys", members(self.api_keys, names.api_keys, NO_API_KEY))
-        con.register("models", members(models, {}, NO_MODEL))
+        self.users = self._members(DIM_USER, names.users, NO_USER)
+        self.api_keys = self._members(DIM_API_KEY, names.api_keys, NO_API_KEY)
+        self._members(DIM_MODEL, {}, NO_MODEL)
         partial = {*lacking.missing, *lacking.in_part, *lacking.disputed}
         days = {
             "day_number": [day_window(day).start // DAY for day in calendar],
@@ -221,6 +218,14 @@ class Rows:
         rows = self._con.sql(engine.sql(query), params=params)
         for batch in rows.to_arrow_reader(ROW_GROUP):
             yield batch.rename_columns(table.schema.names)
+
+    def _members(self, table: Table, names: Mapping[str, str], nobody: str) -> pl.Series:
+        """Make the table that a dimension's query reads; returns its ids."""
+        whose, column = _MEMBERS[table.name]
+        ids = self._con.sql(engine.sql("export_ids"), params={"by": column}).pl()
+        found = members(ids["id"], names, nobody)
+        self._con.register(whose, found)
+        return found["id"]
 
     def _bind_whole(self) -> None:
         """Make what facts are made of views, of the whole lake."""

@@ -177,11 +177,14 @@ def _known(
 ) -> Manifest:
     """What is known of a day with the change, its files aside."""
     # The last reading counts, also where an earlier one says that it was later: then it was made
-    # while the clock was ahead.
+    # while the clock was ahead. A reading of usage proves more than its totals did before.
+    read_at = {**before.read_at, **change.read_at}
+    if "usage" in change.read_at and "totals" not in change.read_at:
+        read_at.pop("totals", None)
     known = replace(
         before,
         files={name: it for name, it in before.files.items() if name not in change.removed},
-        read_at={**before.read_at, **change.read_at},
+        read_at=read_at,
         disputed=before.disputed if change.disputed is None else change.disputed,
     )
     owed: set[Work] = {*before.owed, *change.owes}
@@ -195,22 +198,6 @@ def _known(
     if change.readings is not None:
         known = replace(known, readings=dict(sorted(change.readings.items())))
     return replace(known, owed=tuple(work for work in get_args(Work) if work in owed))
-
-
-def confirm(
-    con: duckdb.DuckDBPyConnection, lake: Lake, day: date, version: Path, source: Source, at: float
-) -> bool:
-    """Note that a day that was read early is still the same after the API's time to restate it.
-
-    `at` is when that was seen (Unix seconds), of the version that counted then. Returns whether
-    there was anything to note.
-    """
-    final_from = lake.final_from(day)
-    read_at = manifest_of(version).read_at.get(source, 0.0)
-    if read_at >= final_from or at < final_from or lake.version(day) != version:
-        return False
-    publish(con, lake, day, {}, {source: at})
-    return True
 
 
 def restore_links(lake: Lake) -> None:

@@ -26,6 +26,7 @@ from pipeline.lake.schemas import (
     USAGE,
     Dataset,
 )
+from pipeline.lake.slices import in_slices
 from pipeline.timeline import SECONDS, Window
 
 Files = Mapping[str, Iterable[Path]]
@@ -83,18 +84,18 @@ def grain(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
     found: list[Finding] = []
     for name in GROUPED:
         if name in files:
-            con.execute(f"CREATE OR REPLACE TEMP VIEW checked AS {_grouped(name, files[name])}")
-            found += _violations(con, "check_grain", name)
+            names = DATASETS[name].schema.names
+            columns = ", ".join(
+                group if group in names else f"CAST(NULL AS VARCHAR) AS {group}"
+                for group in _GROUPS
+            )
+            checked = f"SELECT start_time, {columns} FROM table_checked"
+            tables: list[pa.Table] = []
+            for _ in in_slices(con, {"table_checked": (DATASETS[name], files[name])}, 1):
+                con.execute(f"CREATE OR REPLACE TEMP VIEW checked AS {checked}")
+                tables.append(con.sql(engine.sql("check_grain")).to_arrow_table())
+            found += _finding("check_grain", name, tables)
     return found
-
-
-def _grouped(name: str, paths: Iterable[Path]) -> str:
-    """A table's buckets with the columns of all groups, NULL where it has no such group."""
-    names = DATASETS[name].schema.names
-    columns = (
-        column if column in names else f"CAST(NULL AS VARCHAR) AS {column}" for column in _GROUPS
-    )
-    return f"SELECT start_time, {', '.join(columns)} FROM ({engine.scan(DATASETS[name], paths)})"
 
 
 def ids(con: duckdb.DuckDBPyConnection, files: Files) -> list[Finding]:
@@ -166,9 +167,11 @@ def _add_up(
     found: list[Finding] = []
     for (finer, coarser), seconds in zip(pairwise(tables), SECONDS.values(), strict=True):
         inputs = {"finer": (finer, files[finer.name]), "coarser": (coarser, files[coarser.name])}
-        engine.bind(con, inputs)
-        rows = con.sql(engine.sql(check), params={"width": seconds}).to_arrow_table()
-        found += [Finding(check, coarser.name, rows)] if rows.num_rows else []
+        tables = [
+            con.sql(engine.sql(check), params={"width": seconds}).to_arrow_table()
+            for _ in in_slices(con, inputs, seconds)
+        ]
+        found += _finding(check, coarser.name, tables)
     return found
 
 
@@ -206,5 +209,13 @@ def _windows(files: Files) -> list[Finding]:
 
 
 def _violations(con: duckdb.DuckDBPyConnection, check: str, dataset: str) -> list[Finding]:
-    table = con.sql(engine.sql(check)).to_arrow_table()
+    return _finding(check, dataset, [con.sql(engine.sql(check)).to_arrow_table()])
+
+
+def _finding(check: str, dataset: str, tables: Sequence[pa.Table]) -> list[Finding]:
+    """What a check found, in one table or in several parts of it; nothing where no part has a row.
+
+    Of each part, the first violations.
+    """
+    table = pa.concat_tables(tables)
     return [Finding(check, dataset, table)] if table.num_rows else []

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.lake.files import ContractError, check_contract
+from pipeline.lake.files import ContractError, check_contract, read_through
 from pipeline.lake.manifest import FileEntry, digest, read_manifest
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import MANIFEST
@@ -57,7 +57,7 @@ def wrong_with(path: Path, recorded: FileEntry | None, *, thorough: bool) -> str
         ):
             return "changed: its bytes are not those that were published"
         if recorded is None and thorough:
-            pq.ParquetFile(path).read()
+            read_through(path)
     except FileNotFoundError:
         return None if recorded is None else f"removed, with {count(recorded.rows, 'row')}"
     except (OSError, pa.ArrowException) as error:
@@ -105,8 +105,3 @@ def _wrong_footer(
 def _why(error: Exception, garbage: str) -> str:
     """What the disk says, or what of the file is `garbage`, in words of ours."""
     return getattr(error, "strerror", None) or garbage
-
-
-def first_line(error: Exception) -> str:
-    """What a library says of a file, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

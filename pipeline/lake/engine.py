@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,11 +18,16 @@ from typing import Any, Final, TypeVar
 import duckdb
 
 from pipeline.lake.schemas import Dataset
+from pipeline.lake.store import Lake, spilling
+from pipeline.memory import PER_THREAD, default_memory
 
 T = TypeVar("T")
 
 _LOOK_UP_EVERY: Final = 0.2
 """Seconds. A wait without an end is not woken where the signal of Ctrl-C reaches another thread."""
+
+_open: Final[list[_Database]] = []
+"""The databases that connections share, to be closed when the process ends."""
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -37,43 +43,134 @@ def sql(name: str) -> str:
 
 
 def connect(
-    scratch: Path | None = None, *, threads: int | None = None
+    lake: Lake | None = None, *, threads: int | None = None, at_most: int | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection in UTC; what outgrows its memory limit spills into `scratch`.
+    """A connection to this process's database, in memory and in UTC.
 
-    Without `scratch` it is one of a database that all of the process share, with one limit: to
-    start a database takes longer than most queries. Only what is temporary is a connection's own.
+    The database may use the memory that `lake` says, or `at_most` bytes where that is less. What
+    outgrows that goes to disk, to a folder in the lake, or to the system's temporary folder where
+    the lake can't be written to. All connections with the same limits share one database: to start
+    one takes longer than most queries. Only what is temporary is a connection's own.
     """
-    if scratch is None:
-        return _shared(os.getpid(), threads).cursor()
-    return _database(scratch, threads)
+    memory = memory_of(lake) if at_most is None else min(at_most, memory_of(lake))
+    return _shared(os.getpid(), threads, memory).connection(lake)
+
+
+def memory_of(lake: Lake | None) -> int:
+    """Bytes that all queries of this process may use together."""
+    return (lake and lake.memory) or default_memory()
+
+
+def threads_of(memory: int) -> int:
+    """How many threads a database should have: one a core, where its memory is enough for that."""
+    return max(1, min(os.cpu_count() or 1, memory // PER_THREAD))
+
+
+def set_threads(con: duckdb.DuckDBPyConnection, lake: Lake, *, spare: int = 0) -> None:
+    """Let the database of a connection use all its threads but `spare`, and one at least."""
+    con.execute(f"SET GLOBAL threads = {max(1, threads_of(memory_of(lake)) - spare)}")
 
 
 @cache
-def _shared(_process: int, threads: int | None) -> duckdb.DuckDBPyConnection:
+def _shared(_process: int, threads: int | None, memory: int) -> _Database:
     """The database of this process: in one that was forked, its parent's has no threads."""
-    return _database(None, threads)
+    database = _Database(threads, memory)
+    _open.append(database)
+    return database
 
 
-def _database(scratch: Path | None, threads: int | None) -> duckdb.DuckDBPyConnection:
-    alias = None
-    if scratch is not None and "\\" in str(scratch.absolute()):
-        alias = Path(tempfile.mkdtemp(prefix="mka1-usage-")) / "scratch"
-        alias.symlink_to(scratch.absolute())
-    config: dict[str, Any] = {
-        "threads": threads or os.cpu_count() or 1,
-        "memory_limit": "1GB",
-        "preserve_insertion_order": True,
-        "temp_directory": str(alias or scratch or ""),
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "enable_external_file_cache": False,  # a file's bytes are its own, also in the same second
-    }
-    con = duckdb.connect(":memory:", config=config)
-    if alias is not None:
-        weakref.finalize(con, shutil.rmtree, alias.parent, ignore_errors=True)
-    con.execute("SET GLOBAL TimeZone = 'UTC'")  # for its cursors too
-    return con
+@atexit.register
+def release() -> None:
+    """Close the databases of this process that connections share, and remove what they spilled.
+
+    So it ends, at the latest; whoever connects afterwards gets a new one.
+    """
+    for database in _open:
+        database.close()
+    _open.clear()
+    _shared.cache_clear()
+
+
+class _Database:
+    """A database in memory, with a limit, and a folder to spill into: that of one lake at a time.
+
+    DuckDB makes the folder when it needs it. What a killed process has left is removed with the
+    staging folders.
+    """
+
+    def __init__(self, threads: int | None, memory: int) -> None:
+        self._process = os.getpid()
+        self._config = {"threads": threads or threads_of(memory), "memory_limit": f"{memory}B"}
+        self._one_at_a_time = threading.Lock()
+        self._folder = ExitStack()
+        self._of_lake: Path | None = None
+        self._used = ExitStack()  # folders into which queries that may still run have spilled
+        self._con = self._started(self._spill_into(None))
+
+    def connection(self, lake: Lake | None) -> duckdb.DuckDBPyConnection:
+        """A connection whose queries spill into a folder of `lake`."""
+        with self._one_at_a_time:
+            if lake is not None and lake.root != self._of_lake:
+                before = self._folder
+                place = self._spill_into(lake)
+                try:
+                    self._con.execute(f"SET GLOBAL temp_directory = {literal(place)}")
+                    before.close()
+                except duckdb.Error:  # it has spilled into the other one
+                    self._used.push(before)
+                    self._con = self._started(place)
+            return self._con.cursor()
+
+    def close(self) -> None:
+        """Remove what was spilled; a process that was forked leaves it to the one that made it."""
+        if os.getpid() == self._process:
+            self._con.close()
+            self._folder.close()
+            self._used.close()
+
+    def _started(self, place: str) -> duckdb.DuckDBPyConnection:
+        config: dict[str, Any] = {
+            **self._config,
+            "temp_directory": place,
+            "preserve_insertion_order": True,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "enable_external_file_cache": False,  # a file's bytes are its own, in one second too
+        }
+        con = duckdb.connect(":memory:", config=config)
+        con.execute("SET GLOBAL TimeZone = 'UTC'")  # for its cursors too
+        return con
+
+    def _spill_into(self, lake: Lake | None) -> str:
+        """The path of a new folder to spill into, as DuckDB takes it."""
+        self._folder, self._of_lake = ExitStack(), None if lake is None else lake.root
+        return str(self._folder.enter_context(spill_folder(lake)))
+
+
+@contextmanager
+def spill_folder(lake: Lake | None) -> Iterator[Path]:
+    """The path of a new folder to spill into, as DuckDB takes it: in the lake or, where that can't
+    be written to or is not there yet, in the system's temporary folder."""
+    with ExitStack() as stack:
+        place: Path | None = None
+        with suppress(OSError):
+            if lake is not None and lake.root.is_dir():
+                place = stack.enter_context(_without_backslash(stack.enter_context(spilling(lake))))
+        if place is None:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mka1-usage-")))
+        yield place
+
+
+@contextmanager
+def _without_backslash(folder: Path) -> Iterator[Path]:
+    """The path of a folder that may not be there yet, by a link where DuckDB can't take its own."""
+    if "\\" not in str(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="mka1-usage-") as made:
+        beside = Path(made) / "beside"
+        beside.symlink_to(folder.parent)
+        yield beside / folder.name
 
 
 @contextmanager
@@ -101,15 +198,18 @@ def building(beside: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def at_once(work: Callable[[duckdb.DuckDBPyConnection, T], None], todo: Iterable[T]) -> None:
-    """Do `work` on each of `todo`, as many at once as there are cores.
+def at_once(
+    lake: Lake, work: Callable[[duckdb.DuckDBPyConnection, T], None], todo: Sequence[T]
+) -> None:
+    """Do `work` on each of `todo`, as many at once as there are cores and memory for.
 
-    Each has a database of one thread, with a limit of memory of its own: DuckDB shares out row
+    Each has a database of its own, with its share of cores and memory: DuckDB shares out row
     groups, of which a day has too few, so days side by side take near half the time of one after
     the other on all cores. What fails keeps none of the others from being done; then the error of
     the first that failed is raised.
     """
-    at_most = os.cpu_count() or 1
+    memory = memory_of(lake)
+    at_most = max(1, min(len(todo), threads_of(memory)))
     idle: SimpleQueue[duckdb.DuckDBPyConnection] = SimpleQueue()
 
     def on_one(task: T) -> None:
@@ -121,7 +221,9 @@ def at_once(work: Callable[[duckdb.DuckDBPyConnection, T], None], todo: Iterable
 
     with ExitStack() as stack:
         for _ in range(at_most):
-            idle.put(stack.enter_context(closing(_database(None, threads=1))))
+            database = _Database(threads_of(memory) // at_most, memory // at_most)
+            stack.callback(database.close)
+            idle.put(stack.enter_context(closing(database.connection(lake))))
         pool = stack.enter_context(ThreadPoolExecutor(at_most))
         try:
             running = [pool.submit(on_one, task) for task in todo]

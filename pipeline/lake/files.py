@@ -128,6 +128,18 @@ def noted(path: Path, name: str) -> list[str]:
     return [str(one) for one in facts.get(name, ())]
 
 
+def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """A file's rows, or some columns of them, a row group at a time: that is all the memory."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(ROW_GROUP, columns=columns)
+
+
+def read_through(path: Path) -> None:
+    """Read all of a file; raises what pyarrow raises where that is not possible."""
+    for _ in row_groups(path):
+        pass
+
+
 def same_but_for(ignored: frozenset[str], old: Path, new: Path) -> bool:
     """Whether two files say the same but for some columns; False where one can't be read."""
     try:

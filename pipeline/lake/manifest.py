@@ -18,7 +18,6 @@ from typing import Final, Literal
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.lake import engine, files
 from pipeline.lake.files import SCHEMA_VERSION, ContractError, check_contract, covered
@@ -38,9 +37,10 @@ from pipeline.lake.schemas import (
 from pipeline.lake.store import MANIFEST, Lake
 from pipeline.timeline import CLOCKS_DIFFER, SECONDS, day_window
 
-Source = Literal["usage", "conversations"]
-"""What is read from the API in one go: usage of conversations, or the listings. Every other usage
-endpoint is read by itself: see `Reading`."""
+Source = Literal["usage", "conversations", "totals"]
+"""What is read from the API in one go: usage of conversations, whole and by user and key, or the
+listings. totals: its hours by key alone, where that was later; it proves less than a reading. Every
+other usage endpoint is read by itself: see `Reading`."""
 
 BILLS: Final = "costs"
 """The name under which a manifest has the reading of what the API bills."""
@@ -68,11 +68,18 @@ class FileEntry:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What was read of one endpoint on a day: when the API was asked, and through when, both in
-    Unix seconds. `disputed`: the totals are not those that the API itself gives."""
+    Unix seconds. `disputed`: the totals are not those that the API itself gives. `totals_at`: when
+    its hours by key were found to be the same, if that was later."""
 
     read_at: float
     through: int
     disputed: bool = False
+    totals_at: float | None = None
+
+    @property
+    def seen_at(self) -> float:
+        """When the API was asked last, for whatever it was."""
+        return self.read_at if self.totals_at is None else self.totals_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,18 @@ def read_manifest(version: Path) -> Manifest:
         raise ValueError(f"{version / MANIFEST} is no record of a version: {error}") from None
 
 
+def reading_of(version: Path | None, endpoint: str = "") -> Reading | None:
+    """What was read of an endpoint (empty: that of conversations); None where it was not loaded."""
+    record = manifest_of(version)
+    if endpoint or version is None:
+        return record.readings.get(endpoint)
+    through = _through(version / f"{USAGE['1d'].name}.parquet")
+    if through is None:
+        return None
+    read_at, totals_at = record.read_at.get("usage", 0.0), record.read_at.get("totals")
+    return Reading(read_at, through, record.disputed, totals_at)
+
+
 def manifest_of(version: Path | None) -> Manifest:
     """What was recorded of a version: nothing where it can't be read, which is to be replaced."""
     with suppress(OSError, ValueError):
@@ -139,7 +158,7 @@ def readings_to_reload(lake: Lake, endpoint: str, now: float) -> list[date]:
     found: list[tuple[float, date]] = []
     for day in lake.all_days():
         reading = manifest_of(lake.version(day)).readings.get(endpoint)
-        if reading and (reading.disputed or reading.read_at > now + CLOCKS_DIFFER):
+        if reading and (reading.disputed or reading.seen_at > now + CLOCKS_DIFFER):
             found.append((reading.read_at, day))
     return [day for _, day in sorted(found)]
 
@@ -188,7 +207,7 @@ def write_revisions(
     engine.bind(con, inputs)
     params = {
         "known_through": covered(old).window.end if old else day_window(day).start,
-        "seen_at": datetime.fromtimestamp(asked.get("usage", 0.0), UTC),
+        "seen_at": datetime.fromtimestamp(asked.get("totals", asked.get("usage", 0.0)), UTC),
     }
     rows = con.sql(engine.sql(revisions.name), params=params)
     files.write(revisions, rows.to_arrow_reader(files.ROW_GROUP), path, day_window(day))
@@ -207,7 +226,7 @@ def intact(version: Path | None, record: Manifest, name: str) -> Path | None:
         return path if digest(path) == recorded.sha256 else None
     with suppress(OSError, pa.ArrowException, ContractError):
         check_contract(DATASETS[name], path)
-        pq.ParquetFile(path).read()
+        files.read_through(path)
         return path
     return None
 
@@ -255,9 +274,12 @@ def _all_known(lake: Lake, record: Manifest, new: Path) -> list[tuple[str, _Know
         through = _through(new / f"{OBSERVED['1d'].name}.parquet" if listed else path)
         if listed and "read" in record.owed:  # records of the day were lost
             through = None
-        read_at = _moment(record.read_at.get("conversations" if listed else "usage"))
+        read_at = record.read_at.get("conversations" if listed else "usage")
+        seen_at = read_at if listed else record.read_at.get("totals", read_at)
         disputed = not listed and record.disputed
-        known[name] = _Known(_moment(through), read_at, disputed, restated_for)
+        known[name] = _Known(
+            _moment(through), _moment(read_at), _moment(seen_at), disputed, restated_for
+        )
     known |= {meters_of(name): _read_of([one], restated_for) for name, one in read.items()}
     return sorted(known.items())
 
@@ -265,10 +287,11 @@ def _all_known(lake: Lake, record: Manifest, new: Path) -> list[tuple[str, _Know
 def _read_of(readings: Sequence[Reading], restated_for: int) -> _Known:
     """What is known where several endpoints were read: no more than of the one known least."""
     if not readings:
-        return _Known(None, None, False, restated_for)
+        return _Known(None, None, None, False, restated_for)
     return _Known(
         _moment(min(one.through for one in readings)),
         _moment(min(one.read_at for one in readings)),
+        _moment(min(one.seen_at for one in readings)),
         any(one.disputed for one in readings),
         restated_for,
     )
@@ -276,9 +299,11 @@ def _read_of(readings: Sequence[Reading], restated_for: int) -> _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a table on a day: through when it goes, and when it was asked for."""
+    """What is known of a table on a day: through when it goes, when it was read, and when it was
+    last asked for, be it by its totals alone."""
 
     through: datetime | None
+    read_at: datetime | None
     fetched_at: datetime | None
     disputed: bool
     restated_for: int
@@ -291,8 +316,8 @@ class _Known:
         if self.through is None or self.through <= start:
             return {**bounds, "status": "missing", "complete_through": None, "fetched_at": None}
         settled = (
-            self.fetched_at is not None
-            and self.fetched_at.timestamp() >= end.timestamp() + self.restated_for
+            self.read_at is not None
+            and self.read_at.timestamp() >= end.timestamp() + self.restated_for
         )
         final = "final" if settled and self.through >= end else "provisional"
         return {
@@ -314,7 +339,7 @@ def _rows_by_hour(name: str, path: Path) -> Counter[int]:
     """How many rows of a table lie in each UTC hour (Unix seconds), those without rows left out."""
     moment = _MOMENT.get(name, "start_time")
     counted: Counter[int] = Counter()
-    for batch in pq.ParquetFile(path).iter_batches(files.ROW_GROUP, columns=[moment]):
+    for batch in files.row_groups(path, [moment]):
         counted += _by_hour(batch.column(moment))
     return counted
 
@@ -325,7 +350,7 @@ def _rows_of_endpoints(version: Path) -> Mapping[str, Mapping[int, int]]:
     path = version / f"{METERS['1m'].name}.parquet"
     with suppress(OSError, KeyError, pa.ArrowException):  # damaged, or not there
         columns = ["endpoint", "start_time"]
-        for batch in pq.ParquetFile(path).iter_batches(files.ROW_GROUP, columns=columns):
+        for batch in files.row_groups(path, columns):
             endpoints, times = batch.columns
             for endpoint in endpoints.unique().to_pylist():
                 found = _by_hour(times.filter(pc.equal(endpoints, endpoint)))
@@ -345,14 +370,12 @@ def _by_hour(times: pa.Array) -> Counter[int]:
 def describe(dataset: Dataset, path: Path) -> FileEntry:
     """What a file is: to be recorded, or to be compared with what was recorded."""
     counts = [column.name for column in dataset.columns if column.type == pa.int64()]
-    table = pq.ParquetFile(path).read(columns=counts)
-    return FileEntry(
-        rows=table.num_rows,
-        bytes=path.stat().st_size,
-        sha256=digest(path),
-        schema=SCHEMA_VERSION,
-        sums={name: _sum(table.column(name)) for name in counts},
-    )
+    rows, sums = 0, dict.fromkeys(counts, 0)
+    for batch in files.row_groups(path, counts):
+        rows += batch.num_rows
+        for name in counts:
+            sums[name] += _sum(batch.column(name))
+    return FileEntry(rows, path.stat().st_size, digest(path), SCHEMA_VERSION, sums)
 
 
 def digest(path: Path) -> str:
@@ -361,7 +384,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sum(column: pa.ChunkedArray) -> int:
+def _sum(column: pa.Array) -> int:
     """The exact sum: 64-bit numbers may add up to more than 64 bits."""
     bounds = pc.min_max(column)
     largest = max(abs(bounds["min"].as_py() or 0), abs(bounds["max"].as_py() or 0))

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import date
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import duckdb
 
 from pipeline.lake import engine
-from pipeline.lake.damage import damaged, first_line
+from pipeline.lake.damage import damaged
 from pipeline.lake.engine import literal, scan
 from pipeline.lake.files import ContractError, Loaded, covered
 from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, METERS, USAGE
+from pipeline.lake.shortage import first_line, shortage
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, spans
 
@@ -61,12 +62,15 @@ class DamagedError(ContractError):
 
 
 def reason(lake: Lake, error: Exception) -> str:
-    """Why reading the lake failed: the damaged files that are found when every one is read.
+    """Why reading the lake failed: too little memory or disk, or the damaged files that are found
+    when every one is read.
 
     Where none is, what the library says, in one line.
     """
     if isinstance(error, DamagedError):
         return str(error)
+    if words := shortage(error):
+        return words
     damage = Snapshot(lake, thorough=True).damage
     return str(DamagedError(damage)) if damage else first_line(error)
 
@@ -86,6 +90,7 @@ class Snapshot:
         names: Collection[str] = DATASETS.keys(),
         thorough: bool = False,
     ) -> None:
+        self.lake = lake
         self.versions = lake.versions_at_once(days)
         self.lookback_days = lake.lookback_days
         self._names = frozenset(names)
@@ -140,7 +145,10 @@ class Snapshot:
     def loaded(self, name: str, day: date) -> Loaded | None:
         """What a day's file of a dataset covers; None where there is none to read."""
         path = self.file(name, day)
-        return None if path is None else covered(path)
+        if path is None:
+            return None
+        found = path.stat()
+        return _covered(path, found.st_ino, found.st_mtime_ns)
 
     def files(self, name: str, days: Iterable[date] | None = None) -> list[Path]:
         """The files of a dataset, of all days or of `days`, in order."""
@@ -229,6 +237,12 @@ class Snapshot:
             for day in day_range(*self.extent)
             if day not in known and (asked is None or day in asked)
         )
+
+
+@lru_cache(maxsize=8_192)
+def _covered(path: Path, _inode: int, _changed: int) -> Loaded:
+    """A file of a version never changes; a lake that was begun anew has others by their names."""
+    return covered(path)
 
 
 def _number(day: date) -> int:

@@ -4,7 +4,7 @@
 <home>/lake/<dataset>/day=YYYY-MM-DD/<dataset>.parquet      link to its file, through `days/`
 <home>/lake/.versions/YYYY-MM-DD/000007/  a version: all files of the day, never changed again
 <home>/lake/.partial/…    pages of days that are not read to their end: resumed by the next run
-<home>/lake/.staging/…    unfinished work of running processes; no reader's glob matches it
+<home>/lake/.staging/…    unfinished work of running processes, and what outgrows their memory
 <home>/lake/.locks/…      empty files, held by those who write
 <home>/lake/.commit.json  days that are replaced together, until each has its link
 """
@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -36,6 +37,9 @@ MANIFEST: Final = "record.json"
 """
 
 _OWNER_ONLY: Final = 0o700
+_SPILLED: Final = "spilled-"
+"""Prefix of the names of folders for what outgrows memory, and of their locks, which are not in
+them: DuckDB makes such a folder when it needs it, and removes it."""
 _REMOVED: Final = ".removed-"
 """Prefix of the names of folders that are being removed."""
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -52,12 +56,14 @@ class Lake:
     """The Parquet files under one folder.
 
     `lookback_days`: how long after a day the API may still restate it; what was read sooner is
-    provisional.
+    provisional. `memory`: bytes that all queries of the process may use together, by default what
+    `pipeline.memory` says.
     """
 
-    def __init__(self, root: Path, lookback_days: int = 3) -> None:
+    def __init__(self, root: Path, lookback_days: int = 3, memory: int | None = None) -> None:
         self.root = root.absolute()
         self.lookback_days = lookback_days
+        self.memory = memory
 
     def final_from(self, day: date) -> int:
         """When the API's time to restate a day is over, Unix seconds."""
@@ -158,7 +164,7 @@ class Lake:
         parent = self._private(".staging")
         # Until it is locked, a new folder could be taken for one that a killed process left.
         with self.lock("staging"):
-            _sweep(parent)
+            _sweep(self, parent)
             folder = Path(tempfile.mkdtemp(dir=parent))
             mine = _lock_of(folder)
             mine.acquire()
@@ -212,7 +218,7 @@ class Lake:
         that was replaced KEPT_SECONDS ago.
         """
         with self.lock("staging"):
-            _sweep(self._private(".staging"))
+            _sweep(self, self._private(".staging"))
         for folder in self.root.glob(f"*/{_REMOVED}*"):  # left by a process that was killed
             shutil.rmtree(folder, ignore_errors=True)
         partial = self.root / ".partial"
@@ -247,6 +253,25 @@ class Lake:
         folder = self.root / name
         private_folder(folder)
         return folder
+
+
+@contextmanager
+def spilling(lake: Lake) -> Iterator[Path]:
+    """The path of a folder of one's own for what outgrows memory; gone at the end.
+
+    Who needs it makes it: reading leaves no trace. OSError where the lake can't be written to.
+    """
+    folder = lake.root / ".staging" / f"{_SPILLED}{uuid4().hex}"
+    private_folder(folder.parent)
+    with lake.lock("staging"):
+        mine = lake.lock(folder.name)
+        mine.acquire()
+    try:
+        yield folder
+    finally:
+        remove(folder)
+        Path(mine.lock_file).unlink(missing_ok=True)
+        mine.release()
 
 
 def private_folder(folder: Path) -> None:
@@ -332,13 +357,22 @@ def _lock_of(folder: Path) -> FileLock:
     return FileLock(folder / ".lock", thread_local=False)
 
 
-def _sweep(parent: Path) -> None:
+def _sweep(lake: Lake, parent: Path) -> None:
     """Remove what processes that were killed left behind: nobody holds their folders' locks."""
     for folder in parent.iterdir():
-        lock = _lock_of(folder)
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):  # somebody's, or gone in the meantime
-            continue
-        lock.release()
-        remove(folder)
+        if not folder.name.startswith(_SPILLED) and _is_free(_lock_of(folder)):
+            remove(folder)
+    for path in (lake.root / ".locks").glob(f"{_SPILLED}*.lock"):
+        if _is_free(FileLock(path, thread_local=False)):
+            remove(parent / path.stem)
+            path.unlink(missing_ok=True)
+
+
+def _is_free(lock: FileLock) -> bool:
+    """Whether nobody holds a lock that is there."""
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):  # somebody's, or gone in the meantime
+        return False
+    lock.release()
+    return True

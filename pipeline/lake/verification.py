@@ -28,6 +28,7 @@ from pipeline.lake.schemas import (
     RECORD_DATASETS,
     USAGE_DATASETS,
 )
+from pipeline.lake.shortage import shortage
 from pipeline.lake.store import MANIFEST, Lake
 from pipeline.messages import count
 
@@ -68,7 +69,7 @@ def verify(lake: Lake, catalog: Path, days: Sequence[date] | None = None) -> Ver
     problems: list[Problem] = []
     files = 0
     days = _days(lake) if days is None else days
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         for day in days:
             with lake.reading("publish") as alone:
                 found = list(_of_day(con, lake, day))
@@ -136,8 +137,10 @@ def _ids(con: duckdb.DuckDBPyConnection, lake: Lake) -> Iterator[Problem]:
             for finding in consistency.ids(con, {name: paths}):
                 what = f"{finding}: `{messages.FULL}` over the days of its users puts that right"
                 yield Problem(lake.root / name, None, what)
-        except duckdb.Error:  # a file that is reported by its bytes
-            continue
+        except duckdb.Error as error:
+            if shortage(error):
+                raise
+            # a file that is reported by its bytes
 
 
 def _difference(name: str, path: Path, recorded: FileEntry) -> str | None:
@@ -198,4 +201,6 @@ def _of_catalog(lake: Lake, catalog: Path) -> Iterator[Problem]:
             for name in DATASETS:
                 con.sql(_ANY.format(name)).fetchall()
     except (duckdb.Error, pa.ArrowException) as error:
+        if shortage(error):
+            raise
         yield Problem(catalog, None, f"can't be read ({str(error).splitlines()[0]}): {hint}")

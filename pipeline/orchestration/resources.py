@@ -69,7 +69,7 @@ class Services:
     @property
     def lake(self) -> Lake:
         """The Parquet files."""
-        return Lake(self.settings.lake, self.settings.lookback_days)
+        return Lake(self.settings.lake, self.settings.lookback_days, self.settings.memory)
 
     @property
     def feeds(self) -> list[Metered]:

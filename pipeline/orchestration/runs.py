@@ -13,8 +13,10 @@ import dagster as dg
 from rich.console import Console
 
 from pipeline.definitions import build_defs
+from pipeline.lake.shortage import shortage_in
 from pipeline.orchestration import instance
 from pipeline.orchestration.assets.conversations import STEP
+from pipeline.orchestration.assets.days import loading
 from pipeline.orchestration.assets.refresh import JOB as REFRESH_JOB
 from pipeline.orchestration.partitions import range_tags
 from pipeline.orchestration.progress import report_synced, showing, showing_listings
@@ -22,6 +24,7 @@ from pipeline.orchestration.resources import Services
 from pipeline.orchestration.schedules import CONVERSATIONS_JOB, JOB
 from pipeline.settings import Settings
 from pipeline.terminal import say
+from pipeline.usage.changed_hours import Reads
 from pipeline.usage.refresh import Refreshed
 
 
@@ -35,16 +38,22 @@ class Outcome:
 
 
 def run_days(
-    settings: Settings, first: date, last: date, console: Console, flags: tuple[str, ...] = ()
+    settings: Settings,
+    first: date,
+    last: date,
+    console: Console,
+    flags: tuple[str, ...] = (),
+    reads: Reads = "full",
 ) -> Outcome:
     """Load, publish and check the days from `first` through `last` as one Dagster run.
 
-    `flags` are those to give again when it is resumed. KeyboardInterrupt where it is interrupted;
-    days that are finished by then are kept.
+    `reads` says how much of days that are loaded is read again. `flags` are those to give again
+    when it is resumed. KeyboardInterrupt where it is interrupted; days that are finished by then
+    are kept.
     """
     with showing(console, first, last) as listener:
         services = Services(lambda: settings, on_progress=listener, on_note=say, flags=flags)
-        return _run(JOB, services, range_tags(first, last))
+        return _run(JOB, services, range_tags(first, last), loading(reads, services))
 
 
 def run_conversations(
@@ -161,6 +170,11 @@ def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
             elif data.error and data.error.cls_name != blocked:
                 error = data.error.cause or data.error
                 full = ": make room on that disk, then run the same again"
+                # Of an error of another process only its words are left.
+                words = error.message.partition(f"{error.cls_name}: ")[2]
+                if short := shortage_in(words):
+                    yield short
+                    continue
                 reason = " ".join(error.message.split())
                 yield reason + (full if os.strerror(errno.ENOSPC) in reason else "")
 

@@ -1,21 +1,24 @@
 """When runs are launched: the jobs, and their schedules, which are off until they are switched on.
 
-The API may restate what it has reported, and does not say how late. So the usage schedules ask for
+The API may restate what it has reported, and does not say how late. So the usage schedules compare
 a trailing window of days again, each as a single run over the range: hourly for the days that still
-move (MKA1_USAGE_LOOKBACK_DAYS), daily for a longer one (MKA1_USAGE_DAILY_LOOKBACK_DAYS).
+move (MKA1_USAGE_LOOKBACK_DAYS), daily for a longer one (MKA1_USAGE_DAILY_LOOKBACK_DAYS). What each
+of them finds is in docs/design.md, "Refresh".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import dagster as dg
 
 from pipeline.orchestration.alert_sensor import ALERT_CHECKS
 from pipeline.orchestration.assets import conversations, export, meters, refresh, usage
+from pipeline.orchestration.assets.days import loading
 from pipeline.orchestration.partitions import range_tags
 from pipeline.orchestration.resources import Services
 from pipeline.timeline import closed_through, day_of, trailing_days
+from pipeline.usage.changed_hours import Reads
 
 JOB: Final = "usage_job"
 CONVERSATIONS_JOB: Final = "conversations_job"
@@ -70,11 +73,16 @@ def _schedule(
     return schedule
 
 
-def _over(first: date, last: date, tick: datetime) -> _Tick:
-    return dg.RunRequest(run_key=tick.isoformat(), tags=range_tags(first, last))
+def _over(
+    first: date, last: date, tick: datetime, config: Mapping[str, Any] | None = None
+) -> _Tick:
+    tags = range_tags(first, last)
+    return dg.RunRequest(run_key=tick.isoformat(), tags=tags, run_config=config)
 
 
-def _trailing(services: Services, tick: datetime, lookback_days: int, every: timedelta) -> _Tick:
+def _trailing(
+    services: Services, tick: datetime, lookback_days: int, every: timedelta, reads: Reads
+) -> _Tick:
     first_day, now = services.settings.first_day, tick.timestamp()
     # The minute before the tick: at midnight sharp, today has no closed minute yet.
     first, last = trailing_days(day_of(closed_through(now) - 1), lookback_days)
@@ -82,7 +90,7 @@ def _trailing(services: Services, tick: datetime, lookback_days: int, every: tim
     first = max(min(first, day_of(int(now - every.total_seconds()))), first_day)
     if last < first:
         return dg.SkipReason(f"MKA1_USAGE_FIRST_DAY ({first}) has not come yet")
-    return _over(first, last, tick)
+    return _over(first, last, tick, loading(reads, services))
 
 
 def _of_loaded_days(services: Services, tick: datetime) -> _Tick:
@@ -116,18 +124,20 @@ LOADING: Final = (
         "hourly_trailing_window",
         JOB,
         "5 * * * *",
-        "Asks again for today and the days that the API may still restate.",
+        "Compares today and the days that the API may still restate by their hours and keys, and "
+        "reads those that differ.",
         lambda services, tick: _trailing(
-            services, tick, services.settings.lookback_days, timedelta(hours=1)
+            services, tick, services.settings.lookback_days, timedelta(hours=1), "totals"
         ),
     ),
     _schedule(
         "daily_long_window",
         JOB,
         "35 2 * * *",
-        "Asks again for a month, for what the API restated late.",
+        "Compares a month by user and key, for what the API restated late, and reads the hours "
+        "that differ.",
         lambda services, tick: _trailing(
-            services, tick, services.settings.daily_lookback_days, timedelta(days=1)
+            services, tick, services.settings.daily_lookback_days, timedelta(days=1), "days"
         ),
     ),
     conversations_schedule,

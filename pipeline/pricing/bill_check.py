@@ -43,7 +43,7 @@ def print_bill_check(
     billed = [day for day in days if snapshot.file(COSTS.name, day) is not None]
     if not billed or not prices.rows:
         return False
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(snapshot.lake)) as con:
         source = _source(con, snapshot, billed)
         table = METERS["1m"] if source == "reported" else TOKENS["1m"]
         both = [day for day in billed if snapshot.file(table.name, day) is not None]

@@ -142,7 +142,7 @@ def budget_states(
     if any(budget.scope == "user" for budget in budgets):
         user_id_mode.check(lake, pseudonyms.fingerprint if pseudonyms else None)
     through = closed_through(at) if through is None else through
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         asked = [
             _Asked(number, _as_stored(it, pseudonyms), period, Window(period.start, through))
             for number, it in enumerate(budgets)

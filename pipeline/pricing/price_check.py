@@ -62,7 +62,7 @@ def check_prices(snapshot: Snapshot, prices: PriceList) -> Checked:
     overlaps: dict[tuple[str | None, str, tuple[str, ...]], date] = {}
     models: set[str | None] = set()
     sources: tuple[Source, ...] = get_args(Source)
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(snapshot.lake)) as con:
         for source in sources:
             # A UTC day has one price: the tables of days say all that minutes would.
             bind_tokens(con, snapshot, list(snapshot.versions), source, "1d")

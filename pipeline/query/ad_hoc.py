@@ -30,8 +30,10 @@ import duckdb
 import duckdb_cli
 import pyarrow as pa
 
+from pipeline.lake import engine
 from pipeline.lake.catalog import DAMAGED, build, difference, prices_of, shows_another_lake
 from pipeline.lake.engine import literal, openable
+from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import Damage, Snapshot, left_out
 from pipeline.lake.store import Lake
 from pipeline.settings import without_secrets
@@ -50,7 +52,7 @@ _QUERIES: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)
 _WIDE: Final = {"HUGEINT", "UHUGEINT"}
 _OF_THE_QUERY: Final = (
     *(duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException),
-    *(duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.OutOfMemoryException),
+    *(duckdb.ConversionException, duckdb.OutOfRangeException),
 )
 """What DuckDB raises for what is asked, whatever the files are like."""
 _BLANKS: Final = "".join(
@@ -86,7 +88,7 @@ class CatalogError(Exception):
 @contextmanager
 def as_published(
     catalog: Path,
-    lake: Path,
+    lake: Lake,
     on_changed: Callable[[str], None] = lambda _: None,
     on_damage: Callable[[str], None] = lambda _: None,
     prices: pa.Table | None = None,
@@ -98,7 +100,7 @@ def as_published(
     was published, and asking must not change what the next run sets aside. `on_damage` gets a
     sentence for each damaged file that it leaves out.
     """
-    changed = difference(Lake(lake), catalog)
+    changed = difference(lake, catalog)
     if changed is None and _has_prices(catalog, prices):
         for one in _left_out(catalog):
             on_damage(one)
@@ -106,7 +108,7 @@ def as_published(
         return
     if changed is not None:
         on_changed(changed)
-    with built(Snapshot(Lake(lake)), on_damage, prices) as other:
+    with built(Snapshot(lake), on_damage, prices) as other:
         yield other
 
 
@@ -132,12 +134,12 @@ def built(
 
 
 @contextmanager
-def without_damage(catalog: Path, lake: Path, on_damage: Callable[[str], None]) -> Iterator[Path]:
+def without_damage(catalog: Path, lake: Lake, on_damage: Callable[[str], None]) -> Iterator[Path]:
     """The catalog, or one like it that leaves out what has been damaged since it was built.
 
     For the shell, whose queries nobody asks again.
     """
-    snapshot = Snapshot(Lake(lake))
+    snapshot = Snapshot(lake)
     if set(snapshot.warnings) <= set(_left_out(catalog)):
         yield catalog
         return
@@ -159,7 +161,7 @@ def _left_out(catalog: Path) -> list[str]:
 
 
 def over_the_rest(
-    catalog: Path, lake: Path, ask: Callable[[Path], None], on_damage: Callable[[str], None]
+    catalog: Path, lake: Lake, ask: Callable[[Path], None], on_damage: Callable[[str], None]
 ) -> None:
     """Ask a catalog; and over what is left, where a file has been damaged since it was built.
 
@@ -168,7 +170,7 @@ def over_the_rest(
     try:
         ask(catalog)
     except QueryError as error:
-        snapshot = _without_damage(Lake(lake), error)
+        snapshot = _without_damage(lake, error)
         if snapshot is None:
             raise
         with built(snapshot, on_damage, prices_of(catalog)) as other:
@@ -188,38 +190,48 @@ def _without_damage(lake: Lake, error: QueryError) -> Snapshot | None:
 
 @contextmanager
 def opened(
-    catalog: Path, lake: Path, allowed: Sequence[Path] = ()
+    catalog: Path, lake: Lake, allowed: Sequence[Path] = ()
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
     """A connection to the catalog that reaches the lake, `allowed` and a temporary folder, which
-    comes with it, and no other file.
+    comes with it, and no other file. It has the memory that the lake says, and then the disk.
 
     CatalogError where its views are of another lake, whose files it would not reach.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with engine.spill_folder(lake) as scratch:
         config: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "temp_directory": scratch,
+            **_limits(lake, scratch),
         }
         with openable(catalog) as readable, _complaints():
             con = duckdb.connect(str(readable), read_only=True, config=config)
         with con:
             # The catalog names the lake as a pattern, which DuckDB holds against the list as it is.
-            reached = [str(folder.absolute()) for folder in (lake, *allowed)]
-            folders = {*reached, *map(glob.escape, reached), scratch}
+            reached = [str(folder.absolute()) for folder in (lake.root, *allowed)]
+            folders = {*reached, *map(glob.escape, reached), str(scratch)}
             con.execute("SET TimeZone = 'UTC'")
             con.execute(f"SET allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
             con.execute("SET enable_external_access = false")
             con.execute("SET lock_configuration = true")
-            if shows_another_lake(con, Lake(lake)):
+            if shows_another_lake(con, lake):
                 raise CatalogError(
-                    f"{catalog} shows another lake than {lake}: was it moved? Any run builds it "
-                    "anew: `mka1-usage run`"
+                    f"{catalog} shows another lake than {lake.root}: was it moved? Any run builds "
+                    "it anew: `mka1-usage run`"
                 )
-            yield con, Path(scratch)
+            yield con, scratch
 
 
-def shell(catalog: Path, lake: Path) -> None:
+def _limits(lake: Lake, scratch: Path) -> dict[str, str | int]:
+    """DuckDB's settings for the memory that queries may use, and where they go on with the disk."""
+    memory = engine.memory_of(lake)
+    return {
+        "memory_limit": f"{memory}B",
+        "threads": engine.threads_of(memory),
+        "temp_directory": str(scratch),
+    }
+
+
+def shell(catalog: Path, lake: Lake) -> None:
     """DuckDB's own shell on the catalog, read-only, until the user leaves it.
 
     It has history and completion. What is typed there is confined to nothing: it may read and write
@@ -229,18 +241,20 @@ def shell(catalog: Path, lake: Path) -> None:
         pass
     program = Path(duckdb_cli.__file__).with_name("duckdb")
     settings = ["SET TimeZone = 'UTC'", ".prompt 'usage> ' '    -> '"]
-    options = [word for setting in settings for word in ("-cmd", setting)]
     # Ctrl-C is the shell's: it cancels a query there.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with openable(catalog) as readable:
+        with openable(catalog) as readable, engine.spill_folder(lake) as scratch:
+            limits = _limits(lake, scratch).items()
+            settings += [f"SET {name} = {literal(str(value))}" for name, value in limits]
+            options = [word for setting in settings for word in ("-cmd", setting)]
             command = [str(program), "-readonly", *options, str(readable)]
             subprocess.run(command, check=False, env=without_secrets(os.environ))
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def show(catalog: Path, lake: Path, query: str, width: int, allowed: Sequence[Path] = ()) -> None:
+def show(catalog: Path, lake: Lake, query: str, width: int, allowed: Sequence[Path] = ()) -> None:
     """Print the query's result as a table of text, at most `width` characters wide."""
     with opened(catalog, lake, allowed) as (con, _):
         asked = _subquery(con, query)
@@ -251,7 +265,7 @@ def show(catalog: Path, lake: Path, query: str, width: int, allowed: Sequence[Pa
 
 
 def export(
-    catalog: Path, lake: Path, query: str, form: Format, out: BinaryIO, allowed: Sequence[Path] = ()
+    catalog: Path, lake: Lake, query: str, form: Format, out: BinaryIO, allowed: Sequence[Path] = ()
 ) -> None:
     """Write the query's result to `out`, whole or not at all.
 
@@ -263,6 +277,7 @@ def export(
     """
     with opened(catalog, lake, allowed) as (con, scratch):
         asked = _subquery(con, query)
+        scratch.mkdir(mode=0o700, exist_ok=True)
         path = scratch / "result"
         with _complaints():
             if form == "parquet":
@@ -353,4 +368,6 @@ def _complaints() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise QueryError(str(error), of_files=not isinstance(error, _OF_THE_QUERY)) from None
+        said = shortage(error)
+        of_files = said is None and not isinstance(error, _OF_THE_QUERY)
+        raise QueryError(said or str(error), of_files=of_files) from None

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from typing import Any, Final, cast
 
 import duckdb
 import msgspec
-import pyarrow as pa
 
 from pipeline.api.usage import MAX_LIMIT, UsageQuery
 from pipeline.endpoints import GroupBy
@@ -26,7 +25,6 @@ from pipeline.lake import engine
 from pipeline.lake.buckets import (
     LONGEST,
     buckets,
-    edges,
     finest,
     is_native,
 )
@@ -37,12 +35,12 @@ from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import check
 from pipeline.pseudonyms import Pseudonyms
+from pipeline.query.page import Page, json
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso
 from pipeline.zones import zone
 
 _LOADED: Final = USAGE["1d"].name
 """The table that says what is loaded."""
-RESULT: Final = "organization.usage.conversations.result"
 _SEAL: Final = 6
 """Bytes of a cursor's checksum."""
 _GROUPS: Final = ("user_id", "api_key_id")
@@ -134,16 +132,24 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         return cursor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answered:
     """One page, and up to where the lake is complete inside it (None: all of it)."""
 
-    page: dict[str, Any]
+    text: Iterator[bytes]
+    """The page as JSON, in pieces that are counted as they are taken: once, and by one."""
+    end: int
+    """Where its last bucket ends."""
     complete_through: int | None
     snapshot: Snapshot
     """What it was read from."""
     disputed: Sequence[date] = ()
     """Its days whose totals differ from the API's own."""
+
+    @cached_property
+    def page(self) -> dict[str, Any]:
+        """The page as plain values, all of it in memory."""
+        return cast("dict[str, Any]", msgspec.json.decode(b"".join(self.text)))
 
 
 def answer(lake: Lake, query: PageQuery, *, partial: bool = False) -> Answered:
@@ -152,8 +158,7 @@ def answer(lake: Lake, query: PageQuery, *, partial: bool = False) -> Answered:
     `partial` counts days that are not loaded as empty. Raises NotLoadedError, CursorError, and
     DamagedError where a file that it takes is damaged.
     """
-    with closing(engine.connect()) as con:
-        return answer_on(con, lake, query, partial=partial)
+    return answer_on(engine.connect(lake), lake, query, partial=partial)
 
 
 def answer_on(
@@ -193,23 +198,13 @@ def answer_on(
     complete_through = _complete_through(
         snapshot, part, days, disputed, partial=partial, ahead=now is not None
     )
-    results = _results(con, snapshot, query, asked, days)
-    has_more = part.end < window.end
-    page = {
-        "object": "page",
-        "data": [
-            {
-                "object": "bucket",
-                "start_time": bucket.start,
-                "end_time": bucket.end,
-                "results": results.get(bucket.start, []),
-            }
-            for bucket in asked
-        ],
-        "has_more": has_more,
-        "next_page": Cursor(_digest(query), part.end, window.end).encode() if has_more else None,
-    }
-    return Answered(page, complete_through, snapshot, disputed)
+    following = None
+    if part.end < window.end:
+        following = Cursor(_digest(query), part.end, window.end).encode()
+    native = is_native(query.bucket_width, query.tz)
+    page = Page(asked, native, query.group_by, query.user_ids, following)
+    text = json(con, snapshot, page, days)
+    return Answered(text, part.end, complete_through, snapshot, disputed)
 
 
 def stored_users(lake: Lake, users: Sequence[str], pseudonyms: Pseudonyms | None) -> Sequence[str]:
@@ -295,49 +290,6 @@ def _missing(gaps: Sequence[tuple[date, date]]) -> str:
         f"`mka1-usage run --start {first} --end {end}`, "
         "or count what is not loaded as empty with --partial"
     )
-
-
-def _results(
-    con: duckdb.DuckDBPyConnection,
-    snapshot: Snapshot,
-    query: PageQuery,
-    asked: Sequence[Window],
-    days: Sequence[date],
-) -> dict[int, list[dict[str, Any]]]:
-    """Result objects per bucket start, in order, from those of `days` that are loaded."""
-    window = Window(asked[0].start, asked[-1].end)
-    dataset = USAGE[finest(asked)]
-    results: dict[int, list[dict[str, Any]]] = {}
-    native = is_native(query.bucket_width, query.tz)
-    name = "usage" if native else "usage_rows"
-    engine.bind(con, {name: (dataset, snapshot.files(dataset.name, days))})
-    if not native:
-        # Of days that are not loaded there is nothing to count, and their minutes are many.
-        con.register("edges", edges([it for it in asked if it.among(days)]))
-        con.execute(f"CREATE OR REPLACE TEMP VIEW usage AS {engine.sql('usage_by')}")
-    con.register("wanted_users", pa.table({"user_id": pa.array(query.user_ids, pa.string())}))
-    rows = con.execute(
-        engine.sql("usage_page"),
-        {
-            "start": window.start,
-            "end": window.end,
-            "by_user": "user_id" in query.group_by,
-            "by_key": "api_key_id" in query.group_by,
-            "all_users": not query.user_ids,
-        },
-    ).fetchall()
-    for start, user_id, api_key_id, conversations, items, operations in rows:
-        results.setdefault(start, []).append(
-            {
-                "object": RESULT,
-                "num_conversations_created": conversations,
-                "num_items_added": items,
-                "num_operations": operations,
-                "user_id": user_id,
-                "api_key_id": api_key_id,
-            }
-        )
-    return results
 
 
 def _digest(query: PageQuery) -> str:

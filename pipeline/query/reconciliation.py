@@ -56,7 +56,7 @@ def print_reconciliation(
         raise NothingReconciledError(
             f"no such day is reconciled yet: set MKA1_API_KEYS, and run `mka1-usage run{window}`"
         )
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         counted = summary(con, seen, days)
         differences = worst(con, seen, days, limit)
     whole = f"{days[0]} to {days[-1]}" if len(days) > 1 else f"{days[0]}"

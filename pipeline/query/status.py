@@ -99,7 +99,7 @@ def states(
     latest = clock() + CLOCKS_DIFFER
     damage = snapshot.damage_of(snapshot.versions, (*USAGE_DATASETS, COVERAGE.name))
     damaged = {one.day for one in damage}
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(snapshot.lake)) as con:
         snapshot.bind_coverage(con)
         rows = con.sql(engine.sql("status_days"), params={"dataset": USAGE["1d"].name}).fetchall()
         known = of_coverage(con)

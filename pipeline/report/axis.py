@@ -69,6 +69,7 @@ class Axis:
             slots.append(
                 {
                     "slot": span.start,
+                    "slot_end": span.end,
                     "period": name,
                     "paired": shown.date() in compared,
                     "unit": hour_number(bar),

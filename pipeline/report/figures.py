@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pipeline.lake import engine
-from pipeline.lake.buckets import edges, finest
+from pipeline.lake.buckets import finest
 from pipeline.lake.completeness import of_coverage
 from pipeline.lake.schemas import CLASSES, RECONCILIATION, USAGE
 from pipeline.lake.snapshot import Damage, DamagedError
@@ -192,7 +192,7 @@ def read(
     one is of a user, and the lake has another kind of user ids than `pseudonyms`. PeriodError where
     the days make no period, NothingToReportError where none of them is loaded.
     """
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         source = Source(con, lake)
         if not source.days:
             damage = source.snapshot.damage
@@ -297,13 +297,14 @@ def _through(source: Source) -> int:
 
 
 def _bind(source: Source, axis: Axis, paired: set[date]) -> None:
-    """Make `hours` what report_hours gives."""
+    """Make `hours` what report_hours gives, and `members` what report_members does."""
     con, spans = source.con, axis.spans
     source.bind("usage_rows", USAGE[finest(spans)], Window(spans[0].start, spans[-1].end).days)
-    con.register("edges", edges(spans))
-    con.execute(f"CREATE OR REPLACE TEMP VIEW usage AS {engine.sql('usage_by')}")
     con.register("slots", axis.slots(paired))
-    con.register("hours", con.sql(engine.sql("report_hours")).to_arrow_table())
+    con.execute(f"CREATE OR REPLACE TEMP VIEW report_rows AS {engine.sql('report_rows')}")
+    # In tables of DuckDB's own, which go to disk where users are many.
+    for name in ("hours", "members"):
+        con.execute(f"CREATE TEMP TABLE {name} AS {engine.sql(f'report_{name}')}")
 
 
 def _totals(source: Source, period: str, *, paired: bool = False) -> Totals:

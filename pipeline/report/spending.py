@@ -160,7 +160,7 @@ def _bind(source: Source, axis: Axis, paired: set[date], whole: Window) -> None:
     con.register("edges", edges(axis.spans))
     con.register("slots", axis.slots(paired))
     con.execute(f"CREATE OR REPLACE TEMP VIEW tokens AS {engine.sql('tokens_by')}")
-    con.register("period_tokens", con.sql(engine.sql("report_tokens")).to_arrow_table())
+    con.execute(f"CREATE TEMP TABLE period_tokens AS {engine.sql('report_tokens')}")
 
 
 def _bind_costs(source: Source, axis: Axis, prices: pa.Table) -> None:
@@ -169,7 +169,7 @@ def _bind_costs(source: Source, axis: Axis, prices: pa.Table) -> None:
     con = source.con
     source.bind("tokens_rows", TOKENS["1m"], Window(axis.spans[0].start, axis.spans[-1].end).days)
     bind_costs_of_tokens(con, prices, axis.spans)
-    con.register("period_costs", con.sql(engine.sql("report_costs")).to_arrow_table())
+    con.execute(f"CREATE TEMP TABLE period_costs AS {engine.sql('report_costs')}")
 
 
 @dataclass(frozen=True, slots=True)

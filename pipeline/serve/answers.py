@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -36,6 +36,10 @@ from pipeline.query.buckets import PageQuery, answer_on, stored_users
 
 KEPT_BYTES: Final = 64 << 20
 """How much is kept in memory at most; one answer takes an eighth of it at most."""
+LARGEST: Final = 32 << 20
+"""Bytes of a page at most: clients have to take it in time, and several are made at once."""
+QUERY_MEMORY: Final = 512 << 20
+"""Bytes that queries use in memory, all together; what takes more goes to disk."""
 WAITING_BYTES: Final = 16 << 20
 """How much the requests take that wait for an answer, all together."""
 QUEUE: Final = 1_024
@@ -203,7 +207,7 @@ class Answers:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answers")
         self._own = threading.local()
         # One for all threads, so that they share one limit of memory.
-        self._database = engine.connect(threads=1)
+        self._database = engine.connect(lake, threads=1, at_most=QUERY_MEMORY)
         self._opening = threading.Lock()
 
     def kept(self, query: PageQuery) -> Body | None:
@@ -310,6 +314,7 @@ class Answers:
                 if work.stopped:
                     raise _StoppedError
                 answered = answer_on(con, self._lake, stored, partial=self._partial, now=now)
+                content = _within(LARGEST, answered.text)
         except duckdb.InterruptException:
             raise _StoppedError from None
         except duckdb.OutOfMemoryException:
@@ -320,8 +325,7 @@ class Answers:
             raise UnreadableError(str(error)) from error
         through = answered.complete_through
         if through is None:
-            through = answered.page["data"][-1]["end_time"]
-        content = msgspec.json.encode(answered.page)
+            through = answered.end
         digest = blake2b(content, digest_size=16, key=b"%d" % through).hexdigest()
         body = Body(content, through, f'"{digest}"')
         return _Made(body, seen.read(self._lake, answered.snapshot))
@@ -333,6 +337,20 @@ class Answers:
             with self._opening:
                 con = self._own.con = self._database.cursor()
         return con
+
+
+def _within(limit: int, pieces: Iterable[bytes]) -> bytes:
+    """The pieces as one; TooMuchError once they are more than so many bytes."""
+    size, taken = 0, list[bytes]()
+    for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise TooMuchError(
+                f"this page has more than {limit >> 20} MB: ask for fewer buckets, by limit, for "
+                "narrower ones, or for some users, by user_ids"
+            )
+        taken.append(piece)
+    return b"".join(taken)
 
 
 def _links(lake: Lake) -> Path:

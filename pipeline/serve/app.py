@@ -59,7 +59,7 @@ def build_app(
     """
     keys = Keys(settings.serve_keys)
     answers = Answers(
-        Lake(settings.lake, settings.lookback_days),
+        Lake(settings.lake, settings.lookback_days, settings.memory),
         partial=partial,
         pseudonyms=settings.pseudonyms,
         clock=clock,

@@ -24,6 +24,7 @@ from pipeline.lake import engine, files, user_id_mode
 from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.manifest import BILLS, Reading, manifest_of
 from pipeline.lake.schemas import COSTS
+from pipeline.lake.shortage import shortage
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import Window, closed_through, day_range, day_window, spans
@@ -78,7 +79,7 @@ async def _load(
             done.append(await asyncio.to_thread(_publish, lake, day, found, reading, pseudonyms))
         except _FAILURES as error:
             missing = [one for one in days if one not in {it.day for it in done}]
-            raise LoadError(done, missing, f"{day}: {error}") from error
+            raise LoadError(done, missing, f"{day}: {shortage(error) or error}") from error
     return done
 
 
@@ -102,7 +103,7 @@ def _publish(
     with (
         lake.day_lock(day),
         lake.staging() as folder,
-        closing(engine.connect(folder)) as con,
+        closing(engine.connect(lake)) as con,
     ):
         con.register("billed", _rows(day, costs, pseudonyms))
         rows = con.sql(engine.sql(COSTS.name)).to_arrow_reader(files.ROW_GROUP)

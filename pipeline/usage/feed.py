@@ -6,22 +6,23 @@ how the endpoint of conversations does it. `meters` has all others.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.api import Client, PageSize, UsageQuery, usage_of_days, usage_pages
+from pipeline.api import Client, PageSize, UsageQuery, usage_pages
 from pipeline.api.usage import Result, UsagePage
 from pipeline.endpoints import GroupBy
 from pipeline.lake import engine
-from pipeline.lake.commit import confirm
+from pipeline.lake.commit import publish
 from pipeline.lake.files import covered
 from pipeline.lake.manifest import days_to_reload
 from pipeline.lake.schemas import MEASURES, RAW_USAGE, USAGE, Dataset
@@ -29,7 +30,13 @@ from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import Width, Window
 from pipeline.usage.page_buffer import SERVED_ROWS, PageBuffer
-from pipeline.usage.rollup import DayPublished, Staged, publish_staged, stage_day
+from pipeline.usage.rollup import (
+    DayPublished,
+    Staged,
+    publish_staged,
+    published_day,
+    stage_day,
+)
 
 Totals = dict[str, int]
 """By measure; one that is zero is left out."""
@@ -38,6 +45,12 @@ ByBucket = dict[int, Totals]
 Group = tuple[str | None, ...]
 Counts = dict[Group, Totals]
 """Totals by group; a group without any is left out."""
+CountsByBucket = dict[int, Counts]
+"""By the bucket's start, Unix seconds; a bucket without any may be left out."""
+Grouping = Literal["all", "key", "nothing"]
+"""What an endpoint is asked to group by: all that is landed, the API key alone, or nothing."""
+Proof = Literal["usage", "totals"]
+"""What a day was found to be the same by: by all that is landed, or by its hours and keys."""
 
 
 class ServedBucket(Protocol):
@@ -82,13 +95,9 @@ class Feed(Protocol):
         ...
 
     def pages(
-        self, client: Client, window: Window, width: Width, size: PageSize, *, grouped: bool
+        self, client: Client, window: Window, width: Width, size: PageSize, by: Grouping
     ) -> AsyncIterator[ServedPage]:
-        """Every page of a window, checked; `grouped` by all that is landed, or not at all."""
-        ...
-
-    def of_days(self, client: Client, days: Iterable[date]) -> AsyncIterator[ServedBucket]:
-        """The grouped 1d buckets of days, in order, in narrower ones where one is too big."""
+        """Every page of a window, checked."""
         ...
 
     def rows(
@@ -134,8 +143,14 @@ class Feed(Protocol):
         """What files of one of its tables say of each bucket."""
         ...
 
-    def counts(self, path: Path) -> Counts:
-        """What a file of its table of days says of each group."""
+    def key_totals(
+        self, con: duckdb.DuckDBPyConnection, width: Width, path: Path
+    ) -> CountsByBucket:
+        """What a file of one of its tables says of each bucket, by key: groups of one."""
+        ...
+
+    def counts(self, path: Path) -> Iterator[tuple[int, Counts]]:
+        """What a file of one of its tables says of each bucket, by all groups, in order."""
         ...
 
     def loaded(self, lake: Lake, day: date) -> Window | None:
@@ -147,9 +162,9 @@ class Feed(Protocol):
         ...
 
     def confirm(
-        self, con: duckdb.DuckDBPyConnection, lake: Lake, day: date, version: Path, at: float
-    ) -> bool:
-        """Note that a day that was read early is still the same; whether there was to note."""
+        self, con: duckdb.DuckDBPyConnection, lake: Lake, day: date, at: float, by: Proof
+    ) -> DayPublished:
+        """Note that a day was still the same at a time (Unix seconds); with the day's lock."""
         ...
 
 
@@ -162,15 +177,12 @@ class _Conversations:
     served_rows: Final = SERVED_ROWS
 
     def pages(
-        self, client: Client, window: Window, width: Width, size: PageSize, *, grouped: bool
+        self, client: Client, window: Window, width: Width, size: PageSize, by: Grouping
     ) -> AsyncIterator[UsagePage]:
-        groups: Sequence[GroupBy] = ("user_id", "api_key_id") if grouped else ()
+        groups = grouped(by, ("user_id", "api_key_id"))
         return usage_pages(
             client, UsageQuery(window.start, window.end, width, group_by=groups), size
         )
-
-    def of_days(self, client: Client, days: Iterable[date]) -> AsyncIterator[ServedBucket]:
-        return usage_of_days(client, days)
 
     def rows(
         self, page: UsagePage, first_serving: int, fetched_at: float, pseudonyms: Pseudonyms | None
@@ -233,12 +245,21 @@ class _Conversations:
         rows = con.sql(engine.sql("bucket_totals")).fetchall()
         return {start: counted(zip(MEASURES, counts, strict=True)) for start, *counts in rows}
 
-    def counts(self, path: Path) -> Counts:
-        found: Counts = {}
-        columns = pq.ParquetFile(path).read(columns=["user_id", "api_key_id", *MEASURES]).columns
-        for user, key, *counts in zip(*(column.to_pylist() for column in columns), strict=True):
-            add(found, (user, key), dict(zip(MEASURES, counts, strict=True)))
+    def key_totals(
+        self, con: duckdb.DuckDBPyConnection, width: Width, path: Path
+    ) -> CountsByBucket:
+        engine.bind(con, {"counted": (USAGE[width], [path])})
+        found: CountsByBucket = {}
+        for start, key, *counts in con.sql(engine.sql("key_totals")).fetchall():
+            add(found.setdefault(start, {}), (key,), dict(zip(MEASURES, counts, strict=True)))
         return found
+
+    def counts(self, path: Path) -> Iterator[tuple[int, Counts]]:
+        columns = ["start_time", "user_id", "api_key_id", *MEASURES]
+        return by_bucket(
+            (start, (user, key), dict(zip(MEASURES, counts, strict=True)))
+            for start, user, key, *counts in rows_of(path, columns)
+        )
 
     def loaded(self, lake: Lake, day: date) -> Window | None:
         path = lake.file(USAGE["1d"].name, day)
@@ -248,9 +269,10 @@ class _Conversations:
         return days_to_reload(lake, now)
 
     def confirm(
-        self, con: duckdb.DuckDBPyConnection, lake: Lake, day: date, version: Path, at: float
-    ) -> bool:
-        return confirm(con, lake, day, version, "usage", at)
+        self, con: duckdb.DuckDBPyConnection, lake: Lake, day: date, at: float, by: Proof
+    ) -> DayPublished:
+        publish(con, lake, day, {}, {by: at})
+        return published_day(lake, day, covered(lake.path(USAGE["1d"].name, day)).window)
 
 
 CONVERSATIONS: Final[Feed] = _Conversations()
@@ -267,9 +289,47 @@ def placed(page: ServedPage, rows: Sequence[int]) -> tuple[pa.Array, tuple[pa.Ar
     return place, (starts.take(place).cast(MOMENT), ends.take(place).cast(MOMENT))
 
 
+def grouped(by: Grouping, landed: Sequence[GroupBy]) -> Sequence[GroupBy]:
+    """What to ask to group by, where this is what is landed."""
+    key: Sequence[GroupBy] = ("api_key_id",)
+    return landed if by == "all" else key if by == "key" else ()
+
+
+def rows_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a file, column by column as asked for; times are Unix seconds."""
+    for batch in pq.ParquetFile(path).iter_batches(columns=list(columns)):
+        taken = [batch.column(name) for name in columns]
+        values = [
+            pc.divide(column.cast(pa.int64()), 1_000_000) if column.type == MOMENT else column
+            for column in taken
+        ]
+        yield from zip(*(column.to_pylist() for column in values), strict=True)
+
+
+def by_bucket(
+    rows: Iterable[tuple[int, Group, Mapping[str, int | None]]],
+) -> Iterator[tuple[int, Counts]]:
+    """Rows in the order of their buckets, as counts of one bucket after the other."""
+    for start, of_bucket in groupby(rows, key=itemgetter(0)):
+        found: Counts = {}
+        for _, group, measures in of_bucket:
+            add(found, group, measures)
+        yield start, found
+
+
 def counted(measures: Iterable[tuple[str, int | None]]) -> Totals:
     """Those that are not zero: an API may leave out what is."""
     return {name: value for name, value in measures if value}
+
+
+def summed(parts: Iterable[Mapping[str, int | None]]) -> Totals:
+    """The sum of several, measure by measure."""
+    totals: Totals = {}
+    for part in parts:
+        for name, value in part.items():
+            if value:
+                totals[name] = totals.get(name, 0) + value
+    return totals
 
 
 def add(counts: Counts, group: Group, measures: Mapping[str, int | None]) -> None:

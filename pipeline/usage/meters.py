@@ -6,7 +6,7 @@ read by itself, and its rows take the place of those that the day's files had of
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.api import Client, PageSize, UsageQuery, meter_pages, meters_of_days
+from pipeline.api import Client, PageSize, UsageQuery, meter_pages
 from pipeline.api.meters import MeterPage, MeterRow
 from pipeline.endpoints import Endpoint
 from pipeline.lake import consistency, engine, files
@@ -27,7 +27,20 @@ from pipeline.lake.schemas import METER_DATASETS, METER_REVISIONS, METERS, RAW_M
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import SECONDS, Width, Window, day_window
-from pipeline.usage.feed import MOMENT, ByBucket, Counts, Group, ServedBucket, add, placed
+from pipeline.usage.feed import (
+    MOMENT,
+    ByBucket,
+    Counts,
+    CountsByBucket,
+    Group,
+    Grouping,
+    Proof,
+    add,
+    by_bucket,
+    grouped,
+    placed,
+    rows_of,
+)
 from pipeline.usage.page_buffer import PageBuffer
 from pipeline.usage.rollup import DayPublished, Staged
 
@@ -58,14 +71,11 @@ class Metered:
         return SERVED_METERS
 
     def pages(
-        self, client: Client, window: Window, width: Width, size: PageSize, *, grouped: bool
+        self, client: Client, window: Window, width: Width, size: PageSize, by: Grouping
     ) -> AsyncIterator[MeterPage]:
-        groups = self.of.dimensions if grouped else ()
+        groups = grouped(by, self.of.dimensions)
         query = UsageQuery(window.start, window.end, width, group_by=groups, endpoint=self.of)
         return meter_pages(client, query, size)
-
-    def of_days(self, client: Client, days: Iterable[date]) -> AsyncIterator[ServedBucket]:
-        return meters_of_days(client, self.of, days)
 
     def rows(
         self, page: MeterPage, first_serving: int, fetched_at: float, pseudonyms: Pseudonyms | None
@@ -115,7 +125,7 @@ class Metered:
         version = lake.version(day)
         before = manifest_of(version)
         standing = {name: intact(version, before, name) for name in METER_DATASETS}
-        reading = Reading(buffer.read_at, buffer.window.end)
+        reading = Reading(buffer.read_at, buffer.window.end, totals_at=buffer.totals_at)
         # What is damaged can't be kept: those endpoints are to be read again.
         others = {
             name: one
@@ -129,7 +139,7 @@ class Metered:
         _write_raw(con, self.endpoint, buffer, stored, paths[RAW_METERS.name], window)
         _roll_up(con, paths, window)
         known = before.readings.get(self.endpoint)
-        _write_revisions(con, day, self.endpoint, known, standing, paths, reading.read_at)
+        _write_revisions(con, day, self.endpoint, known, standing, paths, reading.seen_at)
         found = consistency.meter_totals(con, {name: [path] for name, path in paths.items()})
         if found:
             raise consistency.ConsistencyError("; ".join(map(str, found)))
@@ -145,10 +155,18 @@ class Metered:
         disputed: bool,
     ) -> DayPublished:
         reading = replace(staged.readings[self.endpoint], disputed=disputed)
-        rows = {name: self._rows_in(path) for name, path in staged.paths.items()}
         change = Change(staged.paths, readings={**staged.readings, self.endpoint: reading})
         changed = publish_days(con, lake, {staged.day: change})[staged.day]
-        return DayPublished(staged.day, staged.window, rows, tuple(changed), disputed)
+        return self._published(lake, staged.day, reading, changed)
+
+    def _published(
+        self, lake: Lake, day: date, reading: Reading, changed: Sequence[str] = ()
+    ) -> DayPublished:
+        rows = {
+            name: self._rows_in(path) for name in METER_DATASETS if (path := lake.file(name, day))
+        }
+        window = Window(day_window(day).start, reading.through)
+        return DayPublished(day, window, rows, tuple(changed), reading.disputed)
 
     def _rows_in(self, path: Path) -> int:
         """How many rows of a file are of this endpoint."""
@@ -166,13 +184,23 @@ class Metered:
                 found.setdefault(start, {})[measure] = total
         return found
 
-    def counts(self, path: Path) -> Counts:
-        found: Counts = {}
-        table = pq.read_table(path, filters=pc.field("endpoint") == self.endpoint)
-        for row in table.to_pylist():
-            group = row["user_id"], row["api_key_id"], row["model"]
-            add(found, group, {row["measure"]: row["value"]})
+    def key_totals(
+        self, con: duckdb.DuckDBPyConnection, width: Width, path: Path
+    ) -> CountsByBucket:
+        engine.bind(con, {"counted": (METERS[width], [path])})
+        found: CountsByBucket = {}
+        rows = con.execute(engine.sql("meter_key_totals"), {"endpoint": self.endpoint}).fetchall()
+        for start, key, measure, total in rows:
+            add(found.setdefault(start, {}), (key,), {measure: total})
         return found
+
+    def counts(self, path: Path) -> Iterator[tuple[int, Counts]]:
+        columns = ["endpoint", "start_time", "user_id", "api_key_id", "model", "measure", "value"]
+        return by_bucket(
+            (start, (user, key, model), {measure: value})
+            for endpoint, start, user, key, model, measure, value in rows_of(path, columns)
+            if endpoint == self.endpoint
+        )
 
     def loaded(self, lake: Lake, day: date) -> Window | None:
         version = lake.version(day)
@@ -185,18 +213,17 @@ class Metered:
         return readings_to_reload(lake, self.endpoint, now)
 
     def confirm(
-        self, con: duckdb.DuckDBPyConnection, lake: Lake, day: date, version: Path, at: float
-    ) -> bool:
-        readings = manifest_of(version).readings
-        reading, final_from = readings[self.endpoint], lake.final_from(day)
-        if reading.read_at >= final_from or at < final_from:
-            return False
-        with lake.day_lock(day):
-            if lake.version(day) != version:
-                return False
-            change = Change(readings={**readings, self.endpoint: replace(reading, read_at=at)})
-            publish_days(con, lake, {day: change})
-        return True
+        self, con: duckdb.DuckDBPyConnection, lake: Lake, day: date, at: float, by: Proof
+    ) -> DayPublished:
+        readings = manifest_of(lake.version(day)).readings
+        reading = (
+            replace(readings[self.endpoint], read_at=at, totals_at=None)
+            if by == "usage"
+            else replace(readings[self.endpoint], totals_at=at)
+        )
+        change = Change(readings={**readings, self.endpoint: reading})
+        publish_days(con, lake, {day: change})
+        return self._published(lake, day, reading)
 
 
 def _write_raw(

@@ -5,6 +5,9 @@ so what has a name counts, also after a process was killed:
 
     <folder>/<start>-<end>.servings.arrow     which buckets were delivered, and in which order
     <folder>/<start>-<end>.rows.arrow         their rows
+
+Minutes that are kept from the version that stands, and not asked for, are chunks in
+`<folder>/kept`. They count in the run that has compared them: another one decides anew.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ SERVINGS: Final = pa.schema(
 later one."""
 
 _BEGAN: Final = "began.json"
+_KEPT: Final = "kept"
 
 
 @dataclass(slots=True)
@@ -46,11 +50,15 @@ class PageBuffer:
     account: str
     window: Window
     read_at: float
-    """When the first of the pages was asked for, Unix seconds; at first: now."""
+    """When the first of the pages was asked for, Unix seconds; at first: now. Of what is kept: when
+    all of it was asked for by user and key."""
     schema: pa.Schema = SERVED_ROWS
     """The columns of its rows; the last is the number of the bucket's serving."""
     rows: int = 0
     covered: list[Window] = field(default_factory=list[Window])
+    totals_at: float | None = None
+    """When the totals of what is kept were asked for, where nothing else of it was."""
+    _kept: set[Window] = field(default_factory=set[Window])
 
     def __post_init__(self) -> None:
         began = self._began()
@@ -61,6 +69,7 @@ class PageBuffer:
             (self.folder / _BEGAN).write_text(json.dumps(facts), encoding="utf-8")
         else:
             self.read_at = began
+            remove(self.folder / _KEPT)
             for path in sorted(self.folder.glob("*.rows.arrow")):
                 start, end = path.name.split(".")[0].split("-")
                 self._take(Window(int(start), int(end)))
@@ -80,21 +89,13 @@ class PageBuffer:
         if window.start < self.window.start or window.end > self.window.end:
             return
         with suppress(OSError, pa.ArrowException):
-            served, _ = (_read(self.folder / _file(window, kind)) for kind in ("rows", "servings"))
+            served, _ = (_read(self.path(window, kind)) for kind in ("rows", "servings"))
             self.rows += served.num_rows
             self.covered.append(window)
 
     def gaps(self) -> list[Window]:
         """What is left to be read, in order."""
-        gaps: list[Window] = []
-        at = self.window.start
-        for part in sorted(self.covered):
-            if part.start > at:
-                gaps.append(Window(at, part.start))
-            at = max(at, part.end)
-        if at < self.window.end:
-            gaps.append(Window(at, self.window.end))
-        return gaps
+        return self.window.without(self.covered)
 
     def served_rows(self, part: Window | None = None) -> pa.Table:
         """All rows so far, as `schema`, mapped from the files; of chunks that reach into a part."""
@@ -108,9 +109,21 @@ class PageBuffer:
         """Throw everything away: the day is published."""
         remove(self.folder)
 
+    def path(self, part: Window, kind: str) -> Path:
+        """Where a chunk's file of a kind stands, or will."""
+        folder = self.folder / _KEPT if part in self._kept else self.folder
+        return folder / f"{part.start}-{part.end}.{kind}.arrow"
+
+    def keep(self, window: Window, read_at: float) -> Chunk:
+        """A chunk for minutes that were read at `read_at`, and are not asked for again."""
+        private_folder(self.folder / _KEPT)
+        self._kept.add(window)
+        self.read_at = min(self.read_at, read_at)
+        return Chunk(self, window)
+
     def _all(self, kind: str, schema: pa.Schema, part: Window) -> pa.Table:
         chunks = [it for it in sorted(self.covered) if it.start < part.end and part.start < it.end]
-        paths = [self.folder / _file(chunk, kind) for chunk in chunks]
+        paths = [self.path(chunk, kind) for chunk in chunks]
         return pa.concat_tables([schema.empty_table(), *map(_read, paths)])
 
 
@@ -120,7 +133,7 @@ class Chunk:
     def __init__(self, buffer: PageBuffer, window: Window) -> None:
         self._buffer = buffer
         self._window = window
-        self._rows = buffer.folder / f"{_file(window, 'rows')}.unfinished"
+        self._rows = buffer.path(window, "rows.unfinished")
         # Read once and thrown away: no time is spent on making it small.
         self._sink = pa.OSFile(str(self._rows), "wb")
         self._writer = pa.ipc.new_file(self._sink, buffer.schema)
@@ -159,17 +172,12 @@ class Chunk:
         moments = pa.array([start * 1_000_000 for start in self._starts], pa.int64())
         numbers = pa.array(range(len(self._starts)), pa.int64())
         table = pa.table([moments.cast(SERVINGS.field(0).type), numbers], schema=SERVINGS)
-        folder = self._buffer.folder
-        place = folder / _file(self._window, "servings")
+        place = self._buffer.path(self._window, "servings")
         with pa.OSFile(str(place), "wb") as sink, pa.ipc.new_file(sink, SERVINGS) as file:
             file.write_table(table)
-        self._rows.rename(folder / _file(self._window, "rows"))
+        self._rows.rename(self._buffer.path(self._window, "rows"))
         self._buffer.covered.append(self._window)
 
 
 def _read(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def _file(part: Window, kind: str) -> str:
-    return f"{part.start}-{part.end}.{kind}.arrow"

@@ -11,18 +11,20 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
 from pipeline.api import Client
 from pipeline.async_runner import run_async
 from pipeline.lake import engine, user_id_mode
+from pipeline.lake.manifest import reading_of
 from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.timeline import DAY, closed_through, day_of, day_window
-from pipeline.usage.feed import CONVERSATIONS, Counts, Feed, ServedBucket, add
+from pipeline.timeline import closed_through, day_of, day_window
+from pipeline.usage.changed_hours import ChangedHours, Standing
+from pipeline.usage.feed import CONVERSATIONS, Feed
 from pipeline.usage.load import Progress, load_days
 from pipeline.usage.rollup import DayPublished
 
@@ -67,84 +69,85 @@ def refresh_days(
         loaded = [day for day in seen.days(table) if feed.loaded(lake, day) is not None]
         days = sorted({*loaded, *damaged})
     wanted = [day for day in days if day < today]
-    versions: dict[date, Path] = {}
+    whole: list[Standing] = []
     in_part: list[date] = []
     to_reload = set(feed.to_reload(lake, asked_at))
     for day in wanted:
-        path = lake.file(table, day)
-        again = path is None or day in damaged or day in to_reload
-        if path is None or again or feed.loaded(lake, day) != day_window(day):
+        version = lake.version(day)
+        reading = reading_of(version, feed.endpoint)
+        again = version is None or reading is None or day in damaged or day in to_reload
+        if version is None or reading is None or again or reading.through < day_window(day).end:
             in_part.append(day)
         else:
-            versions[day] = path.parent
-    comparison = _Comparison(versions, feed, pseudonyms)
-    requests = run_async(comparison.run(connect)) if versions else 0
+            whole.append(Standing(day, version, reading))
+    requests, differing, same = 0, set[date](), list[Standing]()
+    if whole:
+        requests, differing, same = run_async(
+            _compared(connect, lake, feed, pseudonyms, whole, now)
+        )
     asked_at = min(asked_at, now())  # an answer may have shown that the clock is ahead
     today = day_of(closed_through(asked_at))
-    changed = tuple(sorted(day for day in {*in_part, *comparison.differing} if day < today))
+    changed = tuple(sorted(day for day in {*in_part, *differing} if day < today))
     found = Refreshed(tuple(wanted), changed, requests, endpoint=feed.endpoint)
     if on_found is not None:
         on_found(found)
-    with closing(engine.connect(threads=1)) as con:
-        for day, version in versions.items():
-            if day not in comparison.differing:
-                feed.confirm(con, lake, day, version, asked_at)
+    _confirm(lake, feed, same, asked_at)
     if not changed:
         return found
     published = load_days(
-        connect, lake, changed, feed=feed, pseudonyms=pseudonyms, on_progress=on_progress, now=now
+        connect,
+        lake,
+        changed,
+        feed=feed,
+        reads="days",
+        pseudonyms=pseudonyms,
+        on_progress=on_progress,
+        now=now,
     )
     return replace(found, published=tuple(published))
 
 
-class _Comparison:
-    """Each day's 1d buckets group by group, compared with what the API says now."""
+async def _compared(
+    connect: Callable[[], Client],
+    lake: Lake,
+    feed: Feed,
+    pseudonyms: Pseudonyms | None,
+    whole: Sequence[Standing],
+    now: Callable[[], float],
+) -> tuple[int, set[date], list[Standing]]:
+    """How many requests it took, which days differ, and which are the same by user and key.
 
-    def __init__(
-        self, versions: dict[date, Path], feed: Feed, pseudonyms: Pseudonyms | None
-    ) -> None:
-        self._versions = versions
-        self._feed = feed
-        self._pseudonyms = pseudonyms
-        self._served: set[date] = set()
-        self.differing: set[date] = set()
-
-    async def run(self, connect: Callable[[], Client]) -> int:
-        """Ask; returns the number of requests."""
-        parts: Counts = {}  # of a day that comes in narrower buckets
-        summed: date | None = None
-        async with connect() as client:
-            async for bucket in self._feed.of_days(client, self._versions):
-                day = day_of(bucket.start_time)
-                if summed is not None and summed != day:
-                    self._compare(summed, parts)
-                    parts, summed = {}, None
-                if bucket.end_time - bucket.start_time == DAY:
-                    self._compare(day, self._counted(bucket, {}))
-                else:
-                    parts, summed = self._counted(bucket, parts), day
-        if summed is not None:
-            self._compare(summed, parts)
-        for day in set(self._versions) - self._served:  # an empty bucket may be left out
-            self._compare(day, {})
-        return client.requests
-
-    def _counted(self, bucket: ServedBucket, counts: Counts) -> Counts:
-        """The counts with those of a bucket added."""
-        for result in bucket.results:
-            add(counts, self._feed.group(result, self._pseudonyms), self._feed.measures(result))
-        return counts
-
-    def _compare(self, day: date, counts: Counts) -> None:
-        """A day served twice: the later serving counts."""
-        self._served.add(day)
+    A day that is too big for that is compared by its hours and keys, and is not among the last.
+    """
+    differing: set[date] = set()
+    same: list[Standing] = []
+    async with connect() as client:
+        api = ChangedHours(client, lake, feed, pseudonyms, now)
+        await api.ask_users(one.day for one in whole)
+        too_big = [one for one in whole if not api.knows_users(one.day)]
+        await api.ask_hours({one.day: one.window for one in too_big})
+    for one in whole:
+        by_user = one not in too_big
         try:
-            agrees = counts == self._feed.counts(
-                self._versions[day] / f"{self._feed.tables['1d'].name}.parquet"
+            agrees = (
+                api.same_users(one.day, one.file(feed, "1d"))
+                if by_user
+                else not api.other_hours(one, one.window)
             )
-        except (OSError, pa.ArrowException):  # garbage: it is loaded again
+        except (OSError, pa.ArrowException, duckdb.Error):  # garbage: it is loaded again
             agrees = False
-        if agrees:
-            self.differing.discard(day)
-        else:
-            self.differing.add(day)
+        if not agrees:
+            differing.add(one.day)
+        elif by_user:
+            same.append(one)
+    return client.requests, differing, same
+
+
+def _confirm(lake: Lake, feed: Feed, same: Sequence[Standing], at: float) -> None:
+    """Note of days that were read too early to be final that they are still the same."""
+    with closing(engine.connect(threads=1)) as con:
+        for one in same:
+            if one.reading.read_at < lake.final_from(one.day) <= at:
+                with lake.day_lock(one.day):
+                    if lake.version(one.day) == one.version:
+                        feed.confirm(con, lake, one.day, at, "usage")

@@ -6,7 +6,7 @@ differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,12 +16,11 @@ from typing import Final
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.lake import consistency, engine, files
 from pipeline.lake.commit import publish
 from pipeline.lake.files import DayFile
-from pipeline.lake.manifest import Reading, Source, read_manifest
+from pipeline.lake.manifest import Reading, Source, manifest_of
 from pipeline.lake.schemas import LEDGER_DATASETS, RAW_USAGE, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Width, Window
@@ -75,6 +74,8 @@ def stage_day(
     tables do not agree with each other.
     """
     read_at: dict[Source, float] = {"usage": buffer.read_at}
+    if buffer.totals_at is not None:
+        read_at["totals"] = buffer.totals_at
     return _cascade(con, Staged(day, window, _paths(folder), read_at), landed(buffer), raw=True)
 
 
@@ -91,15 +92,18 @@ def publish_staged(
     `disputed` as `pipeline.lake.commit.publish` takes it. Raises what that raises.
     """
     own = {name: path for name, path in staged.paths.items() if path.is_relative_to(folder)}
-    rows = {name: pq.read_metadata(path).num_rows for name, path in staged.paths.items()}
     changed = publish(con, lake, staged.day, own, staged.read_at, disputed=disputed)
-    version = lake.version(staged.day)
-    record = None if version is None else read_manifest(version)
-    if record is not None:
-        rows |= {name: record.files[name].rows for name in LEDGER_DATASETS}
-    return DayPublished(
-        staged.day, staged.window, rows, tuple(changed), record is not None and record.disputed
-    )
+    return published_day(lake, staged.day, staged.window, changed)
+
+
+def published_day(
+    lake: Lake, day: date, window: Window, changed: Sequence[str] = ()
+) -> DayPublished:
+    """What is known of a day that is published."""
+    record = manifest_of(lake.version(day))
+    names = [*USAGE_DATASETS, *LEDGER_DATASETS]
+    rows = {name: record.files[name].rows for name in names if name in record.files}
+    return DayPublished(day, window, rows, tuple(changed), record.disputed)
 
 
 def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPublished:

@@ -8,10 +8,11 @@ compares the hours that were over, and the check the minutes that were closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Final
 
 import duckdb
@@ -22,8 +23,7 @@ from pipeline.async_runner import run_async
 from pipeline.lake import engine
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Width, Window, day_range, day_window, floor_to, spans
-from pipeline.usage.feed import CONVERSATIONS, ByBucket, Feed, Totals
-from pipeline.usage.rollup import Staged
+from pipeline.usage.feed import CONVERSATIONS, ByBucket, Feed, Totals, summed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +58,36 @@ class DayTotals:
     day: Totals | None
 
 
-def staged_totals(con: duckdb.DuckDBPyConnection, staged: Staged, feed: Feed) -> DayTotals:
-    """What the rolled up hours and days say, before they are published."""
-    widths: tuple[Width, Width] = ("1h", "1d")
-    hours, days = (
-        feed.totals(con, width, [staged.paths[feed.tables[width].name]]) for width in widths
+def totals_of(
+    con: duckdb.DuckDBPyConnection, feed: Feed, window: Window, hours: Path, days: Path
+) -> DayTotals:
+    """What the files of hours and days say of a day, of which `window` is loaded."""
+    by_hour = feed.totals(con, "1h", [hours])
+    of_day = feed.totals(con, "1d", [days]) if _is_whole(window) else None
+    return DayTotals(
+        _within(by_hour, _hours_over(window)),
+        None if of_day is None else of_day.get(window.start, _NOTHING),
     )
-    over = _hours_over(staged.window)
-    day = days.get(staged.window.start, _NOTHING) if _is_whole(staged.window) else None
-    return DayTotals(_within(hours, over), day)
 
 
 class TotalsOfApi:
     """The API's own totals of the days of a load, which are asked for a stretch at a time.
 
-    `windows` has the part of each day that is loaded. One event loop only.
+    `windows` has the part of each day that is loaded, `hours` the totals of all hours of these days
+    that are over, where they are known already. One event loop only.
     """
 
-    def __init__(self, client: Client, windows: Mapping[date, Window], feed: Feed) -> None:
+    def __init__(
+        self,
+        client: Client,
+        windows: Mapping[date, Window],
+        feed: Feed,
+        hours: ByBucket | None = None,
+    ) -> None:
         self._client = client
         self._feed = feed
         self._windows = windows
+        self._hours = hours
         self._known: dict[date, DayTotals] = {}
         self._asking = asyncio.Lock()
         self._size = PageSize(buckets=MAX_LIMIT)  # one for all: it learns the API's own limits
@@ -90,13 +99,13 @@ class TotalsOfApi:
         """
         async with self._asking:
             if day not in self._known:
-                await self._request(self._stretch(day))
+                await self._request(self._stretch(day), self._hours)
             return self._known[day]
 
     async def anew(self, day: date) -> DayTotals:
         """The totals of a day as the API gives them now. Raises ApiError."""
         async with self._asking:
-            await self._request([day])
+            await self._request([day], None)
             return self._known[day]
 
     def _stretch(self, day: date) -> list[date]:
@@ -111,12 +120,11 @@ class TotalsOfApi:
             stretch.append(following)
         return stretch
 
-    async def _request(self, days: Sequence[date]) -> None:
+    async def _request(self, days: Sequence[date], hours: ByBucket | None) -> None:
         """Ask for days that follow one another, or for one that is not over."""
         first, last = self._windows[days[0]], self._windows[days[-1]]
         over = _hours_over(Window(first.start, last.end))
-        hours: ByBucket = {}
-        if over.start < over.end:
+        if hours is None and over.start < over.end:
             hours = await _totals(self._client, self._feed, over, "1h", self._size)
         of_day: ByBucket | None = None
         if _is_whole(last):
@@ -124,7 +132,7 @@ class TotalsOfApi:
         for day in days:
             window = self._windows[day]
             self._known[day] = DayTotals(
-                _within(hours, _hours_over(window)),
+                _within(hours or {}, _hours_over(window)),
                 None if of_day is None else of_day.get(window.start, _NOTHING),
             )
 
@@ -181,7 +189,7 @@ _NARROWEST: Final[Width] = "1m"
 
 
 def _our_totals(lake: Lake, feed: Feed, width: Width, days: Sequence[date]) -> ByBucket:
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         return feed.totals(con, width, lake.files(feed.tables[width].name, days))
 
 
@@ -210,24 +218,15 @@ async def _totals(
 ) -> ByBucket:
     """The API's totals of each bucket that it serves; of one served twice, the later serving's."""
     found: ByBucket = {}
-    async for page in feed.pages(client, window, width, size, grouped=False):
+    async for page in feed.pages(client, window, width, size, "nothing"):
         for bucket in page.buckets:
-            found[bucket.start_time] = _added(feed.measures(one) for one in bucket.results)
+            found[bucket.start_time] = summed(feed.measures(one) for one in bucket.results)
     return found
-
-
-def _added(parts: Iterable[Mapping[str, int | None]]) -> Totals:
-    totals: Totals = {}
-    for part in parts:
-        for name, value in part.items():
-            if value:
-                totals[name] = totals.get(name, 0) + value
-    return totals
 
 
 def _sum(buckets: ByBucket, window: Window) -> Totals:
     """The totals of the buckets that lie in a window."""
-    return _added(totals for start, totals in buckets.items() if window.start <= start < window.end)
+    return summed(totals for start, totals in buckets.items() if window.start <= start < window.end)
 
 
 def _differing(ours: ByBucket, api: ByBucket, window: Window) -> tuple[int, ...]:

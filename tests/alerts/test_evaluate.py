@@ -107,7 +107,7 @@ def test_every_query_runs_and_has_an_answer(tmp_path: Path) -> None:
     for finding in findings:
         (*_, query) = shlex.split(finding.command)
         out = BytesIO()
-        ad_hoc.export(tmp_path / "usage.duckdb", tmp_path / "lake", query, "json", out)
+        ad_hoc.export(tmp_path / "usage.duckdb", Lake(tmp_path / "lake"), query, "json", out)
         assert json.loads(out.getvalue()), finding.line
 
 

@@ -140,7 +140,7 @@ def test_they_are_judged_where_there_is_a_price_list(tmp_path: Path) -> None:
     for one in found().findings:
         out = BytesIO()
         # There are no minutes in this lake to compute a cost of.
-        ad_hoc.export(tmp_path / "usage.duckdb", lake.root, one.query, "json", out)
+        ad_hoc.export(tmp_path / "usage.duckdb", lake, one.query, "json", out)
         assert json.loads(out.getvalue()) == []
     (tmp_path / "prices.csv").write_text("nonsense\n", encoding="utf-8")
     assert not found().lines

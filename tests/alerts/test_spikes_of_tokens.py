@@ -99,7 +99,7 @@ def test_the_last_complete_hour_is_judged_and_each_query_has_an_answer(lake: Lak
     }
     for one in (*found["tokens"].findings, *found["failures"].findings):
         out = BytesIO()
-        ad_hoc.export(lake.root.parent / "usage.duckdb", lake.root, one.query, "json", out)
+        ad_hoc.export(lake.root.parent / "usage.duckdb", lake, one.query, "json", out)
         # There are no responses by themselves in this lake.
         assert bool(json.loads(out.getvalue())) == (one.alert == "tokens")
     assert not any(one.lines for one in at(lake, SOON + 300.0).values()), "an hour before"

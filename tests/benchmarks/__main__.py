@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import conversations, demo, ingest, rollup, serving
+from tests.benchmarks import conversations, demo, ingest, million, rollup, serving
 from tests.benchmarks.report import Printed, machine
 
 BENCHES: Final[Mapping[str, Callable[[int], Printed]]] = {
@@ -22,23 +22,35 @@ BENCHES: Final[Mapping[str, Callable[[int], Printed]]] = {
     "demo": demo.run,
     "serving": serving.run,
 }
+MILLION: Final = "million"
+"""Takes minutes and GB of disk: it runs only when it is asked for."""
 
 
 def main() -> None:
     """Run the benches that were asked for, one after the other, and print their reports."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("benches", nargs="*", metavar="|".join(BENCHES), help="default: all")
+    metavar = "|".join([*BENCHES, MILLION])
+    parser.add_argument(
+        "benches", nargs="*", metavar=metavar, help=f"default: all but {MILLION}, which takes long"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="runs of each contender (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure here")
+    parser.add_argument("--users", type=int, default=1_000_000, help=f"of {MILLION}")
+    parser.add_argument("--days", type=int, default=1, help=f"of {MILLION}")
     asked = parser.parse_args()
+
+    def large(_: int) -> Printed:
+        return million.run(asked.users, asked.days)
+
+    benches: Mapping[str, Callable[[int], Printed]] = {**BENCHES, MILLION: large}
     names: list[str] = asked.benches or list(BENCHES)
-    unknown = [name for name in names if name not in BENCHES]
-    if unknown or asked.rounds < 1:
-        parser.error(f"benches are {', '.join(BENCHES)}; rounds are 1 or more")
+    unknown = [name for name in names if name not in benches]
+    if unknown or min(asked.rounds, asked.users, asked.days) < 1:
+        parser.error(f"benches are {', '.join(benches)}; rounds, users and days are 1 or more")
     on = machine()
     data: dict[str, object] = {"machine": on, "rounds": asked.rounds}
     for name in names:
-        report = BENCHES[name](asked.rounds)
+        report = benches[name](asked.rounds)
         data[name] = report.data()
         print(report.markdown(), flush=True)
     print(f"Machine: {on}")

@@ -49,6 +49,7 @@ def ours(job: Job) -> Prepared:
 
     from pipeline.lake import engine
     from pipeline.lake.schemas import USAGE
+    from pipeline.lake.store import Lake
     from pipeline.timeline import day_window
     from pipeline.usage.rollup import widen
 
@@ -59,7 +60,7 @@ def ours(job: Job) -> Prepared:
         widen(con, "1d", USAGE["1h"], hours, days, window)
 
     def run() -> None:
-        engine.at_once(roll_up, files(Path(job["minutes"])))
+        engine.at_once(Lake(Path(job["results"])), roll_up, files(Path(job["minutes"])))
 
     return Prepared(run, lambda: _facts(job))
 

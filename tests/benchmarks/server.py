@@ -16,8 +16,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -37,7 +38,7 @@ _ROWS_A_MINUTE: Final = (150, 250)
 _AT_HOME: Final = 0.95
 """Share of a user's rows under one key, the user's own: an end user mostly uses one application."""
 _SEED: Final = 20240101
-_WIDTHS: Final = {"1m": 60, "1h": 3600, "1d": 86400}
+WIDTHS: Final = {"1m": 60, "1h": 3600, "1d": 86400}
 
 Totals = tuple[int, int, int]
 
@@ -109,7 +110,7 @@ def page(canned: Canned, query: str) -> bytes:
     for. Raises ``ValueError`` for anything else, and for times that are not on bucket edges.
     """
     asked = parse_qs(query)
-    width = _WIDTHS[asked.get("bucket_width", ["1d"])[0]]
+    width = WIDTHS[asked.get("bucket_width", ["1d"])[0]]
     start, end = int(asked["start_time"][0]), int(asked["end_time"][0])
     limit = int(asked["limit"][0])
     groups = {name for value in asked.get("group_by", []) for name in value.split(",")}
@@ -129,9 +130,9 @@ def page(canned: Canned, query: str) -> bytes:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, canned: Canned) -> None:
+    def __init__(self, page: Callable[[str], bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.canned = canned
+        self.page = page
         self.lock = threading.Lock()
         self.first_request = 0.0
         self.requests = 0
@@ -170,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, b'{"error":"not served here"}')
             return
         try:
-            body = page(self.server.canned, url.query)
+            body = self.server.page(url.query)
         except (KeyError, ValueError) as error:
             self._answer(400, json.dumps({"error": repr(error)}).encode())
             return
@@ -217,9 +218,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving() -> Generator[Served]:
+def serving(module: str = "tests.benchmarks.server", *options: str) -> Generator[Served]:
     """Run the server in its own process on a free loopback port until the block ends."""
-    command = [sys.executable, "-m", "tests.benchmarks.server"]
+    command = [sys.executable, "-m", module, *options]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -231,14 +232,19 @@ def serving() -> Generator[Served]:
             process.terminate()
 
 
+def serve(page: Callable[[str], bytes], rows: int, operations: int) -> None:
+    """Answer query strings by `page`, on a free port that is said on standard output."""
+    server = _Server(page)
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    print(json.dumps({"url": url, "rows": rows, "operations": operations}), flush=True)
+    server.serve_forever()
+
+
 def main() -> None:
     """Render, say on standard output where and what is served, and serve until terminated."""
     canned = render()
-    server = _Server(canned)
-    url = f"http://127.0.0.1:{server.server_address[1]}"
     operations = sum(total[2] for total in canned.totals)
-    print(json.dumps({"url": url, "rows": canned.rows, "operations": operations}), flush=True)
-    server.serve_forever()
+    serve(partial(page, canned), canned.rows, operations)
 
 
 if __name__ == "__main__":

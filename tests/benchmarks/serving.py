@@ -1,4 +1,4 @@
-"""One-day pages of hours from `mka1-usage serve`, beside the same queries in DuckDB alone.
+"""One-day pages of hours from `mka1-usage serve`, beside the same pages without HTTP.
 
 The server runs in a process of its own, as a user starts it; the load comes from this one, in a
 closed loop: whatever the client needs of the two processors, the server has not. Files are in the
@@ -23,13 +23,11 @@ from random import Random
 from typing import Final
 from urllib.parse import urlencode
 
-import pyarrow as pa
-
 from pipeline.api.usage import PATH
 from pipeline.emulator import START_2024, EmulatorServer, synthetic_world
 from pipeline.lake import engine
-from pipeline.lake.schemas import USAGE
 from pipeline.lake.store import Lake
+from pipeline.query.buckets import PageQuery, answer_on
 from pipeline.timeline import DAY, day_of
 from tests.benchmarks.measure import REPOSITORY
 from tests.benchmarks.report import Target
@@ -45,7 +43,7 @@ _LONG: Final = 600.0
 _CONNECTIONS: Final = 32
 _MANY: Final = f"{_CONNECTIONS} connections"
 _ONE: Final = "one connection"
-_ALONE: Final = ("DuckDB alone", "in process, one after the other, rows without JSON")
+_ALONE: Final = ("without HTTP", "in process, one after the other")
 _GROUPS: Final = ((), ("user_id",), ("api_key_id",), ("user_id", "api_key_id"))
 
 
@@ -177,27 +175,22 @@ def _cpu(process: subprocess.Popen[str]) -> float | None:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _in_duckdb(lake: Lake, questions: Iterator[Question]) -> Load:
-    """The same query, one after the other, on a connection that is open: rows, no JSON."""
+def _in_process(lake: Lake, questions: Iterator[Question]) -> Load:
+    """The same pages, one after the other, on a connection that is open: no HTTP, nothing kept."""
     result = Load()
-    dataset, query = USAGE["1h"], engine.sql("usage_page")
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake, threads=1)) as con:
         started, cpu = time.perf_counter(), time.process_time()
         while (begun := time.perf_counter()) < started + _LASTING:
             question = next(questions)
-            users = [] if question.user is None else [question.user]
-            engine.bind(con, {"usage": (dataset, lake.files(dataset.name, [day_of(question.day)]))})
-            con.register("wanted_users", pa.table({"user_id": pa.array(users, pa.string())}))
-            con.execute(
-                query,
-                {
-                    "start": question.day,
-                    "end": question.day + DAY,
-                    "by_user": "user_id" in question.group_by,
-                    "by_key": "api_key_id" in question.group_by,
-                    "all_users": question.user is None,
-                },
-            ).fetchall()
+            users = () if question.user is None else (question.user,)
+            query = PageQuery(
+                question.day,
+                question.day + DAY,
+                "1h",
+                user_ids=users,
+                group_by=question.group_by,
+            )
+            b"".join(answer_on(con, lake, query).text)
             result.latencies.append(time.perf_counter() - begun)
         result.seconds = time.perf_counter() - started
         result.cpu = time.process_time() - cpu
@@ -272,5 +265,5 @@ def _plan(
         (("kept pages", _ONE), lambda: load(host, port, again, 1, _LASTING)),
         (("new pages", _MANY), lambda: load(host, port, new, _CONNECTIONS, _LASTING)),
         (("new pages", _ONE), lambda: load(host, port, new, 1, _LASTING)),
-        (_ALONE, lambda: _in_duckdb(lake, alone)),
+        (_ALONE, lambda: _in_process(lake, alone)),
     ]

@@ -113,7 +113,6 @@ def test_a_refused_key_fails_the_run_and_says_which(
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        ("run --full --usage-only", 2, "--full is about conversations"),
         ("reconcile", 1, "no such day is reconciled yet: set MKA1_API_KEYS"),
         ("reconcile --start 2024-01-01 --end 2024-01-02", 1, "--start 2024-01-01 --end 2024-01-02"),
         ("reconcile --limit x", 2, "--limit"),

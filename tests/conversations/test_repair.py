@@ -150,7 +150,7 @@ def test_a_catalog_that_leaves_a_file_out_says_so_at_every_query(home: Path, nam
 
 
 def test_the_shell_opens_over_the_rest(home: Path) -> None:
-    catalog, lake = home / "usage.duckdb", home / "lake"
+    catalog, lake = home / "usage.duckdb", Lake(home / "lake")
     told: list[str] = []
     with ad_hoc.without_damage(catalog, lake, told.append) as opened:
         assert (opened, told) == (catalog, [])

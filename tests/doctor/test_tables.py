@@ -72,6 +72,18 @@ def test_of_many_days_some_are_read_and_all_where_that_is_asked_for(look: Look, 
     assert int(found_deep.found.rpartition("and ")[2].split()[0]) == 27
 
 
+@pytest.mark.usefixtures("home")
+def test_days_that_are_too_large_to_be_read_at_once_are_left_to_deep(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.doctor.tables._SAMPLE_BYTES", 1)
+    (found,) = look("lake")
+    (found_deep,) = look("lake", deep=True)
+    assert (found.state, found_deep.state) == ("ok", "ok")
+    assert "only --deep reads them again" in found.found
+    assert "read again, as published" in found_deep.found
+
+
 def test_ids_of_another_kind_than_is_set_are_a_failure(
     look: Look, home: Path, place: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.export.keys import members, named, numbered
+from pipeline.export import keys
 
 IDS = st.sets(st.text())
+
+
+def series(ids: Iterable[str]) -> pl.Series:
+    return pl.Series(list(ids), dtype=pl.String)
+
+
+def numbered(ids: Iterable[str], numbers: int = 10**15 - 1) -> dict[str, int]:
+    in_order = series(ids).sort()
+    return dict(zip(in_order, keys.numbered(in_order, numbers), strict=True))
+
+
+def named(ids: Iterable[str], names: Mapping[str, str], nobody: str) -> dict[str, str]:
+    in_order = series(ids).sort()
+    return dict(zip(in_order, keys.named(in_order, names, nobody), strict=True))
+
+
+def members(ids: Iterable[str], names: Mapping[str, str], nobody: str) -> list[dict[str, object]]:
+    return keys.members(series(ids), names, nobody).to_dicts()
 
 
 @given(IDS, IDS)
@@ -40,7 +61,7 @@ def test_numbers_are_what_they_were_in_exports_of_before() -> None:
 
 
 def test_who_has_no_name_is_called_by_the_id_and_nobody_has_key_0() -> None:
-    rows = members(["a", "b"], {"a": "Ada"}, "(none)").to_pylist()
+    rows = members(["a", "b"], {"a": "Ada"}, "(none)")
     assert {(row["id"], row["name"]) for row in rows} == {
         (None, "(none)"),
         ("a", "Ada"),
@@ -73,11 +94,11 @@ GIVEN = st.dictionaries(ODD, ODD.filter(str.strip), max_size=8)
 def test_no_two_have_the_same_name_and_none_is_called_as_nobody(
     ids: set[str], names: dict[str, str]
 ) -> None:
-    rows = members(ids, names, NONE).to_pylist()
+    rows = members(ids, names, NONE)
     called = [row["name"] for row in rows]
     assert len(set(called)) == len(called) == len(ids) + 1
     assert [row["id"] for row in rows if row["name"] == NONE] == [None]
-    assert named(sorted(ids, reverse=True), names, NONE) == named(ids, names, NONE)
+    assert members(sorted(ids, reverse=True), names, NONE) == rows
 
 
 @given(st.sets(st.text(min_size=1).filter(str.strip)))

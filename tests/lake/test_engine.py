@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from contextlib import closing
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.lake import engine
 from pipeline.lake.schemas import DATASETS, USAGE
+from pipeline.lake.store import Lake, spilling
 from tests.lake.served import MIDNIGHT, raw_row, write_rows
 
 Connection = duckdb.DuckDBPyConnection
@@ -56,9 +57,7 @@ def test_a_query_that_is_missing_is_named() -> None:
 
 
 def setting(con: Connection, name: str) -> object:
-    found = con.execute("SELECT current_setting(?)", [name]).fetchone()
-    assert found is not None
-    return found[0]
+    return con.execute("SELECT current_setting(?)", [name]).fetchall()[0][0]
 
 
 def test_connections_are_in_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,20 +78,77 @@ def test_the_number_of_threads_can_be_chosen(threads: int) -> None:
         assert setting(con, "threads") == threads
 
 
-def test_all_processors_are_used_unless_told_otherwise() -> None:
-    with closing(engine.connect()) as con:
-        assert setting(con, "threads") == (os.cpu_count() or 1)
+def test_all_processors_are_used_where_there_is_memory_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert [engine.threads_of(memory) for memory in (10**8, 6 * 10**8, 10**10)] == [1, 4, 8]
 
 
-def test_what_outgrows_memory_spills_into_the_scratch_folder(tmp_path: Path) -> None:
-    scratch = tmp_path / "it's [scratch]"
-    scratch.mkdir()
-    with closing(engine.connect(scratch)) as con:
-        assert setting(con, "temp_directory") == str(scratch)
-        con.execute("SET memory_limit = '60MB'")
-        sort = "SELECT max(x) FROM (SELECT hash(range) AS x FROM range(6000000) ORDER BY 1)"
-        assert len(con.sql(sort).fetchall()) == 1
-    assert list(scratch.iterdir()) == []
+def test_a_database_has_the_memory_that_is_set_and_no_more_than_it_is_to_have(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path, memory=256 * 1024**2)
+    with closing(engine.connect(lake)) as con:
+        assert setting(con, "memory_limit") == "256.0 MiB"
+    with closing(engine.connect(lake, threads=1, at_most=64 * 1024**2)) as con:
+        assert setting(con, "memory_limit") == "64.0 MiB"
+
+
+SORTED = "SELECT max(x) FROM (SELECT hash(range) AS x FROM range(6000000) ORDER BY 1)"
+SMALL = 60_000_000
+"""Bytes of memory that sorting these numbers outgrows."""
+
+
+@pytest.fixture
+def spilled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """The folders that databases were given to spill into."""
+    folders: list[Path] = []
+
+    @contextmanager
+    def noted(lake: Lake) -> Iterator[Path]:
+        with spilling(lake) as folder:
+            folders.append(folder)
+            yield folder
+
+    monkeypatch.setattr(engine, "spilling", noted)
+    engine.release()
+    yield folders
+    engine.release()
+
+
+def test_what_outgrows_memory_spills_into_the_lake_and_leaves_nothing(
+    tmp_path: Path, spilled: list[Path]
+) -> None:
+    one, other = (Lake(tmp_path / name, memory=SMALL) for name in ("it's [one]", "other"))
+    for lake in (one, other, one):  # a folder that was spilled into can't be changed
+        lake.root.mkdir(exist_ok=True)
+        with closing(engine.connect(lake)) as con:
+            assert setting(con, "temp_directory") == str(spilled[-1])
+            assert spilled[-1].is_relative_to(lake.root)
+            assert len(con.sql(SORTED).fetchall()) == 1
+    engine.release()
+    assert [*tmp_path.rglob("spilled-*")] == []
+
+
+def test_reading_a_lake_that_needs_no_disk_makes_no_folder_in_it(
+    tmp_path: Path, spilled: list[Path]
+) -> None:
+    with closing(engine.connect(Lake(tmp_path))) as con:
+        assert con.sql("SELECT 1").fetchall() == [(1,)]
+        assert [folder for folder in spilled if not folder.exists()] == spilled[-1:]
+
+
+@pytest.mark.parametrize("lake", [None, Lake(Path("/proc/no-lake-here"))])
+def test_what_can_not_be_written_to_the_lake_spills_into_a_temporary_folder(
+    lake: Lake | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.release()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with closing(engine.connect(lake)) as con:
+        assert Path(str(setting(con, "temp_directory"))).parent == tmp_path
+    engine.release()
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\0")))

@@ -18,7 +18,7 @@ import pytest
 from pipeline.lake import files
 from pipeline.lake.files import ContractError, Loaded
 from pipeline.lake.schemas import DATASETS, RAW_USAGE, USAGE
-from pipeline.lake.store import Lake, private_folder, remove
+from pipeline.lake.store import Lake, private_folder, remove, spilling
 from pipeline.timeline import Window, day_window
 from tests.conversations.staged import NAMES, publish, stage, usage_row
 from tests.lake.served import (
@@ -143,6 +143,20 @@ def test_what_killed_loads_left_is_swept_at_once_and_what_runs_is_not(lake: Lake
         with lake.staging():
             assert not abandoned.exists()
             assert running.exists()
+
+
+def test_what_killed_queries_spilled_is_swept_at_once_and_what_runs_is_not(lake: Lake) -> None:
+    with spilling(lake) as running:
+        running.mkdir()
+        abandoned = running.with_name("spilled-abandoned")
+        abandoned.mkdir()
+        lock = lake.root / ".locks" / f"{abandoned.name}.lock"
+        lock.touch()
+        with lake.staging():
+            assert not abandoned.exists()
+            assert not lock.exists()
+            assert running.exists()
+    assert leftovers(lake) == []
 
 
 @pytest.mark.parametrize("folder", [".partial", ".versions", ".catalogs", "days", "usage_1d"])

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from pipeline.lake import commit, files
+from pipeline.lake import files
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.commit import restore_links
 from pipeline.lake.files import ContractError
@@ -19,6 +19,7 @@ from pipeline.lake.manifest import Manifest, read_manifest, write_coverage
 from pipeline.lake.schemas import COVERAGE, DATASETS
 from pipeline.lake.store import KEPT_SECONDS, Lake
 from pipeline.timeline import Window, day_window
+from pipeline.usage.feed import CONVERSATIONS
 from tests.conversations.staged import publish as publish_staged
 from tests.conversations.staged import usage_row
 from tests.lake.served import (
@@ -238,14 +239,16 @@ def test_a_day_without_usage_is_covered_and_a_day_that_nobody_loaded_has_no_vers
     assert lake.all_days() == lake.days("usage_1d") == lake.days(COVERAGE.name) == [DAY, later]
 
 
-def test_a_day_that_is_still_the_same_later_becomes_final(con: Connection, lake: Lake) -> None:
+def test_a_day_that_is_still_the_same_by_user_and_key_later_becomes_final(
+    con: Connection, lake: Lake
+) -> None:
     publish(con, lake, [[Bucket(0, (Result(),))]], fetched_at=WINDOW.end)
     provisional = version(lake)
-    assert not commit.confirm(con, lake, DAY, provisional, "usage", LONG_AFTER - 1)
-    assert commit.confirm(con, lake, DAY, provisional, "usage", LONG_AFTER)
+    CONVERSATIONS.confirm(con, lake, DAY, LONG_AFTER, "totals")
+    assert {status for status, _, _ in coverage(lake, "usage_1d")} == {"provisional"}
+    CONVERSATIONS.confirm(con, lake, DAY, LONG_AFTER, "usage")
     assert {status for status, _, _ in coverage(lake, "usage_1d")} == {"final"}
     assert (version(lake) / "usage_1d.parquet").samefile(provisional / "usage_1d.parquet")
-    assert not commit.confirm(con, lake, DAY, provisional, "usage", LONG_AFTER + 9)
 
 
 # Revisions

@@ -16,11 +16,13 @@ from pipeline.definitions import build_defs
 from pipeline.emulator import EmulatorServer, Event, World, synthetic_world
 from pipeline.lake.store import Lake
 from pipeline.orchestration.alert_sensor import ALERT_CHECKS
+from pipeline.orchestration.assets.days import loading
 from pipeline.orchestration.partitions import range_tags
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.schedules import JOB
 from pipeline.settings import Settings
 from pipeline.timeline import day_window
+from pipeline.usage.changed_hours import Reads
 
 DAYS: Final = [date(2024, 1, day) for day in (1, 2, 3)]
 ASSETS: Final = ["raw_usage", "usage_1m", "usage_1h", "usage_1d", "coverage", "revisions"]
@@ -99,9 +101,11 @@ class Lab:
         *,
         assets: Sequence[str] | None = None,
         checks: bool = True,
+        reads: Reads = "full",
     ) -> Ran:
         """The job over a range of days; of `assets` and, unless told otherwise, their checks."""
-        return self.run_tagged(range_tags(first, last or first), assets=assets, checks=checks)
+        tags = range_tags(first, last or first)
+        return self.run_tagged(tags, assets=assets, checks=checks, reads=reads)
 
     def run_tagged(
         self,
@@ -109,6 +113,7 @@ class Lab:
         *,
         assets: Sequence[str] | None = None,
         checks: bool = True,
+        reads: Reads = "full",
     ) -> Ran:
         job = build_defs(self.services).resolve_job_def(JOB)
         if not checks:
@@ -121,7 +126,7 @@ class Lab:
                 tags=dict(tags),
                 asset_selection=chosen,
                 raise_on_error=False,
-                run_config=QUIET,
+                run_config=QUIET if reads == "full" else QUIET | loading(reads, self.services),
             ),
             self.instance,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.emulator import Event, World, synthetic_world
+from pipeline.lake.store import Lake
 from pipeline.query import ad_hoc
 from pipeline.timeline import Window, parse_time
 from tests.fixtures_local import published_home
@@ -55,7 +57,7 @@ def export(
     home: Path, query: str, form: ad_hoc.Format = "json", allowed: Sequence[Path] = ()
 ) -> bytes:
     out = BytesIO()
-    ad_hoc.export(home / "usage.duckdb", home / "lake", query, form, out, allowed)
+    ad_hoc.export(home / "usage.duckdb", Lake(home / "lake"), query, form, out, allowed)
     return out.getvalue()
 
 
@@ -71,7 +73,7 @@ def shown(
     width: int = 200,
     allowed: Sequence[Path] = (),
 ) -> str:
-    ad_hoc.show(home / "usage.duckdb", home / "lake", query, width, allowed)
+    ad_hoc.show(home / "usage.duckdb", Lake(home / "lake"), query, width, allowed)
     return capsys.readouterr().out
 
 
@@ -488,7 +490,7 @@ def test_a_result_that_fails_half_way_is_not_written_in_part(home: Path) -> None
     out = BytesIO()
     query = "select if(range < 500000, 1, error('half way')) as n from range(1000000)"
     with pytest.raises(ad_hoc.QueryError, match="half way"):
-        ad_hoc.export(home / "usage.duckdb", home / "lake", query, "csv", out)
+        ad_hoc.export(home / "usage.duckdb", Lake(home / "lake"), query, "csv", out)
     assert out.getvalue() == b""
 
 
@@ -499,3 +501,20 @@ def test_a_table_shows_what_a_terminal_would_obey(
     text = shown(home, query, capsys)
     assert {char for char in text if unicodedata.category(char) in {"Cc", "Cf"}} == {"\n"}
     assert "\\u009b\\u007f\\u202ex" in text
+
+
+def test_a_query_that_outgrows_memory_and_cannot_spill_says_so_in_one_line(home: Path) -> None:
+    lake = Lake(home / "lake", memory=20_000_000)
+    with pytest.raises(ad_hoc.QueryError) as refused:
+        ad_hoc.export(
+            home / "usage.duckdb",
+            lake,
+            "select list(range::varchar) from range(1000000)",
+            "json",
+            BytesIO(),
+        )
+    assert re.fullmatch(
+        r"too little memory: queries may use \d\S+ MiB \(MKA1_USAGE_MEMORY\), and this takes more; "
+        "give it more, or ask for less at once",
+        str(refused.value),
+    )

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi import checks
 from starlette.applications import Starlette
 
 from pipeline.api.usage import MAX_LIMIT, PATH
-from pipeline.query.buckets import RESULT
+from pipeline.query.page import RESULT
 from pipeline.serve import build_app
 from pipeline.serve.openapi import document
 from pipeline.serve.parameters import DEFAULT_LIMITS, DEFAULT_WIDTH

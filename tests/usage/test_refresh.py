@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
@@ -115,26 +117,46 @@ def test_only_what_changed_is_found_however_the_api_serves_it(
     assert refresh(server, lake).changed == (ASKED[1],)
 
 
-@pytest.mark.parametrize(("apart", "asked"), [(1_800, {"1d", "1h"}), (60, {"1d", "1h", "1m"})])
+@pytest.mark.parametrize("users", [40, 28], ids=["by what is stored", "by the API's answer"])
 @pytest.mark.parametrize("hidden", [False, True])
-def test_a_day_too_large_for_an_answer_is_compared_by_its_hours_or_minutes(
-    server: EmulatorServer, tmp_path: Path, apart: int, asked: set[str], hidden: bool
+def test_a_day_too_large_for_an_answer_is_compared_by_its_hours_and_keys(
+    server: EmulatorServer, tmp_path: Path, users: int, hidden: bool
 ) -> None:
-    users = [f"user {number:03}" for number in range(40)]
-    for number, user in enumerate(users):
-        minute = day_window(ASKED[1]).start + apart * number
-        server.world.restate(minute, user, "key_a", operations=1)
-    limits = replace(FAST, max_bytes=5_000)
+    large, start = ASKED[1], day_window(ASKED[1]).start
+    clock = server.world.clock
+    assert isinstance(clock, ManualClock)
+    clock.now, later = day_window(ASKED[2]).end + 60.0, clock.now
+    for number in range(users):
+        server.world.restate(start + 60 * number, f"user {number:03}", "key_a", operations=1)
+    limits = replace(FAST, max_bytes=6_000)
     pseudonyms = Pseudonyms(SecretStr("k" * 32)) if hidden else None
     lake = Lake(tmp_path / "again")
     load(server, lake, ASKED[1:], pseudonyms=pseudonyms)
+    clock.now = later
     server.requests.clear()
     assert refresh(server, lake, pseudonyms, limits).changed == ()
-    widths = {target.partition("bucket_width=")[2][:2] for _, target, _ in server.requests}
-    assert widths == asked
-    server.world.restate(day_window(ASKED[1]).start, users[0], "key_a", operations=3)
+    assert {"1d", "1h"} == {
+        target.partition("bucket_width=")[2][:2] for _, target, _ in server.requests
+    }
+    assert final_days(lake) == [ASKED[2]]  # by user and key it was not compared
+    server.world.restate(start, "user 000", "key_a", operations=3)
     server.world.restate(day_window(ASKED[2]).start, "ada", "key_a", operations=3)
-    assert refresh(server, lake, pseudonyms, limits).changed == (ASKED[1], ASKED[2])
+    assert refresh(server, lake, pseudonyms, limits).changed == (large, ASKED[2])
+    if not hidden:
+        assert exact(lake, server.world, ASKED[1:])
+
+
+def final_days(lake: Lake) -> list[date]:
+    """The days of which every hour of usage is final."""
+    statuses = {
+        day: {
+            row["status"]
+            for row in pq.read_table(lake.path("coverage", day)).to_pylist()
+            if row["dataset"] == "usage_1d"
+        }
+        for day in lake.all_days()
+    }
+    return [day for day, of_day in statuses.items() if of_day == {"final"}]
 
 
 def test_a_day_that_was_loaded_in_part_is_loaded_whole_once_it_is_over(

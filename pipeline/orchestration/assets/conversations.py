@@ -147,7 +147,7 @@ def _shown(lake: Lake, synced: Synced) -> Iterator[tuple[str, date, dict[str, dg
         "gaps": dg.MetadataValue.text("\n".join(synced.gaps) or "none"),
     }
     snapshot = Snapshot(lake, synced.days)
-    with closing(engine.connect()) as con:
+    with closing(engine.connect(lake)) as con:
         for day in synced.days:
             classes = summary(con, snapshot, [day]).to_pylist()
             tokens = token_metadata(snapshot.file(TOKENS["1h"].name, day), day)

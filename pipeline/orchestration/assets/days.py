@@ -1,12 +1,39 @@
-"""Which days a run of the assets is about."""
+"""Which days a run of the assets is about, and how much of them it reads again."""
 
+from collections.abc import Mapping
 from datetime import date
+from typing import Any, Final
 
 import dagster as dg
 
 from pipeline.orchestration.partitions import days_of
 from pipeline.orchestration.resources import Services
 from pipeline.timeline import closed_through, day_of
+from pipeline.usage.changed_hours import Reads
+
+LOAD_USAGE: Final = "load_usage"
+LOAD_METERS: Final = "load_meters"
+
+
+class LoadConfig(dg.Config):
+    """What a run may ask for beside its days."""
+
+    reads: Reads = "full"
+    """Of days that are loaded: full, every minute; totals, the hours whose totals by key have
+    changed; days, those of days that differ by user and key as well."""
+
+
+def loading(reads: Reads, services: Services) -> dict[str, Any]:
+    """The run config of a load of usage, and of the other endpoints where they are loaded."""
+    steps = [LOAD_USAGE, *([LOAD_METERS] if services.feeds else [])]
+    return {"ops": {step: {"config": {"reads": reads}} for step in steps}}
+
+
+def reads_of(run_config: Mapping[str, Any], step: str) -> Reads:
+    """How much a run with this config reads in a step."""
+    of_step = run_config.get("ops", {}).get(step, {})
+    reads: Reads = of_step.get("config", {}).get("reads", LoadConfig().reads)
+    return reads
 
 
 def days_asked(context: dg.AssetExecutionContext, services: Services) -> list[date]:

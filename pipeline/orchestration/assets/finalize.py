@@ -9,14 +9,13 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 
-from pipeline import messages
 from pipeline.conversations import derive
 from pipeline.lake import engine
 from pipeline.lake.catalog import build_catalog, prices_of
 from pipeline.lake.commit import restore_links, withdraw_unbegun
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import LEDGER_DATASETS
-from pipeline.lake.snapshot import left_out
+from pipeline.lake.snapshot import left_out, reason
 from pipeline.orchestration.assets.metadata import day_metadata
 from pipeline.orchestration.resources import Services
 from pipeline.pricing.hand_written import HandWrittenError
@@ -41,8 +40,8 @@ def finalize(services: Services) -> None:
         derive.finish(services.lake)
     except (duckdb.Error, pa.ArrowException, ContractError) as error:
         services.warn(
-            f"observed buckets or reconciliation stay older than the records: {error}; "
-            f"{messages.VERIFY} says which files are damaged"
+            "observed buckets or reconciliation stay older than the records: "
+            f"{reason(services.lake, error)}"
         )
     build(services)
 
@@ -127,7 +126,7 @@ class Materializations:
     def _metadata(
         self, published: DayPublished
     ) -> Iterator[tuple[str, dict[str, dg.MetadataValue]]]:
-        with closing(engine.connect()) as con:
+        with closing(engine.connect(self._lake)) as con:
             per_dataset = day_metadata(con, self._lake, published)
         for name, metadata in per_dataset.items():
             ledger = bool(published.changed) and name in LEDGER_DATASETS

@@ -17,7 +17,7 @@ from pipeline.lake.schemas import COST_DATASETS, COSTS, DATASETS, METER_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.messages import count
-from pipeline.orchestration.assets.days import days_asked
+from pipeline.orchestration.assets.days import LOAD_METERS, LoadConfig, days_asked
 from pipeline.orchestration.assets.finalize import finalize, report_disputed
 from pipeline.orchestration.assets.metadata import column_schema, cost_table, meter_table
 from pipeline.orchestration.assets.usage import API_POOL
@@ -25,6 +25,7 @@ from pipeline.orchestration.resources import Services
 from pipeline.settings import SettingsError
 from pipeline.timeline import day_window
 from pipeline.usage.bills import load_bills
+from pipeline.usage.changed_hours import Reads
 from pipeline.usage.load import LoadError, Progress, load_days
 from pipeline.usage.meters import Metered
 from pipeline.usage.rollup import DayPublished
@@ -46,19 +47,23 @@ def meter_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
     """The tables of meters as one step over `partitions`; a range of days is one run."""
 
     @dg.multi_asset(
-        name="load_meters",
+        name=LOAD_METERS,
         specs=[_spec(dataset, _DEPENDS_ON[name]) for name, dataset in METER_DATASETS.items()],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=API_POOL,
     )
     def load_meters(
-        context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]
+        context: dg.AssetExecutionContext,
+        config: LoadConfig,
+        services: dg.ResourceParam[Services],
     ) -> Iterator[dg.MaterializeResult[None]]:
         days = days_asked(context, services)
-        yield from _loaded(
-            context, services, days, METER_DATASETS, lambda: _load(context, services, days)
-        )
+
+        def load() -> None:
+            _load(context, services, days, config.reads)
+
+        yield from _loaded(context, services, days, METER_DATASETS, load)
 
     return load_meters
 
@@ -143,7 +148,9 @@ def _loaded(
     interruption.deliver()
 
 
-def _load(context: dg.AssetExecutionContext, services: Services, days: list[date]) -> None:
+def _load(
+    context: dg.AssetExecutionContext, services: Services, days: list[date], reads: Reads
+) -> None:
     """Load every endpoint that is asked for, and what of it is disputed beside.
 
     Where one fails, the others are loaded all the same; then LoadError says which days of it lack.
@@ -164,6 +171,7 @@ def _load(context: dg.AssetExecutionContext, services: Services, days: list[date
                 services.lake,
                 days,
                 feed=feed,
+                reads=reads,
                 pseudonyms=services.settings.pseudonyms,
                 on_progress=report,
                 now=services.clock,

@@ -20,9 +20,10 @@ from pipeline.lake.consistency import ConsistencyError
 from pipeline.lake.files import ContractError
 from pipeline.lake.manifest import days_to_reload
 from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
+from pipeline.lake.shortage import shortage
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.messages import count
-from pipeline.orchestration.assets.days import days_asked
+from pipeline.orchestration.assets.days import LOAD_USAGE, LoadConfig, days_asked
 from pipeline.orchestration.assets.finalize import (
     Materializations,
     build,
@@ -33,6 +34,7 @@ from pipeline.orchestration.assets.metadata import column_schema
 from pipeline.orchestration.resources import Services
 from pipeline.settings import SettingsError
 from pipeline.timeline import day_window, in_words
+from pipeline.usage.changed_hours import Reads
 from pipeline.usage.load import LoadError, Progress, load_days
 from pipeline.usage.rollup import CASCADE, DayPublished, rebuild_day
 
@@ -58,7 +60,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
     """The assets as one step over `partitions`; a range of days is one run."""
 
     @dg.multi_asset(
-        name="load_usage",
+        name=LOAD_USAGE,
         specs=[
             dg.AssetSpec(
                 dataset.name,
@@ -76,7 +78,9 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         pool=API_POOL,
     )
     def load_usage(
-        context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]
+        context: dg.AssetExecutionContext,
+        config: LoadConfig,
+        services: dg.ResourceParam[Services],
     ) -> Iterator[dg.MaterializeResult[None]]:
         selected = {key.to_user_string() for key in context.selected_asset_keys}
         days = days_asked(context, services)
@@ -86,7 +90,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
             try:
                 try:
                     if "raw_usage" in selected:
-                        _load(context, services, days, done)
+                        _load(context, services, days, config.reads, done)
                         _reload(context, services, shown, days)
                     else:
                         _rebuild(services, days, done)
@@ -113,6 +117,7 @@ def _load(
     context: dg.AssetExecutionContext,
     services: Services,
     days: list[date],
+    reads: Reads,
     done: list[DayPublished],
 ) -> None:
     """Load `days`; each is in `done` as soon as it is published."""
@@ -136,7 +141,7 @@ def _load(
         services.on_progress(progress)
 
     try:
-        _load_days(services, days, report)
+        _load_days(services, days, reads, report)
     except LoadError as error:
         resume = messages.resume(error.missing, *services.flags)
         raise dg.Failure(f"{error} {resume}") from error
@@ -145,12 +150,13 @@ def _load(
 
 
 def _load_days(
-    services: Services, days: list[date], on_progress: Callable[[Progress], None]
+    services: Services, days: list[date], reads: Reads, on_progress: Callable[[Progress], None]
 ) -> None:
     load_days(
         services.connect,
         services.lake,
         days,
+        reads=reads,
         pseudonyms=services.settings.pseudonyms,
         on_progress=on_progress,
         now=services.clock,
@@ -182,7 +188,7 @@ def _reload(
             shown.at_once(progress.published)
 
     try:
-        _load_days(services, days, report)
+        _load_days(services, days, "full", report)
     except LoadError as error:
         context.log.warning(str(error))
     still = set(days).intersection(days_to_reload(lake, services.clock()))
@@ -199,8 +205,7 @@ def _rebuild(services: Services, days: list[date], done: list[DayPublished]) -> 
         done.append(rebuild_day(con, services.lake, day))
 
     try:
-        engine.at_once(rebuild, days)
-    except (ConsistencyError, ContractError, OSError) as error:
-        raise dg.Failure(
-            f"{error}\nRolled up again and kept: {len(done)} of {count(len(days), 'day')}."
-        ) from error
+        engine.at_once(services.lake, rebuild, days)
+    except (ConsistencyError, ContractError, OSError, duckdb.Error) as error:
+        kept = f"Rolled up again and kept: {len(done)} of {count(len(days), 'day')}."
+        raise dg.Failure(f"{shortage(error) or error}\n{kept}") from error

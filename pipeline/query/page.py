@@ -1,0 +1,121 @@
+"""A page of buckets as JSON, in endpoint 1's own shape: piece by piece, so of any size.
+
+Belongs here: the query of a page's numbers, and how they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
+
+import duckdb
+import msgspec
+
+from pipeline.lake import engine
+from pipeline.lake.buckets import edges, finest
+from pipeline.lake.schemas import USAGE
+from pipeline.lake.snapshot import Snapshot
+from pipeline.timeline import Window
+
+RESULT: Final = "organization.usage.conversations.result"
+_AT_ONCE: Final = 1_000_000
+"""Rows of the lake, about, that one query counts: what it groups and sorts fits into memory."""
+_WRITTEN: Final = 10_000
+"""Results that are written at once."""
+
+_Row: TypeAlias = tuple[int, str | None, str | None, int | None, int | None, int | None]
+
+
+class _Result(msgspec.Struct, tag_field="object", tag=RESULT):
+    num_conversations_created: int | None
+    num_items_added: int | None
+    num_operations: int | None
+    user_id: str | None
+    api_key_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page shows: buckets in order, and how they are counted."""
+
+    buckets: Sequence[Window]
+    native: bool
+    """Whether a table has these buckets as they are."""
+    group_by: Sequence[str]
+    users: Sequence[str]
+    """Whose usage counts; empty: everybody's."""
+    next_page: str | None
+
+
+def json(
+    con: duckdb.DuckDBPyConnection, snapshot: Snapshot, page: Page, days: Sequence[date]
+) -> Iterator[bytes]:
+    """The page in pieces that make one JSON text, counted from those of `days` that are loaded.
+
+    Each piece is counted when it is asked for. DuckDB's errors, where it can't be.
+    """
+    counted = groupby(_rows(con, snapshot, page, days), key=itemgetter(0))
+    start, rows = next(counted, (None, iter(())))
+    opening = b'{"object":"page","data":['
+    for bucket in page.buckets:
+        yield opening + (
+            b'{"object":"bucket","start_time":%d,"end_time":%d,"results":['
+            % (bucket.start, bucket.end)
+        )
+        if start == bucket.start:
+            yield from _results(rows)
+            start, rows = next(counted, (None, iter(())))
+        opening = b"]},"
+    rest = {"has_more": page.next_page is not None, "next_page": page.next_page}
+    yield b"]}]," + msgspec.json.encode(rest)[1:]
+
+
+def _results(rows: Iterator[_Row]) -> Iterator[bytes]:
+    """The results of one bucket, without the brackets of their array."""
+    comma = b""
+    while some := [
+        _Result(conversations, items, operations, user_id, api_key_id)
+        for _, user_id, api_key_id, conversations, items, operations in islice(rows, _WRITTEN)
+    ]:
+        yield comma + msgspec.json.encode(some)[1:-1]
+        comma = b","
+
+
+def _rows(
+    con: duckdb.DuckDBPyConnection, snapshot: Snapshot, page: Page, days: Sequence[date]
+) -> Iterator[_Row]:
+    """The rows of `sql/usage_page.sql`, in order."""
+    dataset = USAGE[finest(page.buckets)]
+    window = Window(page.buckets[0].start, page.buckets[-1].end)
+    found = (snapshot.loaded(dataset.name, day) for day in days)
+    rows = sum(file.rows for file in found if file is not None)
+    # Of a few million rows, many queries of some buckets each; else one.
+    number = max(1, len(page.buckets) * _AT_ONCE // max(rows, 1))
+    for first in range(0, len(page.buckets), number):
+        some = page.buckets[first : first + number]
+        window = Window(some[0].start, some[-1].end)
+        files = snapshot.files(dataset.name, window.among(days))
+        users = {f"user_{place}": user for place, user in enumerate(page.users)}
+        usage = (
+            f"{engine.scan(dataset, files)} {'WHERE' if files else 'AND'} "
+            "start_time >= to_timestamp($start) AND start_time < to_timestamp($end)"
+        )
+        if users:
+            usage += f" AND user_id IN ({', '.join(f'${name}' for name in users)})"
+        if page.native:
+            inputs = f"usage AS ({usage})"
+        else:
+            # Of days that are not loaded there is nothing to count, and their minutes are many.
+            con.register("edges", edges([it for it in some if it.among(days)]))
+            inputs = f"usage_rows AS ({usage}), usage AS ({engine.sql('usage_by')})"
+        params: dict[str, Any] = {
+            **{"start": window.start, "end": window.end},
+            **{"by_user": "user_id" in page.group_by, "by_key": "api_key_id" in page.group_by},
+        }
+        con.execute(f"WITH {inputs} {engine.sql('usage_page')}", params | users)
+        while some_rows := con.fetchmany(_WRITTEN):
+            yield from some_rows

@@ -1,0 +1,82 @@
+"""A thread with a database, in which days are rolled up while others are read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+import duckdb
+
+from pipeline.lake import engine
+from pipeline.lake.store import Lake
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Worker:
+    """Connections for all days of a load, which may spill on the lake's disk; use `with`.
+
+    Meanwhile its process has no other work for the database.
+
+    Whatever it is to do gets a connection of its own first. `all_read`: nothing is read beside it.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self.all_read = False
+        self._lake = lake
+        self._thread = ThreadPoolExecutor(1)
+        self._database = ExitStack()
+        self._first: duckdb.DuckDBPyConnection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown()
+        self._database.close()
+
+    def begin(
+        self,
+        work: Callable[Concatenate[duckdb.DuckDBPyConnection, P], T],
+        *args: P.args,
+        **named: P.kwargs,
+    ) -> asyncio.Future[T]:
+        """Begin with some work, once what was begun before is done."""
+
+        def run() -> T:
+            with closing(self._connection()) as con:
+                return work(con, *args, **named)
+
+        return asyncio.get_running_loop().run_in_executor(self._thread, run)
+
+    async def do(
+        self,
+        work: Callable[Concatenate[duckdb.DuckDBPyConnection, P], T],
+        *args: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """The result of some work; an interrupt waits until it is done."""
+        working = self.begin(work, *args, **named)
+        try:
+            await asyncio.wait([working])
+        finally:
+            await asyncio.wait([working])
+        return working.result()
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own. One core is left to the thread that reads pages, if any."""
+        if self._first is None:
+            self._first = self._database.enter_context(closing(engine.connect(self._lake)))
+            self._database.callback(engine.set_threads, self._first, self._lake)
+        engine.set_threads(self._first, self._lake, spare=0 if self.all_read else 1)
+        return self._first.cursor()
