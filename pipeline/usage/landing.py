@@ -30,8 +30,8 @@ _MICROS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """Rows of raw_usage of whole hours, in order. `distinct`: a minute, user and key has one row
-    at most; False where that is not known."""
+    """Rows of raw_usage of whole hours, in order. `distinct`: a minute, user and key has one row at
+    most."""
 
     rows: pa.Table
     distinct: bool
@@ -56,8 +56,7 @@ def stored(path: Path) -> Iterator[Landed]:
     """What a file of raw_usage says."""
     known = covered(path)
     for span in _spans(known.window, known.rows):
-        rows = pq.read_table(path, partitioning=None, filters=_within(span))
-        yield Landed(rows, distinct=False)
+        yield _in_order(pq.read_table(path, partitioning=None, filters=_within(span)))
 
 
 def _spans(window: Window, rows: int) -> Iterator[Window]:

@@ -23,7 +23,7 @@ from pipeline.lake.files import DayFile
 from pipeline.lake.manifest import Reading, Source, manifest_of
 from pipeline.lake.schemas import LEDGER_DATASETS, RAW_USAGE, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.store import Lake
-from pipeline.timeline import SECONDS, Window
+from pipeline.timeline import SECONDS, Width, Window
 from pipeline.usage.landing import Landed, landed, stored
 from pipeline.usage.page_buffer import PageBuffer
 
@@ -151,11 +151,22 @@ def _cascade(
             written[hours.name].add(counted.to_batches())
             for one in writing:
                 one.result()
-    of_days = engine.rollup(con, SECONDS["1d"], hours, [staged.paths[hours.name]])
-    batches = of_days.to_arrow_reader(files.ROW_GROUP)
-    files.write(days, batches, staged.paths[days.name], staged.window)
+    widen(con, "1d", hours, staged.paths[hours.name], staged.paths[days.name], staged.window)
     consistency.require(con, {name: [path] for name, path in staged.paths.items()})
     return staged
+
+
+def widen(
+    con: duckdb.DuckDBPyConnection,
+    width: Width,
+    narrower: Dataset,
+    source: Path,
+    path: Path,
+    window: Window,
+) -> None:
+    """Write the usage table of a width from a file of a narrower one."""
+    rows = engine.rollup(con, SECONDS[width], narrower, [source])
+    files.write(USAGE[width], rows.to_arrow_reader(files.ROW_GROUP), path, window)
 
 
 def _minutes(con: duckdb.DuckDBPyConnection, part: Landed) -> pa.Table:

@@ -44,22 +44,20 @@ def reading(job: Job) -> Prepared:
 
 
 def ours(job: Job) -> Prepared:
-    """The product's queries and files: 1m to 1h to 1d by cascade, days side by side."""
+    """The product's own way: 1m to 1h to 1d by cascade, days side by side."""
     from duckdb import DuckDBPyConnection
 
     from pipeline.lake import engine
-    from pipeline.lake.files import ROW_GROUP, write
     from pipeline.lake.schemas import USAGE
     from pipeline.lake.store import Lake
     from pipeline.timeline import day_window
+    from pipeline.usage.rollup import widen
 
-    def roll_up(con: DuckDBPyConnection, file: Path) -> None:
-        window = day_window(date.fromisoformat(file.parent.name.removeprefix("day=")))
-        narrower = USAGE["1m"]
-        for dataset, seconds in ((USAGE["1h"], 3_600), (USAGE["1d"], 86_400)):
-            rows = engine.rollup(con, seconds, narrower, [file])
-            narrower, file = dataset, _result(job, dataset.name, file)
-            write(dataset, rows.to_arrow_reader(ROW_GROUP), file, window)
+    def roll_up(con: DuckDBPyConnection, minutes: Path) -> None:
+        window = day_window(date.fromisoformat(minutes.parent.name.removeprefix("day=")))
+        hours, days = (_result(job, name, minutes) for name in ("usage_1h", "usage_1d"))
+        widen(con, "1h", USAGE["1m"], minutes, hours, window)
+        widen(con, "1d", USAGE["1h"], hours, days, window)
 
     def run() -> None:
         engine.at_once(Lake(Path(job["results"])), roll_up, files(Path(job["minutes"])))
