@@ -52,9 +52,9 @@ class Page:
     next_page: str | None
 
 
-Count: TypeAlias = Callable[
-    [duckdb.DuckDBPyConnection, Snapshot, Page, Sequence[date]], Iterator[Row]
-]
+Count: TypeAlias = (
+    "Callable[[duckdb.DuckDBPyConnection, Snapshot, Page, Sequence[date]], Iterator[Row]]"
+)
 """What counts the rows of a page."""
 
 
