@@ -25,6 +25,7 @@ from pipeline.api import (
 from pipeline.api.costs import COST_GROUPS
 from pipeline.emulator import START_2024, EmulatorServer, Faults, World, synthetic_world
 from pipeline.emulator.faults import PageQuirk
+from pipeline.timeline import Width
 
 DAY = 86_400
 END = START_2024 + 2 * DAY
