@@ -1,4 +1,4 @@
-"""A thread with a database, in which days are rolled up while others are read."""
+"""Threads with a database, in which days are rolled up and published while others are read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from threading import Lock
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
@@ -21,7 +22,8 @@ T = TypeVar("T")
 class Worker:
     """Connections for all days of a load, which may spill on the lake's disk; use `with`.
 
-    Meanwhile its process has no other work for the database.
+    Two threads, so that the last day is rolled up while those before it are published. Meanwhile
+    its process has no other work for the database.
 
     Whatever it is to do gets a connection of its own first. `all_read`: nothing is read beside it.
     """
@@ -29,7 +31,8 @@ class Worker:
     def __init__(self, lake: Lake) -> None:
         self.all_read = False
         self._lake = lake
-        self._thread = ThreadPoolExecutor(1)
+        self._threads = ThreadPoolExecutor(2)
+        self._opening = Lock()
         self._database = ExitStack()
         self._first: duckdb.DuckDBPyConnection | None = None
 
@@ -42,7 +45,7 @@ class Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._thread.shutdown()
+        self._threads.shutdown()
         self._database.close()
 
     def begin(
@@ -51,13 +54,13 @@ class Worker:
         *args: P.args,
         **named: P.kwargs,
     ) -> asyncio.Future[T]:
-        """Begin with some work, once what was begun before is done."""
+        """Begin with some work, once a thread is free."""
 
         def run() -> T:
             with closing(self._connection()) as con:
                 return work(con, *args, **named)
 
-        return asyncio.get_running_loop().run_in_executor(self._thread, run)
+        return asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     async def do(
         self,
@@ -75,8 +78,9 @@ class Worker:
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own. One core is left to the thread that reads pages, if any."""
-        if self._first is None:
-            self._first = self._database.enter_context(closing(engine.connect(self._lake)))
-            self._database.callback(engine.set_threads, self._first, self._lake)
-        engine.set_threads(self._first, self._lake, spare=0 if self.all_read else 1)
-        return self._first.cursor()
+        with self._opening:
+            if self._first is None:
+                self._first = self._database.enter_context(closing(engine.connect(self._lake)))
+                self._database.callback(engine.set_threads, self._first, self._lake)
+            engine.set_threads(self._first, self._lake, spare=0 if self.all_read else 1)
+            return self._first.cursor()
