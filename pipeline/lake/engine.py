@@ -105,12 +105,14 @@ class _Database:
         self._folder = ExitStack()
         self._of_lake: Path | None = None
         self._used = ExitStack()  # folders into which queries that may still run have spilled
-        self._con = self._started(self._spill_into(None))
+        self._con: duckdb.DuckDBPyConnection | None = None
 
     def connection(self, lake: Lake | None) -> duckdb.DuckDBPyConnection:
         """A connection whose queries spill into a folder of `lake`."""
         with self._one_at_a_time:
-            if lake is not None and lake.root != self._of_lake:
+            if self._con is None:
+                self._con = self._started(self._spill_into(lake))
+            elif lake is not None and lake.root != self._of_lake:
                 before = self._folder
                 place = self._spill_into(lake)
                 try:
@@ -124,7 +126,8 @@ class _Database:
     def close(self) -> None:
         """Remove what was spilled; a process that was forked leaves it to the one that made it."""
         if os.getpid() == self._process:
-            self._con.close()
+            if self._con is not None:
+                self._con.close()
             self._folder.close()
             self._used.close()
 

@@ -34,6 +34,7 @@ from pipeline.lake.schemas import (
     USAGE_DATASETS,
     Dataset,
 )
+from pipeline.lake.slices import in_slices
 from pipeline.lake.store import MANIFEST, Lake
 from pipeline.timeline import CLOCKS_DIFFER, SECONDS, day_window
 
@@ -204,13 +205,18 @@ def write_revisions(
         "after": (minutes, [after]),
         "revisions_before": (revisions, [known] if known else []),
     }
-    engine.bind(con, inputs)
     params = {
         "known_through": covered(old).window.end if old else day_window(day).start,
         "seen_at": datetime.fromtimestamp(asked.get("totals", asked.get("usage", 0.0)), UTC),
     }
-    rows = con.sql(engine.sql(revisions.name), params=params)
-    files.write(revisions, rows.to_arrow_reader(files.ROW_GROUP), path, day_window(day))
+    rows = (
+        batch
+        for _ in in_slices(con, inputs, SECONDS["1m"])  # in order, as the rows of each are
+        for batch in con.sql(engine.sql(revisions.name), params=params).to_arrow_reader(
+            files.ROW_GROUP
+        )
+    )
+    files.write(revisions, rows, path, day_window(day))
 
 
 def intact(version: Path | None, record: Manifest, name: str) -> Path | None:

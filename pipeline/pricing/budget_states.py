@@ -190,6 +190,15 @@ def _used(
     prices: PriceList,
 ) -> dict[int, tuple[Decimal | None, int]]:
     """By number, what is used, and of how many the amount is unknown; of budgets with any usage."""
+    numbers = pa.array([it.number for it in asked], pa.int64())
+    texts = {
+        "scope": pa.array([it.budget.scope for it in asked], pa.string()),
+        "id": pa.array([it.budget.id for it in asked], pa.string()),
+    }
+    con.register(
+        "asked",
+        pa.table({"number": numbers, **_columns(edges([it.span for it in asked])), **texts}),
+    )
     if measure == "cost":
         bind_costs(con, snapshot, prices.table, spans)
         con.execute(f"CREATE OR REPLACE TEMP VIEW amounts AS {_COSTS}")
@@ -201,15 +210,6 @@ def _used(
         con.register("edges", edges(spans))
         con.execute(f"CREATE OR REPLACE TEMP VIEW amount_rows AS {_ROWS[measure]}")
         con.execute(f"CREATE OR REPLACE TEMP VIEW amounts AS {engine.sql('amounts_by')}")
-    numbers = pa.array([it.number for it in asked], pa.int64())
-    texts = {
-        "scope": pa.array([it.budget.scope for it in asked], pa.string()),
-        "id": pa.array([it.budget.id for it in asked], pa.string()),
-    }
-    con.register(
-        "asked",
-        pa.table({"number": numbers, **_columns(edges([it.span for it in asked])), **texts}),
-    )
     rows = con.execute(engine.sql("budgets_used")).fetchall()
     return {number: (used, unknown) for number, used, unknown in rows}
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import conversations, demo, ingest, million, rollup, serving
+from tests.benchmarks import conversations, demo, ingest, million, rollup, serving, window
 from tests.benchmarks.report import Printed, machine
 
 BENCHES: Final[Mapping[str, Callable[[int], Printed]]] = {
     "ingest": ingest.run,
+    "window": window.run,
     "rollup": rollup.run,
     "conversations": conversations.run,
     "demo": demo.run,

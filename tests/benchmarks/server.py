@@ -16,12 +16,13 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.benchmarks.measure import REPOSITORY
 
@@ -49,9 +50,16 @@ class Canned:
 
     results: list[bytes]
     """By minute: the JSON of the bucket's ``results``, grouped by user and key."""
-    totals: list[Totals]
-    """By minute: conversations created, items added, operations."""
+    by_key: list[dict[str, Totals]]
+    """By minute and key: conversations created, items added, operations."""
     rows: int
+    restated: set[int] = field(default_factory=set[int])
+    """Unix seconds of the minutes in which another user is counted now."""
+
+    def restate(self, minutes: Iterable[int]) -> None:
+        """Count another user in these minutes from now on, and in no others."""
+        self.restated.clear()
+        self.restated.update(minutes)
 
 
 def render() -> Canned:
@@ -68,7 +76,7 @@ def render() -> Canned:
     key_ids = [f"key_{identify(64):016x}" for _ in range(_KEYS)]
     home = {user: key_ids[number % _KEYS] for number, user in enumerate(user_ids)}
     results: list[bytes] = []
-    totals: list[Totals] = []
+    by_key: list[dict[str, Totals]] = []
     rows = 0
     for _ in range(_MINUTES):
         users = sample(user_ids, fewest + int(draw() * (most - fewest + 1)))
@@ -78,24 +86,49 @@ def render() -> Canned:
         keys = [home[user] if draw() < _AT_HOME else key_ids[int(draw() * _KEYS)] for user in users]
         body = ",".join(map(row, created, added, operations, users, keys))
         results.append(f"[{body}]".encode())
-        totals.append((sum(created), sum(added), sum(operations)))
+        of_minute: dict[str, Totals] = {}
+        for key, *counts in zip(keys, created, added, operations, strict=True):
+            before = of_minute.get(key, (0, 0, 0))
+            of_minute[key] = (before[0] + counts[0], before[1] + counts[1], before[2] + counts[2])
+        by_key.append(of_minute)
         rows += len(users)
-    return Canned(results, totals, rows)
+    return Canned(results, by_key, rows)
 
 
-def _bucket(canned: Canned, start: int, width: int, grouped: bool) -> bytes:
-    """The JSON of one bucket of ``width`` seconds from ``start``, by user and key or in total."""
+_LATE: Final = ("another_user", "another_key", (0, 0, 1))
+"""Who is counted in a minute that is restated."""
+
+
+def _row(user: str | None, key: str | None, counts: Totals) -> str:
+    names = ("num_conversations_created", "num_items_added", "num_operations")
+    of = {
+        "object": "organization.usage.conversations.result",
+        **dict(zip(names, counts, strict=True)),
+    }
+    return json.dumps({**of, "user_id": user, "api_key_id": key}, separators=(",", ":"))
+
+
+def _bucket(canned: Canned, start: int, width: int, groups: set[str]) -> bytes:
+    """The JSON of one bucket of ``width`` seconds from ``start``: minutes by user and key, wider
+    ones by key or in total."""
+    restated = sum(minute in canned.restated for minute in range(start, start + width, 60))
     first = (start - WINDOW_START) // 60
-    if grouped:
+    if "user_id" in groups:
         results = canned.results[first % _MINUTES]
+        if restated:
+            results = results[:-1] + f",{_row(*_LATE)}]".encode()
     else:
-        minutes = [canned.totals[i % _MINUTES] for i in range(first, first + width // 60)]
-        created, added, operations = (sum(column) for column in zip(*minutes, strict=True))
-        results = (
-            b'[{"object":"organization.usage.conversations.result","num_conversations_created":%d,'
-            b'"num_items_added":%d,"num_operations":%d,"user_id":null,"api_key_id":null}]'
-            % (created, added, operations)
-        )
+        sums: dict[str | None, list[int]] = {}
+        of_minutes = [
+            canned.by_key[i % _MINUTES].items() for i in range(first, first + width // 60)
+        ]
+        late = [(_LATE[1], _LATE[2])] * restated
+        for key, counts in (*chain.from_iterable(of_minutes), *late):
+            found = sums.setdefault(key if groups else None, [0, 0, 0])
+            for place, count in enumerate(counts):
+                found[place] += count
+        rows = [_row(None, key, (one[0], one[1], one[2])) for key, one in sums.items()]
+        results = f"[{','.join(rows)}]".encode()
     return b'{"object":"bucket","start_time":%d,"end_time":%d,"results":%b}' % (
         start,
         start + width,
@@ -106,8 +139,9 @@ def _bucket(canned: Canned, start: int, width: int, grouped: bool) -> bytes:
 def page(canned: Canned, query: str) -> bytes:
     """Answer a query string as the usage endpoint does.
 
-    Minutes are served by user and key, hours and days in total, which is all that contenders ask
-    for. Raises ``ValueError`` for anything else, and for times that are not on bucket edges.
+    Minutes are served by user and key, hours and days by key or in total, which is all that
+    contenders ask for. Raises ``ValueError`` for anything else, and for times that are not on
+    bucket edges.
     """
     asked = parse_qs(query)
     width = WIDTHS[asked.get("bucket_width", ["1d"])[0]]
@@ -116,12 +150,13 @@ def page(canned: Canned, query: str) -> bytes:
     groups = {name for value in asked.get("group_by", []) for name in value.split(",")}
     if start % width or end % width or not 1 <= limit <= MOST_BUCKETS:
         raise ValueError("start_time and end_time must be on bucket edges, limit within 1 to 1440")
-    if "user_ids" in asked or groups != ({"user_id", "api_key_id"} if width == 60 else set()):
-        raise ValueError("minutes are canned by user_id and api_key_id, hours and days in total")
+    served = [{"user_id", "api_key_id"}] if width == 60 else [set(), {"api_key_id"}]
+    if "user_ids" in asked or groups not in served:
+        raise ValueError("minutes are canned by user_id and api_key_id, others by key or in total")
     if "page" in asked:
         start = int(asked["page"][0].removeprefix("at:"))
     until = min(end, start + limit * width)
-    data = b",".join(_bucket(canned, at, width, bool(groups)) for at in range(start, until, width))
+    data = b",".join(_bucket(canned, at, width, groups) for at in range(start, until, width))
     if until < end:
         return b'{"object":"page","data":[%b],"has_more":true,"next_page":"at:%d"}' % (data, until)
     return b'{"object":"page","data":[%b],"has_more":false,"next_page":null}' % data
@@ -130,29 +165,40 @@ def page(canned: Canned, query: str) -> bytes:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, page: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, page: Callable[[str], bytes], restate: Callable[[Iterable[int]], None]
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.page = page
+        self.restate = restate
         self.lock = threading.Lock()
         self.first_request = 0.0
         self.requests = 0
+        self.rows = 0
         self.bytes = 0
 
-    def count(self, arrived: float, size: int) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a client that breaks off an answer: it asks for a smaller one."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+    def count(self, arrived: float, body: bytes) -> None:
         with self.lock:
             if self.requests == 0 or arrived < self.first_request:
                 self.first_request = arrived
             self.requests += 1
-            self.bytes += size
+            self.rows += body.count(b'"object":"organization.usage.conversations.result"')
+            self.bytes += len(body)
 
     def take_counts(self) -> bytes:
         with self.lock:
             counts = {
                 "first_request": self.first_request,
                 "requests": self.requests,
+                "rows": self.rows,
                 "bytes": self.bytes,
             }
-            self.first_request, self.requests, self.bytes = 0.0, 0, 0
+            self.first_request, self.requests, self.rows, self.bytes = 0.0, 0, 0, 0
         return json.dumps(counts).encode()
 
 
@@ -167,6 +213,11 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path == "/counts":
             self._answer(200, self.server.take_counts())
             return
+        if url.path == "/restate":
+            minutes = parse_qs(url.query).get("minute", [])
+            self.server.restate(map(int, minutes))
+            self._answer(200, b"{}")
+            return
         if url.path != USAGE_PATH:
             self._answer(404, b'{"error":"not served here"}')
             return
@@ -176,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(400, json.dumps({"error": repr(error)}).encode())
             return
         # Counted before it is sent: whoever has read the answer finds it in the counts.
-        self.server.count(arrived, len(body))
+        self.server.count(arrived, body)
         self._answer(200, body)
 
     def _answer(self, status: int, body: bytes) -> None:
@@ -198,6 +249,7 @@ class Counts:
     """When the first usage request arrived, on ``time.monotonic``'s clock, which Linux, macOS and
     Windows keep for the machine and not for the process."""
     requests: int
+    rows: int
     bytes: int
 
 
@@ -216,6 +268,12 @@ class Served:
         with urllib.request.urlopen(f"{self.url}/counts", timeout=30) as answer:
             return Counts(**json.load(answer))
 
+    def restate(self, minutes: Iterable[int]) -> None:
+        """Count another user in these minutes (Unix seconds) from now on, and in no others."""
+        query = urlencode({"minute": [*minutes]}, doseq=True)
+        with urllib.request.urlopen(f"{self.url}/restate?{query}", timeout=30) as answer:
+            answer.read()
+
 
 @contextlib.contextmanager
 def serving(module: str = "tests.benchmarks.server", *options: str) -> Generator[Served]:
@@ -232,9 +290,14 @@ def serving(module: str = "tests.benchmarks.server", *options: str) -> Generator
             process.terminate()
 
 
-def serve(page: Callable[[str], bytes], rows: int, operations: int) -> None:
+def serve(
+    page: Callable[[str], bytes],
+    rows: int,
+    operations: int,
+    restate: Callable[[Iterable[int]], None] = lambda _: None,
+) -> None:
     """Answer query strings by `page`, on a free port that is said on standard output."""
-    server = _Server(page)
+    server = _Server(page, restate)
     url = f"http://127.0.0.1:{server.server_address[1]}"
     print(json.dumps({"url": url, "rows": rows, "operations": operations}), flush=True)
     server.serve_forever()
@@ -243,8 +306,8 @@ def serve(page: Callable[[str], bytes], rows: int, operations: int) -> None:
 def main() -> None:
     """Render, say on standard output where and what is served, and serve until terminated."""
     canned = render()
-    operations = sum(total[2] for total in canned.totals)
-    serve(partial(page, canned), canned.rows, operations)
+    operations = sum(total[2] for by_key in canned.by_key for total in by_key.values())
+    serve(partial(page, canned), canned.rows, operations, canned.restate)
 
 
 if __name__ == "__main__":

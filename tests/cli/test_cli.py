@@ -170,6 +170,15 @@ def test_buckets_are_one_page_of_json_with_a_cursor_that_works(world: World) -> 
     assert page["data"] + rest["data"] == expected
 
 
+def test_a_page_that_is_printed_while_it_is_counted_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = ["buckets", "--width", "1h", "--start", "2024-01-01", "--group-by", "user_id"]
+    whole = command(options)
+    monkeypatch.setattr("pipeline.cli.querying._SHORT", 1)
+    assert command(options).out == whole.out != b""
+
+
 def test_buckets_of_a_time_zone_begin_at_its_midnights_and_so_do_the_times_that_one_types() -> None:
     options = "--tz Asia/Kolkata --start 2024-01-02 --end 2024-01-03"
     ended = command(["buckets", *options.split(), "--partial"])

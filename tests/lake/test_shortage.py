@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from pipeline.emulator import synthetic_world
+from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.lake import engine
 from pipeline.lake.shortage import shortage, shortage_in
 from pipeline.lake.snapshot import reason
@@ -90,6 +90,21 @@ COMMANDS = {
     "export": ["export", "out"],
     "buckets": ["buckets", "--start", f"{date(2024, 1, 1)}"],
 }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_a_run_that_has_too_little_memory_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MKA1_USAGE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MKA1_API_KEY", "emulator-key-web")
+    with EmulatorServer(synthetic_world(days=1, users=6)) as server:
+        monkeypatch.setenv("MKA1_BASE_URL", server.base_url)
+        ended = command(["run", "--usage-only", "--start", "2024-01-01", "--end", "2024-01-02"])
+    assert ended.code == 1
+    assert f"error: 2024-01-01: {MEMORY}" in ended.err
+    assert "Resume with: mka1-usage run" in ended.err
 
 
 @pytest.mark.usefixtures("tiny")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.lake import consistency, slices
-from pipeline.lake.schemas import RAW_USAGE, USAGE, Dataset
+from pipeline.lake import consistency, files, manifest, slices
+from pipeline.lake.manifest import Manifest
+from pipeline.lake.schemas import RAW_USAGE, REVISIONS, USAGE, Dataset
+from pipeline.timeline import day_window
 from tests.lake.served import DAY
 
 Connection = duckdb.DuckDBPyConnection
@@ -73,14 +77,14 @@ def test_a_check_finds_in_slices_what_it_finds_in_all(
     days = [(MIDNIGHT + timedelta(days=day), 72 + (day == 0)) for day in range(DAYS)]
     tables = {RAW_USAGE: every(20, 1), USAGE["1m"]: every(20, 1), USAGE["1h"]: hours}
     tables[USAGE["1d"]] = [*days, days[-1]]
-    files = {
+    paths = {
         dataset.name: [written(dataset, tmp_path / f"{dataset.name}.parquet", rows)]
         for dataset, rows in tables.items()
     }
 
     def found() -> list[str]:
         return [
-            str(one) for one in (*consistency.rollups(con, files), *consistency.grain(con, files))
+            str(one) for one in (*consistency.rollups(con, paths), *consistency.grain(con, paths))
         ]
 
     at_once = found()
@@ -90,3 +94,35 @@ def test_a_check_finds_in_slices_what_it_finds_in_all(
     ]
     monkeypatch.setattr(slices, "MOST_ROWS", 10)
     assert found() == at_once
+
+
+def test_what_was_restated_is_the_same_file_in_slices(
+    con: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "ROW_GROUP", 7)
+    minutes = USAGE["1m"]
+    for name, many in (("before", 1), ("after", 2)):
+        (tmp_path / name).mkdir()
+        rows = pq.read_table(written(minutes, tmp_path / "x", every(10, many)[: 24 * 6]))
+        path = tmp_path / name / f"{minutes.name}.parquet"
+        files.write(minutes, rows.to_batches(), path, day_window(DAY))
+
+    def revisions() -> bytes:
+        new = tmp_path / "after"
+        manifest.write_revisions(con, DAY, tmp_path / "before", Manifest(), {"usage": 9e8}, new)
+        return (new / f"{REVISIONS.name}.parquet").read_bytes()
+
+    at_once = revisions()
+    slice_by_slice = 0
+    sliced = slices.in_slices
+
+    def counted(*args: Any) -> Iterator[None]:
+        nonlocal slice_by_slice
+        for one in sliced(*args):
+            slice_by_slice += 1
+            yield one
+
+    monkeypatch.setattr(slices, "MOST_ROWS", 20)
+    monkeypatch.setattr(manifest, "in_slices", counted)
+    assert revisions() == at_once
+    assert slice_by_slice > 10

@@ -205,6 +205,19 @@ def test_null_is_a_group_of_its_own_and_comes_first(tmp_path: Path) -> None:
     assert [r["user_id"] for r in bucket["results"]] == ["", ""]
 
 
+@pytest.mark.parametrize(("width", "tz"), [("1h", "UTC"), ("6h", "Asia/Kolkata"), ("1d", "UTC")])
+def test_a_page_is_the_same_however_many_queries_count_it(
+    week: Loaded, monkeypatch: pytest.MonkeyPatch, width: AnyWidth, tz: str
+) -> None:
+    query = PageQuery(START, END, width, group_by=("user_id", "api_key_id"), tz=tz)
+    at_once = b"".join(answer(week.lake, query, partial=True).text)
+    monkeypatch.setattr("pipeline.query.page._AT_ONCE", 1)  # a query for each bucket
+    monkeypatch.setattr("pipeline.query.page._WRITTEN", 1)
+    pieces = list(answer(week.lake, query, partial=True).text)
+    assert b"".join(pieces) == at_once
+    assert len(pieces) > at_once.count(b'"num_operations"') > 0
+
+
 # Cursors
 
 

@@ -238,6 +238,19 @@ def test_a_page_that_takes_more_memory_than_there_is_is_the_questions_fault(
     assert "ask for fewer buckets" in answer.json()["error"]
 
 
+def test_a_page_that_is_larger_than_clients_can_take_is_refused_before_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path)
+    monkeypatch.setattr(module, "LARGEST", 1_000)
+    with serving(tmp_path) as server, client(server.url) as http:
+        small = ask(http, f"start_time={START}&end_time={START + DAY}")
+        large = ask(http, f"start_time={START}&end_time={START + DAY}&bucket_width=1h")
+    assert small.status_code == 200
+    assert large.status_code == 400
+    assert "ask for fewer buckets, by limit" in large.json()["error"]
+
+
 # Once
 
 

@@ -150,7 +150,7 @@ def _shown(lake: Lake, synced: Synced) -> Iterator[tuple[str, date, dict[str, dg
     with closing(engine.connect(lake)) as con:
         for day in synced.days:
             classes = summary(con, snapshot, [day]).to_pylist()
-            tokens = token_metadata(snapshot.file(TOKENS["1h"].name, day), day)
+            tokens = token_metadata(con, snapshot.file(TOKENS["1h"].name, day), day)
             for name in _DEPENDS_ON:
                 loaded = snapshot.loaded(name, day)
                 of_name = {"classes": _classes(classes)} if name == "reconciliation" else {}

@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import dagster as dg
 import duckdb
-import pyarrow.parquet as pq
 
 from pipeline.lake import engine
-from pipeline.lake.schemas import DATASETS, MEASURES, USAGE, Dataset
+from pipeline.lake.schemas import COSTS, DATASETS, MEASURES, METERS, TOKENS, USAGE, Dataset
 from pipeline.lake.store import Lake
 from pipeline.timeline import iso
 from pipeline.usage.rollup import DayPublished
@@ -61,49 +61,51 @@ def day_metadata(
     }
 
 
-def meter_table(path: Path | None) -> dg.MetadataValue:
+def meter_table(con: duckdb.DuckDBPyConnection, path: Path | None) -> dg.MetadataValue:
     """What each endpoint counted on a day, by measure, as a table in Markdown."""
-    totals: Counter[tuple[str, str]] = Counter()
-    if path is not None:
-        for row in pq.read_table(path, columns=["endpoint", "measure", "value"]).to_pylist():
-            totals[row["endpoint"], row["measure"]] += row["value"]
-    lines = [f"| {endpoint} | {name} | {total:,} |" for (endpoint, name), total in totals.items()]
+    rows = _rows(con, "meters_of_day", "counted", METERS["1d"], path)
+    lines = [f"| {endpoint} | {name} | {total:,} |" for endpoint, name, total in rows]
     head = ["| endpoint | measure | total |", "| --- | --- | ---: |"]
     return dg.MetadataValue.md("\n".join([*head, *lines]))
 
 
-def cost_table(path: Path | None) -> dg.MetadataValue:
+def cost_table(con: duckdb.DuckDBPyConnection, path: Path | None) -> dg.MetadataValue:
     """What is billed of a day, by model, as a table in Markdown."""
-    totals: Counter[tuple[str, str]] = Counter()
-    if path is not None:
-        for row in pq.read_table(path, columns=["model", "currency", "cost_nano"]).to_pylist():
-            totals[row["model"] or "-", row["currency"] or "-"] += row["cost_nano"]
     lines = [
-        f"| {model} | {Decimal(nano).scaleb(-9):,f} | {currency} |"
-        for (model, currency), nano in totals.most_common()
+        f"| {model or '-'} | {Decimal(nano or 0).scaleb(-9):,f} | {currency or '-'} |"
+        for model, currency, nano in _rows(con, "billed_of_day", COSTS.name, COSTS, path)
     ]
     head = ["| model | billed | currency |", "| --- | ---: | --- |"]
     return dg.MetadataValue.md("\n".join([*head, *lines]))
 
 
-def token_metadata(hours: Path | None, day: date) -> dict[str, dg.MetadataValue]:
+def token_metadata(
+    con: duckdb.DuckDBPyConnection, hours: Path | None, day: date
+) -> dict[str, dg.MetadataValue]:
     """What models did on a day, as a table in Markdown, and its tokens by hour as a chart."""
     models: dict[str, Counter[str]] = {}
     by_hour: Counter[int] = Counter()
-    columns = ["start_time", "model", "num_responses", "num_failed", "total_tokens"]
-    for row in pq.read_table(hours, columns=columns).to_pylist() if hours else ():
-        of_model = models.setdefault(row["model"] or "-", Counter())
-        of_model.update({name: row[name] or 0 for name in columns[2:]})
-        by_hour[row["start_time"].hour] += row["total_tokens"] or 0
+    names = ("responses", "failed", "tokens")
+    for model, hour, *counts in _rows(con, "tokens_of_day", "tokens_1h", TOKENS["1h"], hours):
+        models.setdefault(model or "-", Counter()).update(dict(zip(names, counts, strict=True)))
+        by_hour[hour] += counts[-1]
     lines = [
-        f"| {model} | {it['num_responses']:,} | {it['num_failed']:,} | {it['total_tokens']:,} |"
-        for model, it in sorted(models.items())
+        f"| {model} | {' | '.join(f'{of_model[name]:,}' for name in names)} |"
+        for model, of_model in sorted(models.items())
     ]
     head = ["| model | responses | failed | tokens |", "| --- | ---: | ---: | ---: |"]
     return {
         "models": dg.MetadataValue.md("\n".join([*head, *lines])),
         "chart": _picture(day, by_hour, "tokens"),
     }
+
+
+def _rows(
+    con: duckdb.DuckDBPyConnection, query: str, source: str, dataset: Dataset, path: Path | None
+) -> Sequence[tuple[Any, ...]]:
+    """What a query says of a day's file; nothing where there is none."""
+    engine.bind(con, {source: (dataset, [path] if path else [])})
+    return con.sql(engine.sql(query)).fetchall()
 
 
 def _picture(day: date, counted: Mapping[int, int], what: str) -> dg.MetadataValue:

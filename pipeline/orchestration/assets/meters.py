@@ -5,6 +5,7 @@ Each endpoint is loaded by itself, in one step: the tables of a day have the row
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from datetime import date
 from typing import Final
 
@@ -12,6 +13,7 @@ import dagster as dg
 
 from pipeline import messages
 from pipeline.interrupts import only_the_first
+from pipeline.lake import engine
 from pipeline.lake.manifest import BILLS, manifest_of, readings_to_reload
 from pipeline.lake.schemas import COST_DATASETS, COSTS, DATASETS, METER_DATASETS, METERS, Dataset
 from pipeline.lake.store import Lake
@@ -233,10 +235,12 @@ def _shown(
     lake: Lake, days: list[date], tables: Mapping[str, Dataset]
 ) -> Iterator[tuple[str, date, dict[str, dg.MetadataValue]]]:
     """Per table and day, what the materialization shows."""
+    of_bills = COSTS.name in tables
     for day in days:
         record = manifest_of(lake.version(day))
-        path = lake.file(METERS["1d"].name if COSTS.name not in tables else COSTS.name, day)
-        said = cost_table(path) if COSTS.name in tables else meter_table(path)
+        path = lake.file(COSTS.name if of_bills else METERS["1d"].name, day)
+        with closing(engine.connect(lake)) as con:
+            said = cost_table(con, path) if of_bills else meter_table(con, path)
         for name in tables:
             entry = record.files.get(name)
             yield (
