@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Worker:
     """Connections for all days of a load, which may spill on the lake's disk; use `with`.
 
-    Two threads, so that the last day is rolled up while those before it are published. Meanwhile
-    its process has no other work for the database.
+    One thread rolls up, so that memory holds one day, and one publishes, which waits for the disk.
+    Meanwhile its process has no other work for the database.
 
     Whatever it is to do gets a connection of its own first. `all_read`: nothing is read beside it.
     """
@@ -31,7 +31,8 @@ class Worker:
     def __init__(self, lake: Lake) -> None:
         self.all_read = False
         self._lake = lake
-        self._threads = ThreadPoolExecutor(2)
+        self._rolling_up = ThreadPoolExecutor(1)
+        self._publishing = ThreadPoolExecutor(1)
         self._opening = Lock()
         self._database = ExitStack()
         self._first: duckdb.DuckDBPyConnection | None = None
@@ -45,7 +46,8 @@ class Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._threads.shutdown()
+        self._rolling_up.shutdown()
+        self._publishing.shutdown()
         self._database.close()
 
     def begin(
@@ -54,13 +56,8 @@ class Worker:
         *args: P.args,
         **named: P.kwargs,
     ) -> asyncio.Future[T]:
-        """Begin with some work, once a thread is free."""
-
-        def run() -> T:
-            with closing(self._connection()) as con:
-                return work(con, *args, **named)
-
-        return asyncio.get_running_loop().run_in_executor(self._threads, run)
+        """Begin to publish, once what was begun before is done."""
+        return self._run(self._publishing, lambda con: work(con, *args, **named))
 
     async def do(
         self,
@@ -68,13 +65,22 @@ class Worker:
         *args: P.args,
         **named: P.kwargs,
     ) -> T:
-        """The result of some work; an interrupt waits until it is done."""
-        working = self.begin(work, *args, **named)
+        """The result of any other work; an interrupt waits until it is done."""
+        working = self._run(self._rolling_up, lambda con: work(con, *args, **named))
         try:
             await asyncio.wait([working])
         finally:
             await asyncio.wait([working])
         return working.result()
+
+    def _run(
+        self, thread: ThreadPoolExecutor, work: Callable[[duckdb.DuckDBPyConnection], T]
+    ) -> asyncio.Future[T]:
+        def run() -> T:
+            with closing(self._connection()) as con:
+                return work(con)
+
+        return asyncio.get_running_loop().run_in_executor(thread, run)
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own. One core is left to the thread that reads pages, if any."""
