@@ -60,7 +60,7 @@ def ours(job: Job) -> Prepared:
         widen(con, "1d", USAGE["1h"], hours, days, window)
 
     def run() -> None:
-        engine.at_once(Lake(Path(job["results"])), roll_up, files(Path(job["minutes"])))
+        engine.at_once(Lake(Path(job["folder"])), roll_up, files(Path(job["minutes"])))
 
     return Prepared(run, lambda: _facts(job))
 
