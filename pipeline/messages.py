@@ -25,18 +25,21 @@ def be(value: int) -> str:
     return "is" if value == 1 else "are"
 
 
+RUN = "mka1-usage run"
 REFRESH = "mka1-usage refresh"
-FULL = "mka1-usage run --full"
+FULL = f"{RUN} --full"
 VERIFY = "mka1-usage verify"
 
 
 def run(first: date, last: date, *flags: str) -> str:
     """The command that loads the UTC days from `first` through `last`."""
-    words = ["mka1-usage run", *flags, f"--start {first}", f"--end {last + timedelta(days=1)}"]
+    words = [RUN, *flags, f"--start {first}", f"--end {last + timedelta(days=1)}"]
     return " ".join(words)
 
 
-def resume(missing: Iterable[date], *flags: str) -> str:
-    """The sentence that ends the message of a run without these days."""
+def resume(missing: Iterable[date], *flags: str, trailing: bool = False) -> str:
+    """The sentence that ends the message of a run without these days; of the `trailing` window, no
+    days are named: then it goes by totals."""
     days = sorted(missing)
-    return f"Resume with: {run(days[0], days[-1], *flags)}"
+    command = " ".join([RUN, *flags]) if trailing else run(days[0], days[-1], *flags)
+    return f"Resume with: {command}"

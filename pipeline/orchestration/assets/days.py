@@ -1,14 +1,15 @@
 """Which days a run of the assets is about, and how much of them it reads again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
 import dagster as dg
 
+from pipeline import messages
 from pipeline.orchestration.partitions import days_of
 from pipeline.orchestration.resources import Services
-from pipeline.timeline import closed_through, day_of
+from pipeline.timeline import closed_through, day_of, trailing_days
 from pipeline.usage.changed_hours import Reads
 
 LOAD_USAGE: Final = "load_usage"
@@ -34,6 +35,14 @@ def reads_of(run_config: Mapping[str, Any], step: str) -> Reads:
     of_step = run_config.get("ops", {}).get(step, {})
     reads: Reads = of_step.get("config", {}).get("reads", LoadConfig().reads)
     return reads
+
+
+def resume(services: Services, missing: Sequence[date], reads: Reads) -> str:
+    """How a person goes on with a load that lacks these days."""
+    today = day_of(closed_through(services.now()) - 1)
+    first, _ = trailing_days(today, services.settings.lookback_days)
+    trailing = reads == "totals" and min(missing) >= first
+    return messages.resume(missing, *services.flags, trailing=trailing)
 
 
 def days_asked(context: dg.AssetExecutionContext, services: Services) -> list[date]:

@@ -11,7 +11,6 @@ from typing import Final
 
 import dagster as dg
 
-from pipeline import messages
 from pipeline.interrupts import only_the_first
 from pipeline.lake import engine
 from pipeline.lake.manifest import BILLS, manifest_of, readings_to_reload
@@ -19,7 +18,7 @@ from pipeline.lake.schemas import COST_DATASETS, COSTS, DATASETS, METER_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.messages import count
-from pipeline.orchestration.assets.days import LOAD_METERS, LoadConfig, days_asked
+from pipeline.orchestration.assets.days import LOAD_METERS, LoadConfig, days_asked, resume
 from pipeline.orchestration.assets.finalize import finalize, report_disputed
 from pipeline.orchestration.assets.metadata import column_schema, cost_table, meter_table
 from pipeline.orchestration.assets.usage import API_POOL
@@ -65,7 +64,7 @@ def meter_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         def load() -> None:
             _load(context, services, days, config.reads)
 
-        yield from _loaded(context, services, days, METER_DATASETS, load)
+        yield from _loaded(context, services, days, METER_DATASETS, load, config.reads)
 
     return load_meters
 
@@ -127,6 +126,7 @@ def _loaded(
     days: list[date],
     tables: Mapping[str, Dataset],
     load: Callable[[], None],
+    reads: Reads = "full",
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Load, clear up, and report every table of every day."""
     with only_the_first() as interruption:
@@ -136,8 +136,8 @@ def _loaded(
             interruption.hold()
             # What was read is published, so it is reported: a step that fails reports nothing.
             report_at_once(context, services.lake, error.published, tables)
-            resume = messages.resume(error.missing, *services.flags)
-            raise dg.Failure(f"{error} {resume}") from error
+            how = resume(services, error.missing, reads)
+            raise dg.Failure(f"{error} {how}") from error
         except (UserIdModeError, SettingsError) as error:
             raise dg.Failure(str(error)) from error
         finally:

@@ -13,7 +13,6 @@ from typing import Final
 import dagster as dg
 import duckdb
 
-from pipeline import messages
 from pipeline.interrupts import only_the_first
 from pipeline.lake import engine
 from pipeline.lake.consistency import ConsistencyError
@@ -23,7 +22,7 @@ from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.shortage import shortage
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.messages import count
-from pipeline.orchestration.assets.days import LOAD_USAGE, LoadConfig, days_asked
+from pipeline.orchestration.assets.days import LOAD_USAGE, LoadConfig, days_asked, resume
 from pipeline.orchestration.assets.finalize import (
     Materializations,
     build,
@@ -143,8 +142,8 @@ def _load(
     try:
         _load_days(services, days, reads, report)
     except LoadError as error:
-        resume = messages.resume(error.missing, *services.flags)
-        raise dg.Failure(f"{error} {resume}") from error
+        how = resume(services, error.missing, reads)
+        raise dg.Failure(f"{error} {how}") from error
     except (UserIdModeError, SettingsError) as error:
         raise dg.Failure(str(error)) from error
 
