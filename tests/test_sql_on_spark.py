@@ -64,6 +64,17 @@ def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         amounts = "SELECT start_time, user_id, api_key_id, num_operations AS amount FROM usage_1h"
         save(folder, "amounts", con.sql(amounts).to_arrow_table())
     save(folder, "narrower", pq.read_table(folder / "usage_1m.parquet"))
+    starts = range(WINDOW.start, WINDOW.end, 6 * 3_600)
+    flags = {"page": [0, 1], "by_user": [True, False], "by_key": [False, True]}
+    save(folder, "pages", pa.table({**flags, "all_users": [False, True]}))
+    save(
+        folder,
+        "page_buckets",
+        pa.table(
+            {"page": [0, 1] * len(starts), "bucket_start": [at for at in starts for _ in range(2)]}
+        ),
+    )
+    save(folder, "page_users", pa.table({"page": [0], "user_id": ["user_0000"]}))
     save(folder, "usage_rows", pq.read_table(folder / "usage_1m.parquet"))
     return folder
 
@@ -130,6 +141,7 @@ def plain(row: Any) -> tuple[Any, ...]:
         ("members", {"by": "user_id"}),
         ("members", {"by": "api_key_id"}),
         ("usage_page", {"by_user": True, "by_key": False}),
+        ("usage_pages", {}),
     ],
 )
 def test_a_query_has_the_same_answer_on_spark(

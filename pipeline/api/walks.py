@@ -10,18 +10,11 @@ from pipeline.api.client import Client
 from pipeline.api.conversations import ConversationsQuery, get_conversations
 from pipeline.api.items import Item, ItemsQuery, get_items
 from pipeline.api.list_walk import ConversationWalk, ListWalk
-from pipeline.api.meters import MeterBucket, MeterPage, get_meters
+from pipeline.api.meters import MeterPage, get_meters
 from pipeline.api.responses import Response, ResponsesQuery, get_responses
 from pipeline.api.usage import MAX_LIMIT, Bucket, UsagePage, UsageQuery, get_usage
-from pipeline.api.usage_walk import (
-    B,
-    Fetch,
-    PageOfBuckets,
-    PageSize,
-    walk_narrowing,
-    walk_usage,
-)
-from pipeline.endpoints import CONVERSATIONS, Endpoint
+from pipeline.api.usage_walk import PageSize, walk_narrowing, walk_usage
+from pipeline.endpoints import CONVERSATIONS
 from pipeline.timeline import day_window, spans
 
 
@@ -39,34 +32,17 @@ def meter_pages(
     return walk_usage(partial(get_meters, client), query, size)
 
 
-def usage_of_days(client: Client, days: Iterable[date]) -> AsyncIterator[Bucket]:
+async def usage_of_days(client: Client, days: Iterable[date]) -> AsyncIterator[Bucket]:
     """The 1d buckets of days by user and key, in order: as `usage_walk.walk_narrowing`.
 
     One page holds 1,440 days that follow one another.
     """
-    return _of_days(partial(get_usage, client), CONVERSATIONS, days)
-
-
-def meters_of_days(
-    client: Client, endpoint: Endpoint, days: Iterable[date]
-) -> AsyncIterator[MeterBucket]:
-    """The 1d buckets of days by all dimensions of an endpoint, in order: as `usage_of_days`."""
-    return _of_days(partial(get_meters, client), endpoint, days)
-
-
-async def _of_days(
-    fetch: Fetch[PageOfBuckets[B]], endpoint: Endpoint, days: Iterable[date]
-) -> AsyncIterator[B]:
     size = PageSize(buckets=MAX_LIMIT)
+    groups = CONVERSATIONS.dimensions
     for first, last in spans(days):
-        query = UsageQuery(
-            day_window(first).start,
-            day_window(last).end,
-            "1d",
-            group_by=endpoint.dimensions,
-            endpoint=endpoint,
-        )
-        async for bucket in walk_narrowing(fetch, query, size):
+        start, end = day_window(first).start, day_window(last).end
+        query = UsageQuery(start, end, "1d", group_by=groups)
+        async for bucket in walk_narrowing(partial(get_usage, client), query, size):
             yield bucket
 
 

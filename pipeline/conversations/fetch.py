@@ -137,6 +137,7 @@ class _Reading:
         self._moved: Sequence[str] = ()
         self._new_items = 0
         self._sought = known.waiting
+        self._read_whole = False  # whether responses were read from the beginning of their list
 
     async def responses(self) -> None:
         """Read the responses from the cursor on, and move it up to the first that is waited for.
@@ -167,6 +168,7 @@ class _Reading:
         done = takewhile(lambda name: name not in waiting and self._is_settled(name), walk.order)
         start = None if walk.whole else cursor
         found.response_cursor = [start, *filter(is_sendable, done)][-1]
+        self._read_whole = self._read_whole or start is None
 
     def _is_settled(self, response_id: str) -> bool:
         """Whether nothing that is created from now on can come to stand before a response."""
@@ -202,9 +204,10 @@ class _Reading:
         if self._unknown():
             await self.responses()
         if self._unknown() and self.found.response_cursor is not None and not found.has_unlisted:
-            # One that was listed late may stand anywhere. Where that was in vain, it stays so: what
-            # is not stored is never listed.
-            await self._responses_behind(None)
+            # One that was listed late may stand anywhere, but where the list was read whole just
+            # now. Where that was in vain, it stays so: what is not stored is never listed.
+            if not self._read_whole:
+                await self._responses_behind(None)
             found.has_unlisted = bool(self._unknown())
 
     def _unknown(self) -> set[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -25,13 +24,8 @@ _TIME: Final = "start_time"
 _MICRO: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _RowGroup:
-    """Rows that stand together in a file, and between which times (microseconds), if it says so."""
-
-    path: Path
-    rows: int
-    times: tuple[int, int] | None
+Times = tuple[int, int]
+"""The first and the last, in microseconds."""
 
 
 def in_slices(
@@ -46,39 +40,47 @@ def in_slices(
     Raises what pyarrow raises for a file whose footer can't be read.
     """
     listed = {name: (dataset, [*files]) for name, (dataset, files) in inputs.items()}
-    metadata = {path: pq.read_metadata(path) for _, paths in listed.values() for path in paths}
-    if sum(footer.num_rows for footer in metadata.values()) <= MOST_ROWS:
+    paths = [path for _, files in listed.values() for path in files]
+    if sum(pq.read_metadata(path).num_rows for path in paths) <= MOST_ROWS:
         engine.bind(con, listed)
         yield
         return
-    groups = [group for path, footer in metadata.items() for group in _row_groups(path, footer)]
-    edges = [None, *_cuts(groups, max(seconds, SECONDS["1h"]) * _MICRO), None]
-    for start, end in pairwise(edges):
-        there = {group.path for group in groups if _overlaps(group, start, end)}
-        for name, (dataset, paths) in listed.items():
-            rows = engine.scan(dataset, [path for path in paths if path in there])
+    step = max(seconds, SECONDS["1h"]) * _MICRO
+    rows: Counter[int] = Counter()
+    times = {path: _surveyed(path, step, rows) for path in paths}
+    for start, end in pairwise([None, *_cuts(rows, step), None]):
+        for name, (dataset, files) in listed.items():
+            there = engine.scan(dataset, [it for it in files if _overlaps(times[it], start, end)])
             con.execute(
-                f'CREATE OR REPLACE TEMP VIEW "{name}" AS FROM ({rows}) WHERE {_within(start, end)}'
+                f'CREATE OR REPLACE TEMP VIEW "{name}" AS FROM ({there}) '
+                f"WHERE {_within(start, end)}"
             )
         yield
 
 
-def _row_groups(path: Path, footer: pq.FileMetaData) -> Iterator[_RowGroup]:
+def _surveyed(path: Path, step: int, rows: Counter[int]) -> Times | None:
+    """Between which times the rows of a file lie, None where its footer does not say it.
+
+    Adds how many rows begin in each stretch of `step` microseconds, row group by row group.
+    """
+    footer = pq.read_metadata(path)
     column = footer.schema.names.index(_TIME)
+    bounds: list[int] = []
+    known = True
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
         found = group.column(column).statistics
-        times = (found.min_raw, found.max_raw) if found is not None and found.has_min_max else None
-        yield _RowGroup(path, group.num_rows, times)
+        if found is None or not found.has_min_max:
+            known = False
+            continue
+        rows[found.min_raw // step] += group.num_rows
+        bounds += (found.min_raw, found.max_raw)
+    return (min(bounds), max(bounds)) if known and bounds else None
 
 
-def _cuts(groups: Iterable[_RowGroup], step: int) -> list[int]:
+def _cuts(rows: Counter[int], step: int) -> list[int]:
     """Where to cut, in microseconds: at multiples of `step`, each slice below MOST_ROWS if it can
     be."""
-    rows: Counter[int] = Counter()
-    for group in groups:
-        if group.times is not None:
-            rows[group.times[0] // step] += group.rows
     cuts: list[int] = []
     held = 0
     for number, count in sorted(rows.items()):
@@ -89,11 +91,10 @@ def _cuts(groups: Iterable[_RowGroup], step: int) -> list[int]:
     return cuts
 
 
-def _overlaps(group: _RowGroup, start: int | None, end: int | None) -> bool:
-    if group.times is None:
-        return True
-    first, last = group.times
-    return (start is None or last >= start) and (end is None or first < end)
+def _overlaps(times: Times | None, start: int | None, end: int | None) -> bool:
+    return times is None or (
+        (start is None or times[1] >= start) and (end is None or times[0] < end)
+    )
 
 
 def _within(start: int | None, end: int | None) -> str:

@@ -266,12 +266,14 @@ def spilling(lake: Lake) -> Iterator[Path]:
     with lake.lock("staging"):
         mine = lake.lock(folder.name)
         mine.acquire()
+    process = os.getpid()
     try:
         yield folder
     finally:
-        remove(folder)
-        Path(mine.lock_file).unlink(missing_ok=True)
-        mine.release()
+        if os.getpid() == process:  # one that was forked has a copy of this, and no folder
+            remove(folder)
+            Path(mine.lock_file).unlink(missing_ok=True)
+            mine.release()
 
 
 def private_folder(folder: Path) -> None:

@@ -35,7 +35,7 @@ from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import check
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.query.page import Page, json
+from pipeline.query.page import Count, Page, count, json
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso
 from pipeline.zones import zone
 
@@ -168,11 +168,12 @@ def answer_on(
     *,
     partial: bool = False,
     now: int | None = None,
+    count: Count = count,
 ) -> Answered:
     """What `answer` answers, by a connection of `engine.connect` that many pages may share.
 
     With `now` (Unix seconds), a window without an end ends now, and days after the last one that is
-    loaded count as empty: the API goes on.
+    loaded count as empty: the API goes on. `count` counts the page's rows.
     """
     whole: Snapshot | None = None
     end = now if query.end_time is None else query.end_time
@@ -203,7 +204,7 @@ def answer_on(
         following = Cursor(_digest(query), part.end, window.end).encode()
     native = is_native(query.bucket_width, query.tz)
     page = Page(asked, native, query.group_by, query.user_ids, following)
-    text = json(con, snapshot, page, days)
+    text = json(page, count(con, snapshot, page, days))
     return Answered(text, part.end, complete_through, snapshot, disputed)
 
 

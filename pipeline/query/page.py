@@ -5,7 +5,7 @@ Belongs here: the query of a page's numbers, and how they are written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby, islice
@@ -27,7 +27,8 @@ _AT_ONCE: Final = 1_000_000
 _WRITTEN: Final = 10_000
 """Results that are written at once."""
 
-_Row: TypeAlias = tuple[int, str | None, str | None, int | None, int | None, int | None]
+Row: TypeAlias = tuple[int, str | None, str | None, int | None, int | None, int | None]
+"""Start of a bucket (Unix seconds), user, key, conversations, items, operations."""
 
 
 class _Result(msgspec.Struct, tag_field="object", tag=RESULT):
@@ -51,15 +52,16 @@ class Page:
     next_page: str | None
 
 
-def json(
-    con: duckdb.DuckDBPyConnection, snapshot: Snapshot, page: Page, days: Sequence[date]
-) -> Iterator[bytes]:
-    """The page in pieces that make one JSON text, counted from those of `days` that are loaded.
+Count: TypeAlias = (
+    "Callable[[duckdb.DuckDBPyConnection, Snapshot, Page, Sequence[date]], Iterator[Row]]"
+)
+"""What counts the rows of a page."""
 
-    Each piece is counted when it is asked for. DuckDB's errors, where it can't be.
-    """
-    counted = groupby(_rows(con, snapshot, page, days), key=itemgetter(0))
-    start, rows = next(counted, (None, iter(())))
+
+def json(page: Page, counted: Iterator[Row]) -> Iterator[bytes]:
+    """The page in pieces that make one JSON text, of rows that are counted as they are taken."""
+    by_bucket = groupby(counted, key=itemgetter(0))
+    start, rows = next(by_bucket, (None, iter(())))
     opening = b'{"object":"page","data":['
     for bucket in page.buckets:
         yield opening + (
@@ -68,13 +70,13 @@ def json(
         )
         if start == bucket.start:
             yield from _results(rows)
-            start, rows = next(counted, (None, iter(())))
+            start, rows = next(by_bucket, (None, iter(())))
         opening = b"]},"
     rest = {"has_more": page.next_page is not None, "next_page": page.next_page}
     yield b"]}]," + msgspec.json.encode(rest)[1:]
 
 
-def _results(rows: Iterator[_Row]) -> Iterator[bytes]:
+def _results(rows: Iterator[Row]) -> Iterator[bytes]:
     """The results of one bucket, without the brackets of their array."""
     comma = b""
     while some := [
@@ -85,10 +87,13 @@ def _results(rows: Iterator[_Row]) -> Iterator[bytes]:
         comma = b","
 
 
-def _rows(
+def count(
     con: duckdb.DuckDBPyConnection, snapshot: Snapshot, page: Page, days: Sequence[date]
-) -> Iterator[_Row]:
-    """The rows of `sql/usage_page.sql`, in order."""
+) -> Iterator[Row]:
+    """The rows of `sql/usage_page.sql`, in order, from those of `days` that are loaded.
+
+    Some at a time, when they are taken. DuckDB's errors, where they can't be counted.
+    """
     dataset = USAGE[finest(page.buckets)]
     window = Window(page.buckets[0].start, page.buckets[-1].end)
     found = (snapshot.loaded(dataset.name, day) for day in days)

@@ -33,6 +33,7 @@ from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.query.buckets import PageQuery, answer_on, stored_users
+from pipeline.query.together import Together
 
 KEPT_BYTES: Final = 64 << 20
 """How much is kept in memory at most; one answer takes an eighth of it at most."""
@@ -44,8 +45,9 @@ WAITING_BYTES: Final = 16 << 20
 """How much the requests take that wait for an answer, all together."""
 QUEUE: Final = 1_024
 """Answers that wait to be made at most."""
-THREADS: Final = max(4, os.cpu_count() or 1)
-"""Answers that are made at once: more than cores, so that a slow one keeps none waiting."""
+THREADS: Final = 16
+"""Answers that are under way at once: far more than cores, so that a slow one keeps none waiting,
+and that many small ones can be counted together."""
 _OVERHEAD: Final = 1_000
 """Bytes that keeping an answer takes beside those of its body, and a request beside its users."""
 _PER_DAY: Final = 500
@@ -209,6 +211,7 @@ class Answers:
         # One for all threads, so that they share one limit of memory.
         self._database = engine.connect(lake, threads=1, at_most=QUERY_MEMORY)
         self._opening = threading.Lock()
+        self._together = Together()
 
     def kept(self, query: PageQuery) -> Body | None:
         """The page that answers `query`, if it is kept and still right.
@@ -313,7 +316,14 @@ class Answers:
             with work.on(self._connection()) as con:
                 if work.stopped:
                     raise _StoppedError
-                answered = answer_on(con, self._lake, stored, partial=self._partial, now=now)
+                answered = answer_on(
+                    con,
+                    self._lake,
+                    stored,
+                    partial=self._partial,
+                    now=now,
+                    count=self._together.count,
+                )
                 content = _within(LARGEST, answered.text)
         except duckdb.InterruptException:
             raise _StoppedError from None

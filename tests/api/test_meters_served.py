@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import date
 from typing import Any
 
 import pytest
@@ -22,11 +21,11 @@ from pipeline.api import (
     UsageQuery,
     get_costs,
     meter_pages,
-    meters_of_days,
 )
 from pipeline.api.costs import COST_GROUPS
 from pipeline.emulator import START_2024, EmulatorServer, Faults, World, synthetic_world
 from pipeline.emulator.faults import PageQuirk
+from pipeline.timeline import Width
 
 DAY = 86_400
 END = START_2024 + 2 * DAY
@@ -76,8 +75,8 @@ def truth_of(world: World, endpoint: Endpoint, width: str) -> Rows:
     }
 
 
-def hours_of(endpoint: Endpoint) -> Callable[[Client], Awaitable[Rows]]:
-    query = UsageQuery(START_2024, END, "1h", group_by=endpoint.dimensions, endpoint=endpoint)
+def buckets_of(endpoint: Endpoint, width: Width) -> Callable[[Client], Awaitable[Rows]]:
+    query = UsageQuery(START_2024, END, width, group_by=endpoint.dimensions, endpoint=endpoint)
 
     async def call(client: Client) -> Rows:
         pages = meter_pages(client, query, PageSize(buckets=20))
@@ -91,8 +90,7 @@ def test_hours_and_days_of_every_endpoint_are_those_of_the_world(
     world: World, endpoint: Endpoint
 ) -> None:
     async def call(client: Client) -> tuple[Rows, Rows]:
-        days = meters_of_days(client, endpoint, [date(2024, 1, 1), date(2024, 1, 2)])
-        return await hours_of(endpoint)(client), summed([bucket async for bucket in days])
+        return await buckets_of(endpoint, "1h")(client), await buckets_of(endpoint, "1d")(client)
 
     hours, days = through(world, Faults(), call)
     assert hours == truth_of(world, endpoint, "1h")
@@ -121,7 +119,7 @@ def test_hours_and_days_of_every_endpoint_are_those_of_the_world(
 def test_responses_come_whole_over_pages_that_are_hard_to_read(
     world: World, faults: Faults
 ) -> None:
-    assert through(world, faults, hours_of(RESPONSES)) == truth_of(world, RESPONSES, "1h")
+    assert through(world, faults, buckets_of(RESPONSES, "1h")) == truth_of(world, RESPONSES, "1h")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +129,7 @@ def test_pages_of_responses_that_cannot_be_right_are_an_error(
     world: World, quirk: PageQuirk
 ) -> None:
     with pytest.raises(PagingError):
-        through(world, Faults(clamp_limit=5, page_quirk=quirk), hours_of(RESPONSES))
+        through(world, Faults(clamp_limit=5, page_quirk=quirk), buckets_of(RESPONSES, "1h"))
 
 
 def test_what_the_contract_does_not_know_is_kept_beside_the_measures(world: World) -> None:

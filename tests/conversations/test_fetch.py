@@ -42,7 +42,8 @@ class Server:
         """One page, as the API would answer it at this moment."""
         path, query = request.url.path, request.url.params
         after = query.get("after")
-        self.asked.append((path.rsplit("/", 1)[1], after))
+        behind = "newest" if query.get("limit") == "1" else after
+        self.asked.append((path.rsplit("/", 1)[1], behind))
         self.meddle(path)
         match path.split("/")[4:]:
             case ["responses"]:
@@ -146,6 +147,25 @@ def read_items(found: Found) -> list[str]:
     """The ids of the items that were read, all of one conversation."""
     assert {conversation for conversation, _ in found.items} <= {"c"}
     return [name for _, name in found.items]
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [
+        (UNREAD, [None, "r1", "newest"]),
+        (ListingState("key", None, (), "r0"), ["r0", "r1", "newest", None]),
+    ],
+    ids=["read whole", "read from a cursor on"],
+)
+def test_responses_are_read_from_the_beginning_once_though_items_name_one_that_is_not_listed(
+    known: ListingState, asked: list[str | None]
+) -> None:
+    server = talk()
+    server.responses = [response("r0"), response("r1")]
+    server.items["c"] = [{"id": "i", "response_id": "not stored"}]
+    found = server.read(known)
+    assert found.has_unlisted
+    assert [after for what, after in server.asked if what == "responses"] == asked
 
 
 @pytest.mark.parametrize("refusal", [200, 400, 404, 410, 422])
