@@ -39,11 +39,11 @@ class Landed:
 
 def landed(buffer: PageBuffer) -> Iterator[Landed]:
     """What was served of a day, each bucket in its latest serving: whole, even without rows."""
-    servings = buffer.servings()
-    latest = servings.group_by("start_time").aggregate([("serving", "max")])
-    twice = latest.num_rows < servings.num_rows
+    servings, latest = buffer.servings(), None
+    if pc.count_distinct(servings.column("start_time")).as_py() < servings.num_rows:
+        latest = servings.group_by("start_time").aggregate([("serving", "max")])
     for span in _spans(buffer.window, buffer.rows):
-        yield _of_span(buffer, span, latest if twice else None)
+        yield _of_span(buffer, span, latest)
 
 
 def _of_span(buffer: PageBuffer, span: Window, latest: pa.Table | None) -> Landed:

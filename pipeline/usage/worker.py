@@ -22,9 +22,8 @@ T = TypeVar("T")
 class Worker:
     """Connections for all days of a load, which may spill on the lake's disk; use `with`.
 
-    While pages are read, one day is rolled up at a time, and others are published, which waits for
-    the disk. Then memory has room for two, and no core is to wait for another. Meanwhile its
-    process has no other work for the database.
+    One thread rolls up, so that memory holds one day, and one publishes, which waits for the disk.
+    Meanwhile its process has no other work for the database.
 
     Whatever it is to do gets a connection of its own first. `all_read`: nothing is read beside it.
     """
@@ -33,7 +32,7 @@ class Worker:
         self.all_read = False
         self._lake = lake
         self._rolling_up = ThreadPoolExecutor(1)
-        self._beside = ThreadPoolExecutor(2)
+        self._publishing = ThreadPoolExecutor(1)
         self._opening = Lock()
         self._database = ExitStack()
         self._first: duckdb.DuckDBPyConnection | None = None
@@ -48,7 +47,7 @@ class Worker:
         traceback: TracebackType | None,
     ) -> None:
         self._rolling_up.shutdown()
-        self._beside.shutdown()
+        self._publishing.shutdown()
         self._database.close()
 
     def begin(
@@ -57,8 +56,8 @@ class Worker:
         *args: P.args,
         **named: P.kwargs,
     ) -> asyncio.Future[T]:
-        """Begin to publish."""
-        return self._run(self._beside, lambda con: work(con, *args, **named))
+        """Begin to publish, once what was begun before is done."""
+        return self._run(self._publishing, lambda con: work(con, *args, **named))
 
     async def do(
         self,
@@ -67,8 +66,7 @@ class Worker:
         **named: P.kwargs,
     ) -> T:
         """The result of any other work; an interrupt waits until it is done."""
-        thread = self._beside if self.all_read else self._rolling_up
-        working = self._run(thread, lambda con: work(con, *args, **named))
+        working = self._run(self._rolling_up, lambda con: work(con, *args, **named))
         try:
             await asyncio.wait([working])
         finally:
