@@ -80,7 +80,7 @@ class Reading:
     @property
     def seen_at(self) -> float:
         """When the API was asked last, for whatever it was."""
-        return self.read_at if self.totals_at is None else self.totals_at
+        return max(self.read_at, self.totals_at or self.read_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +281,9 @@ def _all_known(lake: Lake, record: Manifest, new: Path) -> list[tuple[str, _Know
         if listed and "read" in record.owed:  # records of the day were lost
             through = None
         read_at = record.read_at.get("conversations" if listed else "usage")
-        seen_at = read_at if listed else record.read_at.get("totals", read_at)
+        seen_at = read_at
+        if not listed and read_at is not None:
+            seen_at = max(read_at, record.read_at.get("totals", read_at))
         disputed = not listed and record.disputed
         known[name] = _Known(
             _moment(through), _moment(read_at), _moment(seen_at), disputed, restated_for

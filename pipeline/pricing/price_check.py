@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Final, NamedTuple, get_args
 
-import duckdb
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +20,7 @@ from pipeline.pricing.costs import Source, bind_prices, bind_tokens
 from pipeline.pricing.prices import Price, PriceList
 from pipeline.terminal import printable
 
-_EPOCH: Final = date(1970, 1, 1)
+_AMOUNTS: Final = ("num_responses", "input_tokens", "output_tokens")
 
 
 class Used(NamedTuple):
@@ -57,74 +57,56 @@ class Checked:
 
 def check_prices(snapshot: Snapshot, prices: PriceList) -> Checked:
     """Hold a price list against the models of the responses and meters in a snapshot."""
-    unpriced: list[Used] = []
-    used: set[tuple[str, date]] = set()
-    overlaps: dict[tuple[str | None, str, tuple[str, ...]], date] = {}
-    models: set[str | None] = set()
+    of_sources: list[pl.DataFrame] = []
+    matches_of_sources: list[pl.DataFrame] = []
     sources: tuple[Source, ...] = get_args(Source)
     with closing(engine.connect(snapshot.lake)) as con:
         for source in sources:
             # A UTC day has one price: the tables of days say all that minutes would.
             bind_tokens(con, snapshot, list(snapshot.versions), source, "1d")
             bind_prices(con, prices.table)
-            matches = _matches(con)
-            used |= {places[0] for places in matches.values()}
-            unpriced += _unpriced(con, source, matches)
-            for (model, day), places in matches.items():
-                names = tuple(name for name, _ in places[1:])
-                key = (model, places[0][0], names)
-                if names:
-                    overlaps[key] = min(overlaps.get(key, day), day)
-            models |= {
-                row[0] for row in con.sql("SELECT DISTINCT model FROM model_days").fetchall()
-            }
+            for found, table in ((of_sources, "model_days"), (matches_of_sources, "price_of")):
+                found.append(con.sql(f"SELECT '{source}' AS source, * FROM {table}").pl())
+    day = pl.col("day_number").cast(pl.Int32).cast(pl.Date).alias("day")
+    days = pl.concat(of_sources).with_columns(day)
+    matches = pl.concat(matches_of_sources).with_columns(day)
+    counting = matches.filter(pl.col("place") == 1)
+    used = {*counting.select("priced_as", "valid_from").iter_rows()}
     return Checked(
-        unpriced,
+        _unpriced(days, matches),
         [it for it in sorted(prices.rows, key=_line) if (it.model, it.valid_from) not in used],
-        [
-            Overlap(model, counts, others, since)
-            for (model, counts, others), since in sorted(
-                overlaps.items(), key=lambda it: (it[0][0] or "", it[1], it[0][1:])
-            )
-        ],
-        len(models),
+        _overlaps(matches),
+        days["model"].n_unique(),
     )
 
 
-_Matches = Mapping[tuple[str | None, date], Sequence[tuple[str, date]]]
-"""By model and day, the rows (model and first day) that match, the one that counts first."""
+def _unpriced(days: pl.DataFrame, matches: pl.DataFrame) -> list[Used]:
+    """What has no price, by source and model, the one without a name first."""
+    unknown = days.join(matches, on=["source", "model", "day"], how="anti", nulls_equal=True)
+    sums = [pl.when(pl.col(it).count() > 0).then(pl.col(it).sum()).alias(it) for it in _AMOUNTS]
+    day = pl.col("day")
+    found = (
+        unknown.group_by("model", "source")
+        .agg(day.min().alias("first"), day.max().alias("last"), *sums)
+        .sort("source", "model", nulls_last=False)
+    )
+    return [Used(*row) for row in found.iter_rows()]
 
 
-def _matches(con: duckdb.DuckDBPyConnection) -> _Matches:
-    found: dict[tuple[str | None, date], list[tuple[str, date]]] = {}
-    rows = con.sql(
-        "SELECT model, day_number, priced_as, valid_from FROM price_of ORDER BY place"
-    ).fetchall()
-    for model, number, priced_as, valid_from in rows:
-        found.setdefault((model, _day(number)), []).append((priced_as, valid_from))
-    return found
-
-
-def _unpriced(con: duckdb.DuckDBPyConnection, source: Source, matches: _Matches) -> list[Used]:
-    by_model: dict[str | None, Used] = {}
-    rows = con.sql(
-        "SELECT model, day_number, num_responses, input_tokens, output_tokens FROM model_days"
-    ).fetchall()
-    for model, number, *amounts in sorted(rows, key=lambda row: row[1]):
-        day = _day(number)
-        if (model, day) in matches:
-            continue
-        before = by_model.get(model, Used(model, source, day, day, None, None, None))
-        sums = [
-            after if now is None else (now + (after or 0))
-            for after, now in zip(before[4:], amounts, strict=True)
-        ]
-        by_model[model] = Used(model, source, before.first, day, *sums)
-    return sorted(by_model.values(), key=lambda it: (it.model is not None, it.model or ""))
-
-
-def _day(number: int) -> date:
-    return _EPOCH + timedelta(days=number)
+def _overlaps(matches: pl.DataFrame) -> list[Overlap]:
+    """Where several rows match, by model and rows, since when."""
+    found = (
+        matches.group_by("source", "model", "day")
+        .agg(pl.col("priced_as").sort_by("place"))
+        .filter(pl.col("priced_as").list.len() > 1)
+        .group_by("model", "priced_as")
+        .agg(pl.col("day").min())
+    )
+    overlaps = (
+        Overlap(model, counts, (*others,), since)
+        for model, (counts, *others), since in found.iter_rows()
+    )
+    return sorted(overlaps, key=lambda it: (it.model or "", *it[1:]))
 
 
 def _line(price: Price) -> int:

@@ -110,7 +110,7 @@ def standing_of(lake: Lake, feed: Feed, day: date, now: float) -> Standing | Non
     record, reading = manifest_of(version), reading_of(version, feed.endpoint)
     if version is None or reading is None or reading.disputed:
         return None
-    if max(reading.read_at, reading.seen_at) > now + CLOCKS_DIFFER:
+    if reading.seen_at > now + CLOCKS_DIFFER:
         return None
     names = [feed.raw.name, *(dataset.name for dataset in feed.tables.values())]
     if not all(name in record.files and intact(version, record, name) for name in names):
@@ -183,6 +183,7 @@ class ChangedHours:
         self._lake = lake
         self._feed = feed
         self._pseudonyms = pseudonyms
+        self._now = now
 
     async def ask_hours(self, windows: Mapping[date, Window]) -> None:
         """Ask for the hours that are over, by key: one request for 60 days that follow one another.
@@ -259,7 +260,7 @@ class ChangedHours:
     ) -> tuple[Standing, list[int], bool | None] | None:
         """What stands of a day, which of its hours differ by key, and whether users are the same:
         None where they were not asked for, or the day was not over when it was read."""
-        standing = standing_of(self._lake, self._feed, day, self.at)
+        standing = standing_of(self._lake, self._feed, day, self._now())
         if standing is None:
             return None
         same_users: bool | None = None

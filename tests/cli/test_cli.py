@@ -130,20 +130,38 @@ def test_a_run_is_about_the_utc_days_that_its_window_touches(
     last: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[tuple[date, date]] = []
-
-    def run_days(_: object, first: date, last: date, *__: object) -> Outcome:
-        asked.append((first, last))
-        return Outcome((), (), 13)
-
-    monkeypatch.setattr("pipeline.orchestration.runs.run_days", run_days)
+    asked = what_runs_ask_for(monkeypatch)
     monkeypatch.setattr(time, "time", lambda: parse_time(now))
     monkeypatch.setenv("MKA1_API_KEY", SECRET)
     given = (("--start", start), ("--end", end))
     ended = command(["run", *(word for name, at in given if at for word in (name, at))])
     assert ended.code == 0
-    assert asked == [(date.fromisoformat(first), date.fromisoformat(last))]
+    reads = "full" if start else "totals"
+    assert asked == [(date.fromisoformat(first), date.fromisoformat(last), reads)]
     assert f"loading {first} to {last} from https://apigw.mka1.com" in ended.err
+
+
+def what_runs_ask_for(monkeypatch: pytest.MonkeyPatch) -> list[tuple[date, date, str]]:
+    """The days of each run from now on, and how much of them it reads; none is carried out."""
+    asked: list[tuple[date, date, str]] = []
+
+    def run_days(
+        _: object, first: date, last: date, console: object, flags: object, reads: str
+    ) -> Outcome:
+        asked.append((first, last, reads))
+        return Outcome((), (), 13)
+
+    monkeypatch.setattr("pipeline.orchestration.runs.run_days", run_days)
+    return asked
+
+
+def test_the_trailing_window_is_read_minute_by_minute_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = what_runs_ask_for(monkeypatch)
+    monkeypatch.setenv("MKA1_API_KEY", SECRET)
+    assert command(["run", "--full", "--usage-only"]).code == 0
+    assert [reads for _, _, reads in asked] == ["full"]
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
