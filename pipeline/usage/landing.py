@@ -39,17 +39,26 @@ class Landed:
 
 def landed(buffer: PageBuffer) -> Iterator[Landed]:
     """What was served of a day, each bucket in its latest serving: whole, even without rows."""
-    servings = buffer.servings()
-    latest = servings.group_by("start_time").aggregate([("serving", "max")])
+    servings, latest = buffer.servings(), None
+    if pc.count_distinct(servings.column("start_time")).as_py() < servings.num_rows:
+        latest = servings.group_by("start_time").aggregate([("serving", "max")])
     for span in _spans(buffer.window, buffer.rows):
-        served = buffer.served_rows(span)
-        if span != buffer.window:  # chunks reach beyond the hour
-            served = served.filter(_within(span))
-        if latest.num_rows < servings.num_rows:  # a bucket came twice
-            place = pc.index_in(served.column("start_time"), latest.column("start_time"))
-            last = latest.column("serving_max").take(place)
-            served = served.filter(pc.equal(served.column("serving"), last))
-        yield _in_order(served.select(_NAMES))
+        yield _of_span(buffer, span, latest)
+
+
+def _of_span(buffer: PageBuffer, span: Window, latest: pa.Table | None) -> Landed:
+    """The rows of a span; `latest` has each bucket's last serving, if one came twice.
+
+    What is mapped of the buffer is given back on return.
+    """
+    served = buffer.served_rows(span)
+    if span != buffer.window:  # chunks reach beyond the hour
+        served = served.filter(_within(span))
+    if latest is not None:
+        place = pc.index_in(served.column("start_time"), latest.column("start_time"))
+        last = latest.column("serving_max").take(place)
+        served = served.filter(pc.equal(served.column("serving"), last))
+    return _in_order(served.select(_NAMES))
 
 
 def stored(path: Path) -> Iterator[Landed]:

@@ -131,29 +131,40 @@ def _cascade(
     con: duckdb.DuckDBPyConnection, staged: Staged, parts: Iterable[Landed], *, raw: bool
 ) -> Staged:
     """Write a day's tables, part by part of its raw rows; `raw`: its raw rows as well."""
-    minutes, hours, days = USAGE.values()
+    _, hours, days = USAGE.values()
     with ExitStack() as stack:
         written = {
             it.name: stack.enter_context(DayFile(it, staged.paths[it.name], staged.window))
-            for it in ([RAW_USAGE] if raw else []) + [minutes, hours]
+            for it in (RAW_USAGE, *USAGE.values())
+            if it is not days and (raw or it is not RAW_USAGE)
         }
-        writer = stack.enter_context(ThreadPoolExecutor(1))  # hours are counted meanwhile
+        writer = stack.enter_context(ThreadPoolExecutor(1))
         for part in parts:
-            known = {RAW_USAGE.name: part.rows, minutes.name: _minutes(con, part)}
-            writing = [
-                writer.submit(file.add, known[name].to_batches())
-                for name, file in written.items()
-                if name in known
-            ]
-            counted = _of_part(
-                con, "rollup", "narrower", known[minutes.name], seconds=SECONDS["1h"]
-            )
-            written[hours.name].add(counted.to_batches())
-            for one in writing:
-                one.result()
+            _write(con, part, written, writer)
+            del part  # or it is held while the next is sorted
     widen(con, "1d", hours, staged.paths[hours.name], staged.paths[days.name], staged.window)
     consistency.require(con, {name: [path] for name, path in staged.paths.items()})
     return staged
+
+
+def _write(
+    con: duckdb.DuckDBPyConnection,
+    part: Landed,
+    written: Mapping[str, DayFile],
+    writer: ThreadPoolExecutor,
+) -> None:
+    """Write a part of a day: its raw rows and minutes in `writer`, while its hours are counted."""
+    minutes, hours, _ = USAGE.values()
+    known = {RAW_USAGE.name: part.rows, minutes.name: _minutes(con, part)}
+    writing = [
+        writer.submit(file.add, known[name].to_batches())
+        for name, file in written.items()
+        if name in known
+    ]
+    counted = _of_part(con, "rollup", "narrower", known[minutes.name], seconds=SECONDS["1h"])
+    written[hours.name].add(counted.to_batches())
+    for one in writing:
+        one.result()
 
 
 def widen(

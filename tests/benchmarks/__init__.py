@@ -8,7 +8,7 @@ Nothing here is collected by pytest and nothing here asserts a duration: a bench
 Markdown table for docs/benchmarks.md, says which targets were met, and exits with 0 either way.
 What it does insist on is that all contenders produced the same rows: a wrong answer is an error.
 
-- ``ingest``   from the first request to published files, beside dlt and the published client
+- ``ingest``   from the first request to published files, beside dlt and a script written by hand
 - ``rollup``   20 million minute rows to hours and days, beside DuckDB reading them and Polars
 - ``demo``     how long ``mka1-usage demo`` takes
 - ``serving``  pages over HTTP from ``mka1-usage serve``, beside the same queries in DuckDB
