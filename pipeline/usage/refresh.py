@@ -19,6 +19,7 @@ from pipeline.api import Client
 from pipeline.async_runner import run_async
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.manifest import reading_of
+from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
@@ -134,8 +135,10 @@ async def _compared(
                 if by_user
                 else not api.other_hours(one, one.window)
             )
-        except (OSError, pa.ArrowException, duckdb.Error):  # garbage: it is loaded again
-            agrees = False
+        except (OSError, pa.ArrowException, duckdb.Error) as error:
+            if shortage(error):
+                raise
+            agrees = False  # garbage: it is loaded again
         if not agrees:
             differing.add(one.day)
         elif by_user:
@@ -145,7 +148,7 @@ async def _compared(
 
 def _confirm(lake: Lake, feed: Feed, same: Sequence[Standing], at: float) -> None:
     """Note of days that were read too early to be final that they are still the same."""
-    with closing(engine.connect(threads=1)) as con:
+    with closing(engine.connect(lake)) as con:
         for one in same:
             if one.reading.read_at < lake.final_from(one.day) <= at:
                 with lake.day_lock(one.day):
