@@ -26,7 +26,7 @@ from pipeline.timeline import Window
 
 _SMALL: Final = 50_000
 """Rows of the lake, days, and users that a page has at most which is counted with others."""
-_FEW: Final = 4
+_FEW: Final = 3
 """Fewer pages than that are counted sooner one by one."""
 _MOST: Final = 32
 _LARGE: Final = max(4, os.cpu_count() or 1)
@@ -74,14 +74,14 @@ class Together:
         if not asked.is_done:
             together = self._take(asked)
             try:
-                if len(together) >= _FEW:
+                if together[1:]:
                     _count(con, together)
                 else:
                     asked.rows = list(count(con, snapshot, page, days))
             except duckdb.InterruptException:
                 raise
             except duckdb.Error:
-                if len(together) < _FEW:
+                if not together[1:]:
                     raise
             finally:  # where it failed, each is counted by itself
                 self._hand_over(together)
@@ -92,7 +92,10 @@ class Together:
             yield from rows
 
     def _take(self, first: _Asked) -> list[_Asked]:
-        """Those that wait and can be counted with `first`: by the same files of the same table."""
+        """Those that wait and can be counted with `first`: by the same files of the same table.
+
+        `first` alone where they are few.
+        """
         together: list[_Asked] = []
         files: dict[date, Path | None] = {}
         with self._lock:
@@ -104,6 +107,8 @@ class Together:
                 ):
                     together.append(one)
                     files |= one.files
+            if len(together) < _FEW:
+                together = [first]
             self._waiting = [it for it in self._waiting if it not in together]
         return together
 

@@ -111,7 +111,10 @@ def test_pages_of_two_versions_of_a_day_are_never_counted_together() -> None:
 
     counter, old = together.Together(), Path("000001/usage_1h.parquet")
     new = Path("000002/usage_1h.parquet")
-    first, same, other, none = of(d1=old), of(d1=old, d2=new), of(d1=new), of(d1=None)
-    counter._waiting = [other, first, none, same]
-    assert counter._take(first) == [first, same]
+    first, other, none = of(d1=old), of(d1=new), of(d1=None)
+    same = [of(d1=old, d2=new), of(d2=new), of(d1=old)]
+    counter._waiting = [other, first, none, *same]
+    assert counter._take(first) == [first, *same]
     assert counter._waiting == [other, none]
+    assert counter._take(other) == [other]
+    assert counter._waiting == [none]
