@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 import duckdb
 
@@ -25,6 +27,11 @@ T = TypeVar("T")
 
 _LOOK_UP_EVERY: Final = 0.2
 """Seconds. A wait without an end is not woken where the signal of Ctrl-C reaches another thread."""
+
+_INTERRUPTED_WITHIN: Final = 2.0
+"""Seconds that queries have to end in, once they are interrupted: they take milliseconds."""
+_BETWEEN: Final = 0.01
+"""Seconds between two looks whether they have."""
 
 _open: Final[list[_Database]] = []
 """The databases that connections share, to be closed when the process ends."""
@@ -83,7 +90,8 @@ def _shared(_process: int, threads: int | None, memory: int) -> _Database:
 def release() -> None:
     """Close the databases of this process that connections share, and remove what they spilled.
 
-    So it ends, at the latest; whoever connects afterwards gets a new one.
+    So it ends, at the latest: queries that still run are interrupted. Whoever connects afterwards
+    gets a new one.
     """
     for database in _open:
         database.close()
@@ -106,6 +114,7 @@ class _Database:
         self._of_lake: Path | None = None
         self._used = ExitStack()  # folders into which queries that may still run have spilled
         self._con: duckdb.DuckDBPyConnection | None = None
+        self._connections = WeakSet[duckdb.DuckDBPyConnection]()
 
     def connection(self, lake: Lake | None) -> duckdb.DuckDBPyConnection:
         """A connection whose queries spill into a folder of `lake`."""
@@ -121,15 +130,32 @@ class _Database:
                 except duckdb.Error:  # it has spilled into the other one
                     self._used.push(before)
                     self._con = self._started(place)
-            return self._con.cursor()
+            connection = self._con.cursor()
+            self._connections.add(connection)
+            return connection
 
     def close(self) -> None:
-        """Remove what was spilled; a process that was forked leaves it to the one that made it."""
+        """End what still runs, and remove what was spilled.
+
+        A process that was forked leaves it to the one that made it.
+        """
         if os.getpid() == self._process:
-            if self._con is not None:
-                self._con.close()
+            self._interrupt()
             self._folder.close()
             self._used.close()
+
+    def _interrupt(self) -> None:
+        """Close the database; a process that ended amid a query of a thread would be aborted."""
+        until = time.monotonic() + _INTERRUPTED_WITHIN
+        while self._con is not None and time.monotonic() < until:
+            try:
+                self._con.close()
+            except duckdb.ResourceInUseException:
+                for connection in self._connections:
+                    connection.interrupt()
+                time.sleep(_BETWEEN)
+            else:
+                self._con = None
 
     def _started(self, place: str) -> duckdb.DuckDBPyConnection:
         config: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from pipeline.lake import engine
 from pipeline.lake.schemas import DATASETS, USAGE
 from pipeline.lake.store import Lake, spilling
+from tests.bounded import finished
 from tests.lake.served import MIDNIGHT, raw_row, write_rows
 
 Connection = duckdb.DuckDBPyConnection
@@ -100,6 +102,23 @@ SMALL = 15_000_000
 """Bytes of memory that this table outgrows."""
 
 
+AMID_A_QUERY = """
+import sys, threading
+from contextlib import suppress
+import duckdb
+from pipeline.lake import engine
+con, began = engine.connect(), threading.Event()
+def ask():
+    con.create_function("note", lambda it: began.set() or it, ["BIGINT"], "BIGINT", type="native")
+    with suppress(duckdb.InterruptException):
+        con.sql("SELECT count(*) FROM (SELECT note(1)), range(1000000) a, range(1000000) b "
+                "WHERE hash(a.range, b.range) = 3").fetchall()
+threading.Thread(target=ask, daemon=True).start()
+began.wait()
+sys.exit(7)
+"""
+
+
 @pytest.fixture
 def spilled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """The folders that databases were given to spill into."""
@@ -150,6 +169,11 @@ def test_what_can_not_be_written_to_the_lake_spills_into_a_temporary_folder(
         assert Path(str(setting(con, "temp_directory"))).parent == tmp_path
     engine.release()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_ends_amid_a_query_of_a_thread_ends_as_it_was_told_to() -> None:
+    done = finished([sys.executable, "-c", AMID_A_QUERY], check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
 
 
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\0")))
