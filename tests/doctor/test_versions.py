@@ -23,8 +23,8 @@ def test_what_the_tests_run_with_is_as_pinned(look: Look) -> None:
     [
         ("duckdb", "2.1.0", "warning", "duckdb is 2.1.0, tested is ==2.0.*"),
         ("rich", None, "failed", "rich is not installed"),
-        ("polars", "0.1", "ok", ""),
-        ("polars", None, "ok", ""),
+        ("pandas", "0.1", "ok", ""),
+        ("pandas", None, "ok", ""),
     ],
 )
 def test_another_version_is_a_warning_and_none_a_failure(
