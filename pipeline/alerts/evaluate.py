@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import duckdb
 
@@ -39,7 +39,7 @@ _SOURCES: Final[Mapping[Alert, Mapping[Width, Dataset]]] = {
 }
 """The tables that are judged, and whose hours have to be loaded."""
 
-Judge = Callable[[duckdb.DuckDBPyConnection, Width, int, Thresholds], Evaluation]
+Judge: TypeAlias = "Callable[[duckdb.DuckDBPyConnection, Width, int, Thresholds], Evaluation]"
 """What is found in the bucket of a width that starts then, over `counted` and `coverage`."""
 
 
