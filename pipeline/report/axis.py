@@ -5,7 +5,7 @@ Belongs here: the places of hours and bars, without a number of any measure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
@@ -78,6 +78,19 @@ class Axis:
                 }
             )
         return pa.Table.from_pylist(slots)
+
+    def parts(self, paired: Collection[date], number: int) -> Iterator[tuple[Window, pa.Table]]:
+        """The slots in about so many parts, each of whole bars of a period, and their windows."""
+        slots = self.slots(paired)
+        bars = zip(*(slots.column(name).to_pylist() for name in ("period", "unit")), strict=True)
+        sizes = [len(list(group)) for _, group in groupby(bars)]
+        first = size = 0
+        for place, of_bar in enumerate(sizes, start=1):
+            size += of_bar
+            if size * number >= len(slots) or place == len(sizes):
+                spans = self.spans[first : first + size]
+                yield Window(spans[0].start, spans[-1].end), slots.slice(first, size)
+                first, size = first + size, 0
 
     def places(self, known: Known) -> list[Place]:
         """The bars of the period in order."""

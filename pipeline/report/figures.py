@@ -20,6 +20,7 @@ from pipeline.lake import engine
 from pipeline.lake.buckets import finest
 from pipeline.lake.completeness import of_coverage
 from pipeline.lake.schemas import CLASSES, RECONCILIATION, USAGE
+from pipeline.lake.slices import MOST_ROWS
 from pipeline.lake.snapshot import Damage, DamagedError
 from pipeline.lake.store import Lake
 from pipeline.pricing.budget_states import BudgetState, budget_states
@@ -297,14 +298,21 @@ def _through(source: Source) -> int:
 
 
 def _bind(source: Source, axis: Axis, paired: set[date]) -> None:
-    """Make `hours` what report_hours gives, and `members` what report_members does."""
-    con, spans = source.con, axis.spans
-    source.bind("usage_rows", USAGE[finest(spans)], Window(spans[0].start, spans[-1].end).days)
-    con.register("slots", axis.slots(paired))
-    con.execute(f"CREATE OR REPLACE TEMP VIEW report_rows AS {engine.sql('report_rows')}")
-    # In tables of DuckDB's own, which go to disk where users are many.
-    for name in ("hours", "members"):
-        con.execute(f"CREATE TEMP TABLE {name} AS {engine.sql(f'report_{name}')}")
+    """Make `hours` what report_hours gives, and `members` what report_members does.
+
+    They are tables of DuckDB's own, which go to disk where users are many, and are filled some bars
+    at a time: what one query groups fits into memory.
+    """
+    con, dataset = source.con, USAGE[finest(axis.spans)]
+    rows = source.number_of_rows(dataset, Window(axis.spans[0].start, axis.spans[-1].end).days)
+    fill = "CREATE TEMP TABLE {} AS"
+    for window, slots in axis.parts(paired, rows // MOST_ROWS + 1):
+        source.bind("usage_rows", dataset, window.days, window)
+        con.register("slots", slots)
+        con.execute(f"CREATE OR REPLACE TEMP VIEW report_rows AS {engine.sql('report_rows')}")
+        for name in ("hours", "members"):
+            con.execute(f"{fill.format(name)} {engine.sql(f'report_{name}')}")
+        fill = "INSERT INTO {}"
 
 
 def _totals(source: Source, period: str, *, paired: bool = False) -> Totals:

@@ -40,9 +40,21 @@ class Source:
         ]
         """The days that are loaded: none of which a table of usage is damaged."""
 
-    def bind(self, name: str, dataset: Dataset, days: Iterable[date]) -> None:
+    def bind(
+        self, name: str, dataset: Dataset, days: Iterable[date], window: Window | None = None
+    ) -> None:
+        """Make a view of a dataset's rows of those days that are loaded, or of a window of them."""
         files = self.snapshot.files(dataset.name, set(days).intersection(self.days))
-        engine.bind(self.con, {name: (dataset, files)})
+        rows = engine.scan(dataset, files)
+        if window is not None:
+            start, end = (f"to_timestamp({at})" for at in (window.start, window.end))
+            rows = f"FROM ({rows}) WHERE start_time >= {start} AND start_time < {end}"
+        self.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {rows}')
+
+    def number_of_rows(self, dataset: Dataset, days: Iterable[date]) -> int:
+        """How many rows a dataset has of those days that are loaded."""
+        found = (self.snapshot.loaded(dataset.name, day) for day in set(days) & {*self.days})
+        return sum(file.rows for file in found if file is not None)
 
     def rows(self, query: str, **params: object) -> list[tuple[Any, ...]]:
         """The rows of `sql/report_<query>.sql`."""

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.emulator import Event, World
 from pipeline.lake.store import Lake
+from pipeline.report import figures as figures_module
 from pipeline.report.figures import Counts, NothingToReportError, PeriodError, read
 from pipeline.report.sections import page_content
 from pipeline.timeline import DAY
@@ -99,6 +100,16 @@ def test_every_number_is_that_of_the_events(
         "lapsed": len(were - users),
     }
     assert sum(bar.new_users or 0 for bar in figures.bars) == len(users - earlier)
+
+
+@pytest.mark.parametrize("name", ["UTC", "Australia/Lord_Howe"])
+@pytest.mark.parametrize(("first", "last"), PERIODS)
+def test_usage_that_is_grouped_some_bars_at_a_time_makes_the_same_report(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, first: date, last: date, name: str
+) -> None:
+    expected = read(lake, first, last, ZoneInfo(name))
+    monkeypatch.setattr(figures_module, "MOST_ROWS", 10)
+    assert read(lake, first, last, ZoneInfo(name)) == expected
 
 
 @pytest.mark.parametrize(
