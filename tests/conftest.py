@@ -104,12 +104,21 @@ def pytest_configure(config: pytest.Config) -> None:
     A shell in which pytest runs in the background (`&`) has it ignore SIGINT, and its children too.
     """
     config.stash[_STDERR] = os.dup(2)
-    if MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > ROOM:
+    if _is_fit(MEMORY_DISK):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):  # `nohup` has it ignored
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _is_fit(disk: Path) -> bool:
+    """Whether tests may keep their folders on a disk: some run programs that they write there."""
+    return (
+        os.access(disk, os.W_OK)
+        and not os.statvfs(disk).f_flag & os.ST_NOEXEC
+        and shutil.disk_usage(disk).free > ROOM
+    )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
