@@ -296,6 +296,17 @@ def scan(dataset: Dataset | None, files: Iterable[Path]) -> str:
     return empty(dataset)
 
 
+def within(start: int | None, end: int | None) -> str:
+    """A condition on `start_time`: from `start` on and before `end`, in Unix seconds."""
+    bounds = [(">=", start), ("<", end)]
+    tests = [
+        f"start_time {sign} make_timestamptz({at * 1_000_000})"
+        for sign, at in bounds
+        if at is not None
+    ]
+    return " AND ".join(tests) or "true"
+
+
 def empty(dataset: Dataset) -> str:
     """A SELECT of the dataset's columns, typed, without a row."""
     types = {"timestamp[us, tz=UTC]": "TIMESTAMPTZ", "int64": "BIGINT", "string": "VARCHAR"}

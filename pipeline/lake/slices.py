@@ -53,7 +53,7 @@ def in_slices(
             there = engine.scan(dataset, [it for it in files if _overlaps(times[it], start, end)])
             con.execute(
                 f'CREATE OR REPLACE TEMP VIEW "{name}" AS FROM ({there}) '
-                f"WHERE {_within(start, end)}"
+                f"WHERE {engine.within(*(at and at // _MICRO for at in (start, end)))}"
             )
         yield
 
@@ -95,10 +95,3 @@ def _overlaps(times: Times | None, start: int | None, end: int | None) -> bool:
     return times is None or (
         (start is None or times[1] >= start) and (end is None or times[0] < end)
     )
-
-
-def _within(start: int | None, end: int | None) -> str:
-    """A condition on the times of rows."""
-    bounds = [(">=", start), ("<", end)]
-    tests = [f"{_TIME} {sign} make_timestamptz({at})" for sign, at in bounds if at is not None]
-    return " AND ".join(tests) or "true"

@@ -106,8 +106,8 @@ def count(
         files = snapshot.files(dataset.name, window.among(days))
         users = {f"user_{place}": user for place, user in enumerate(page.users)}
         usage = (
-            f"{engine.scan(dataset, files)} {'WHERE' if files else 'AND'} "
-            "start_time >= to_timestamp($start) AND start_time < to_timestamp($end)"
+            f"SELECT * FROM ({engine.scan(dataset, files)}) "
+            f"WHERE {engine.within(window.start, window.end)}"
         )
         if users:
             usage += f" AND user_id IN ({', '.join(f'${name}' for name in users)})"
@@ -118,8 +118,8 @@ def count(
             con.register("edges", edges([it for it in some if it.among(days)]))
             inputs = f"usage_rows AS ({usage}), usage AS ({engine.sql('usage_by')})"
         params: dict[str, Any] = {
-            **{"start": window.start, "end": window.end},
-            **{"by_user": "user_id" in page.group_by, "by_key": "api_key_id" in page.group_by},
+            "by_user": "user_id" in page.group_by,
+            "by_key": "api_key_id" in page.group_by,
         }
         con.execute(f"WITH {inputs} {engine.sql('usage_page')}", params | users)
         while some_rows := con.fetchmany(_WRITTEN):

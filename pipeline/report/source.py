@@ -47,8 +47,7 @@ class Source:
         files = self.snapshot.files(dataset.name, set(days).intersection(self.days))
         rows = engine.scan(dataset, files)
         if window is not None:
-            start, end = (f"to_timestamp({at})" for at in (window.start, window.end))
-            rows = f"FROM ({rows}) WHERE start_time >= {start} AND start_time < {end}"
+            rows = f"FROM ({rows}) WHERE {engine.within(window.start, window.end)}"
         self.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {rows}')
 
     def number_of_rows(self, dataset: Dataset, days: Iterable[date]) -> int:
