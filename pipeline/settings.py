@@ -90,6 +90,18 @@ def _checked_url(text: str) -> str:
     return text.strip().rstrip("/")
 
 
+def _checked_catalog(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    scheme, separator, rest = text.partition("://")
+    known = scheme in {"sqlite", "postgresql", "http", "https"}
+    if not (separator and known and rest) or not text.isprintable() or " " in text:
+        raise ValueError(
+            "must be such as sqlite:////srv/catalog.db, postgresql://user:password@host/database "
+            "or https://host of an Iceberg REST catalog"
+        )
+    return SecretStr(text)
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -192,6 +204,7 @@ def _checked_memory(value: object) -> object:
 
 Url = Annotated[str, AfterValidator(_checked_url)]
 Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
+CatalogUrl = Annotated[SecretStr, AfterValidator(_checked_catalog)]
 PseudonymKey = Annotated[Secret, AfterValidator(_long_enough)]
 Folder = Annotated[Path, AfterValidator(_checked_folder)]
 TablesFolder = Annotated[Folder, AfterValidator(_for_tables)]
@@ -319,6 +332,18 @@ class Settings(BaseSettings):
     """Fewer failed responses than this never alert."""
     alert_zero_usual: int = Field(100, ge=1, le=2**53)
     """What hours usually have at least, for none in them to be an alert."""
+    shared_catalog: CatalogUrl | None = Field(None, validation_alias="MKA1_USAGE_CATALOG")
+    """The catalog of the shared lake; None: there is this home alone."""
+    shared_warehouse: str | None = Field(
+        None, validate_default=True, validation_alias="MKA1_USAGE_WAREHOUSE"
+    )
+    """Where the shared lake keeps its files: a folder, or `s3://bucket/prefix`."""
+    days_per_run: int | None = Field(None, ge=1, le=366)
+    """Days of a backfill that one run loads; None: all of them."""
+    workers: int = Field(1, ge=1, le=1_000)
+    """Workers that ask the API at the same time, and share its quota."""
+    spark_remote: SecretStr | None = None
+    """The Spark Connect server; its URL may hold a token."""
     memory: Memory | None = None
     """Bytes that all queries of a process may use together; None: as `pipeline.memory` says."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
@@ -339,6 +364,49 @@ class Settings(BaseSettings):
                 "so set one of the two"
             )
         return key
+
+    @field_validator("shared_warehouse")
+    @classmethod
+    def _with_catalog(cls, warehouse: str | None, info: ValidationInfo) -> str | None:
+        catalog_given = info.data.get("shared_catalog") is not None
+        if warehouse is None and catalog_given:
+            raise ValueError(
+                "is not set, and MKA1_USAGE_CATALOG is: set it to the folder or to the "
+                "s3://bucket/prefix of the shared lake's files"
+            )
+        if warehouse is not None and not catalog_given:
+            raise ValueError(
+                "is set without MKA1_USAGE_CATALOG, which says what its tables are: set both"
+            )
+        if warehouse is None:
+            return None
+        scheme, separator, rest = warehouse.partition("://")
+        if not separator:
+            return str(_for_tables(_checked_folder(Path(warehouse))))
+        if scheme != "s3" or not rest:
+            raise ValueError("must be a folder, or such as s3://bucket/prefix")
+        return warehouse.rstrip("/")
+
+    @field_validator("workers")
+    @classmethod
+    def _within_quota(cls, workers: int, info: ValidationInfo) -> int:
+        rate = info.data.get("requests_per_second")
+        if rate is not None and workers > max(rate, 1):
+            raise ValueError(
+                f"is {workers}, and MKA1_USAGE_REQUESTS_PER_SECOND is {rate:g}: each worker needs "
+                "one request a second at least, so set fewer workers"
+            )
+        return workers
+
+    @property
+    def requests_per_worker(self) -> float:
+        """Requests a second that this process may send: its part of the quota.
+
+        Whole ones where there are several workers, which then never exceed it together.
+        """
+        if self.workers == 1:
+            return self.requests_per_second
+        return float(self.requests_per_second // self.workers)
 
     @property
     def lake(self) -> Path:
@@ -423,6 +491,12 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.upper() not in _SECRET}
 
 
+def _variable(location: tuple[int | str, ...]) -> str:
+    """What a complaint is about: pydantic names a default by its field, a value by its alias."""
+    name = str(location[0]) if location else "settings"
+    return _ALIASES.get(name, name)
+
+
 def load_settings(**overrides: Any) -> Settings:
     """The settings from the environment and `.env`; `overrides` (by field name) win.
 
@@ -433,7 +507,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**{_ALIASES[name]: value for name, value in overrides.items()})
     except ValidationError as error:
         wrong = {
-            str(one["loc"][0]) if one["loc"] else "settings": one["msg"]
+            _variable(one["loc"]): one["msg"]
             for one in error.errors(include_url=False, include_context=False, include_input=False)
         }
         wrong = {name: reason.removeprefix("Value error, ") for name, reason in wrong.items()}

@@ -78,11 +78,16 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_LOOKBACK_DAYS": "5",
         "MKA1_USAGE_DAILY_LOOKBACK_DAYS": "60",
         "MKA1_USAGE_CONCURRENCY": "8",
-        "MKA1_USAGE_REQUESTS_PER_SECOND": "2.5",
+        "MKA1_USAGE_REQUESTS_PER_SECOND": "9.5",
         "MKA1_USAGE_RETRY_SECONDS": "30",
         "MKA1_USAGE_REQUEST_TIMEOUT": "10",
         "MKA1_USAGE_MAX_ANSWER_MB": "64",
         "MKA1_USAGE_MEMORY": "1.5GB",
+        "MKA1_USAGE_CATALOG": "postgresql://me:secret@db.example/usage",
+        "MKA1_USAGE_WAREHOUSE": "s3://bucket/usage/",
+        "MKA1_USAGE_WORKERS": "4",
+        "MKA1_USAGE_DAYS_PER_RUN": "7",
+        "MKA1_USAGE_SPARK_REMOTE": "sc://spark.example:15002",
         "MKA1_USAGE_STORE_CONTENT": "true",
         "MKA1_USAGE_ENDPOINTS": "costs, conversations",
         "MKA1_USAGE_EXPORT_DIR": "/tmp/export",
@@ -117,10 +122,14 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.home, loaded.dagster_home) == (Path("/tmp/usage"), Path("/tmp/dagster"))
     assert loaded.first_day == date(2025, 6, 1)
     assert (loaded.lookback_days, loaded.daily_lookback_days) == (5, 60)
-    assert (loaded.concurrency, loaded.requests_per_second) == (8, 2.5)
+    assert (loaded.concurrency, loaded.requests_per_second) == (8, 9.5)
     assert (loaded.retry_seconds, loaded.request_timeout) == (30, 10)
     assert loaded.max_answer_mb == 64
     assert loaded.memory == 1_500_000_000
+    assert loaded.shared_catalog == SecretStr("postgresql://me:secret@db.example/usage")
+    assert loaded.shared_warehouse == "s3://bucket/usage"
+    assert (loaded.workers, loaded.requests_per_worker, loaded.days_per_run) == (4, 2, 7)
+    assert loaded.spark_remote == SecretStr("sc://spark.example:15002")
     assert loaded.store_content
     assert loaded.endpoints == ("conversations", "costs")
     assert (loaded.export_dir, loaded.export_names) == (Path("/tmp/export"), Path("/tmp/names.csv"))
@@ -145,6 +154,21 @@ def test_a_variable_that_is_no_setting_any_more_is_ignored(monkeypatch: pytest.M
     plain = load_settings()
     monkeypatch.setenv("MKA1_USAGE_ALERT_REQUESTS_PER_DAY", "not a number")
     assert load_settings() == plain
+
+
+@pytest.mark.parametrize("warehouse", ["", "gs://bucket/usage", "s3://"])
+def test_a_shared_lake_needs_a_place_for_its_files(
+    monkeypatch: pytest.MonkeyPatch, warehouse: str
+) -> None:
+    monkeypatch.setenv("MKA1_USAGE_CATALOG", "sqlite:////srv/catalog.db")
+    monkeypatch.setenv("MKA1_USAGE_WAREHOUSE", warehouse)
+    assert refusal().startswith("MKA1_USAGE_WAREHOUSE: ")
+
+
+def test_workers_share_whole_requests_and_never_more_than_there_are() -> None:
+    assert load_settings(requests_per_second=2.5).requests_per_worker == 2.5
+    assert load_settings(requests_per_second=10.5, workers=4).requests_per_worker == 2
+    assert load_settings(requests_per_second=0.5, workers=1).requests_per_worker == 0.5
 
 
 def test_users_have_pseudonyms_where_a_key_for_them_is_set(
@@ -295,6 +319,20 @@ def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], cont
             ["0", "-1GB", "4", "127MB", "1e3", "lots", "2000PB", "nanGB", SECRET],
         ),
         ("MKA1_USAGE_MAX_ANSWER_MB", ["0", "-1", "0.5", "4097", SECRET]),
+        (
+            "MKA1_USAGE_CATALOG",
+            [
+                "catalog.db",
+                "sqlite:",
+                "postgresql://",
+                "mysql://host/usage",
+                "sqlite:///a b",
+                SECRET,
+            ],
+        ),
+        ("MKA1_USAGE_WAREHOUSE", ["/srv/lake", "s3://bucket"]),  # without a catalog
+        ("MKA1_USAGE_WORKERS", ["0", "51", "2.5", "x"]),
+        ("MKA1_USAGE_DAYS_PER_RUN", ["0", "367", "x"]),
     ],
 )
 def test_a_malformed_setting_is_one_line_that_names_it(
