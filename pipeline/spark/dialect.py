@@ -1,14 +1,16 @@
 """Queries of DuckDB as Spark says them: sqlglot's translation, and what has to be mended in it.
 
-Belongs here: what a function or a literal becomes. Nothing here needs a session, or pyspark.
+Belongs here: what a function, a type or a clause becomes. Nothing here needs a session, or pyspark.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.spark import Spark
+from sqlglot.generators.spark import SparkGenerator
 
 _RENAMED: Final = {
     "ERROR": "RAISE_ERROR",
@@ -18,6 +20,19 @@ _RENAMED: Final = {
 }
 """Functions of DuckDB that sqlglot passes through, and what they are on Spark. UTC_NOW is one of
 the catalog's own."""
+_WITHOUT_ZONE: Final = {
+    *(exp.DType.TIMESTAMP, exp.DType.TIMESTAMPNTZ, exp.DType.TIMESTAMP_S),
+    *(exp.DType.TIMESTAMP_MS, exp.DType.TIMESTAMP_NS),
+}
+
+
+class _Spark(Spark):
+    """Spark, where a WITH in a subquery stays in it: at the top, its names would hide tables."""
+
+    class Generator(SparkGenerator):
+        """What writes it."""
+
+        EXPRESSIONS_WITHOUT_NESTED_CTES: ClassVar[set[type[exp.Expr]]] = set()
 
 
 def parse(text: str) -> list[exp.Expr]:
@@ -33,9 +48,10 @@ def to_spark(text: str) -> str:
 
 def written(tree: exp.Expr) -> str:
     """A query as `to_spark` gives it."""
-    return tree.transform(_mended).sql(
-        dialect="spark", unsupported_level=sqlglot.ErrorLevel.RAISE, comments=False
+    carried: str = tree.transform(_mended).sql(
+        dialect=_Spark, unsupported_level=sqlglot.ErrorLevel.RAISE, comments=False
     )
+    return carried
 
 
 def _mended(node: exp.Expr) -> exp.Expr:
@@ -43,6 +59,9 @@ def _mended(node: exp.Expr) -> exp.Expr:
         # Without a scale it would go through the text of a local time, by the session's time zone:
         # the two hours that a clock shows alike in autumn would be one.
         node.set("scale", exp.UnixToTime.SECONDS)
+    if isinstance(node, exp.DataType) and node.this in _WITHOUT_ZONE:
+        # Few functions of Spark take its type without a zone; a session in UTC needs none.
+        return exp.DataType(this=exp.DType.TIMESTAMPTZ)
     if isinstance(node, exp.Anonymous) and node.name.upper() in _RENAMED:
         return exp.Anonymous(this=_RENAMED[node.name.upper()], expressions=node.args["expressions"])
     return node
