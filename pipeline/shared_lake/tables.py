@@ -32,6 +32,7 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
+from sqlalchemy.exc import IntegrityError
 
 from pipeline.lake.schemas import DATASETS, Column, Dataset
 from pipeline.shared_lake.catalogs import NAME, SharedCatalog
@@ -69,18 +70,26 @@ def load(catalog: SharedCatalog, name: str) -> Table | None:
         return None
 
 
+def begin(catalog: SharedCatalog, root: str, properties: Mapping[str, str]) -> None:
+    """Make the namespace, and the table that orders all commits, where they are not there."""
+    if load(catalog, PUBLISHED_DAYS.name) is not None:
+        return
+    # By another worker at this moment: a catalog in a database may find out by its key.
+    with suppress(NamespaceAlreadyExistsError, IntegrityError):
+        catalog.create_namespace((NAME,))
+    ensured(catalog, root, PUBLISHED_DAYS.name, properties)
+
+
 def ensured(
     catalog: SharedCatalog, root: str, name: str, properties: Mapping[str, str] | None = None
 ) -> Table:
-    """A table, made below `root` where it is not there, with further `properties`.
+    """A table, made below `root` where it is not there, with further `properties`; after `begin`.
 
     Columns that the contract has had since it was made are added.
     """
     dataset = TABLES[name]
     table = load(catalog, name)
     if table is None:
-        with suppress(NamespaceAlreadyExistsError):
-            catalog.create_namespace((NAME,))
         try:
             return catalog.create_table(
                 (NAME, name),
