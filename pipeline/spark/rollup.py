@@ -202,7 +202,7 @@ def _in_order(dataset: Dataset, parts: Iterable[Path]) -> Iterator[pa.RecordBatc
 def is_sorted(rows: pa.Table) -> bool:
     """Whether rows ascend by their columns, the first first, NULL before all else."""
     earlier, later = rows.slice(0, max(rows.num_rows - 1, 0)), rows.slice(1)
-    ascends = pa.array([True] * later.num_rows)  # equal rows are in order
+    ascends = pa.array([True] * later.num_rows, pa.bool_())  # equal rows are in order
     for name in reversed(rows.column_names):
         before, after = earlier[name].combine_chunks(), later[name].combine_chunks()
         neither = pc.and_(pc.is_null(before), pc.is_null(after))
