@@ -16,7 +16,7 @@ from typing import Final
 import dagster as dg
 from pydantic import SecretStr
 
-from pipeline.api import Client, Clock, Limits, OddText, Retry, RouteError
+from pipeline.api import Client, Clock, Limits, OddText, Retry, RouteError, quota_of
 from pipeline.conversations.pseudonym_resolver import PseudonymResolver
 from pipeline.conversations.sync import Synced, SyncProgress
 from pipeline.endpoints import METERED
@@ -106,7 +106,7 @@ class Services:
         settings = self.settings
         limits = Limits(
             concurrency=settings.concurrency,
-            requests_per_second=settings.requests_per_second,
+            requests_per_second=settings.requests_per_worker,
             retry_seconds=settings.retry_seconds,
             request_timeout=settings.request_timeout,
             max_bytes=settings.max_answer_mb * 1024 * 1024,
@@ -117,6 +117,7 @@ class Services:
                 key,
                 limits,
                 private=settings.pseudonym_key is not None,
+                quota=quota_of(settings.base_url, key, limits.requests_per_second),
                 odd_text=self.odd_text,
                 on_retry=self._retries,
                 now=self.clock,

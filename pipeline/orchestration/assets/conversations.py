@@ -59,7 +59,10 @@ class SyncConfig(dg.Config):
 
 
 def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The assets as one step over `partitions`; a range of days is one run."""
+    """The assets as one step over `partitions`; a range of days is always one run.
+
+    Runs side by side would read the same listings, each from its beginning.
+    """
 
     @dg.multi_asset(
         name=STEP,

@@ -44,14 +44,16 @@ _DEPENDS_ON: Final[Mapping[str, list[str]]] = {
 }
 
 
-def meter_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The tables of meters as one step over `partitions`; a range of days is one run."""
+def meter_assets(
+    partitions: dg.DailyPartitionsDefinition, policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
+    """The tables of meters as one step over `partitions`; `policy` is of a backfill's runs."""
 
     @dg.multi_asset(
         name=LOAD_METERS,
         specs=[_spec(dataset, _DEPENDS_ON[name]) for name, dataset in METER_DATASETS.items()],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=policy,
         pool=API_POOL,
     )
     def load_meters(
@@ -69,14 +71,16 @@ def meter_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
     return load_meters
 
 
-def cost_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+def cost_assets(
+    partitions: dg.DailyPartitionsDefinition, policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
     """costs_1d as a step of its own."""
 
     @dg.multi_asset(
         name="load_costs",
         specs=[_spec(COSTS, [])],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=policy,
         pool=API_POOL,
     )
     def load_costs(

@@ -55,8 +55,10 @@ _DEPENDS_ON: Final = {dataset.name: [source] for dataset, source in CASCADE} | {
 }
 
 
-def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The assets as one step over `partitions`; a range of days is one run."""
+def usage_assets(
+    partitions: dg.DailyPartitionsDefinition, policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
+    """The assets as one step over `partitions`; `policy` says how a backfill becomes runs."""
 
     @dg.multi_asset(
         name=LOAD_USAGE,
@@ -72,7 +74,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
             for dataset in PUBLISHED.values()
         ],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=policy,
         can_subset=True,
         pool=API_POOL,
     )
