@@ -18,6 +18,8 @@
     usage/           usage, meters, bills: pages to published days, totals check, refresh
     conversations/   conversations: fetch, merge, observe, reconcile
 
+    shared_lake/     the tables in Iceberg, for several workers and other engines
+
     api/             the API: client, its endpoints, safe walks
     lake/            the tables: contract, files, commits, snapshots, catalog
 

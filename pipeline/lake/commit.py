@@ -130,6 +130,34 @@ def publish_days(
     return changed
 
 
+def adopt(lake: Lake, folders: Mapping[date, Path]) -> dict[date, Path]:
+    """Let finished folders, each with all files of a version and its manifest, be the versions of
+    their days, at one stroke; returns these versions.
+
+    The folders are on the lake's disk. Raises ContractError or OSError, and leaves all days as they
+    were.
+    """
+    with lake.lock("publish"):
+        finish_commit(lake)
+        new: dict[date, Path] = {}
+        try:
+            for day, folder in sorted(folders.items()):
+                if lake.version(day) is None:
+                    _refuse_unknown(lake, day)
+                new[day] = _new_version(lake, day)
+                folder.replace(new[day])
+                flush_folder(new[day].parent)
+            _commit(lake, new)
+        except BaseException:
+            for day, version in new.items():
+                if lake.version(day) != version:
+                    remove(version)
+            raise
+        for day in folders:
+            _link(lake, day)
+    return new
+
+
 def finish_commit(lake: Lake) -> None:
     """Give each day of a commit its links, where a killed process did not; with lock `publish`."""
     committed = lake.committed()

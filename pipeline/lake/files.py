@@ -31,6 +31,7 @@ DISPUTED: Final = "disputed_users"
 """Footer note: ids in the file that were listed for several users. A NULL alone would not say
 whether a record is the key owner's own, so that a user seen later counts, or nobody's for good."""
 _META: Final = b"mka1_usage"
+_FIELD_ID: Final = b"PARQUET:field_id"
 _OWNER_ONLY: Final = 0o600
 
 
@@ -73,7 +74,7 @@ class DayFile:
             **{name: sorted(ids) for name, ids in (notes or {}).items() if ids},
         }
         metadata = {_META: json.dumps(facts, sort_keys=True).encode()}
-        schema = dataset.schema.with_metadata(metadata)
+        schema = _with_ids(dataset).with_metadata(metadata)
         self.rows = 0
         self._path = path
         self._groups = _RowGroups(dataset.schema)
@@ -146,7 +147,7 @@ def same_but_for(ignored: frozenset[str], old: Path, new: Path) -> bool:
         with pq.ParquetFile(old) as before, pq.ParquetFile(new) as after:
             if (
                 before.schema_arrow != after.schema_arrow
-                or before.metadata.metadata != after.metadata.metadata
+                or _facts(before) != _facts(after)
                 or before.metadata.num_rows != after.metadata.num_rows
             ):
                 return False
@@ -171,16 +172,23 @@ def check_contract(dataset: Dataset, path: Path) -> None:
 
 
 def same(dataset: Dataset, old: Path, new: Path) -> bool:
-    """Whether two files say the same: equal bytes, or equal but for the volatile columns.
+    """Whether two files say the same: equal bytes or rows, the volatile columns left out.
 
-    A file that is not there or cannot be read is not the same as any: it is to be replaced.
+    Rows are compared where bytes differ: files of older versions have no ids of columns. A file
+    that is not there or cannot be read is not the same as any: it is to be replaced.
     """
-    if dataset.volatile:
-        return same_but_for(dataset.volatile, old, new)
     try:
-        return filecmp.cmp(old, new, shallow=False)
+        if not dataset.volatile and filecmp.cmp(old, new, shallow=False):
+            return True
     except OSError:
         return False
+    return same_but_for(dataset.volatile, old, new)
+
+
+def _facts(file: pq.ParquetFile) -> bytes | None:
+    """What a footer says of a file beside its columns."""
+    found: bytes | None = (file.metadata.metadata or {}).get(_META)
+    return found
 
 
 def regrouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -217,6 +225,14 @@ class _RowGroups:
         """What is left at the end."""
         if self._count:
             yield pa.Table.from_batches(self._held).combine_chunks().cast(self._schema)
+
+
+def _with_ids(dataset: Dataset) -> pa.Schema:
+    """The contract's columns with their ids, by which Iceberg finds them."""
+    ids = dataset.field_ids
+    return pa.schema(
+        [field.with_metadata({_FIELD_ID: str(ids[field.name])}) for field in dataset.schema]
+    )
 
 
 def _columns(schema: pa.Schema) -> str:

@@ -18,6 +18,7 @@ from typing import Final, Literal
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipeline.lake import engine, files
 from pipeline.lake.files import SCHEMA_VERSION, ContractError, check_contract, covered
@@ -101,8 +102,17 @@ class Manifest:
 
 def read_manifest(version: Path) -> Manifest:
     """What was recorded of a version; OSError or ValueError where that can't be read."""
+    path = version / MANIFEST
     try:
-        facts = json.loads((version / MANIFEST).read_text(encoding="utf-8"))
+        return manifest_from(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no record of a version: {error}") from None
+
+
+def manifest_from(text: str) -> Manifest:
+    """What the text of a record says. ValueError where it is none."""
+    try:
+        facts = json.loads(text)
         if facts.pop("seal") != _checksum(facts):
             raise ValueError("its seal is broken")
         return Manifest(
@@ -113,7 +123,7 @@ def read_manifest(version: Path) -> Manifest:
             {name: Reading(**of) for name, of in facts.get("readings", {}).items()},
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{version / MANIFEST} is no record of a version: {error}") from None
+        raise ValueError(str(error)) from None
 
 
 def reading_of(version: Path | None, endpoint: str = "") -> Reading | None:
@@ -251,6 +261,18 @@ def write_coverage(lake: Lake, day: date, record: Manifest, new: Path) -> None:
             rows.append({"dataset": name, "rows": counted.get(start, 0), **known.of(hour)})
     table = pa.Table.from_pylist(rows, schema=COVERAGE.schema)
     files.write(COVERAGE, table.to_batches(), new / f"{COVERAGE.name}.parquet", whole)
+
+
+def recount_coverage(day: date, before: Path, tables: Mapping[str, Path], new: Path) -> None:
+    """Write the coverage of a day with the rows of other files of some tables counted anew."""
+    counted = {name: _rows_by_hour(name, path) for name, path in tables.items()}
+    rows = pq.read_table(before, schema=COVERAGE.schema).to_pylist()
+    for row in rows:
+        if row["dataset"] in counted:
+            hour = int(row["start_time"].timestamp())
+            row["rows"] = counted[row["dataset"]].get(hour, 0)
+    table = pa.Table.from_pylist(rows, schema=COVERAGE.schema)
+    files.write(COVERAGE, table.to_batches(), new, day_window(day))
 
 
 def meters_of(endpoint: str) -> str:

@@ -48,11 +48,20 @@ class Dataset:
     columns: tuple[Column, ...]
     volatile: frozenset[str] = frozenset()
     """Columns that say when, not what: a day that differs in these alone is the same day."""
+    partitioned_by: str | None = "start_time"
+    """The time whose UTC day is that of the file; None where rows have none that always is."""
 
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema that every file of the dataset has, to the letter."""
         return pa.schema([pa.field(column.name, column.type) for column in self.columns])
+
+    @property
+    def field_ids(self) -> dict[str, int]:
+        """The id of each column in Parquet files and Iceberg tables: its place, so a new one goes
+        last. Where no column is `partitioned_by`, the first id is that of the day itself."""
+        first = 2 if self.partitioned_by is None else 1
+        return {column.name: place for place, column in enumerate(self.columns, start=first)}
 
 
 _BUCKET: Final = (
@@ -95,6 +104,7 @@ USAGE: Final[dict[Width, Dataset]] = {
 CONVERSATIONS: Final = Dataset(
     name="conversations",
     grain="conversation",
+    partitioned_by=None,
     description="Conversations as listed, by the day they were created on.",
     columns=(
         Column("id", pa.string(), "Id of the conversation."),
@@ -111,6 +121,7 @@ CONVERSATIONS: Final = Dataset(
 ITEMS: Final = Dataset(
     name="items",
     grain="item",
+    partitioned_by=None,
     description="Items of conversations as first seen, by the day they were added on.",
     columns=(
         Column("id", pa.string(), "Id of the item, unique within its conversation."),
@@ -131,6 +142,7 @@ ITEMS: Final = Dataset(
 RESPONSES: Final = Dataset(
     name="responses",
     grain="response",
+    partitioned_by=None,
     description="Responses as last seen, by the day they were created on.",
     columns=(
         Column("id", pa.string(), "Id of the response."),
@@ -227,6 +239,7 @@ COSTS: Final = Dataset(
 ITEM_CONTENTS: Final = Dataset(
     name="item_contents",
     grain="item",
+    partitioned_by=None,
     description="What items say, by the day they were added on: empty unless asked for.",
     columns=(
         Column("id", pa.string(), "Id of the item, unique within its conversation."),
@@ -245,6 +258,7 @@ OBSERVED: Final[dict[Width, Dataset]] = {
 RECONCILIATION: Final = Dataset(
     name="reconciliation",
     grain="1d bucket x user_id x api_key_id x measure",
+    partitioned_by="day",
     description="What the API reports beside what could be observed, and why they differ.",
     columns=(
         Column("day", _UTC, "Start of the day, UTC."),

@@ -32,6 +32,14 @@ def claim(lake: Lake, fingerprint: str | None) -> None:
                 aside.write_text(json.dumps({_FIELD: fingerprint}), encoding="utf-8")
 
 
+def claimed(lake: Lake) -> tuple[str | None] | None:
+    """Whose ids the lake holds, as `claim` was told; None where it has not been begun."""
+    try:
+        return (json.loads((lake.root / _MARKER).read_bytes())[_FIELD],)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def check(lake: Lake, fingerprint: str | None) -> None:
     """Raise UserIdModeError where the lake holds other ids; one without anything holds none."""
     marker = lake.root / _MARKER

@@ -1,0 +1,206 @@
+"""The shared lake itself: what a worker and a reader do with it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from pyiceberg.exceptions import RESTError
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from requests import RequestException
+from sqlalchemy.exc import DBAPIError
+
+from pipeline.lake import user_id_mode
+from pipeline.lake.manifest import manifest_from
+from pipeline.lake.store import MANIFEST, Lake
+from pipeline.shared_lake import published, storage, tables
+from pipeline.shared_lake.base import DayBase, note_days, read_base
+from pipeline.shared_lake.catalogs import NAME, file_properties, open_catalog
+from pipeline.shared_lake.committing import Committing, DayToCommit
+from pipeline.shared_lake.errors import SharedLakeError
+from pipeline.shared_lake.expiring import Expired, expire
+from pipeline.shared_lake.hydrating import hydrate
+from pipeline.shared_lake.place import Place
+from pipeline.shared_lake.rewriting import rewritten
+from pipeline.shared_lake.table_change import files_by_day
+from pipeline.shared_lake.tables import PUBLISHED_DAYS
+from pipeline.shared_lake.verifying import SharedProblem, verify
+
+_USER_IDS: Final = "mka1-usage.user-ids"
+"""The property of `published_days` that says whose ids the tables hold."""
+_PLAIN: Final = "as they are"
+
+
+class SharedLake:
+    """Tables in an Iceberg catalog, and their files in a warehouse.
+
+    All methods raise SharedLakeError, in one line, where either can't be used.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        properties = file_properties(place)
+        self._io = PyArrowFileIO(properties)
+        self._root = f"{properties['warehouse']}/{NAME}"
+        with self._reaching():
+            self._catalog = open_catalog(place, properties)
+
+    @property
+    def commits_together(self) -> bool:
+        """Whether readers see all tables of a commit change at one moment."""
+        return self._catalog.commits_together
+
+    def days(self) -> list[date]:
+        """The days that are published, in order."""
+        with self._reaching():
+            return list(published.names(self._catalog))
+
+    def files(self, dataset: str, days: Iterable[date] | None = None) -> dict[date, str]:
+        """Where each day's file of a dataset is (of all days by default): a path, or s3://….
+
+        Days whose file has no rows are left out.
+        """
+        with self._reaching():
+            table = tables.load(self._catalog, dataset)
+            found = {} if table is None else files_by_day(table, days)
+        return {day: storage.shown(it.file_path) for day, it in found.items() if it.record_count}
+
+    def hydrate(self, lake: Lake, days: Iterable[date] | None = None) -> list[date]:
+        """Let what stands of days (None: all) be their local versions; returns which changed.
+
+        A day that still stands as it was hydrated keeps what has become of it here since.
+        """
+        asked = None if days is None else sorted(set(days))
+        began = time.time()
+        with self._reaching():
+            self._claim(lake)
+            changed = hydrate(self._catalog, self._io, self._root, self.place.shown, lake, asked)
+        if asked is None:
+            note_days(lake, self.place.shown, {}, pulled_at=began)
+        return changed
+
+    def commit(self, lake: Lake, days: Iterable[date] | None = None) -> list[date]:
+        """Commit the days (None: of all) that have changed here since they were hydrated; returns
+        those that stand otherwise now.
+
+        DaysMovedError where another worker has committed one of them meanwhile: then none is.
+        """
+        known = read_base(lake)
+        base = known.days if known is not None and known.catalog == self.place.shown else {}
+        versions = {
+            day: version
+            for day, version in lake.versions_at_once(days).items()
+            if day not in base or base[day].version != version.name
+        }
+        if not versions:
+            return []
+        with self._reaching():
+            self._claim(lake)
+            names = self._committed(
+                lake,
+                {
+                    day: _to_commit(version, base[day].published if day in base else None)
+                    for day, version in versions.items()
+                },
+            )
+        note_days(
+            lake,
+            self.place.shown,
+            {day: DayBase(names[day], version.name) for day, version in versions.items()},
+        )
+        return [day for day in names if day not in base or base[day].published != names[day]]
+
+    def replace(self, files: Mapping[date, Mapping[str, Path]]) -> list[date]:
+        """Give published days other files of some datasets, in one commit, without hydrating them;
+        returns the days that stand otherwise now.
+
+        The files are of the contract. DaysMovedError as `commit`.
+        """
+        with self._reaching(), tempfile.TemporaryDirectory(prefix="mka1-usage-") as folder:
+            standing = published.read(self._catalog, files)
+            if missing := sorted(set(files) - set(standing)):
+                raise SharedLakeError(f"{missing[0]} is not published: load it first")
+            changed: dict[date, DayToCommit] = {}
+            for day, of in standing.items():
+                scratch = Path(tempfile.mkdtemp(dir=folder))
+                new = rewritten(self._io, self._root, day, of.manifest, files[day], scratch)
+                if new is not None:
+                    changed[day] = DayToCommit(*new, based_on=of.name)
+            if changed:
+                self._committing(Path(folder), {}).commit(changed)
+        return sorted(changed)
+
+    def verify(self, days: Iterable[date] | None = None) -> Iterator[SharedProblem]:
+        """What is not as it was published, of days (None: all): every file is read again."""
+        with self._reaching():
+            yield from verify(self._catalog, self._io, self._root, days)
+
+    def expire(self, now: float) -> Expired:
+        """Remove what no reader of the last day before `now` (Unix seconds) needs."""
+        with self._reaching():
+            return expire(self._catalog, self._io, self._root, now)
+
+    def _committed(self, lake: Lake, days: Mapping[date, DayToCommit]) -> dict[date, str]:
+        claimed = user_id_mode.claimed(lake)
+        whose = _PLAIN if claimed is None or claimed[0] is None else claimed[0]
+        with lake.staging() as folder:
+            return self._committing(folder, {_USER_IDS: whose}).commit(days)
+
+    def _committing(self, folder: Path, properties: Mapping[str, str]) -> Committing:
+        return Committing(self._catalog, self._io, self._root, properties, folder)
+
+    def _claim(self, lake: Lake) -> None:
+        """See to it that the home holds ids of the kind that the shared lake has."""
+        table = tables.load(self._catalog, PUBLISHED_DAYS.name)
+        theirs = None if table is None else table.properties.get(_USER_IDS)
+        if theirs is None:
+            return
+        wanted = None if theirs == _PLAIN else theirs
+        ours = user_id_mode.claimed(lake)
+        if ours is None and not lake.all_days():
+            user_id_mode.claim(lake, wanted)
+        elif ours != (wanted,):
+            raise SharedLakeError(
+                f"{self.place.shown} has user ids {_words(wanted)}, and {lake.root} "
+                f"{_words(ours[0] if ours else None)}: set MKA1_USAGE_HOME to another folder"
+            )
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """What fails on the way to the catalog or the warehouse is one line."""
+        try:
+            yield
+        except (DBAPIError, RESTError, RequestException) as error:
+            reason = " ".join(str(getattr(error, "orig", None) or error).split())
+            raise SharedLakeError(
+                f"the catalog {self.place.shown} can't be used ({reason[:300]}): `mka1-usage "
+                "doctor` says what to do"
+            ) from error
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise SharedLakeError(
+                f"the warehouse {self.place.warehouse} can't be used ({reason[:300]}): "
+                "`mka1-usage doctor` says what to do"
+            ) from error
+
+
+def _to_commit(version: Path, based_on: str | None) -> DayToCommit:
+    try:
+        text = (version / MANIFEST).read_text(encoding="utf-8")
+        names = manifest_from(text).files
+    except (OSError, ValueError) as error:
+        raise SharedLakeError(
+            f"{version / MANIFEST} is no manifest ({error}): `mka1-usage verify` says how to fix it"
+        ) from None
+    return DayToCommit(text, {name: version / f"{name}.parquet" for name in names}, based_on)
+
+
+def _words(fingerprint: str | None) -> str:
+    if fingerprint is None:
+        return "as they are"
+    return f"as pseudonyms of the key of fingerprint {fingerprint}"
