@@ -10,8 +10,9 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property, partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 from pydantic import SecretStr
@@ -20,11 +21,16 @@ from pipeline.api import Client, Clock, Limits, OddText, Retry, RouteError, quot
 from pipeline.conversations.pseudonym_resolver import PseudonymResolver
 from pipeline.conversations.sync import Synced, SyncProgress
 from pipeline.endpoints import METERED
+from pipeline.lake.schemas import USAGE
 from pipeline.lake.store import Lake
 from pipeline.settings import COSTS, Settings, SettingsError, load_settings
+from pipeline.shared_lake import open_shared_lake, place_of
 from pipeline.usage.load import Progress
 from pipeline.usage.meters import Metered
 from pipeline.usage.refresh import Refreshed
+
+if TYPE_CHECKING:
+    from pipeline.shared_lake.shared import SharedLake
 
 _RETRIES_EVERY: Final = 10.0
 """Seconds: an API that is down is no flood in the log."""
@@ -70,6 +76,19 @@ class Services:
     def lake(self) -> Lake:
         """The Parquet files."""
         return Lake(self.settings.lake, self.settings.lookback_days, self.settings.memory)
+
+    @cached_property
+    def shared(self) -> SharedLake | None:
+        """The shared lake; None where none is set. SharedLakeError where it can't be used."""
+        place = place_of(self.settings.shared_catalog, self.settings.shared_warehouse)
+        return None if place is None else open_shared_lake(place)
+
+    def published_days(self) -> list[date]:
+        """The days that are loaded, here or in the shared lake, where there is one.
+
+        SharedLakeError where that can't be used.
+        """
+        return self.lake.days(USAGE["1d"].name) if self.shared is None else self.shared.days()
 
     @property
     def feeds(self) -> list[Metered]:
@@ -124,6 +143,11 @@ class Services:
             )
         except RouteError as error:
             raise SettingsError(str(error)) from None
+
+    def note(self, message: str) -> None:
+        """Write to Dagster's log and to a person at a terminal, as no warning."""
+        dg.get_dagster_logger().info(message)
+        self.on_note(message)
 
     def warn(self, message: str) -> None:
         """Write to Dagster's log and to a person at a terminal."""
