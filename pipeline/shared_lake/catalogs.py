@@ -121,7 +121,9 @@ def open_catalog(place: Place, files: Mapping[str, str]) -> SharedCatalog:
     if parts.scheme in {"http", "https"}:
         user = parts.netloc.rpartition("@")[0]
         address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        own = {"credential": user} if user else {}
+        own = {"oauth2-server-uri": f"{address.rstrip('/')}/v1/oauth/tokens"}
+        if user:
+            own["credential"] = user
         return SharedRestCatalog(NAME, uri=address, **own, **files)
     address = place.catalog
     if parts.scheme == "sqlite":

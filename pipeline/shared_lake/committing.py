@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow.parquet as pq
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
@@ -53,7 +53,6 @@ class _Ready:
     """A day whose new files are in the warehouse: the name that it gets, and what was there."""
 
     name: str
-    based_on: str | None
     files: Mapping[str, FileEntry]
     before: Mapping[str, FileEntry]
 
@@ -61,6 +60,20 @@ class _Ready:
         """Whether a table has another file of the day from now on."""
         new, old = self.files.get(name), self.before.get(name)
         return (new and new.sha256) != (old and old.sha256)
+
+
+class Committed(NamedTuple):
+    """The name by which each day stands, and the days that stood otherwise before."""
+
+    names: Mapping[date, str]
+    changed: list[date]
+
+
+def _require(standing: Mapping[date, str], days: Mapping[date, DayToCommit]) -> None:
+    """DaysMovedError where another name stands of a day than when it was hydrated."""
+    moved = [day for day, of in days.items() if standing.get(day) != of.based_on]
+    if moved:
+        raise DaysMovedError(moved)
 
 
 class Committing:
@@ -80,19 +93,18 @@ class Committing:
         self._properties = properties
         self._folder = folder
 
-    def commit(self, days: Mapping[date, DayToCommit]) -> dict[date, str]:
-        """Commit days; returns the names by which they stand from now on.
+    def commit(self, days: Mapping[date, DayToCommit]) -> Committed:
+        """Commit days, those that do not stand so already.
 
         DaysMovedError where one has moved since it was hydrated: then none is committed.
         """
-        ready = self._put(days)
-        for attempt in range(_TRIES):
-            standing = published.names(self._catalog, days)
-            if all(standing.get(day) == of.name for day, of in ready.items()):
-                return standing
-            moved = [day for day, of in ready.items() if standing.get(day) != of.based_on]
-            if moved:
-                raise DaysMovedError(moved)
+        named = {day: published.write(day, of.text, self._folder) for day, of in days.items()}
+        names = {day: name for day, (name, _) in named.items()}
+        standing = published.names(self._catalog, days)
+        new = {day: of for day, of in days.items() if standing.get(day) != names[day]}
+        _require(standing, new)
+        ready = self._put(new, named)
+        for attempt in range(_TRIES if ready else 0):
             try:
                 self._catalog.commit_together(self._commits(ready))
             except CommitFailedException:  # other days: what is to be changed is looked up anew
@@ -100,27 +112,34 @@ class Committing:
             except CommitStateUnknownException:  # the next look at what stands tells
                 time.sleep(_LONGEST_WAIT)
             else:
-                return {day: of.name for day, of in ready.items()}
-        raise SharedLakeError(
-            f"the commit was begun {_TRIES} times, and each time another worker was faster: run "
-            "the same again"
-        )
+                break
+            standing = published.names(self._catalog, ready)
+            if all(standing.get(day) == of.name for day, of in ready.items()):
+                break
+            _require(standing, new)
+        else:
+            if ready:
+                raise SharedLakeError(
+                    f"the commit was begun {_TRIES} times, and each time another worker was "
+                    "faster: run the same again"
+                )
+        return Committed(names, sorted(ready))
 
-    def _put(self, days: Mapping[date, DayToCommit]) -> dict[date, _Ready]:
+    def _put(
+        self, days: Mapping[date, DayToCommit], named: Mapping[date, tuple[str, Path]]
+    ) -> dict[date, _Ready]:
         """Put the files of days that are new into the warehouse."""
         before = published.read(
             self._catalog, [day for day, of in days.items() if of.based_on is not None]
         )
-        moved = [day for day, of in before.items() if of.name != days[day].based_on]
-        if moved:
-            raise DaysMovedError(moved)
+        _require({day: of.name for day, of in before.items()}, days)
         ready: dict[date, _Ready] = {}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             putting = []
             for day, of in days.items():
                 old = before[day].manifest.files if day in before else {}
-                name, path = published.write(day, of.text, self._folder)
-                ready[day] = _Ready(name, of.based_on, manifest_from(of.text).files, old)
+                name, path = named[day]
+                ready[day] = _Ready(name, manifest_from(of.text).files, old)
                 place = location_of(self._root, PUBLISHED_DAYS.name, day, name)
                 putting.append(pool.submit(storage.put, self._io, path, place))
                 for table, entry in ready[day].files.items():

@@ -21,7 +21,7 @@ from pipeline.lake.store import MANIFEST, Lake
 from pipeline.shared_lake import published, storage, tables
 from pipeline.shared_lake.base import DayBase, note_days, read_base
 from pipeline.shared_lake.catalogs import NAME, file_properties, open_catalog
-from pipeline.shared_lake.committing import Committing, DayToCommit
+from pipeline.shared_lake.committing import Committed, Committing, DayToCommit
 from pipeline.shared_lake.errors import SharedLakeError
 from pipeline.shared_lake.expiring import Expired, expire
 from pipeline.shared_lake.hydrating import hydrate
@@ -101,19 +101,16 @@ class SharedLake:
             return []
         with self._reaching():
             self._claim(lake)
-            names = self._committed(
+            committed = self._committed(
                 lake,
                 {
                     day: _to_commit(version, base[day].published if day in base else None)
                     for day, version in versions.items()
                 },
             )
-        note_days(
-            lake,
-            self.place.shown,
-            {day: DayBase(names[day], version.name) for day, version in versions.items()},
-        )
-        return [day for day in names if day not in base or base[day].published != names[day]]
+        ours = {day: DayBase(committed.names[day], it.name) for day, it in versions.items()}
+        note_days(lake, self.place.shown, ours)
+        return committed.changed
 
     def replace(self, files: Mapping[date, Mapping[str, Path]]) -> list[date]:
         """Give published days other files of some datasets, in one commit, without hydrating them;
@@ -145,7 +142,7 @@ class SharedLake:
         with self._reaching():
             return expire(self._catalog, self._io, self._root, now)
 
-    def _committed(self, lake: Lake, days: Mapping[date, DayToCommit]) -> dict[date, str]:
+    def _committed(self, lake: Lake, days: Mapping[date, DayToCommit]) -> Committed:
         claimed = user_id_mode.claimed(lake)
         whose = _PLAIN if claimed is None or claimed[0] is None else claimed[0]
         with lake.staging() as folder:

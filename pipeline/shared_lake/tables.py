@@ -32,6 +32,7 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
+from sqlalchemy.exc import IntegrityError
 
 from pipeline.lake.schemas import DATASETS, Column, Dataset
 from pipeline.shared_lake.catalogs import NAME, SharedCatalog
@@ -79,7 +80,8 @@ def ensured(
     dataset = TABLES[name]
     table = load(catalog, name)
     if table is None:
-        with suppress(NamespaceAlreadyExistsError):
+        # By another worker at this moment: a catalog in a database may find out by its key.
+        with suppress(NamespaceAlreadyExistsError, IntegrityError):
             catalog.create_namespace((NAME,))
         try:
             return catalog.create_table(
