@@ -134,9 +134,6 @@ def test_what_a_run_publishes_is_committed_and_any_home_can_have_it(team: Team) 
     for day in DAYS:
         assert content(reader, day) == content(worker.lake, day)
     assert list(team.shared.verify()) == []
-    again = worker.run(FIRST, THIRD)
-    assert again.success
-    assert len(team.said) == 1, "nothing has changed, so nothing is committed"
 
 
 def test_days_that_another_worker_has_committed_meanwhile_are_done_again_and_reported_once(
