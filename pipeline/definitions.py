@@ -19,7 +19,7 @@ from pipeline.orchestration.checks import (
     check_reconciliation,
     check_tables,
 )
-from pipeline.orchestration.partitions import daily
+from pipeline.orchestration.partitions import backfill_policy, daily
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.schedules import SCHEDULES, conversations_job, export_job, usage_job
 
@@ -31,18 +31,19 @@ def build_defs(services: Services | None = None) -> dg.Definitions:
     """
     services = services or Services()
     partitions = daily(services.settings.first_day)
+    policy = backfill_policy(services.settings.days_per_run)
     assets = [
-        usage_assets(partitions),
+        usage_assets(partitions, policy),
         conversation_assets(partitions),
         export_asset(bills=services.has_bills),
         usage_report,
     ]
     checks = [check_tables, check_against_api, check_reconciliation, check_alerts]
     if services.feeds:
-        assets.append(meter_assets(partitions))
+        assets.append(meter_assets(partitions, policy))
         checks += [check_meters, check_meters_against_api]
     if services.has_bills:
-        assets.append(cost_assets(partitions))
+        assets.append(cost_assets(partitions, policy))
         checks.append(check_costs)
     return dg.Definitions(
         assets=assets,

@@ -17,6 +17,7 @@ from pipeline.orchestration.assets import conversations, export, meters, refresh
 from pipeline.orchestration.assets.days import loading
 from pipeline.orchestration.partitions import range_tags
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import failing
 from pipeline.timeline import closed_through, day_of, trailing_days
 from pipeline.usage.changed_hours import Reads
 
@@ -93,6 +94,11 @@ def _trailing(
     return _over(first, last, tick, loading(reads, services))
 
 
+def _published(services: Services) -> list[date]:
+    with failing():
+        return services.published_days()
+
+
 def _of_loaded_days(services: Services, tick: datetime) -> _Tick:
     settings = services.settings
     if not settings.keys():
@@ -100,14 +106,14 @@ def _of_loaded_days(services: Services, tick: datetime) -> _Tick:
     today = day_of(closed_through(tick.timestamp()) - 1)
     first, last = trailing_days(today, settings.lookback_days)
     first = max(first, settings.first_day)
-    loaded = [day for day in services.lake.days("usage_1d") if first <= day <= last]
+    loaded = [day for day in _published(services) if first <= day <= last]
     if not loaded:
         return dg.SkipReason("no usage of the trailing days is loaded: usage_job comes first")
     return _over(min(loaded), max(loaded), tick)
 
 
 def _once_loaded(services: Services, tick: datetime) -> _Tick:
-    if not services.lake.days("usage_1d"):
+    if not _published(services):
         return dg.SkipReason("nothing is loaded yet: usage_job comes first")
     return dg.RunRequest(run_key=tick.isoformat())
 
