@@ -24,6 +24,7 @@ from pipeline.cli.options import (
     one_of,
 )
 from pipeline.cli.pricing import price_list
+from pipeline.cli.sharing import say_age
 from pipeline.settings import load_settings
 from pipeline.terminal import printable, say, short
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
@@ -75,6 +76,7 @@ def buckets(
     with exit_codes():
         settings = load_settings()
         lake = Lake(settings.lake, memory=settings.memory)
+        say_age(lake)
         try:
             query = PageQuery(
                 start_time=first,
@@ -161,6 +163,7 @@ def sql(
         elif query is None:
             query = sys.stdin.buffer.read().decode(errors="surrogateescape")
         lake = Lake(settings.lake, memory=settings.memory)
+        say_age(lake)
         prices = price_list(settings).table
         try:
             with ad_hoc.as_published(settings.catalog, lake, _changed, left_out, prices) as catalog:
