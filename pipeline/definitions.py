@@ -19,9 +19,16 @@ from pipeline.orchestration.checks import (
     check_reconciliation,
     check_tables,
 )
-from pipeline.orchestration.partitions import daily
+from pipeline.orchestration.partitions import backfill_policy, daily
 from pipeline.orchestration.resources import Services
-from pipeline.orchestration.schedules import SCHEDULES, conversations_job, export_job, usage_job
+from pipeline.orchestration.schedules import (
+    EXPIRING,
+    SCHEDULES,
+    conversations_job,
+    expire_job,
+    export_job,
+    usage_job,
+)
 
 
 def build_defs(services: Services | None = None) -> dg.Definitions:
@@ -31,24 +38,29 @@ def build_defs(services: Services | None = None) -> dg.Definitions:
     """
     services = services or Services()
     partitions = daily(services.settings.first_day)
+    policy = backfill_policy(services.settings.days_per_run)
     assets = [
-        usage_assets(partitions),
+        usage_assets(partitions, policy),
         conversation_assets(partitions),
         export_asset(bills=services.has_bills),
         usage_report,
     ]
     checks = [check_tables, check_against_api, check_reconciliation, check_alerts]
     if services.feeds:
-        assets.append(meter_assets(partitions))
+        assets.append(meter_assets(partitions, policy))
         checks += [check_meters, check_meters_against_api]
     if services.has_bills:
-        assets.append(cost_assets(partitions))
+        assets.append(cost_assets(partitions, policy))
         checks.append(check_costs)
+    shared = services.settings.shared_catalog is not None
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[usage_job, conversations_job, export_job, refresh_job, report_job, alerts_job],
-        schedules=SCHEDULES,
+        jobs=[
+            *(usage_job, conversations_job, export_job, refresh_job, report_job, alerts_job),
+            *([expire_job] if shared else []),
+        ],
+        schedules=[*SCHEDULES, *([EXPIRING] if shared else [])],
         sensors=[watch_alerts],
         resources={"services": services},
         # Steps are few and short next to starting a process for each.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +19,14 @@ from tests.bounded import finished, join
 
 @dataclass(frozen=True, slots=True)
 class Loopback:
-    """The server's address, and the requests that reached it: method and path, then headers."""
+    """The server's address, and the requests that reached it: method and path, then headers.
+
+    `arrived`: when each did, by the clock that all processes of a machine share.
+    """
 
     url: str
     requests: list[str] = field(default_factory=list[str])
+    arrived: list[float] = field(default_factory=list[float])
 
     @property
     def port(self) -> int:
@@ -38,9 +43,11 @@ def answering(
 ) -> Iterator[Loopback]:
     """Serve until the end of the block."""
     requests: list[str] = []
+    arrived: list[float] = []
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
+            arrived.append(time.monotonic())
             requests.append(f"{self.requestline}\n{self.headers}")
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(status)
@@ -66,7 +73,7 @@ def answering(
         thread.start()
         try:
             scheme = "http" if tls is None else "https"
-            yield Loopback(f"{scheme}://127.0.0.1:{server.server_port}", requests)
+            yield Loopback(f"{scheme}://127.0.0.1:{server.server_port}", requests, arrived)
         finally:
             server.shutdown()
             join(thread)

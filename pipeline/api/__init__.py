@@ -39,6 +39,7 @@ from pipeline.api.errors import (
 from pipeline.api.items import Item, ItemsQuery, create_items, get_items
 from pipeline.api.meters import MeterBucket, MeterPage, MeterRow, get_meters
 from pipeline.api.network import route_to
+from pipeline.api.rate_limit import quota_of
 from pipeline.api.responses import Response, ResponsesQuery
 from pipeline.api.retry import Retry
 from pipeline.api.unicode import OddText, is_sendable
@@ -102,6 +103,7 @@ __all__ = [
     "is_sendable",
     "item_walk",
     "meter_pages",
+    "quota_of",
     "response_walk",
     "route_to",
     "usage_of_days",

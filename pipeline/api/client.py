@@ -33,7 +33,7 @@ from pipeline.api.errors import (
     UnknownCoding,
 )
 from pipeline.api.network import Route, route_to
-from pipeline.api.rate_limit import RateLimiter
+from pipeline.api.rate_limit import Quota, RateLimiter
 from pipeline.api.redaction import Bearer
 from pipeline.api.retry import Retry, RetryableError, retry_after, retrying, worth_another_try
 from pipeline.api.unicode import OddText
@@ -267,10 +267,10 @@ class _Connection:
 class Client:
     """An async client of one API host with one key. Use it as an async context manager.
 
-    `private`: every answer is, see `get`. `odd_text` notes which texts were not Unicode. `on_retry`
-    is called before each wait between two tries of a request. `transport` is the seam for tests;
-    `sleep` and `now` (Unix seconds) are the clock. RouteError where the environment names a proxy
-    or certificates that can't be used.
+    `private`: every answer is, see `get`. `quota`: one that other clients share. `odd_text` notes
+    which texts were not Unicode. `on_retry` is called before each wait between two tries of a
+    request. `transport` is the seam for tests; `sleep` and `now` (Unix seconds) are the clock.
+    RouteError where the environment names a proxy or certificates that can't be used.
     """
 
     def __init__(
@@ -280,6 +280,7 @@ class Client:
         limits: Limits | None = None,
         *,
         private: bool = False,
+        quota: Quota | None = None,
         on_retry: Callable[[Retry], None] = lambda _: None,
         odd_text: OddText | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -299,7 +300,7 @@ class Client:
         self._on_retry = on_retry
         self._sleep = sleep
         self._auth = Bearer(key)
-        self._rate_limit = RateLimiter(self.limits.requests_per_second)
+        self._rate_limit = RateLimiter(self.limits.requests_per_second, quota)
         self._address = str(httpx.URL(base_url).copy_with(userinfo=b"")).rstrip("/")
         self._words = _Words(self._auth, self._address)
         # Made once, for reading the authorities takes longer than a request.
@@ -409,12 +410,12 @@ class Client:
         private = asked.private
         connection = await self._idle.get()
         try:
-            generation = await self._rate_limit.turn()
-            self.requests += 1
-            began, sent = time.monotonic(), self.clock.local()
-            status, answer_headers, body = await connection.send(request, asked)
-            seconds = time.monotonic() - began
-            self.clock.heard(answer_headers, sent)
+            async with self._rate_limit.turn() as generation:
+                self.requests += 1
+                began, sent = time.monotonic(), self.clock.local()
+                status, answer_headers, body = await connection.send(request, asked)
+                seconds = time.monotonic() - began
+                self.clock.heard(answer_headers, sent)
         finally:
             self._idle.put_nowait(connection)
         if status == HTTPStatus.TOO_MANY_REQUESTS:

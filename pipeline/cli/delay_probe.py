@@ -54,7 +54,7 @@ def run_probe(
 ) -> ProbeResult:
     """Run it, saying each step. Raises ApiError, which says what is known of items added."""
     limits = Limits(
-        requests_per_second=settings.requests_per_second,
+        requests_per_second=settings.requests_per_worker,
         retry_seconds=settings.retry_seconds,
         request_timeout=settings.request_timeout,
     )

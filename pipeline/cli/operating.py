@@ -89,11 +89,12 @@ def dagster_home() -> None:
     """Print the folder in which Dagster keeps its runs, made ready where it is not.
 
     It gets a dagster.yaml where it has none: no telemetry, no sign-up dialog, and runs that read
-    the API take turns. For Dagster's own commands: export DAGSTER_HOME=$(mka1-usage dagster-home)
+    the API take turns, as many at a time as MKA1_USAGE_WORKERS says. For Dagster's own commands:
+    export DAGSTER_HOME=$(mka1-usage dagster-home)
     """
     from pipeline.orchestration.instance import prepare
 
     with exit_codes():
-        home = load_settings().dagster_home
-        prepare(home)
-        print(home)
+        settings = load_settings()
+        prepare(settings.dagster_home, settings.workers)
+        print(settings.dagster_home)

@@ -233,7 +233,11 @@ async def _try(
     request: Callable[[Client], Awaitable[None]],
 ) -> Finding:
     limits = Limits(
-        concurrency=1, retry_seconds=0, attempts=1, request_timeout=context.patience / 2
+        concurrency=1,
+        requests_per_second=context.settings.requests_per_worker,
+        retry_seconds=0,
+        attempts=1,
+        request_timeout=context.patience / 2,
     )
     try:
         async with Client(

@@ -47,7 +47,7 @@ def instance(context: CheckContext) -> Iterator[Finding]:
     try:
         with _first_failure_ends_it(), open_instance(home) as opened:
             yield ok(f"{config} opens ({type(opened.run_storage).__name__})")
-            yield _pool(opened)
+            yield _pool(opened, context.settings.workers)
             yield from _schedules(opened, context.now())
         if sign := misread(home):
             yield warning(
@@ -93,24 +93,27 @@ class _Listener(logging.Handler):
             raise ConnectionError(" ".join(reason.partition("(Background")[0].split()))
 
 
-def _pool(opened: dg.DagsterInstance) -> Finding:
-    """Whether runs that read the API take turns."""
+def _pool(opened: dg.DagsterInstance, workers: int) -> Finding:
+    """Whether as many runs read the API at a time as share its quota."""
     config = opened.get_concurrency_config().pool_config
     limits = {one.name: one.limit for one in opened.event_log_storage.get_pool_limits()}
     limit = limits.get(API_POOL, config.default_pool_limit)
     by_run = config.pool_granularity is not None and config.pool_granularity.value == "run"
-    if limit == 1 and by_run:
-        return ok(f"runs that read the API ({API_POOL}) take turns", subject="pool")
-    if limit == 1:
+    how_many = "without a limit" if limit is None else f"{limit} at a time"
+    if limit == workers and by_run:
+        turns = "take turns" if workers == 1 else f"go on {how_many}, as MKA1_USAGE_WORKERS says"
+        return ok(f"runs that read the API ({API_POOL}) {turns}", subject="pool")
+    if limit == workers:
         return warning(
             f"{API_POOL} is limited by step: a process that is killed may keep its turn",
             "in dagster.yaml, set concurrency: pools: granularity: run",
             subject="pool",
         )
-    how_many = "without a limit" if limit is None else f"{limit} at a time"
     return warning(
-        f"runs that read the API ({API_POOL}) share its quota, {how_many}",
-        "in dagster.yaml, set concurrency: pools: {granularity: run, default_limit: 1}",
+        f"runs that read the API ({API_POOL}) share its quota, {how_many}, and MKA1_USAGE_WORKERS "
+        f"is {workers}",
+        f"in dagster.yaml, set concurrency: pools: {{granularity: run, default_limit: {workers}}}"
+        + (f"; or MKA1_USAGE_WORKERS to {limit}" if limit else ""),
         subject="pool",
     )
 

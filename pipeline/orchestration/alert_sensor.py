@@ -15,6 +15,7 @@ import dagster as dg
 from pipeline.alerts.alert import Alert, Evaluation
 from pipeline.alerts.evaluate import ALERTS, evaluate
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import pulled
 
 _CHECKS: Final[Mapping[Alert, dg.AssetCheckSpec]] = {
     "late": dg.AssetCheckSpec(
@@ -127,6 +128,7 @@ def watch_alerts(
 
 def _evaluated(services: Services, alerts: Iterable[Alert]) -> Mapping[Alert, Evaluation]:
     settings = services.settings
+    pulled(services)
     return evaluate(services.lake, settings.thresholds, services.now(), alerts, settings)
 
 

@@ -33,6 +33,7 @@ from pipeline.orchestration.assets.days import LOAD_METERS, LOAD_USAGE, reads_of
 from pipeline.orchestration.assets.usage import API_POOL
 from pipeline.orchestration.partitions import days_of
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import pulled
 from pipeline.query.reconciliation import summary, worst
 from pipeline.settings import SettingsError
 from pipeline.timeline import closed_through, day_of, in_words, trailing_days
@@ -256,6 +257,7 @@ def check_reconciliation(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> dg.AssetCheckResult:
     """The worst differences of the days, and how many there are of each class."""
+    pulled(services, days_of(context.run.tags) or None)
     seen = Snapshot(services.lake, days_of(context.run.tags) or None, names={"reconciliation"})
     days = seen.days("reconciliation")
     with closing(engine.connect(services.lake)) as con:
@@ -336,4 +338,7 @@ def _difference(endpoint: str, differing: Sequence[Comparison]) -> str:
 
 
 def _days(context: dg.AssetCheckExecutionContext, services: Services) -> list[date]:
-    return days_of(context.run.tags) or services.lake.days("usage_1d")
+    """The run's days, or all that are loaded; what stands of them is here from now on."""
+    days = days_of(context.run.tags)
+    pulled(services, days or None)
+    return days or services.lake.days("usage_1d")

@@ -32,25 +32,29 @@ compute_logs:
 nux:
   enabled: false # no sign-up dialog over the first page
 concurrency:
-  # Runs that read the API take turns: they share its quota. `run`, not `op`: a killed process
-  # would leave an op's slot taken.
+  # So many runs read the API at a time as MKA1_USAGE_WORKERS says: they share its quota. `run`,
+  # not `op`: a killed process would leave an op's slot taken.
   pools:
     granularity: run
-    default_limit: 1
+    default_limit: {workers}
   runs:
-    max_concurrent_runs: 4
+    max_concurrent_runs: {runs}
 """
+_OTHER_RUNS: Final = 3
+"""Runs that may go on beside those that read the API."""
 
 
-def prepare(dagster_home: Path) -> None:
+def prepare(dagster_home: Path, workers: int = 1) -> None:
     """Make the folder and its `dagster.yaml` where there are none, and point Dagster at it.
 
-    Raises OSError, with what to set, where the folder can't be made or written.
+    A new one lets so many `workers` read the API at a time. Raises OSError, with what to set, where
+    the folder can't be made or written.
     """
     config = dagster_home / "dagster.yaml"
     require_writable(dagster_home, "MKA1_USAGE_HOME (or DAGSTER_HOME)")
     if not config.exists():
-        config.write_text(_DAGSTER_YAML, encoding="utf-8")
+        written = _DAGSTER_YAML.format(workers=workers, runs=workers + _OTHER_RUNS)
+        config.write_text(written, encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(dagster_home)
 
 

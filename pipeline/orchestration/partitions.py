@@ -2,6 +2,7 @@
 
 A run is about one day (`dagster/partition`) or about a range of days in a single run (the two
 range tags). A run over a range must handle the whole of it, so the days are always a list here.
+A backfill is one run over its range, or several (MKA1_USAGE_DAYS_PER_RUN).
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ def daily(first_day: date) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(
         start_date=first_day.isoformat(), timezone="UTC", end_offset=1
     )
+
+
+def backfill_policy(days_per_run: int | None) -> dg.BackfillPolicy:
+    """How a backfill becomes runs: of so many days each, side by side; None: one over all of it."""
+    if days_per_run is None:
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=days_per_run)
 
 
 def range_tags(first: date, last: date) -> dict[str, str]:

@@ -10,21 +10,27 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property, partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 from pydantic import SecretStr
 
-from pipeline.api import Client, Clock, Limits, OddText, Retry, RouteError
+from pipeline.api import Client, Clock, Limits, OddText, Retry, RouteError, quota_of
 from pipeline.conversations.pseudonym_resolver import PseudonymResolver
 from pipeline.conversations.sync import Synced, SyncProgress
 from pipeline.endpoints import METERED
+from pipeline.lake.schemas import USAGE
 from pipeline.lake.store import Lake
 from pipeline.settings import COSTS, Settings, SettingsError, load_settings
+from pipeline.shared_lake import open_shared_lake, place_of
 from pipeline.usage.load import Progress
 from pipeline.usage.meters import Metered
 from pipeline.usage.refresh import Refreshed
+
+if TYPE_CHECKING:
+    from pipeline.shared_lake.shared import SharedLake
 
 _RETRIES_EVERY: Final = 10.0
 """Seconds: an API that is down is no flood in the log."""
@@ -71,6 +77,19 @@ class Services:
         """The Parquet files."""
         return Lake(self.settings.lake, self.settings.lookback_days, self.settings.memory)
 
+    @cached_property
+    def shared(self) -> SharedLake | None:
+        """The shared lake; None where none is set. SharedLakeError where it can't be used."""
+        place = place_of(self.settings.shared_catalog, self.settings.shared_warehouse)
+        return None if place is None else open_shared_lake(place)
+
+    def published_days(self) -> list[date]:
+        """The days that are loaded, here or in the shared lake, where there is one.
+
+        SharedLakeError where that can't be used.
+        """
+        return self.lake.days(USAGE["1d"].name) if self.shared is None else self.shared.days()
+
     @property
     def feeds(self) -> list[Metered]:
         """The usage endpoints that are loaded beside that of conversations."""
@@ -106,7 +125,7 @@ class Services:
         settings = self.settings
         limits = Limits(
             concurrency=settings.concurrency,
-            requests_per_second=settings.requests_per_second,
+            requests_per_second=settings.requests_per_worker,
             retry_seconds=settings.retry_seconds,
             request_timeout=settings.request_timeout,
             max_bytes=settings.max_answer_mb * 1024 * 1024,
@@ -117,12 +136,18 @@ class Services:
                 key,
                 limits,
                 private=settings.pseudonym_key is not None,
+                quota=quota_of(settings.base_url, key, limits.requests_per_second),
                 odd_text=self.odd_text,
                 on_retry=self._retries,
                 now=self.clock,
             )
         except RouteError as error:
             raise SettingsError(str(error)) from None
+
+    def note(self, message: str) -> None:
+        """Write to Dagster's log and to a person at a terminal, as no warning."""
+        dg.get_dagster_logger().info(message)
+        self.on_note(message)
 
     def warn(self, message: str) -> None:
         """Write to Dagster's log and to a person at a terminal."""

@@ -97,7 +97,7 @@ def _run(
     config: Mapping[str, object] | None = None,
 ) -> Outcome:
     home, dagster_home = services.settings.home, services.settings.dagster_home
-    instance.prepare(dagster_home)
+    instance.prepare(dagster_home, services.settings.workers)
     instance.require_writable(home, "MKA1_USAGE_HOME")
     try:
         with instance.opened(dagster_home) as dagster, instance.quietly():

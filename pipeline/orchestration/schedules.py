@@ -12,11 +12,13 @@ from typing import Any, Final, TypeAlias
 
 import dagster as dg
 
+from pipeline.messages import count
 from pipeline.orchestration.alert_sensor import ALERT_CHECKS
 from pipeline.orchestration.assets import conversations, export, meters, refresh, usage
 from pipeline.orchestration.assets.days import loading
 from pipeline.orchestration.partitions import range_tags
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import failing
 from pipeline.timeline import closed_through, day_of, trailing_days
 from pipeline.usage.changed_hours import Reads
 
@@ -45,6 +47,28 @@ export_job: Final = dg.define_asset_job(
     selection=dg.AssetSelection.groups(export.GROUP),
     description="Write the files for BI tools, those that have changed.",
 )
+
+
+@dg.op
+def expire_shared(context: dg.OpExecutionContext, services: dg.ResourceParam[Services]) -> None:
+    """Remove from the shared lake what no reader of the last day needs."""
+    with failing():
+        removed = services.shared.expire(services.now()) if services.shared else None
+    if removed is not None:
+        context.log.info(
+            f"{count(removed.snapshots, 'snapshot')} and {count(removed.files, 'file')} "
+            f"({removed.bytes:,} bytes) removed"
+        )
+
+
+@dg.job(
+    name="expire_job",
+    description="Drop old snapshots of the shared lake, and files that nothing refers to.",
+)
+def expire_job() -> None:
+    """One step."""
+    expire_shared()
+
 
 _Tick: TypeAlias = dg.RunRequest | dg.SkipReason
 
@@ -93,6 +117,11 @@ def _trailing(
     return _over(first, last, tick, loading(reads, services))
 
 
+def _published(services: Services) -> list[date]:
+    with failing():
+        return services.published_days()
+
+
 def _of_loaded_days(services: Services, tick: datetime) -> _Tick:
     settings = services.settings
     if not settings.keys():
@@ -100,14 +129,14 @@ def _of_loaded_days(services: Services, tick: datetime) -> _Tick:
     today = day_of(closed_through(tick.timestamp()) - 1)
     first, last = trailing_days(today, settings.lookback_days)
     first = max(first, settings.first_day)
-    loaded = [day for day in services.lake.days("usage_1d") if first <= day <= last]
+    loaded = [day for day in _published(services) if first <= day <= last]
     if not loaded:
         return dg.SkipReason("no usage of the trailing days is loaded: usage_job comes first")
     return _over(min(loaded), max(loaded), tick)
 
 
 def _once_loaded(services: Services, tick: datetime) -> _Tick:
-    if not services.lake.days("usage_1d"):
+    if not _published(services):
         return dg.SkipReason("nothing is loaded yet: usage_job comes first")
     return dg.RunRequest(run_key=tick.isoformat())
 
@@ -150,6 +179,14 @@ LOADING: Final = (
     ),
 )
 """The schedules that load from the API."""
+EXPIRING: Final = _schedule(
+    "daily_expire",
+    expire_job.name,
+    "15 5 * * *",
+    "Removes from the shared lake what no reader of the last day needs.",
+    lambda _, tick: dg.RunRequest(run_key=tick.isoformat()),
+)
+"""Where there is a shared lake."""
 SCHEDULES: Final = (
     *LOADING,
     _schedule(

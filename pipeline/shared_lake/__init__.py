@@ -11,6 +11,7 @@
     storage        files of the warehouse: put there, got, listed, removed
     published      what stands of each day: its manifest, which orders all commits
     hydrating      days of the shared lake become versions of a home's own lake
+    pulling        a home becomes a copy of what stands
     committing     versions of a home become the days of the shared lake, all at once
     verifying      whether the files are what their manifests say
     expiring       what no reader of the last day needs is removed
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.shared_lake.base import Copy, copied
 from pipeline.shared_lake.errors import DaysMovedError, SharedLakeError
-from pipeline.shared_lake.place import Place
+from pipeline.shared_lake.place import Place, place_of
 
 if TYPE_CHECKING:
     from pipeline.shared_lake.shared import SharedLake
@@ -37,6 +38,7 @@ __all__ = [
     "SharedLakeError",
     "copied",
     "open_shared_lake",
+    "place_of",
 ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -19,3 +21,10 @@ class Place:
         """The catalog's URL without user, password and parameters."""
         parts = urlsplit(self.catalog)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def place_of(catalog: SecretStr | None, warehouse: str | None) -> Place | None:
+    """The place that two settings name; None where there is no shared lake."""
+    if catalog is None or warehouse is None:
+        return None
+    return Place(catalog.get_secret_value(), warehouse)

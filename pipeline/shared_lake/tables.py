@@ -36,6 +36,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pipeline.lake.schemas import DATASETS, Column, Dataset
 from pipeline.shared_lake.catalogs import NAME, SharedCatalog
+from pipeline.shared_lake.errors import SharedLakeError
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
 _TYPES: Final[dict[pa.DataType, IcebergType]] = {
@@ -101,7 +102,13 @@ def ensured(
             )
         except TableAlreadyExistsError:  # by another worker, at this moment
             return catalog.load_table((NAME, name))
-    known = {field.name for field in table.schema().fields}
+    known = {field.name: field.field_id for field in table.schema().fields}
+    for column in dataset.columns:
+        if known.get(column.name, dataset.field_ids[column.name]) != dataset.field_ids[column.name]:
+            raise SharedLakeError(
+                f"{NAME}.{name} has column {column.name} by another id than this mka1-usage: use "
+                "the version that made the table, or another shared lake"
+            )
     if missing := [it for it in dataset.columns if it.name not in known]:
         with table.update_schema() as change:
             for column in missing:

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from itertools import pairwise
+from contextlib import ExitStack
+from itertools import cycle, pairwise
 from math import ceil
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from pipeline.api.rate_limit import RateLimiter
+from pipeline.api import Client, Limits
+from pipeline.api.rate_limit import Quota, RateLimiter, quota_of
+from pipeline.settings import load_settings
+from tests import bounded
+from tests.loopback import answering
 
 InNoTime = Callable[..., Any]
 EPSILON = 1e-6
 
 
 def departures(pace: RateLimiter, count: int, in_no_time: InNoTime) -> list[float]:
-    """When `count` requests leave that all come at once, in seconds from the first."""
+    """When `count` requests leave that all come at once, in seconds from the first.
+
+    They are answered at once.
+    """
 
     async def run() -> list[float]:
         clock = asyncio.get_running_loop().time
         left: list[float] = []
 
         async def one() -> None:
-            await pace.turn()
-            left.append(clock())
+            async with pace.turn():
+                left.append(clock())
 
         await asyncio.gather(*(one() for _ in range(count)))
         return [moment - left[0] for moment in left]
@@ -70,8 +80,8 @@ def test_requests_that_are_waiting_feel_a_429_too(in_no_time: InNoTime) -> None:
         pace, clock, left = RateLimiter(10), asyncio.get_running_loop().time, list[float]()
 
         async def one() -> None:
-            await pace.turn()
-            left.append(clock())
+            async with pace.turn():
+                left.append(clock())
 
         waiting = [asyncio.create_task(one()) for _ in range(14)]
         await asyncio.sleep(0.5)
@@ -95,7 +105,8 @@ def test_the_rate_stays_below_its_ceiling_whatever_the_server_answers(
         pace, generation = RateLimiter(ceiling), 0
         for event in events:
             if event == "turn":
-                generation = await pace.turn()
+                async with pace.turn() as generation:
+                    pass
             elif event == "429":
                 pace.too_fast(generation)
             else:
@@ -149,12 +160,101 @@ def test_a_429_in_between_starts_the_count_anew() -> None:
 def test_a_request_that_is_cancelled_holds_up_nobody(in_no_time: InNoTime) -> None:
     async def run() -> float:
         pace, clock = RateLimiter(1), asyncio.get_running_loop().time
-        await pace.turn()
+
+        async def one() -> None:
+            async with pace.turn():
+                pass
+
+        await one()
         began = clock()
-        gone = asyncio.create_task(pace.turn())
+        gone = asyncio.create_task(one())
         await asyncio.sleep(0.5)
         gone.cancel()
-        await pace.turn()
+        await one()
         return clock() - began
 
     assert in_no_time(run()) == pytest.approx(1)
+
+
+DELAYS = st.lists(st.floats(0, 3), min_size=1, max_size=20)
+"""Seconds, of which some pass on the way to the server and the others on the way back."""
+
+
+@given(
+    rate=st.integers(1, 60),
+    workers=st.integers(1, 5),
+    clients=st.integers(1, 3),
+    there=DELAYS,
+    back=DELAYS,
+)
+def test_workers_never_bring_more_than_the_rate_in_a_second_however_long_requests_travel(
+    in_no_time: InNoTime,
+    rate: int,
+    workers: int,
+    clients: int,
+    there: list[float],
+    back: list[float],
+) -> None:
+    """Each worker has several clients with one key, one after another, and a burst from each."""
+    part = load_settings(requests_per_second=rate, workers=min(workers, rate)).requests_per_worker
+    arrived: list[float] = []
+    there_in_turn, back_in_turn = cycle(there), cycle(back)
+
+    async def request(pace: RateLimiter) -> None:
+        async with pace.turn():
+            await asyncio.sleep(next(there_in_turn))
+            arrived.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(next(back_in_turn))
+
+    async def worker() -> None:
+        quota = Quota(part)
+        for _ in range(clients):
+            pace = RateLimiter(part, quota)
+            await asyncio.gather(*(request(pace) for _ in range(min(int(part) + 3, 20))))
+
+    async def run() -> None:
+        await asyncio.gather(*(worker() for _ in range(min(workers, rate))))
+
+    in_no_time(run())
+    arrived.sort()
+    assert all(a + 1 <= b for a, b in zip(arrived, arrived[rate:], strict=False))
+
+
+def test_clients_of_a_key_share_what_the_process_may_send_and_other_keys_have_their_own() -> None:
+    one, other = SecretStr("one"), SecretStr("other")
+    assert quota_of("https://a", one, 5) is quota_of("https://a", SecretStr("one"), 5)
+    assert quota_of("https://a", one, 5) is not quota_of("https://a", other, 5)
+    assert quota_of("https://a", one, 5) is not quota_of("https://b", one, 5)
+
+
+def _ask_as_a_worker(pipe: Connection) -> None:
+    """Two clients, one right after the other, as the steps of a run have them."""
+    url, rate = pipe.recv()
+    key = SecretStr("k")
+
+    async def one_client() -> None:
+        limits = Limits(concurrency=8, requests_per_second=rate)
+        async with Client(url, key, limits, quota=quota_of(url, key, rate)) as client:
+            await asyncio.gather(*(client.get("/", (), len) for _ in range(int(rate) + 2)))
+
+    for _ in range(2):
+        asyncio.run(one_client())
+    pipe.send("done")
+
+
+@pytest.mark.slow  # three processes, for as long as the quota asks for
+def test_workers_in_processes_of_their_own_keep_within_the_rate_at_a_real_server() -> None:
+    """The server says when requests arrived, between their departure and their answer: so a busy
+    machine changes how long this takes, and not how many a second brings."""
+    settings = load_settings(requests_per_second=32, workers=3)
+    with answering(200, body=b"{}") as server, ExitStack() as stack:
+        workers = [
+            stack.enter_context(bounded.copied(_ask_as_a_worker))[1]
+            for _ in range(settings.workers)
+        ]
+        for pipe in workers:
+            pipe.send((server.url, settings.requests_per_worker))
+        assert [pipe.recv() for pipe in workers] == ["done"] * 3
+    arrived = sorted(server.arrived)
+    assert len(arrived) == 3 * 2 * 12
+    assert all(a + 1 <= b for a, b in zip(arrived, arrived[32:], strict=False))

@@ -133,17 +133,28 @@ def test_a_tick_that_failed_is_told(look: Look, opened: dg.DagsterInstance) -> N
 
 
 LIMITS = [
-    ("granularity: run\n    default_limit: 1", "ok", "take turns"),
-    ("granularity: op\n    default_limit: 1", "warning", "by step"),
-    ("granularity: run", "warning", "without a limit"),
-    ("granularity: run\n    default_limit: 3", "warning", "3 at a time"),
+    ("granularity: run\n    default_limit: 1", "1", "ok", "take turns"),
+    ("granularity: op\n    default_limit: 1", "1", "warning", "by step"),
+    ("granularity: run", "1", "warning", "without a limit"),
+    ("granularity: run\n    default_limit: 3", "1", "warning", "3 at a time"),
+    ("granularity: run\n    default_limit: 3", "3", "ok", "3 at a time, as MKA1_USAGE_WORKERS"),
+    ("granularity: run\n    default_limit: 1", "3", "warning", "MKA1_USAGE_WORKERS is 3"),
+    ("granularity: op\n    default_limit: 3", "3", "warning", "by step"),
 ]
 
 
-@pytest.mark.parametrize(("config", "state", "words"), LIMITS)
-def test_runs_that_share_the_quota_are_a_warning(
-    config: str, state: str, words: str, look: Look, folder: Path, opened: dg.DagsterInstance
+@pytest.mark.parametrize(("config", "workers", "state", "words"), LIMITS)
+def test_more_runs_at_a_time_than_share_the_quota_are_a_warning(
+    config: str,
+    workers: str,
+    state: str,
+    words: str,
+    look: Look,
+    folder: Path,
+    place: pytest.MonkeyPatch,
+    opened: dg.DagsterInstance,
 ) -> None:
+    place.setenv("MKA1_USAGE_WORKERS", workers)
     (folder / "dagster.yaml").write_text(f"concurrency:\n  pools:\n    {config}\n")
     (found,) = (one for one in look("dagster") if one.subject == "pool")
     assert found.state == state

@@ -18,17 +18,18 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", "")
 
 
-def test_the_folder_is_made_and_dagster_pointed_at_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 6])
+def test_the_folder_is_made_and_dagster_pointed_at_it(tmp_path: Path, workers: int) -> None:
     home = tmp_path / "a" / "b"
-    instance.prepare(home)
+    instance.prepare(home, workers)
     assert os.environ["DAGSTER_HOME"] == str(home)
     with dg.DagsterInstance.get() as dagster:
         assert dagster.root_directory == str(home)
         assert not dagster.telemetry_enabled
         limits = dagster.get_concurrency_config()
         assert limits.run_queue_config is not None
-        assert limits.run_queue_config.max_concurrent_runs == 4
-        assert limits.pool_config.default_pool_limit == 1
+        assert limits.run_queue_config.max_concurrent_runs == workers + 3
+        assert limits.pool_config.default_pool_limit == workers
         granularity = limits.pool_config.pool_granularity
         assert granularity is not None
         assert granularity.value == "run"

@@ -27,6 +27,7 @@ from pipeline.orchestration.assets.finalize import finalize
 from pipeline.orchestration.assets.metadata import column_schema, token_metadata
 from pipeline.orchestration.assets.usage import API_POOL
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import committing
 from pipeline.query.reconciliation import summary
 from pipeline.settings import SettingsError
 
@@ -59,7 +60,10 @@ class SyncConfig(dg.Config):
 
 
 def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The assets as one step over `partitions`; a range of days is one run."""
+    """The assets as one step over `partitions`; a range of days is always one run.
+
+    Runs side by side would read the same listings, each from its beginning.
+    """
 
     @dg.multi_asset(
         name=STEP,
@@ -87,11 +91,21 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
         services: dg.ResourceParam[Services],
     ) -> Iterator[dg.MaterializeResult[None]]:
         days = days_asked(context, services)
-        with only_the_first() as interruption:
+        read: list[Synced] = []
+
+        def work(_: list[date]) -> None:
+            read.append(_sync(services, days, config.full))
+
+        # What a listing holds may be of any day.
+        with only_the_first() as interruption, committing(services, None) as do:
             try:
-                synced = _sync(context, services, days, config.full)
+                do(work)
+                synced = read[-1]
+                services.on_synced(synced)
+                context.log.info(progress.summary(synced))
             except SyncError as error:
                 interruption.hold()
+                services.on_synced(error.synced)
                 # What was read is published, so it is reported: a step that fails reports nothing.
                 for name, day, metadata in _shown(services.lake, error.synced):
                     context.log_event(
@@ -113,12 +127,10 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
     return sync_conversations
 
 
-def _sync(
-    context: dg.AssetExecutionContext, services: Services, days: list[date], full: bool
-) -> Synced:
+def _sync(services: Services, days: list[date], full: bool) -> Synced:
     settings = services.settings
     try:
-        synced = sync_days(
+        return sync_days(
             services.connect_each(),
             services.lake,
             days,
@@ -130,12 +142,6 @@ def _sync(
         )
     except (SettingsError, UserIdModeError, ApiError, ContractError, OSError) as error:
         raise dg.Failure(str(error)) from error
-    except SyncError as error:
-        services.on_synced(error.synced)
-        raise
-    services.on_synced(synced)
-    context.log.info(progress.summary(synced))
-    return synced
 
 
 def _shown(lake: Lake, synced: Synced) -> Iterator[tuple[str, date, dict[str, dg.MetadataValue]]]:

@@ -15,6 +15,7 @@ from pipeline.export.tables import UnknownTableError
 from pipeline.lake.schemas import COSTS, COVERAGE, TOKENS, USAGE
 from pipeline.orchestration.assets.finalize import current_prices
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import pulled
 from pipeline.settings import SettingsError
 from pipeline.timeline import in_words
 
@@ -52,6 +53,7 @@ def export_asset(*, bills: bool) -> dg.AssetsDefinition:
         services: dg.ResourceParam[Services],
     ) -> dg.MaterializeResult[None]:
         """Export, and show what came of it."""
+        pulled(services)
         try:
             settings = services.settings
             exported = export(

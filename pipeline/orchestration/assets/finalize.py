@@ -36,6 +36,12 @@ def finalize(services: Services) -> None:
         )
     report_odd_text(services)
     restore_links(services.lake)
+    derived(services)
+    build(services)
+
+
+def derived(services: Services) -> None:
+    """Observe and reconcile what days still owe."""
     try:
         derive.finish(services.lake)
     except (duckdb.Error, pa.ArrowException, ContractError) as error:
@@ -43,7 +49,6 @@ def finalize(services: Services) -> None:
             "observed buckets or reconciliation stay older than the records: "
             f"{reason(services.lake, error)}"
         )
-    build(services)
 
 
 def build(services: Services) -> None:

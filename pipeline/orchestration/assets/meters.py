@@ -23,6 +23,7 @@ from pipeline.orchestration.assets.finalize import finalize, report_disputed
 from pipeline.orchestration.assets.metadata import column_schema, cost_table, meter_table
 from pipeline.orchestration.assets.usage import API_POOL
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
 from pipeline.timeline import day_window
 from pipeline.usage.bills import load_bills
@@ -44,14 +45,16 @@ _DEPENDS_ON: Final[Mapping[str, list[str]]] = {
 }
 
 
-def meter_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The tables of meters as one step over `partitions`; a range of days is one run."""
+def meter_assets(
+    partitions: dg.DailyPartitionsDefinition, policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
+    """The tables of meters as one step over `partitions`; `policy` is of a backfill's runs."""
 
     @dg.multi_asset(
         name=LOAD_METERS,
         specs=[_spec(dataset, _DEPENDS_ON[name]) for name, dataset in METER_DATASETS.items()],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=policy,
         pool=API_POOL,
     )
     def load_meters(
@@ -61,22 +64,24 @@ def meter_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
     ) -> Iterator[dg.MaterializeResult[None]]:
         days = days_asked(context, services)
 
-        def load() -> None:
-            _load(context, services, days, config.reads)
+        def load(days: list[date], first: bool) -> None:
+            _load(context, services, days, config.reads, reload=first)
 
         yield from _loaded(context, services, days, METER_DATASETS, load, config.reads)
 
     return load_meters
 
 
-def cost_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+def cost_assets(
+    partitions: dg.DailyPartitionsDefinition, policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
     """costs_1d as a step of its own."""
 
     @dg.multi_asset(
         name="load_costs",
         specs=[_spec(COSTS, [])],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=policy,
         pool=API_POOL,
     )
     def load_costs(
@@ -96,9 +101,9 @@ def cost_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition
                 report_disputed(services, one)
             return published
 
-        def load() -> None:
+        def load(days: list[date], first: bool) -> None:
             bills_of(days)
-            again = _to_reload(services, BILLS, days)
+            again = _to_reload(services, BILLS, days) if first else []
             try:
                 report_at_once(context, services.lake, bills_of(again), COST_DATASETS)
             except LoadError as error:  # what fails waits for the next run
@@ -125,13 +130,26 @@ def _loaded(
     services: Services,
     days: list[date],
     tables: Mapping[str, Dataset],
-    load: Callable[[], None],
+    load: Callable[[list[date], bool], None],
     reads: Reads = "full",
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Load, clear up, and report every table of every day."""
-    with only_the_first() as interruption:
+    """Load, clear up, and report every table of every day.
+
+    `load` gets days, and whether it is asked for the first time: it is not where others have
+    committed days meanwhile.
+    """
+    with only_the_first() as interruption, committing(services, days) as do:
+        first = True
+
+        def work(days: list[date]) -> None:
+            nonlocal first
+            try:
+                load(days, first)
+            finally:
+                first = False
+
         try:
-            load()
+            do(work)
         except LoadError as error:
             interruption.hold()
             # What was read is published, so it is reported: a step that fails reports nothing.
@@ -151,9 +169,14 @@ def _loaded(
 
 
 def _load(
-    context: dg.AssetExecutionContext, services: Services, days: list[date], reads: Reads
+    context: dg.AssetExecutionContext,
+    services: Services,
+    days: list[date],
+    reads: Reads,
+    *,
+    reload: bool,
 ) -> None:
-    """Load every endpoint that is asked for, and what of it is disputed beside.
+    """Load every endpoint that is asked for, and with `reload` what of it is disputed beside.
 
     Where one fails, the others are loaded all the same; then LoadError says which days of it lack.
     """
@@ -182,7 +205,8 @@ def _load(
             failed.append(error)
             continue
         context.log.info(f"{feed.endpoint}: {count(len(days), 'day')} loaded")
-        _reload(context, services, feed, days)
+        if reload:
+            _reload(context, services, feed, days)
     if failed:
         by_day = {one.day: one for one in published}
         missing = sorted({day for error in failed for day in error.missing})

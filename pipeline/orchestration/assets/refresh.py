@@ -1,10 +1,13 @@
 """The refresh as a job of its own: it decides itself which days it is about."""
 
+from datetime import date
+
 import dagster as dg
 
 from pipeline import messages
 from pipeline.api import ApiError
 from pipeline.interrupts import only_the_first
+from pipeline.lake.manifest import BILLS
 from pipeline.lake.schemas import COST_DATASETS, COSTS, METER_DATASETS
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.messages import count
@@ -12,12 +15,14 @@ from pipeline.orchestration.assets.finalize import Materializations, finalize, r
 from pipeline.orchestration.assets.meters import report_at_once
 from pipeline.orchestration.assets.usage import API_POOL, PUBLISHED
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
 from pipeline.timeline import closed_through, day_of, in_words
 from pipeline.usage.bills import load_bills, restated_bills
 from pipeline.usage.feed import CONVERSATIONS
 from pipeline.usage.load import LoadError, Progress
 from pipeline.usage.refresh import Refreshed, refresh_days
+from pipeline.usage.rollup import DayPublished
 
 JOB = "refresh_job"
 
@@ -25,16 +30,7 @@ JOB = "refresh_job"
 @dg.op(pool=API_POOL)
 def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Services]) -> None:
     """Compare all that is loaded with the API's own days, and load again what it has restated."""
-    shown = Materializations(context, services, PUBLISHED)
-
-    def report(progress: Progress) -> None:
-        if progress.published and progress.endpoint:
-            report_at_once(context, services.lake, [progress.published], METER_DATASETS)
-        elif progress.published:
-            shown.at_once(progress.published)
-        if progress.published:
-            report_disputed(services, progress.published)
-        services.on_progress(progress)
+    reports = _Reports(context, services)
 
     def found(refreshed: Refreshed) -> None:
         of = f"{refreshed.endpoint}: " if refreshed.endpoint else ""
@@ -45,20 +41,23 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
         )
         services.on_refreshed(refreshed)
 
-    with only_the_first() as interruption:
+    def work(_: list[date]) -> None:
+        for feed in (CONVERSATIONS, *services.feeds):
+            refresh_days(
+                services.connect,
+                services.lake,
+                feed=feed,
+                pseudonyms=services.settings.pseudonyms,
+                on_found=found,
+                on_progress=reports.listen,
+                now=services.clock,
+            )
+        if services.has_bills:
+            _refresh_bills(services, reports)
+
+    with only_the_first() as interruption, committing(services, None) as do:
         try:
-            for feed in (CONVERSATIONS, *services.feeds):
-                refresh_days(
-                    services.connect,
-                    services.lake,
-                    feed=feed,
-                    pseudonyms=services.settings.pseudonyms,
-                    on_found=found,
-                    on_progress=report,
-                    now=services.clock,
-                )
-            if services.has_bills:
-                _refresh_bills(context, services)
+            do(work)
         except LoadError as error:  # days that were not loaded still differ
             raise dg.Failure(f"{error} Resume with: {messages.REFRESH}") from error
         except (ApiError, UserIdModeError, SettingsError) as error:
@@ -66,10 +65,48 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
         finally:
             interruption.hold()
             finalize(services)
+            reports.late()
     interruption.deliver()
 
 
-def _refresh_bills(context: dg.OpExecutionContext, services: Services) -> None:
+class _Reports:
+    """Lets Dagster know what became of a day: at once, or where it may have to be done again,
+    once, at the end."""
+
+    def __init__(self, context: dg.OpExecutionContext, services: Services) -> None:
+        self._context = context
+        self._services = services
+        self._usage = Materializations(context, services, PUBLISHED)
+        self._late: dict[tuple[date, str], DayPublished] = {}
+
+    def listen(self, progress: Progress) -> None:
+        """Take in how far a load is."""
+        if progress.published:
+            self.report(progress.published, progress.endpoint)
+            report_disputed(self._services, progress.published)
+        self._services.on_progress(progress)
+
+    def report(self, published: DayPublished, endpoint: str) -> None:
+        """Report a day of an endpoint."""
+        if self._services.shared is None:
+            self._report(published, endpoint)
+        else:
+            self._late[published.day, endpoint] = published
+
+    def late(self) -> None:
+        """Report what has waited for this."""
+        for (_, endpoint), published in self._late.items():
+            self._report(published, endpoint)
+
+    def _report(self, published: DayPublished, endpoint: str) -> None:
+        if not endpoint:
+            self._usage.at_once(published)
+        else:
+            tables = COST_DATASETS if endpoint == BILLS else METER_DATASETS
+            report_at_once(self._context, self._services.lake, [published], tables)
+
+
+def _refresh_bills(services: Services, reports: _Reports) -> None:
     """Ask again for the bills of days that are over and of which the API says another total."""
     lake, today = services.lake, day_of(closed_through(services.clock()))
     days = [day for day in lake.days(COSTS.name) if day < today]
@@ -84,7 +121,8 @@ def _refresh_bills(context: dg.OpExecutionContext, services: Services) -> None:
         pseudonyms=services.settings.pseudonyms,
         now=services.clock,
     )
-    report_at_once(context, lake, published, COST_DATASETS)
+    for one in published:
+        reports.report(one, BILLS)
 
 
 @dg.job(

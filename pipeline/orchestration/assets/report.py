@@ -12,6 +12,7 @@ from pipeline.lake.schemas import TOKENS, USAGE
 from pipeline.lake.store import private_folder
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import pulled
 from pipeline.pricing.budgets import load_budgets
 from pipeline.pricing.prices import load_prices
 from pipeline.report import page, writing
@@ -41,6 +42,7 @@ def usage_report(
 ) -> dg.MaterializeResult[None]:
     """Write the page and the pictures."""
     settings = services.settings
+    pulled(services)
     try:
         prices = load_prices(settings)
         budgets = load_budgets(settings, prices)

@@ -31,6 +31,7 @@ from pipeline.orchestration.assets.finalize import (
 )
 from pipeline.orchestration.assets.metadata import column_schema
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
 from pipeline.timeline import day_window, in_words
 from pipeline.usage.changed_hours import Reads
@@ -55,8 +56,10 @@ _DEPENDS_ON: Final = {dataset.name: [source] for dataset, source in CASCADE} | {
 }
 
 
-def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The assets as one step over `partitions`; a range of days is one run."""
+def usage_assets(
+    partitions: dg.DailyPartitionsDefinition, policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
+    """The assets as one step over `partitions`; `policy` says how a backfill becomes runs."""
 
     @dg.multi_asset(
         name=LOAD_USAGE,
@@ -72,7 +75,7 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
             for dataset in PUBLISHED.values()
         ],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=policy,
         can_subset=True,
         pool=API_POOL,
     )
@@ -84,25 +87,32 @@ def usage_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         selected = {key.to_user_string() for key in context.selected_asset_keys}
         days = days_asked(context, services)
         shown = Materializations(context, services, selected)
-        done: list[DayPublished] = []
+        done: dict[date, DayPublished] = {}
+
+        def work(days: list[date]) -> None:
+            again = bool(done)  # days that another worker has committed meanwhile
+            if "raw_usage" not in selected:
+                _rebuild(services, days, done)
+                return
+            _load(context, services, days, config.reads, done)
+            if not again:
+                _reload(context, services, shown, days)
+
         with only_the_first() as interruption:
             try:
-                try:
-                    if "raw_usage" in selected:
-                        _load(context, services, days, config.reads, done)
-                        _reload(context, services, shown, days)
-                    else:
-                        _rebuild(services, days, done)
-                finally:
-                    interruption.hold()
-                    finalize(services)
+                with committing(services, days) as do:
+                    try:
+                        do(work)
+                    finally:
+                        interruption.hold()
+                        finalize(services)
             except (
                 BaseException
             ):  # an interrupt too: these days are published, so they are reported
-                for published in done:
+                for published in done.values():
                     shown.at_once(published)
                 raise
-            for published in done:
+            for published in done.values():
                 shown.with_results(published)
         for name in PUBLISHED:
             if name in selected:
@@ -117,7 +127,7 @@ def _load(
     services: Services,
     days: list[date],
     reads: Reads,
-    done: list[DayPublished],
+    done: dict[date, DayPublished],
 ) -> None:
     """Load `days`; each is in `done` as soon as it is published."""
 
@@ -126,7 +136,7 @@ def _load(
     def report(progress: Progress) -> None:
         nonlocal shown_at
         if progress.published:
-            done.append(progress.published)
+            done[progress.day] = progress.published
             if time.monotonic() - shown_at > _SHOWN_EVERY:
                 build(services)
                 shown_at = time.monotonic()
@@ -197,11 +207,11 @@ def _reload(
     )
 
 
-def _rebuild(services: Services, days: list[date], done: list[DayPublished]) -> None:
+def _rebuild(services: Services, days: list[date], done: dict[date, DayPublished]) -> None:
     """Roll `days` up again from what has landed; each is in `done` once it is published."""
 
     def rebuild(con: duckdb.DuckDBPyConnection, day: date) -> None:
-        done.append(rebuild_day(con, services.lake, day))
+        done[day] = rebuild_day(con, services.lake, day)
 
     try:
         engine.at_once(services.lake, rebuild, days)
