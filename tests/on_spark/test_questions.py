@@ -50,7 +50,7 @@ def test_what_duckdb_says_otherwise_is_said_as_spark_does(text: str, carried: st
         (
             "from cost_by(width := '1mo')",
             {"tokens_1m", "meters_1m", "coverage", "prices", "time_zones"},
-            6,
+            5,
         ),
     ],
 )

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from pipeline.lake import files
 from pipeline.lake.manifest import digest
 from pipeline.lake.schemas import USAGE
-from pipeline.shared_lake import DaysMovedError
 from pipeline.spark.rollup import (
     Files,
     RollupError,
@@ -104,21 +103,35 @@ def test_what_lost_usage_is_not_committed(fresh: Shared, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_day_that_another_worker_has_committed_meanwhile_is_refused(
-    fresh: Shared, tmp_path: Path
+@pytest.mark.parametrize("times", [1, 3])
+def test_days_that_another_worker_has_committed_meanwhile_are_rolled_up_again(
+    fresh: Shared, tmp_path: Path, times: int
 ) -> None:
     (day,) = fresh.open().days()
-    right = fresh.lake.file(HOURS, day)
-    assert right is not None
+    right = hashes(fresh)
+    others = [hour_of(fresh, tmp_path / f"{n}.parquet", n) for n in range(times)]
     spoil(fresh, tmp_path)
 
     def late(work: Work) -> Iterator[tuple[date, Files]]:
         made = dict(on_duckdb(work))
-        fresh.open().replace({day: {HOURS: right}})
+        if others:
+            fresh.open().replace({day: {HOURS: others.pop()}})
         yield from made.items()
 
-    with pytest.raises(DaysMovedError, match="2024-11-02: committed by another worker"):
-        roll_up(fresh.open(), late, None, None, fresh.lake)
+    if times == 3:
+        with pytest.raises(RollupError, match="2024-11-02: committed by another worker each of 3"):
+            roll_up(fresh.open(), late, None, None, fresh.lake)
+        assert hashes(fresh) != right
+    else:
+        assert roll_up(fresh.open(), late, None, None, fresh.lake).changed == [day]
+        assert hashes(fresh) == right
+
+
+def hour_of(shared: Shared, path: Path, row: int) -> Path:
+    """A file with one row of a day's hours."""
+    rows = pq.read_table(shared.lake.file(HOURS, DAYS[0])).slice(row, 1)
+    files.write(USAGE["1h"], rows.to_batches(), path, day_window(DAYS[0]))
+    return path
 
 
 @pytest.mark.parametrize(
@@ -126,8 +139,8 @@ def test_a_day_that_another_worker_has_committed_meanwhile_is_refused(
     [
         (["--remote", "sc://here"], 2, "--remote is for --engine spark"),
         (["--engine", "spark"], 2, "give --remote sc://host:15002, or set MKA1_USAGE_SPARK_REMOTE"),
-        (["--engine", "spark", "--remote", "sc://here"], 2, "set MKA1_USAGE_CATALOG and"),
-        ([], 2, "set MKA1_USAGE_CATALOG and MKA1_USAGE_WAREHOUSE"),
+        (["--engine", "spark", "--remote", "sc://here"], 2, "MKA1_USAGE_CATALOG is not set"),
+        ([], 2, "set it and MKA1_USAGE_WAREHOUSE"),
     ],
 )
 def test_a_rollup_that_cant_be_says_what_to_do_in_one_line(

@@ -6,19 +6,27 @@ Its sessions begin in America/New_York, and the days have the hour that is shown
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.lake import files
 from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.schemas import USAGE
+from pipeline.shared_lake import Place, open_shared_lake
 from pipeline.spark.connect import SparkError, connected
 from pipeline.spark.question import ask, understood
+from pipeline.spark.rollup import WIDTHS
+from pipeline.timeline import day_window
 from tests.fixtures_local import clean_environment, command
 from tests.on_spark.conftest import DAYS, Shared, share
 from tests.on_spark.test_rollup import hashes, spoil
+from tests.orchestration.conftest import MakeLab, labs
+from tests.orchestration.lab import DAYS as LAB_DAYS
+from tests.orchestration.test_spark import by_spark
 from tests.spark import needs_java, spark_remote
 
 pytestmark = [needs_java, pytest.mark.slow]
@@ -55,7 +63,8 @@ def test_the_hour_that_new_york_shows_twice_is_two_hours(
     with connected(spark_remote()) as session:
         session.conf.set("spark.sql.session.timeZone", "America/New_York")
         write_rollup(session, three_days.open().files("usage_1m"), str(tmp_path / "out"))
-    for width, name in (("1h", "usage_1h"), ("1d", "usage_1d")):
+    for width in WIDTHS:
+        name = USAGE[width].name
         for day in DAYS:
             written = tmp_path / "out" / f"width={width}" / f"day={day}"
             rows = pq.read_table(
@@ -113,6 +122,47 @@ def test_a_server_that_does_not_see_the_warehouse_is_said_in_one_line() -> None:
         ask(spark_remote(), understood("from usage_1d"), lambda _: gone, lambda: None)
     assert "\n" not in str(refused.value)
     assert not refused.value.of_question
+
+
+@pytest.fixture
+def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
+    """Labs with an empty home."""
+    with labs(tmp_path / "home") as make:
+        yield make
+
+
+def test_a_run_of_hours_and_days_alone_has_spark_roll_them_up(
+    make_lab: MakeLab, tmp_path: Path
+) -> None:
+    place = Place(f"sqlite:///{tmp_path / 'catalog.db'}", str(tmp_path / "warehouse"))
+    lab = make_lab(
+        shared_catalog=place.catalog, shared_warehouse=place.warehouse, spark_remote=spark_remote()
+    )
+    assert lab.run(LAB_DAYS[0], LAB_DAYS[-1], checks=False).success
+    shared = open_shared_lake(place)
+    right = {day: of.manifest.files for day, of in shared.standing().items()}
+    lost = tmp_path / "lost.parquet"
+    rows = pq.read_table(lab.lake.file(USAGE["1h"].name, LAB_DAYS[1])).slice(1)
+    files.write(USAGE["1h"], rows.to_batches(), lost, day_window(LAB_DAYS[1]))
+    shared.replace({LAB_DAYS[1]: {USAGE["1h"].name: lost}})
+
+    ran = by_spark(lab, ["usage_1h", "usage_1d"])
+    assert ran.success, ran.failures
+    assert {
+        day: of.manifest.files for day, of in open_shared_lake(place).standing().items()
+    } == right
+    shown = ran.materialized
+    assert {name for name, _ in shown} >= {"usage_1h", "usage_1d"}
+    assert [shown["usage_1h", str(day)]["changed"].value for day in LAB_DAYS] == [
+        False,
+        True,
+        False,
+    ]
+    assert (
+        shown["usage_1h", str(LAB_DAYS[1])]["dagster/row_count"].value
+        == right[LAB_DAYS[1]][USAGE["1h"].name].rows
+    )
+    assert not ran.failed_checks
 
 
 @pytest.mark.parametrize("name", [*VIEWS, *(macro.name for macro in MACROS)])
