@@ -7,7 +7,7 @@
 -- Buckets up to an hour begin where the clock shows a multiple of the width, and where it is moved:
 -- an hour that comes twice is two buckets. Longer ones begin at the first moment at which the clock
 -- shows their beginning or, where that is skipped, what comes after it. Weeks begin on Mondays.
--- Integer arithmetic on epoch seconds: no session time zone has a say (on Spark it must be UTC).
+-- Integer arithmetic on epoch seconds: no session time zone has a say.
 WITH asked AS (
   SELECT
     CAST(epoch(start_time) AS BIGINT) AS span_start,

@@ -3,7 +3,7 @@
 -- inputs: narrower (usage_1m or usage_1h, observed_1m or observed_1h)
 -- parameters: seconds (of a bucket: 3600 or 86400)
 -- Buckets are numbered by integer arithmetic on epoch seconds: exact, and no session time zone
--- has a say. On Spark the session time zone must be UTC (from_unixtime goes through text).
+-- has a say.
 SELECT
   to_timestamp(bucket * $seconds) AS start_time,
   to_timestamp(bucket * $seconds + $seconds) AS end_time,

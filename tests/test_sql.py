@@ -20,6 +20,7 @@ from sqlglot import exp
 from pipeline.conversations.row_buffer import SEEN
 from pipeline.lake import engine
 from pipeline.lake.schemas import DATASETS, RAW_METERS, RAW_USAGE, USAGE
+from pipeline.spark.dialect import to_spark
 from pipeline.usage.meters import SERVED_METERS
 from pipeline.usage.page_buffer import SERVINGS
 
@@ -37,7 +38,6 @@ SPARK_FUNCTIONS = {
     "EXISTS",
     "EXPLODE",
     "FLOOR",
-    "FROM_UNIXTIME",
     "GREATEST",
     "IF",
     "LAG",
@@ -58,6 +58,9 @@ SPARK_FUNCTIONS = {
 }
 """What the queries may call, by Spark's names. Another one is to be looked up before it is added:
 does Spark have it, and does it mean the same there?"""
+
+OF_SPARK_ALONE = {"TIMESTAMP_SECONDS"}
+"""Those that sqlglot does not know when it reads them: only `to_spark` writes them."""
 
 SPARK_TYPES = {
     *("BIGINT", "INT", "TIMESTAMP", "STRING", "BOOLEAN", "DATE"),
@@ -82,13 +85,6 @@ def parse(text: str) -> exp.Expr:
     return sqlglot.parse_one(text, read="duckdb")
 
 
-def to_spark(text: str) -> str:
-    (carried,) = sqlglot.transpile(
-        text, read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE
-    )
-    return carried
-
-
 def not_portable(text: str) -> list[str]:
     """What keeps a query from running on Spark; empty where nothing does."""
     try:
@@ -100,8 +96,9 @@ def not_portable(text: str) -> list[str]:
 
 def _functions(tree: exp.Expr) -> Iterator[str]:
     for call in tree.find_all(exp.Func):
-        name = call.name if isinstance(call, exp.Anonymous) else _spark_name(call)
-        if isinstance(call, exp.Anonymous) or name not in SPARK_FUNCTIONS:
+        passed_through = isinstance(call, exp.Anonymous)
+        name = call.name if passed_through else _spark_name(call)
+        if name not in (OF_SPARK_ALONE if passed_through else SPARK_FUNCTIONS):
             yield f"function {name}"
 
 

@@ -23,6 +23,7 @@ from pipeline.export.keys import members
 from pipeline.lake import engine
 from pipeline.lake.buckets import MARGIN, ZONE, edges
 from pipeline.pricing.prices import read_prices
+from pipeline.spark.dialect import to_spark
 from pipeline.timeline import DAY, Window, day_window
 from pipeline.zones import offsets
 from tests.fixtures_local import published_home
@@ -30,7 +31,6 @@ from tests.lake.served import Row, write_rows
 from tests.pricing.spent import FIRST as FIRST_SPENT
 from tests.pricing.spent import Spent, spend, write_prices
 from tests.spark import needs_java, spark
-from tests.test_sql import to_spark
 
 pytestmark = [
     needs_java,

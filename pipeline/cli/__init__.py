@@ -27,6 +27,7 @@ from pipeline.cli.querying import buckets, sql
 from pipeline.cli.reporting import report
 from pipeline.cli.serving import serve
 from pipeline.cli.sharing import expire, pull, push
+from pipeline.cli.spark import rollup
 from pipeline.settings import misspelt, read_env_file
 from pipeline.terminal import say
 
@@ -42,6 +43,7 @@ for command, in_short in (
     (demo, "Try it without an account, on a made-up week."),
     (run, "Load, publish and check UTC days."),
     (status, "Show which days are loaded, stale or missing."),
+    (rollup, "Make hours and days of a shared lake's minutes anew."),
     (refresh, "Find what the API has restated, and load it again."),
     (verify, "Re-read the lake, and name every file that is not what was published."),
     (reconcile, "Hold what is reported against what was observed."),

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -25,6 +25,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.pricing import price_list
 from pipeline.cli.sharing import say_age
+from pipeline.cli.spark import EngineOption, Format, Remote, ask_spark
 from pipeline.settings import load_settings
 from pipeline.terminal import printable, say, short
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
@@ -32,8 +33,6 @@ from pipeline.timeline import ANY_WIDTHS, AnyWidth, in_words, iso
 _SHORT: Final = 1 << 20
 """Bytes of a page that a person may read: counted whole before anything is printed, and indented
 on a terminal. A longer one is printed while it is counted."""
-
-_Format = Literal["table", "csv", "json", "parquet"]
 
 
 def buckets(
@@ -125,7 +124,7 @@ def sql(
         typer.Argument(metavar="QUERY", help="For example: from usage_1d limit 5"),
     ] = None,
     form: Annotated[
-        _Format,
+        Format,
         typer.Option(
             "--format", help="How to print it.", **one_of("table", "csv", "json", "parquet")
         ),
@@ -139,14 +138,27 @@ def sql(
             help="A folder that may be read too, for files of your own; may be repeated.",
         ),
     ] = None,
+    engine: EngineOption = "duckdb",
+    remote: Remote = None,
 ) -> None:
     """Query the published tables, read-only: usage_1m, usage_1h, usage_1d and the others.
 
     Without QUERY it is read from stdin; on a terminal, a shell opens, with history and completion.
     It reads the lake and, with --allow, any file in DIR. So no folder that holds a `.env`.
+
+    With --engine spark the tables are those of the shared lake, and a Spark Connect server answers.
     """
     if form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is no text for a terminal: add `> result.parquet`")
+    if engine == "spark":
+        if query is None and sys.stdin.isatty():
+            raise typer.BadParameter("the shell is DuckDB's: give a QUERY with --engine spark")
+        if allow:
+            raise typer.BadParameter("--allow is for --engine duckdb: Spark reads the tables alone")
+        ask_spark(query if query is not None else _stdin(), form, remote)
+        return
+    if remote is not None:
+        raise typer.BadParameter("--remote is for --engine spark")
     from pipeline.lake.store import Lake
     from pipeline.query import ad_hoc
 
@@ -161,7 +173,7 @@ def sql(
         if query is None and sys.stdin.isatty():
             say("show tables; from usage_1d; from top_users(5); Tab completes, .quit leaves")
         elif query is None:
-            query = sys.stdin.buffer.read().decode(errors="surrogateescape")
+            query = _stdin()
         lake = Lake(settings.lake, memory=settings.memory)
         say_age(lake)
         prices = price_list(settings).table
@@ -184,6 +196,10 @@ def sql(
             fail(str(error), MISUSED)
         except ad_hoc.CatalogError as error:
             fail(str(error), FAILED)
+
+
+def _stdin() -> str:
+    return sys.stdin.buffer.read().decode(errors="surrogateescape")
 
 
 def _changed(how: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import zip_longest
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,9 +113,12 @@ def write(
     return file.rows
 
 
-def covered(path: Path) -> Loaded:
-    """What a file's footer says of it. ContractError where it is not a file of the lake."""
-    metadata = pq.read_metadata(path)
+def covered(path: Path | str, source: BinaryIO | None = None) -> Loaded:
+    """What a file's footer says of it. ContractError where it is not a file of the lake.
+
+    `source` is the file itself, where it is elsewhere than on a disk.
+    """
+    metadata = pq.read_metadata(source or path)
     try:
         facts = json.loads(metadata.metadata[_META])
         return Loaded(Window(facts["start"], facts["end"]), metadata.num_rows)

@@ -43,19 +43,21 @@ class Macro:
 
     def definition(self, catalog: str) -> str:
         """The statement that creates it there."""
+        parameters = ", ".join(
+            f"{name} := {default}" if default else name for name, default in self.parameters.items()
+        )
+        return f"CREATE MACRO {catalog}.{self.name}({parameters}) AS TABLE {self.body}"
+
+    @property
+    def body(self) -> str:
+        """Its SELECT, in which parameters stand as names of their own."""
         text = engine.sql(self.query)
         # Longer names first: `$days` begins with `$day`.
         for name in sorted({*self.parameters, *self.given}, key=len, reverse=True):
             text = text.replace(f"${name}", self.given.get(name, name))
         inputs = ", ".join(f"{name} AS ({select})" for name, select in self.inputs.items())
-        parameters = ", ".join(
-            f"{name} := {default}" if default else name for name, default in self.parameters.items()
-        )
         rows = self.rows.format(query=f"({text}\n)")
-        return (
-            f"CREATE MACRO {catalog}.{self.name}({parameters}) AS TABLE "
-            f"{f'WITH {inputs} ' if inputs else ''}{rows}"
-        )
+        return f"{f'WITH {inputs} ' if inputs else ''}{rows}"
 
 
 _WIDTHS = ", ".join(f"'{width}'" for width in ANY_WIDTHS)

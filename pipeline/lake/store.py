@@ -7,6 +7,7 @@
 <home>/lake/.staging/…    unfinished work of running processes, and what outgrows their memory
 <home>/lake/.locks/…      empty files, held by those who write
 <home>/lake/.commit.json  days that are replaced together, until each has its link
+<home>/lake/.shared.json  what the home knows of a shared lake: see pipeline/shared_lake/base.py
 """
 
 from __future__ import annotations

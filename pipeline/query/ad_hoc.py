@@ -278,16 +278,38 @@ def export(
     with opened(catalog, lake, allowed) as (con, scratch):
         asked = _subquery(con, query)
         scratch.mkdir(mode=0o700, exist_ok=True)
-        path = scratch / "result"
-        with _complaints():
-            if form == "parquet":
-                asked = _narrowed(con.sql(asked), asked)
-            if form == "csv":
-                asked = inert(con.sql(asked), asked)
-            copy = f"COPY ({asked}) TO {literal(str(path))} ({_OPTIONS[form]})"
-            _interruptibly(con, lambda: con.execute(copy))
-        with path.open("rb") as result:
-            shutil.copyfileobj(result, out)
+        _copy(con, asked, form, scratch / "result", out)
+
+
+def _copy(
+    con: duckdb.DuckDBPyConnection, asked: str, form: Format, path: Path, out: BinaryIO
+) -> None:
+    with _complaints():
+        if form == "parquet":
+            asked = _narrowed(con.sql(asked), asked)
+        if form == "csv":
+            asked = inert(con.sql(asked), asked)
+        copy = f"COPY ({asked}) TO {literal(str(path))} ({_OPTIONS[form]})"
+        _interruptibly(con, lambda: con.execute(copy))
+    with path.open("rb") as result:
+        shutil.copyfileobj(result, out)
+
+
+def show_rows(rows: pa.Table, width: int) -> None:
+    """Print rows that another engine has found, as `show` does."""
+    with closing(engine.connect()) as con:
+        con.register("answer", rows)
+        shown = StringIO()
+        with redirect_stdout(shown):
+            con.sql("FROM answer").show(max_width=width)
+        print(printable(shown.getvalue()), end="")
+
+
+def export_rows(rows: pa.Table, form: Format, out: BinaryIO) -> None:
+    """Write rows that another engine has found, as `export` does."""
+    with closing(engine.connect()) as con, tempfile.TemporaryDirectory() as folder:
+        con.register("answer", rows)
+        _copy(con, "FROM answer", form, Path(folder) / "result", out)
 
 
 def _subquery(con: duckdb.DuckDBPyConnection, query: str) -> str:

@@ -7,6 +7,7 @@
     catalogs       Iceberg catalogs that commit several tables at once
     tables         each dataset as an Iceberg table: ids, comments, partitions, order
     table_change   the next snapshot of one table: files of some days replaced by others
+    warehouse      the warehouse as engines see it that read and write it by themselves
     storage        files of the warehouse: put there, got, listed, removed
     published      what stands of each day: its manifest, which orders all commits
     hydrating      days of the shared lake become versions of a home's own lake

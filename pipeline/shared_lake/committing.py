@@ -98,6 +98,7 @@ class Committing:
 
         DaysMovedError where one has moved since it was hydrated: then none is committed.
         """
+        tables.begin(self._catalog, self._root, self._properties)
         named = {day: published.write(day, of.text, self._folder) for day, of in days.items()}
         names = {day: name for day, (name, _) in named.items()}
         standing = published.names(self._catalog, days)
@@ -172,8 +173,7 @@ class Committing:
             return [one for one in found if one is not None]
 
     def _of_table(self, name: str, ready: Mapping[date, _Ready]) -> TableCommit | None:
-        properties = self._properties if name == PUBLISHED_DAYS.name else None
-        table = tables.ensured(self._catalog, self._root, name, properties)
+        table = tables.ensured(self._catalog, self._root, name)
         standing = files_by_day(table, ready)
         wanted: dict[date, DataFile | None] = {}
         for day, of in ready.items():

@@ -26,10 +26,12 @@ from pipeline.shared_lake.errors import SharedLakeError
 from pipeline.shared_lake.expiring import Expired, expire
 from pipeline.shared_lake.hydrating import hydrate
 from pipeline.shared_lake.place import Place
+from pipeline.shared_lake.published import Standing
 from pipeline.shared_lake.rewriting import rewritten
 from pipeline.shared_lake.table_change import files_by_day
 from pipeline.shared_lake.tables import PUBLISHED_DAYS
 from pipeline.shared_lake.verifying import SharedProblem, verify
+from pipeline.shared_lake.warehouse import Warehouse
 
 _USER_IDS: Final = "mka1-usage.user-ids"
 """The property of `published_days` that says whose ids the tables hold."""
@@ -47,6 +49,7 @@ class SharedLake:
         properties = file_properties(place)
         self._io = PyArrowFileIO(properties)
         self._root = f"{properties['warehouse']}/{NAME}"
+        self.warehouse = Warehouse(self._io, self._root)
         with self._reaching():
             self._catalog = open_catalog(place, properties)
 
@@ -59,6 +62,11 @@ class SharedLake:
         """The days that are published, in order."""
         with self._reaching():
             return list(published.names(self._catalog))
+
+    def standing(self, days: Iterable[date] | None = None) -> dict[date, Standing]:
+        """What stands of days (None: all that are published), in order."""
+        with self._reaching():
+            return published.read(self._catalog, days)
 
     def files(self, dataset: str, days: Iterable[date] | None = None) -> dict[date, str]:
         """Where each day's file of a dataset is (of all days by default): a path, or s3://….
@@ -112,14 +120,20 @@ class SharedLake:
         note_days(lake, self.place.shown, ours)
         return committed.changed
 
-    def replace(self, files: Mapping[date, Mapping[str, Path]]) -> list[date]:
+    def replace(
+        self,
+        files: Mapping[date, Mapping[str, Path]],
+        made_of: Mapping[date, Standing] | None = None,
+    ) -> list[date]:
         """Give published days other files of some datasets, in one commit, without hydrating them;
         returns the days that stand otherwise now.
 
-        The files are of the contract. DaysMovedError as `commit`.
+        The files are of the contract. `made_of` is what stood of these days when the files were
+        made of it; None: what stands now. DaysMovedError as `commit`.
         """
         with self._reaching(), tempfile.TemporaryDirectory(prefix="mka1-usage-") as folder:
-            standing = published.read(self._catalog, files)
+            standing = published.read(self._catalog, files) if made_of is None else made_of
+            standing = {day: of for day, of in standing.items() if day in files}
             if missing := sorted(set(files) - set(standing)):
                 raise SharedLakeError(f"{missing[0]} is not published: load it first")
             changed: dict[date, DayToCommit] = {}

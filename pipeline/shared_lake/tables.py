@@ -36,6 +36,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pipeline.lake.schemas import DATASETS, Column, Dataset
 from pipeline.shared_lake.catalogs import NAME, SharedCatalog
+from pipeline.shared_lake.errors import SharedLakeError
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
 _TYPES: Final[dict[pa.DataType, IcebergType]] = {
@@ -70,19 +71,26 @@ def load(catalog: SharedCatalog, name: str) -> Table | None:
         return None
 
 
+def begin(catalog: SharedCatalog, root: str, properties: Mapping[str, str]) -> None:
+    """Make the namespace, and the table that orders all commits, where they are not there."""
+    if load(catalog, PUBLISHED_DAYS.name) is not None:
+        return
+    # By another worker at this moment: a catalog in a database may find out by its key.
+    with suppress(NamespaceAlreadyExistsError, IntegrityError):
+        catalog.create_namespace((NAME,))
+    ensured(catalog, root, PUBLISHED_DAYS.name, properties)
+
+
 def ensured(
     catalog: SharedCatalog, root: str, name: str, properties: Mapping[str, str] | None = None
 ) -> Table:
-    """A table, made below `root` where it is not there, with further `properties`.
+    """A table, made below `root` where it is not there, with further `properties`; after `begin`.
 
     Columns that the contract has had since it was made are added.
     """
     dataset = TABLES[name]
     table = load(catalog, name)
     if table is None:
-        # By another worker at this moment: a catalog in a database may find out by its key.
-        with suppress(NamespaceAlreadyExistsError, IntegrityError):
-            catalog.create_namespace((NAME,))
         try:
             return catalog.create_table(
                 (NAME, name),
@@ -94,7 +102,13 @@ def ensured(
             )
         except TableAlreadyExistsError:  # by another worker, at this moment
             return catalog.load_table((NAME, name))
-    known = {field.name for field in table.schema().fields}
+    known = {field.name: field.field_id for field in table.schema().fields}
+    for column in dataset.columns:
+        if known.get(column.name, dataset.field_ids[column.name]) != dataset.field_ids[column.name]:
+            raise SharedLakeError(
+                f"{NAME}.{name} has column {column.name} by another id than this mka1-usage: use "
+                "the version that made the table, or another shared lake"
+            )
     if missing := [it for it in dataset.columns if it.name not in known]:
         with table.update_schema() as change:
             for column in missing:

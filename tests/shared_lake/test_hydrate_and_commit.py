@@ -382,6 +382,21 @@ def test_a_new_column_of_the_contract_comes_to_the_table(
     assert table.scan().to_arrow().column("num_more").null_count > 0
 
 
+def test_a_column_is_never_read_by_the_id_of_another(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = small_world(1)
+    lake = loaded(tmp_path / "one", of, DAYS[:1])
+    shared = open_shared_lake(place)
+    shared.commit(lake)
+    first, *rest = USAGE["1d"].columns
+    new = replace(USAGE["1d"], columns=(Column("num_more", pa.int64(), "More."), first, *rest))
+    monkeypatch.setitem(tables.TABLES, "usage_1d", new)
+    reload(lake, restated(of, DAYS[0]), DAYS[:1])
+    with pytest.raises(SharedLakeError, match="usage_1d has column start_time by another id"):
+        shared.commit(lake)
+
+
 def test_files_of_days_loaded_before_files_had_ids_are_read_by_name(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

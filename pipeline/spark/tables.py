@@ -1,0 +1,156 @@
+"""The tables of the shared lake as temporary views of a session, by the names of `usage.duckdb`.
+
+Belongs here: which files a view reads, and what it has beside the contract's columns. Times are
+Spark's TIMESTAMP, which a session in UTC shows and compares as UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from pipeline.lake import engine
+from pipeline.lake.catalog import PRICES as PRICE_SCHEMA
+from pipeline.lake.macros import TIME_ZONES, VIEWS, time_zones
+from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, Dataset
+from pipeline.lake.snapshot import UNDATED
+from pipeline.spark.dialect import to_spark
+from pipeline.timeline import DAY, Window, day_range, day_window, spans
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.connect.session import SparkSession
+
+Files = Callable[[str], Mapping[date, str]]
+"""Where the file of each day of a dataset is: a path, or s3://…; each below `day=2024-01-05/`."""
+
+PRICES: Final = "prices"
+NAMES: Final = frozenset({*DATASETS, *VIEWS, TIME_ZONES, PRICES})
+"""What a question can read."""
+
+_TYPES: Final = {
+    "timestamp[us, tz=UTC]": "TIMESTAMP",
+    "int64": "BIGINT",
+    "string": "STRING",
+    "date32[day]": "DATE",
+    "decimal128(18, 15)": "DECIMAL(18, 15)",
+}
+_PRICE_COLUMNS: Final = {field.name: _TYPES[str(field.type)] for field in PRICE_SCHEMA}
+_DAY: Final = "day"
+_MOMENTS: Final = ("start_time", "created_at", "added_at")
+"""Columns of which a table has one, if its rows have a time: it has a `day` beside it then."""
+_OF_VIEWS: Final = {"users": "user_id", "api_keys": "api_key_id"}
+
+
+def make_views(
+    session: SparkSession, files: Files, names: Collection[str], prices: pa.Table | None
+) -> None:
+    """Make the views of `names` (of NAMES). `prices` as in `usage.duckdb`; None: no prices.
+
+    Raises what a session raises.
+    """
+    wanted = {"usage_1h" if name in VIEWS else name for name in names}
+    for name in sorted(wanted & DATASETS.keys()):
+        found = files(name)
+        rows = read(session, DATASETS[name], found, with_day=True)
+        if name == COVERAGE.name:
+            rows = _with_missing_hours(session, rows, found)
+        rows.createOrReplaceTempView(name)
+    if TIME_ZONES in wanted:
+        known = sorted(day for day in files(COVERAGE.name) if day != UNDATED) or [UNDATED]
+        first, last = known[0], known[-1]
+        zones = time_zones(Window(day_window(first).start, day_window(last).end))
+        session.createDataFrame(zones).createOrReplaceTempView(TIME_ZONES)
+    if PRICES in wanted:
+        rows = _nothing(session, _PRICE_COLUMNS)
+        if prices is not None and prices.num_rows:
+            rows = session.createDataFrame(prices)
+        rows.createOrReplaceTempView(PRICES)
+    for name in sorted(set(names) & VIEWS.keys()):
+        members = engine.sql("members").replace("$by", f"'{_OF_VIEWS[name]}'")
+        query = f"SELECT id AS {_OF_VIEWS[name]}, * EXCEPT (id) FROM ({to_spark(members)})"
+        session.sql(query).createOrReplaceTempView(name)
+
+
+def read(
+    session: SparkSession, dataset: Dataset, files: Mapping[date, str], *, with_day: bool = False
+) -> DataFrame:
+    """A dataset's rows from its files; without files, none.
+
+    `with_day` adds the day of each row, by its file, where rows have a time: a condition on it
+    leaves out the files of other days.
+    """
+    columns = {it.name: _TYPES[str(it.type)] for it in dataset.columns}
+    if with_day and not columns.keys().isdisjoint({*_MOMENTS, _DAY}):
+        columns[_DAY] = "DATE"
+    if not files:
+        return _nothing(session, columns)
+    schema = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    places = [as_read(place) for place in files.values()]
+    reader = session.read.schema(schema)
+    if columns.get(_DAY) == "DATE":
+        reader = reader.option("basePath", as_written(_base(next(iter(files.values())))))
+    return reader.parquet(*places).select(*columns)
+
+
+def _nothing(session: SparkSession, columns: Mapping[str, str]) -> DataFrame:
+    """A table without a row."""
+    typed = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
+    return session.sql(f"SELECT {typed} WHERE 1 = 0")
+
+
+def _base(place: str) -> str:
+    """The folder of all days of a table's files."""
+    return place.rpartition(f"/{_DAY}=")[0]
+
+
+def as_read(place: str) -> str:
+    """A path or URL as Spark reads it: it stands for itself, and is no pattern."""
+    return "".join(f"\\{char}" if char in "{}[]*?\\" else char for char in as_written(place))
+
+
+def as_written(place: str) -> str:
+    """A path or URL as Spark writes to it: S3 goes by another name there."""
+    scheme, separator, rest = place.partition("://")
+    if not separator:
+        return f"file://{place}"
+    return f"{'s3a' if scheme == 's3' else scheme}://{rest}"
+
+
+def _with_missing_hours(
+    session: SparkSession, rows: DataFrame, files: Mapping[date, str]
+) -> DataFrame:
+    """Coverage as every reader sees it: days in between that were never loaded are missing, and of
+    days that are none of the lake's nothing is."""
+    rows.createOrReplaceTempView("coverage_of_files")
+    parts = [f"SELECT * FROM coverage_of_files WHERE day <> DATE '{UNDATED}'"]
+    if stretches := ", ".join(_stretches(files)):
+        columns = ", ".join(COVERAGE.schema.names)
+        parts.append(
+            f"SELECT {columns}, DATE(start_time) AS day FROM (WITH stretches AS (SELECT * FROM "
+            f"VALUES {stretches} AS s (dataset, first_day, last_day)) "
+            f"{to_spark(engine.sql('missing_hours'))})"
+        )
+    return session.sql(
+        f"WITH known AS ({' UNION ALL '.join(parts)}), extent AS (SELECT MIN(day) AS first_day, "
+        "MAX(day) AS last_day FROM known WHERE dataset = 'usage_1d' AND status <> 'missing') "
+        "SELECT known.* FROM known CROSS JOIN extent "
+        "WHERE status <> 'missing' OR day BETWEEN first_day AND last_day"
+    )
+
+
+def _stretches(files: Mapping[date, str]) -> Iterator[str]:
+    """Days between the first and the last of which nothing says what is known, table by table."""
+    known = {day for day in files if day != UNDATED}
+    if known:
+        absent = (day for day in day_range(min(known), max(known)) if day not in known)
+        for first, last in spans(absent):
+            for name in COVERED:
+                yield f"('{name}', {_number(first)}, {_number(last)})"
+
+
+def _number(day: date) -> str:
+    return f"CAST({day_window(day).start // DAY} AS BIGINT)"
