@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def place_of_lake(place: pytest.MonkeyPatch, tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def bucket(place: pytest.MonkeyPatch, place_of_lake: Place) -> S3:
+def bucket(place: pytest.MonkeyPatch, place_of_lake: Place) -> Iterator[S3]:
     with s3() as server:
         for name, value in server.environment.items():
             place.setenv(name, value)
