@@ -53,6 +53,7 @@ class _Ready:
     """A day whose new files are in the warehouse: the name that it gets, and what was there."""
 
     name: str
+    based_on: str | None
     files: Mapping[str, FileEntry]
     before: Mapping[str, FileEntry]
 
@@ -69,7 +70,7 @@ class Committed(NamedTuple):
     changed: list[date]
 
 
-def _require(standing: Mapping[date, str], days: Mapping[date, DayToCommit]) -> None:
+def _require(standing: Mapping[date, str], days: Mapping[date, DayToCommit | _Ready]) -> None:
     """DaysMovedError where another name stands of a day than when it was hydrated."""
     moved = [day for day, of in days.items() if standing.get(day) != of.based_on]
     if moved:
@@ -140,7 +141,7 @@ class Committing:
             for day, of in days.items():
                 old = before[day].manifest.files if day in before else {}
                 name, path = named[day]
-                ready[day] = _Ready(name, manifest_from(of.text).files, old)
+                ready[day] = _Ready(name, of.based_on, manifest_from(of.text).files, old)
                 place = location_of(self._root, PUBLISHED_DAYS.name, day, name)
                 putting.append(pool.submit(storage.put, self._io, path, place))
                 for table, entry in ready[day].files.items():
@@ -175,6 +176,11 @@ class Committing:
     def _of_table(self, name: str, ready: Mapping[date, _Ready]) -> TableCommit | None:
         table = tables.ensured(self._catalog, self._root, name)
         standing = files_by_day(table, ready)
+        if name == PUBLISHED_DAYS.name:
+            # Another worker may have committed since they were looked at: what counts is the table
+            # that is changed, and it is changed only if it still is this one.
+            stands = {day: published.name_of(file) for day, file in standing.items()}
+            _require(stands, {day: of for day, of in ready.items() if stands.get(day) != of.name})
         wanted: dict[date, DataFile | None] = {}
         for day, of in ready.items():
             key = of.name if name == PUBLISHED_DAYS.name else self._key(of, name)

@@ -18,6 +18,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile
 
 from pipeline.lake import files
 from pipeline.lake.manifest import Manifest, digest, manifest_from
@@ -51,7 +52,7 @@ def names(catalog: SharedCatalog, days: Iterable[date] | None = None) -> dict[da
     """The names of what stands of days (all by default), in order."""
     table = tables.load(catalog, PUBLISHED_DAYS.name)
     found = {} if table is None else files_by_day(table, days)
-    return {day: _name(file.file_path) for day, file in found.items()}
+    return {day: name_of(file) for day, file in found.items()}
 
 
 def read(catalog: SharedCatalog, days: Iterable[date] | None = None) -> dict[date, Standing]:
@@ -63,7 +64,7 @@ def read(catalog: SharedCatalog, days: Iterable[date] | None = None) -> dict[dat
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         texts = pool.map(lambda file: _text(table.io, file.file_path), found.values())
         return {
-            day: Standing(_name(file.file_path), text)
+            day: Standing(name_of(file), text)
             for (day, file), text in zip(found.items(), texts, strict=True)
         }
 
@@ -85,5 +86,6 @@ def _text(io: FileIO, location: str) -> str:
     return str(pq.read_table(memory.BytesIO(content)).column("manifest")[0].as_py())
 
 
-def _name(location: str) -> str:
-    return PurePosixPath(location).stem
+def name_of(file: DataFile) -> str:
+    """The name of the version of a day that a file of `published_days` has."""
+    return PurePosixPath(file.file_path).stem

@@ -14,12 +14,22 @@ from typing import Any
 import polars as pl
 import pytest
 
+pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
+
 from pipeline.emulator import EmulatorServer
 from pipeline.lake.store import Lake
-from pipeline.shared_lake import Place, open_shared_lake
+from pipeline.shared_lake import DaysMovedError, Place, committing, open_shared_lake
 from tests.bounded import finished, started
 from tests.servers import S3
-from tests.shared_lake.shared import DAYS, catalog_of, loaded, reload, restated, small_world
+from tests.shared_lake.shared import (
+    DAYS,
+    catalog_of,
+    content,
+    loaded,
+    reload,
+    restated,
+    small_world,
+)
 from tests.torture.scenes import days
 from tests.truth import published, reported
 
@@ -170,3 +180,29 @@ def test_of_two_commits_of_one_day_one_is_refused(place: Place, tmp_path: Path) 
         thread.join(120)
     assert sorted(map(str, outcomes)) == ["DaysMovedError", str(DAYS[:1])]
     assert list(shared.verify()) == []
+
+
+def test_a_commit_that_comes_while_files_are_uploaded_is_never_overwritten(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The day was looked at before that, and stood as it was hydrated."""
+    of = small_world(1)
+    shared = open_shared_lake(place)
+    shared.commit(loaded(tmp_path / "first", of, DAYS[:1]))
+    slow, fast = (Lake(tmp_path / name / "lake") for name in ("slow", "fast"))
+    for number, lake in enumerate((slow, fast)):
+        shared.hydrate(lake)
+        reload(lake, restated(of, DAYS[0], number + 1), DAYS[:1])
+    commits = committing.Committing._commits
+
+    def after_another(self: committing.Committing, *ready: Any) -> Any:
+        monkeypatch.setattr(committing.Committing, "_commits", commits)
+        open_shared_lake(place).commit(fast)
+        return commits(self, *ready)
+
+    monkeypatch.setattr(committing.Committing, "_commits", after_another)
+    with pytest.raises(DaysMovedError):
+        shared.commit(slow)
+    reader = Lake(tmp_path / "reader" / "lake")
+    shared.hydrate(reader)
+    assert content(reader, DAYS[0]) == content(fast, DAYS[0])
