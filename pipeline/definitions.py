@@ -21,7 +21,14 @@ from pipeline.orchestration.checks import (
 )
 from pipeline.orchestration.partitions import backfill_policy, daily
 from pipeline.orchestration.resources import Services
-from pipeline.orchestration.schedules import SCHEDULES, conversations_job, export_job, usage_job
+from pipeline.orchestration.schedules import (
+    EXPIRING,
+    SCHEDULES,
+    conversations_job,
+    expire_job,
+    export_job,
+    usage_job,
+)
 
 
 def build_defs(services: Services | None = None) -> dg.Definitions:
@@ -45,11 +52,15 @@ def build_defs(services: Services | None = None) -> dg.Definitions:
     if services.has_bills:
         assets.append(cost_assets(partitions, policy))
         checks.append(check_costs)
+    shared = services.settings.shared_catalog is not None
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[usage_job, conversations_job, export_job, refresh_job, report_job, alerts_job],
-        schedules=SCHEDULES,
+        jobs=[
+            *(usage_job, conversations_job, export_job, refresh_job, report_job, alerts_job),
+            *([expire_job] if shared else []),
+        ],
+        schedules=[*SCHEDULES, *([EXPIRING] if shared else [])],
         sensors=[watch_alerts],
         resources={"services": services},
         # Steps are few and short next to starting a process for each.

@@ -26,6 +26,7 @@ from pipeline.cli.pricing import budgets, prices
 from pipeline.cli.querying import buckets, sql
 from pipeline.cli.reporting import report
 from pipeline.cli.serving import serve
+from pipeline.cli.sharing import expire, pull, push
 from pipeline.cli.spark import rollup
 from pipeline.settings import misspelt, read_env_file
 from pipeline.terminal import say
@@ -54,6 +55,9 @@ for command, in_short in (
     (export, "Write files for BI tools and spreadsheets."),
     (serve, "Answer HTTP as the API does, from the lake."),
     (report, "Write a page to look at and to send around."),
+    (pull, "Make this home a copy of the shared lake."),
+    (push, "Commit days that the shared lake does not have."),
+    (expire, "Remove what nobody needs from the shared lake."),
     (emulator, "Serve a stand-in for the MKA1 API."),
     (doctor, "Check the place where it runs, and say how to fix it."),
     (dagster_home, "Make Dagster's folder ready, and print it."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -13,8 +15,9 @@ from pipeline.cli.damage import left_out, nothing_loaded, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.cli.network import say_route
 from pipeline.cli.options import OptionalTime, days_of, stdout
+from pipeline.cli.sharing import failing, opened, say_age
 from pipeline.messages import count
-from pipeline.settings import SettingsError, load_settings
+from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.terminal import say
 from pipeline.timeline import spans
 
@@ -32,6 +35,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
     with exit_codes():
         settings = load_settings()
         lake = Lake(settings.lake, settings.lookback_days, settings.memory)
+        say_age(lake)
         with reading(lake):
             days = states(Snapshot(lake), *days_of(start, end), time.time())
         for one in days.damage:
@@ -45,7 +49,8 @@ def verify() -> None:
     """Hold every file of the lake against what was recorded when it was published.
 
     Names each file that was changed, cut short, removed or put there by somebody else, and each day
-    whose tables contradict each other. Exit code 1 if there is any, and if nothing is loaded.
+    whose tables contradict each other. Where a shared lake is set, its files too. Exit code 1 if
+    there is any, and if nothing is loaded.
     """
     from pipeline.lake.store import Lake
     from pipeline.lake.verification import verify as verify_lake
@@ -53,21 +58,53 @@ def verify() -> None:
     with exit_codes():
         settings = load_settings()
         verified = verify_lake(Lake(settings.lake, memory=settings.memory), settings.catalog)
-        if not verified.days:
+        shared = _verify_shared(settings)
+        if not verified.days and not shared.days:
             nothing_loaded(settings.lake)
-        for problem in verified.problems:
+        problems = verified.problems if verified.days else ()
+        for problem in problems:
             print(problem)
-        full = {problem.day for problem in verified.problems if problem.day and problem.full}
-        to_load = {problem.day for problem in verified.problems if problem.day} - full
+        full = {problem.day for problem in problems if problem.day and problem.full}
+        to_load = {problem.day for problem in problems if problem.day} - full
         for days, flags in ((to_load, ()), (full, ("--full",))):
             for first, last in spans(days):
                 say(f"to fix it: {messages.run(first, last, *flags)}")
-        if verified.problems:
-            fail(f"{count(len(verified.problems), 'problem')} found", FAILED)
-        say(
-            f"{count(verified.days, 'day')}, {count(verified.files, 'file')}: "
-            "all are as they were published"
-        )
+        for first, last in spans(shared.to_load):
+            say(f"to fix it: {messages.run(first, last, '--full')}")
+        found = len(problems) + shared.problems
+        if found:
+            fail(f"{count(found, 'problem')} found", FAILED)
+        if verified.days:
+            say(
+                f"{count(verified.days, 'day')}, {count(verified.files, 'file')}: "
+                "all are as they were published"
+            )
+        if shared.days:
+            say(f"the shared lake, {count(shared.days, 'day')}: all are as they were published")
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What was found in a shared lake; nothing where none is set."""
+
+    days: int = 0
+    problems: int = 0
+    to_load: frozenset[date] = frozenset()
+
+
+def _verify_shared(settings: Settings) -> _Shared:
+    """Print what is not as it was published in the shared lake, where one is set."""
+    if settings.shared_catalog is None:
+        return _Shared()
+    with failing():
+        shared = opened(settings)
+        problems = 0
+        to_load: set[date] = set()
+        for problem in shared.verify():
+            print(problem)
+            problems += 1
+            to_load.add(problem.day)
+        return _Shared(len(shared.days()), problems, frozenset(to_load))
 
 
 def reconcile(

@@ -13,6 +13,7 @@ from rich.table import Table
 from pipeline.cli.exit_codes import FAILED, INTERRUPTED, MISUSED, exit_codes, fail
 from pipeline.cli.options import OptionalTime, days_of, not_empty, one_of, stdout
 from pipeline.cli.pricing import price_list
+from pipeline.cli.sharing import say_age
 from pipeline.messages import count
 from pipeline.settings import load_settings
 from pipeline.terminal import say, short
@@ -86,10 +87,12 @@ def export(
         first, last = days_of(start, end)
         needs_prices = not table or FACT_TOKENS.name in table
         console = Console(stderr=True)
+        lake = Lake(settings.lake, memory=settings.memory)
+        say_age(lake)
         try:
             with console.status("exporting") as status:
                 exported = export(
-                    Lake(settings.lake, memory=settings.memory),
+                    lake,
                     folder or settings.export_dir,
                     table or (),
                     form=form,

@@ -24,6 +24,7 @@ from pipeline.cli.options import (
     one_of,
 )
 from pipeline.cli.pricing import price_list
+from pipeline.cli.sharing import say_age
 from pipeline.cli.spark import EngineOption, Format, Remote, ask_spark
 from pipeline.settings import load_settings
 from pipeline.terminal import printable, say, short
@@ -74,6 +75,7 @@ def buckets(
     with exit_codes():
         settings = load_settings()
         lake = Lake(settings.lake, memory=settings.memory)
+        say_age(lake)
         try:
             query = PageQuery(
                 start_time=first,
@@ -173,6 +175,7 @@ def sql(
         elif query is None:
             query = _stdin()
         lake = Lake(settings.lake, memory=settings.memory)
+        say_age(lake)
         prices = price_list(settings).table
         try:
             with ad_hoc.as_published(settings.catalog, lake, _changed, left_out, prices) as catalog:

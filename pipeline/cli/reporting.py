@@ -12,6 +12,7 @@ from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
 from pipeline.cli.options import LocalTime, Zone, as_time
 from pipeline.cli.pricing import budget_list, price_list
+from pipeline.cli.sharing import say_age
 from pipeline.messages import count
 from pipeline.settings import load_settings
 from pipeline.terminal import say, short
@@ -51,6 +52,7 @@ def report(
         prices = price_list(settings)
         budgets = budget_list(settings, prices)
         lake = Lake(settings.lake, memory=settings.memory)
+        say_age(lake)
         try:
             with reading(lake):
                 found = figures.read(

@@ -12,6 +12,7 @@ import typer
 from pipeline.cli.damage import nothing_loaded
 from pipeline.cli.exit_codes import exit_codes
 from pipeline.cli.options import Partial
+from pipeline.cli.sharing import say_age
 from pipeline.interrupts import interrupts
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import say, short
@@ -43,9 +44,11 @@ def serve(
     with exit_codes():
         settings = load_settings()
         host = _checked(host, settings)
-        days = Lake(settings.lake).days("usage_1d")
+        lake = Lake(settings.lake)
+        days = lake.days("usage_1d")
         if not days:
             nothing_loaded(settings.lake)
+        say_age(lake)
         server = Server(build_app(settings, partial=partial), host, port)
         _let_in_many()
         sys.setswitchinterval(_TURN)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import dagster as dg
 
+from pipeline.messages import count
 from pipeline.orchestration.alert_sensor import ALERT_CHECKS
 from pipeline.orchestration.assets import conversations, export, meters, refresh, usage
 from pipeline.orchestration.assets.days import loading
@@ -46,6 +47,28 @@ export_job: Final = dg.define_asset_job(
     selection=dg.AssetSelection.groups(export.GROUP),
     description="Write the files for BI tools, those that have changed.",
 )
+
+
+@dg.op
+def expire_shared(context: dg.OpExecutionContext, services: dg.ResourceParam[Services]) -> None:
+    """Remove from the shared lake what no reader of the last day needs."""
+    with failing():
+        removed = services.shared.expire(services.now()) if services.shared else None
+    if removed is not None:
+        context.log.info(
+            f"{count(removed.snapshots, 'snapshot')} and {count(removed.files, 'file')} "
+            f"({removed.bytes:,} bytes) removed"
+        )
+
+
+@dg.job(
+    name="expire_job",
+    description="Drop old snapshots of the shared lake, and files that nothing refers to.",
+)
+def expire_job() -> None:
+    """One step."""
+    expire_shared()
+
 
 _Tick: TypeAlias = dg.RunRequest | dg.SkipReason
 
@@ -156,6 +179,14 @@ LOADING: Final = (
     ),
 )
 """The schedules that load from the API."""
+EXPIRING: Final = _schedule(
+    "daily_expire",
+    expire_job.name,
+    "15 5 * * *",
+    "Removes from the shared lake what no reader of the last day needs.",
+    lambda _, tick: dg.RunRequest(run_key=tick.isoformat()),
+)
+"""Where there is a shared lake."""
 SCHEDULES: Final = (
     *LOADING,
     _schedule(

@@ -20,6 +20,7 @@ from pipeline.report.figures import Figures
 from pipeline.report.parts import Section
 from pipeline.report.period import Period
 from pipeline.report.sections import PageContent, page_content
+from pipeline.timeline import iso
 
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -49,6 +50,7 @@ def render(figures: Figures) -> str:
         colours=COLOURS,
         zone=figures.period.zone.key,
         command=command(figures.period),
+        copied=None if figures.copied is None else iso(int(figures.copied.at)),
     )
 
 

@@ -282,6 +282,16 @@ def test_schedules_of_a_worker_without_a_home_know_what_the_shared_lake_has(team
     assert requests() == 1
 
 
+def test_a_daily_schedule_expires_what_nobody_needs_where_there_is_a_shared_lake(
+    team: Team, lab: Lab
+) -> None:
+    worker = team.worker("one")
+    names = {it.name for it in build_defs(worker.services).schedules or []}
+    assert names - {it.name for it in build_defs(lab.services).schedules or []} == {"daily_expire"}
+    ran = run_job(worker, "expire_job", {})
+    assert ran.success, ran.failures
+
+
 def test_without_the_setting_nothing_is_claimed_and_nothing_noted(loaded_lab: Lab) -> None:
     assert loaded_lab.services.shared is None
     names = {path.name for path in loaded_lab.lake.root.iterdir()}

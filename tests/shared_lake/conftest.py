@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
-
 from pipeline.shared_lake import Place
 from tests.servers import S3, s3
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
+
 from pipeline.lake.store import Lake
 from pipeline.shared_lake import Place, open_shared_lake, table_change
 from pipeline.timeline import DAY

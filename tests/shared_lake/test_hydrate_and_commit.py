@@ -13,6 +13,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
+
 from pyiceberg.transforms import DayTransform, IdentityTransform
 
 from pipeline.emulator import EmulatorServer, synthetic_world

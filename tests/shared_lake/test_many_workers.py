@@ -14,6 +14,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
+
 from pipeline.emulator import EmulatorServer
 from pipeline.lake.store import Lake
 from pipeline.shared_lake import DaysMovedError, Place, committing, open_shared_lake

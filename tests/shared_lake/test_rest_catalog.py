@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
+
 from pipeline.lake.store import Lake
 from pipeline.shared_lake import (
     DaysMovedError,
