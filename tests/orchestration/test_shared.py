@@ -192,6 +192,22 @@ def test_what_was_published_before_a_failure_is_committed(team: Team) -> None:
     assert days == worker.lake.days("usage_1d")
 
 
+def test_a_full_reading_heals_what_is_damaged_in_the_shared_lake(team: Team) -> None:
+    """As `mka1-usage verify` says, from any home, though the API says what it said before."""
+    assert team.worker("one").run(FIRST, SECOND, checks=False).success
+    [changed, removed] = team.shared.files("usage_1m").values()
+    Path(changed).write_bytes(b"x" * len(Path(changed).read_bytes()))
+    Path(removed).unlink()
+    assert len(list(team.shared.verify())) == 2
+    hourly = team.worker("two").run(FIRST, SECOND, checks=False, reads="totals")
+    assert not hourly.success
+    assert "loading its day again puts that right" in hourly.failures[0]
+    full = team.worker("three").run(FIRST, SECOND, checks=False)
+    assert full.success, full.failures
+    assert list(team.shared.verify()) == []
+    assert published(team.pulled(), "1m") == reported(team.world, "1m", [FIRST, SECOND])
+
+
 def test_rolling_up_again_hydrates_first_and_commits_what_is_different(team: Team) -> None:
     assert team.worker("one").run(FIRST, SECOND, checks=False).success
     other = team.worker("two")
