@@ -29,7 +29,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.empty_lake"]
+pytest_plugins = ["tests.empty_lake", "tests.spark"]
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")

@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any, Final
@@ -33,7 +33,7 @@ from dagster_postgres.utils import pg_url_from_config
 from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 from pipeline.timeline import day_of, day_range, parse_time
 from tests import bounded
 from tests.documented import blocks, pasted
@@ -154,10 +154,12 @@ def test_the_database_is_the_one_that_the_environment_names(
 def test_every_variable_that_a_file_asks_for_is_in_the_environment_file() -> None:
     asked = re.findall(r"env: (\w+)", (DEPLOY / "dagster.yaml").read_text(encoding="utf-8"))
     assert sorted(asked) == sorted(name for name in ENVIRONMENT if name.startswith("DAGSTER_"))
-    asked = re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-    assert set(asked) <= set(ENVIRONMENT)
+    for path in DEPLOY.glob("compose*.yaml"):
+        asked = re.findall(r"\$\{(\w+)", path.read_text(encoding="utf-8"))
+        assert set(asked) <= set(ENVIRONMENT), path
     settings = {str(field.validation_alias) for field in Settings.model_fields.values()}
-    assert {name for name in ENVIRONMENT if name.startswith("MKA1_")} <= settings
+    named = {*ENVIRONMENT, *compose("shared")["services"]["code"]["environment"], *POD["env"]}
+    assert {name for name in named if name.startswith("MKA1_")} <= settings
     assert not any(value for name, value in ENVIRONMENT.items() if "KEY" in name)
 
 
@@ -217,9 +219,19 @@ COMMON: Final = (SYSTEMD / "mka1-usage-.service.d" / "common.conf").read_text(en
 CODE: Final = UNITS["mka1-usage-code"]["Service"]["ExecStart"]
 
 
-def compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+def of_yaml(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((DEPLOY / name).read_text(encoding="utf-8"))
     return loaded
+
+
+def compose(kind: str = "") -> dict[str, Any]:
+    return of_yaml(f"compose.{kind}.yaml" if kind else "compose.yaml")
+
+
+CHART: Final = of_yaml("kubernetes.yaml")
+"""What the chart is given: its own schema is no part of any package, so it was checked by hand."""
+[POD] = CHART["dagster-user-deployments"]["deployments"]
+"""The code server, and the pod of each run, which gets the same."""
 
 
 def started() -> dict[str, list[str]]:
@@ -230,6 +242,7 @@ def started() -> dict[str, list[str]]:
     }
     services = compose()["services"]
     found |= {name: of["command"] for name, of in services.items() if "command" in of}
+    found["kubernetes"] = ["dagster", "api", "grpc", *POD["dagsterApiGrpcArgs"]]
     found |= {
         f"health of {name}": of["healthcheck"]["test"][1:]
         for name, of in services.items()
@@ -359,7 +372,10 @@ def test_the_image_is_made_of_what_is_let_in_and_is_there() -> None:
     assert sorted(copied) == sorted(let_in)
     assert all((ROOT / path).exists() for path in copied)
     assert "USER 10001" in CONTAINERFILE
-    assert "--require-hashes -r .ci/constraints-postgres.txt" in CONTAINERFILE
+    assert "--require-hashes -r .ci/constraints-${PINS}.txt" in CONTAINERFILE
+    pins = {"postgres", compose("shared")["services"]["code"]["build"]["args"]["PINS"]}
+    assert "ARG PINS=postgres\n" in CONTAINERFILE
+    assert {f".ci/constraints-{name}.txt" for name in pins} <= {*copied}
     bases = set(re.findall(r"^FROM (\S+)", CONTAINERFILE, re.MULTILINE))
     assert bases == {"python:3.11-slim-bookworm"}
 
@@ -369,15 +385,71 @@ def test_what_is_pinned_for_production_is_what_is_tested() -> None:
         text = (ROOT / ".ci" / name).read_text(encoding="utf-8")
         return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", text, re.MULTILINE))
 
-    plain, postgres, tested = (
-        pins(f"constraints{kind}.txt") for kind in ("", "-postgres", "-test")
+    plain, postgres, shared, tested = (
+        pins(f"constraints{kind}.txt") for kind in ("", "-postgres", "-shared", "-test")
     )
-    assert postgres.items() <= tested.items()
+    assert postgres.items() <= shared.items() <= tested.items()
     assert plain.items() <= postgres.items()
     assert postgres.keys() - plain.keys() == {"dagster-postgres", "psycopg2-binary"}
     lock = (ROOT / ".ci" / "lock").read_text(encoding="utf-8")
     made = re.findall(r"--output-file (\S+)", lock)
     assert sorted(made) == sorted(f".ci/{path.name}" for path in ROOT.glob(".ci/constraints*"))
+
+
+# Workers side by side
+
+
+def test_what_compose_adds_for_a_shared_lake_fits_what_it_is_added_to() -> None:
+    shared, plain = compose("shared"), compose()
+    assert set(shared["services"]) - set(plain["services"]) == {"s3"}
+    code = shared["services"]["code"]
+    storage = shared["services"]["s3"]
+    bucket = code["environment"]["MKA1_USAGE_WAREHOUSE"].removeprefix("s3://").partition("/")[0]
+    assert f"-bucket={bucket}" in storage["command"]
+    assert set(code["depends_on"]) == {"s3"}
+    assert "ports" not in storage
+    catalog = code["environment"]["MKA1_USAGE_CATALOG"]
+    given = dict.fromkeys(re.findall(r"\$\{(\w+)\}", catalog), "given")
+    settings = load_settings(
+        shared_catalog=re.sub(r"\$\{(\w+)\}", lambda it: given[it[1]], catalog),
+        shared_warehouse=code["environment"]["MKA1_USAGE_WAREHOUSE"],
+    )
+    assert settings.shared_catalog is not None
+
+
+def test_the_pool_of_the_cluster_is_as_large_as_its_workers(tmp_path: Path) -> None:
+    config = CHART["additionalInstanceConfig"]
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(config))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        limits = instance.get_concurrency_config()
+    pool = limits.pool_config
+    assert str(pool.default_pool_limit) == POD["env"]["MKA1_USAGE_WORKERS"]
+    assert pool.pool_granularity is not None
+    assert pool.pool_granularity.value == "run"
+    assert limits.run_queue_config is not None
+    assert limits.run_queue_config.max_concurrent_runs > int(POD["env"]["MKA1_USAGE_WORKERS"])
+
+
+def test_pods_write_nowhere_but_into_their_volumes_and_runs_get_the_same() -> None:
+    assert POD["includeConfigInLaunchedRuns"] == {"enabled": True}
+    places = {mount["name"]: mount["mountPath"] for mount in POD["volumeMounts"]}
+    assert places == {"home": POD["env"]["MKA1_USAGE_HOME"], "tmp": "/tmp"}
+    assert {volume["name"] for volume in POD["volumes"]} == set(places)
+    assert all("emptyDir" in volume for volume in POD["volumes"])
+    closed = POD["securityContext"]
+    assert closed["readOnlyRootFilesystem"] is True
+    assert f"USER {closed['runAsUser']}" in CONTAINERFILE
+    assert f"MKA1_USAGE_HOME={places['home']}" in CONTAINERFILE
+    assert not any("KEY" in name or "CATALOG" in name for name in POD["env"]), "it has a secret"
+    assert POD["envSecrets"]
+
+
+def test_the_chart_is_of_the_version_of_dagster_that_is_pinned() -> None:
+    [line] = [line for line in BY_ENGINE if line.startswith("helm upgrade")]
+    assert f"--version {version('dagster')} " in line
+    assert "--values docs/deploy/kubernetes.yaml" in line
+    started_by = [line for line in BY_ENGINE if "schedule start" in line]
+    assert len(started_by) == 1
 
 
 # What only root or an engine can run

@@ -52,7 +52,7 @@ def report(
         prices = price_list(settings)
         budgets = budget_list(settings, prices)
         lake = Lake(settings.lake, memory=settings.memory)
-        say_age(lake)
+        copy = say_age(lake)
         try:
             with reading(lake):
                 found = figures.read(
@@ -71,7 +71,7 @@ def report(
         for one in found.damage:
             left_out(words(one))
         files: dict[Path, bytes] = {}
-        html = page.render(found).encode()
+        html = page.render(found, copy.at if copy else None).encode()
         if str(output) == "-":
             sys.stdout.buffer.write(html)
         else:

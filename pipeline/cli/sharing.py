@@ -19,6 +19,7 @@ from pipeline.timeline import in_words, iso
 
 if TYPE_CHECKING:  # each command imports what it needs
     from pipeline.lake.store import Lake
+    from pipeline.shared_lake import Copy
     from pipeline.shared_lake.shared import SharedLake
 
 _AT_ONCE: Final = 31
@@ -137,8 +138,8 @@ def failing() -> Iterator[None]:
         fail(str(error), FAILED)
 
 
-def say_age(lake: Lake) -> None:
-    """Say how old the copy is that a command answers from, where it is one."""
+def say_age(lake: Lake) -> Copy | None:
+    """Say how old the copy is that a command answers from; returns it, None where it is none."""
     from pipeline.shared_lake import copied
 
     copy = copied(lake)
@@ -147,6 +148,7 @@ def say_age(lake: Lake) -> None:
             f"note: a copy of {copy.catalog}, pulled {_ago(time.time() - copy.at)} "
             f"({iso(int(copy.at))}): `mka1-usage pull` brings it up to date"
         )
+    return copy
 
 
 def _ago(seconds: float) -> str:

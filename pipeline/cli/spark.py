@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,13 +13,11 @@ from rich.console import Console
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.cli.options import NO_TERMINAL, OptionalTime, days_of, not_empty, one_of
 from pipeline.cli.pricing import price_list
+from pipeline.cli.sharing import failing, opened
 from pipeline.messages import count
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import say
 from pipeline.timeline import in_words
-
-if TYPE_CHECKING:
-    from pipeline.shared_lake.shared import SharedLake
 
 Engine = Literal["duckdb", "spark"]
 EngineOption = Annotated[
@@ -58,7 +56,7 @@ def rollup(
         settings = load_settings()
         server = _remote(settings, remote) if engine == "spark" else None
         with _failures():
-            shared = _shared_lake(settings, "rollup")
+            shared = opened(settings)
             from pipeline.lake.store import Lake
             from pipeline.spark.rollup import Compute, on_duckdb, roll_up
 
@@ -90,7 +88,7 @@ def ask_spark(query: str, form: Format, remote: str | None) -> None:
                 question = understood(query)
             except QuestionError as error:
                 fail(str(error), MISUSED)
-            shared = _shared_lake(settings, "sql --engine spark")
+            shared = opened(settings)
             rows = ask(server, question, shared.files, lambda: price_list(settings).table)
             if form == "table":
                 width = Console().width if sys.stdout.isatty() else NO_TERMINAL
@@ -111,32 +109,18 @@ def _remote(settings: Settings, remote: str | None) -> str:
     return settings.spark_remote.get_secret_value()
 
 
-def _shared_lake(settings: Settings, command: str) -> SharedLake:
-    from pipeline.shared_lake import Place, open_shared_lake
-
-    if settings.shared_catalog is None or settings.shared_warehouse is None:
-        fail(
-            f"`mka1-usage {command}` works on a shared lake: set MKA1_USAGE_CATALOG and "
-            "MKA1_USAGE_WAREHOUSE (docs/shared-lake.md)",
-            MISUSED,
-        )
-    return open_shared_lake(
-        Place(settings.shared_catalog.get_secret_value(), settings.shared_warehouse)
-    )
-
-
 @contextmanager
 def _failures() -> Iterator[None]:
     """End with one line where the shared lake or Spark fails."""
-    from pipeline.shared_lake import SharedLakeError
     from pipeline.spark.connect import SparkError
     from pipeline.spark.rollup import RollupError
 
     try:
-        yield
+        with failing():
+            yield
     except ModuleNotFoundError as error:
         fail(f"Spark needs {error.name}: pip install 'mka1-usage[shared,spark]'", FAILED)
     except SparkError as error:
         fail(str(error), MISUSED if error.of_question else FAILED)
-    except (RollupError, SharedLakeError) as error:
+    except RollupError as error:
         fail(str(error), FAILED)

@@ -7,12 +7,14 @@ Belongs here: which checks there are, in which order, and that none of them hang
     gateway        proxy, DNS, TCP, TLS, the clock, the keys
     disk           room, what the file system can do, who may read
     tables         the lake, its days, who is loading, the catalog
+    shared         the shared lake: what it needs, catalog, tables, storage, clock
     written        prices and budgets that people write
     versions       what is installed against what is pinned
     orchestration  Dagster's home, pool, schedules and daemon
 
-What blocks most comes first. A check writes nothing but a folder of its own in the home folder,
-which it removes. Checks that another one makes pointless are skipped, and say so.
+What blocks most comes first. A check writes nothing but a folder of its own in the home folder, and
+a file of its own in the warehouse, which it removes. Checks that another one makes pointless are
+skipped, and say so.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class Check:
 _LONGEST: Final = 200
 """Characters of an error that no check expects."""
 _HOME: Final = "MKA1_USAGE_HOME"
+_SHARED: Final = ("MKA1_USAGE_CATALOG", "MKA1_USAGE_WAREHOUSE")
 CHECKS: Final = (
     Check("settings", "configured.settings"),
     Check("home", "disk.room", (_HOME,)),
@@ -71,6 +74,10 @@ CHECKS: Final = (
     Check("runs", "tables.runs", (_HOME,)),
     Check("catalog", "tables.catalog", (_HOME,)),
     Check("duckdb", "tables.command_line", ("catalog",)),
+    Check("extra", "shared.installed", _SHARED),
+    Check("shared lake", "shared.catalog", (*_SHARED, "extra")),
+    Check("storage", "shared.storage", (*_SHARED, "extra", "shared lake")),
+    Check("its clock", "shared.clock", _SHARED),
     Check("prices", "written.files", (_HOME,)),
     Check("versions", "versions.installed"),
     Check("dagster", "orchestration.instance", (_HOME, "DAGSTER_HOME")),

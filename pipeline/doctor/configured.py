@@ -6,9 +6,11 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from dotenv.parser import Binding, parse_stream
 
@@ -18,6 +20,7 @@ from pipeline.settings import ENV_FILE, Settings, SettingsError, load_settings, 
 _FIELDS: Final = {str(of.validation_alias): name for name, of in Settings.model_fields.items()}
 """The name of each setting's field, by its variable."""
 _SECRETIVE: Final = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY$|PSEUDONYM_KEY$")
+_CATALOG: Final = "MKA1_USAGE_CATALOG"
 _SHORTEST_SECRET: Final = 6
 """Characters. Shorter ones would be found in words that are none."""
 
@@ -73,6 +76,9 @@ def _secrets(variables: Mapping[str, str]) -> dict[str, str]:
     whole = [(name, value) for name, value in variables.items() if _SECRETIVE.search(name.upper())]
     ring = variables.get("MKA1_API_KEYS", "").split(",")
     parts = [("MKA1_API_KEYS", entry.partition("=")[2] or entry) for entry in ring]
+    with suppress(ValueError):  # no URL at all
+        password = urlsplit(variables.get(_CATALOG, "")).password or ""
+        parts += [(_CATALOG, it) for it in (password, unquote(password))]
     return {
         value.strip(): f"the value of {name}"
         for name, value in [*whole, *parts]

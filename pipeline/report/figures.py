@@ -32,7 +32,6 @@ from pipeline.report.axis import Axis, axis_of, days_of, paired_days
 from pipeline.report.period import LONGEST, Period, local_day, starts_at
 from pipeline.report.source import WHOLE, Knowledge, Known, Source
 from pipeline.report.spending import Spending, read_spending
-from pipeline.shared_lake import Copy, copied
 from pipeline.timeline import SECONDS, Window, day_window
 
 Measure = Literal["operations", "items", "conversations"]
@@ -172,8 +171,6 @@ class Figures:
     damage: Sequence[Damage]
     """Files that are left out, since they are not what was published: their days are missing."""
     budgets: Sequence[BudgetState] = ()
-    copied: Copy | None = None
-    """When the home was pulled from a shared lake; None where it is no copy."""
 
     def known(self, state: Knowledge) -> list[date]:
         """The days of the period of which this is known."""
@@ -206,7 +203,6 @@ def read(
                 else f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
             )
         figures = _read(source, _period(source, first, last, zone), prices)
-    figures = replace(figures, copied=copied(lake))
     if not budgets:
         return figures
     end = figures.end

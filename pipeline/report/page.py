@@ -40,8 +40,8 @@ _SIGNS: Final = {
 """What a sign of the key looks like, in words."""
 
 
-def render(figures: Figures) -> str:
-    """The whole page."""
+def render(figures: Figures, pulled_at: float | None = None) -> str:
+    """The whole page; it says when the lake was pulled (Unix seconds), where it is a copy."""
     report = page_content(figures)
     return _TEMPLATES.get_template("page.html").render(
         page_content=report,
@@ -50,7 +50,7 @@ def render(figures: Figures) -> str:
         colours=COLOURS,
         zone=figures.period.zone.key,
         command=command(figures.period),
-        copied=None if figures.copied is None else iso(int(figures.copied.at)),
+        pulled_at=None if pulled_at is None else iso(int(pulled_at)),
     )
 
 

@@ -63,6 +63,11 @@ class SharedLake:
         with self._reaching():
             return list(published.names(self._catalog))
 
+    def other_columns(self) -> dict[str, tuple[list[str], list[str]]]:
+        """Tables that are not of the contract: columns that they lack, and those that differ."""
+        with self._reaching():
+            return tables.other_columns(self._catalog)
+
     def standing(self, days: Iterable[date] | None = None) -> dict[date, Standing]:
         """What stands of days (None: all that are published), in order."""
         with self._reaching():

@@ -117,6 +117,22 @@ def ensured(
     return table
 
 
+def other_columns(catalog: SharedCatalog) -> dict[str, tuple[list[str], list[str]]]:
+    """By table: the contract's columns that it lacks, and others, or those of another type."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for name, dataset in TABLES.items():
+        table = load(catalog, name)
+        if table is None:
+            continue
+        wanted = {field.name: field.field_type for field in schema_of(dataset).fields}
+        there = {field.name: field.field_type for field in table.schema().fields}
+        missing = [name for name in wanted if name not in there]
+        others = [name for name, kind in there.items() if wanted.get(name) != kind]
+        if missing or others:
+            found[f"{NAME}.{name}"] = missing, others
+    return found
+
+
 def schema_of(dataset: Dataset) -> Schema:
     """The columns of a dataset's table: the contract's, with their ids and comments."""
     return Schema(*_fields(dataset))

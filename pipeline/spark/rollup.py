@@ -24,6 +24,7 @@ from pipeline.lake.manifest import FileEntry, describe
 from pipeline.lake.schemas import MEASURES, USAGE, Dataset
 from pipeline.lake.snapshot import UNDATED
 from pipeline.lake.store import Lake
+from pipeline.shared_lake.errors import DaysMovedError
 from pipeline.timeline import Width, Window, in_words
 from pipeline.usage.rollup import widen
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 WIDTHS: Final[tuple[Width, ...]] = ("1h", "1d")
 """What is made of minutes."""
+_TRIES: Final = 3
+"""How often days are rolled up where other workers commit them at the same time."""
 _AT_ONCE: Final = 16
 _MINUTES: Final = USAGE["1m"]
 _ORDER: Final = ("start_time", "user_id", "api_key_id")
@@ -84,10 +87,25 @@ def roll_up(
     """Make the hours and days of those that are published, from `first` through `last`, and commit
     what is new. None: from the first on, or through the last.
 
-    `lake` is the home's own, for scratch. RollupError where there is nothing to roll up, or what
-    was counted does not have the sums of the minutes; SharedLakeError, DaysMovedError and
-    SparkError where these fail. Nothing is committed then.
+    It is done again where another worker has committed one of the days meanwhile. `lake` is the
+    home's own, for scratch. RollupError where there is nothing to roll up, where what was counted
+    does not have the sums of the minutes, or where other workers were faster each time;
+    SharedLakeError and SparkError where these fail. Nothing is committed then.
     """
+    for _ in range(_TRIES):
+        try:
+            return _roll_up_once(shared, compute, first, last, lake)
+        except DaysMovedError as error:
+            moved = error.days
+    raise RollupError(
+        f"{in_words(moved)}: committed by another worker each of {_TRIES} times that they were "
+        "rolled up, so nothing was committed: run the same again when fewer workers load these days"
+    )
+
+
+def _roll_up_once(
+    shared: SharedLake, compute: Compute, first: date | None, last: date | None, lake: Lake
+) -> Rolled:
     published = shared.days()
     days = [it for it in published if (first or it) <= it <= (last or it) and it != UNDATED]
     standing = shared.standing(days) if days else {}
@@ -202,7 +220,7 @@ def _in_order(dataset: Dataset, parts: Iterable[Path]) -> Iterator[pa.RecordBatc
 def is_sorted(rows: pa.Table) -> bool:
     """Whether rows ascend by their columns, the first first, NULL before all else."""
     earlier, later = rows.slice(0, max(rows.num_rows - 1, 0)), rows.slice(1)
-    ascends = pa.array([True] * later.num_rows)  # equal rows are in order
+    ascends = pa.array([True] * later.num_rows, pa.bool_())  # equal rows are in order
     for name in reversed(rows.column_names):
         before, after = earlier[name].combine_chunks(), later[name].combine_chunks()
         neither = pc.and_(pc.is_null(before), pc.is_null(after))

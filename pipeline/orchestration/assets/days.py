@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import dagster as dg
 
@@ -22,6 +22,9 @@ class LoadConfig(dg.Config):
     reads: Reads = "full"
     """Of days that are loaded: full, every minute; totals, the hours whose totals by key have
     changed; days, those of days that differ by user and key as well."""
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    """What rolls up again, where raw_usage is not selected. spark: the hours and days of the shared
+    lake's minutes, on MKA1_USAGE_SPARK_REMOTE."""
 
 
 def loading(reads: Reads, services: Services) -> dict[str, Any]:

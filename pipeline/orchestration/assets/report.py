@@ -17,6 +17,7 @@ from pipeline.pricing.budgets import load_budgets
 from pipeline.pricing.prices import load_prices
 from pipeline.report import page, writing
 from pipeline.report.figures import Figures, NothingToReportError, read
+from pipeline.shared_lake import copied
 from pipeline.zones import zone
 
 NAME: Final = "usage_report"
@@ -55,7 +56,9 @@ def usage_report(
     private_folder(folder)
     html = folder / "usage.html"
     files = {folder / name: drawn for name, drawn in page.pictures(figures).items()}
-    writing.write({html: page.render(figures).encode(), **files})
+    copy = copied(services.lake)
+    rendered = page.render(figures, copy.at if copy else None)
+    writing.write({html: rendered.encode(), **files})
     return dg.MaterializeResult(
         metadata={
             **_metadata(figures),

@@ -2,7 +2,7 @@
 
 They are one step on purpose (docs/design.md, "Dagster"). Selected without raw_usage, the buckets
 are rolled up again from what has landed, without a request: for changed SQL, or days that the API
-no longer serves.
+no longer serves. Hours and days alone can be rolled up by Spark, from the shared lake's minutes.
 """
 
 import time
@@ -30,6 +30,7 @@ from pipeline.orchestration.assets.finalize import (
     report_disputed,
 )
 from pipeline.orchestration.assets.metadata import column_schema
+from pipeline.orchestration.assets.on_spark import hydrated, rolled_up
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
@@ -88,9 +89,14 @@ def usage_assets(
         days = days_asked(context, services)
         shown = Materializations(context, services, selected)
         done: dict[date, DayPublished] = {}
+        by_spark = config.engine == "spark"
+        changed = rolled_up(services, selected, days) if by_spark else []
 
         def work(days: list[date]) -> None:
             again = bool(done)  # days that another worker has committed meanwhile
+            if by_spark:
+                done.update(hydrated(services.lake, days, changed))
+                return
             if "raw_usage" not in selected:
                 _rebuild(services, days, done)
                 return
