@@ -27,7 +27,14 @@ from pipeline.shared_lake import storage, tables
 from pipeline.shared_lake.catalogs import SharedCatalog, TableCommit
 from pipeline.shared_lake.errors import SharedLakeError
 from pipeline.shared_lake.storage import Stored
-from pipeline.shared_lake.table_change import KEPT_SECONDS, dropping, outdated, still_at, utc
+from pipeline.shared_lake.table_change import (
+    KEPT_SECONDS,
+    KEPT_SNAPSHOTS,
+    dropping,
+    outdated,
+    still_at,
+    utc,
+)
 from pipeline.shared_lake.tables import TABLES
 
 _TRIES: Final = 10
@@ -93,14 +100,17 @@ def _there(io: FileIO, table: Table, folder: str) -> Iterator[Stored]:
 
 
 def _recent(io: FileIO, there: Iterable[Stored], now: float) -> list[TableMetadata]:
-    """The versions of a table's metadata that were written in the last day."""
+    """Versions of a table's metadata of the last day that list all its snapshots of that day.
+
+    Each lists the last KEPT_SNAPSHOTS, so one of so many is enough, and one of half as many surely.
+    """
     young = [
-        one.location
-        for one in there
-        if one.location.endswith(_METADATA) and one.at >= now - KEPT_SECONDS
+        one for one in there if one.location.endswith(_METADATA) and one.at >= now - KEPT_SECONDS
     ]
+    young.sort(key=lambda one: one.at, reverse=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        read = pool.map(lambda location: _metadata(io, location), young)
+        some = young[:: max(1, KEPT_SNAPSHOTS // 2)]
+        read = pool.map(lambda one: _metadata(io, one.location), some)
         return [metadata for metadata in read if metadata is not None]
 
 

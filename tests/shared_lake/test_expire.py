@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
 
 from pipeline.lake.store import Lake
-from pipeline.shared_lake import Place, open_shared_lake, table_change
+from pipeline.shared_lake import Place, expiring, open_shared_lake, table_change
 from pipeline.timeline import DAY
 from tests.shared_lake.shared import (
     DAYS,
@@ -110,7 +110,8 @@ def test_a_reader_reads_on_though_the_table_lists_its_snapshot_no_more(
     place: Place, tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table lists a bounded number of them, however many commits a day has."""
-    monkeypatch.setattr(table_change, "KEPT_SNAPSHOTS", 2)
+    for module in (table_change, expiring):
+        monkeypatch.setattr(module, "KEPT_SNAPSHOTS", 2)
     of = small_world(1)
     lake = loaded(tmp_path / "one", of, DAYS[:1])
     shared = open_shared_lake(place)
