@@ -12,7 +12,7 @@
     emulator/        a stand-in for the API, with a count of its own
 
     query/           questions to the lake: buckets, ad-hoc SQL, status, reconciliation
-
+    spark/           roll-ups and questions by Spark, over the shared lake
     pricing/         prices and budgets: what usage costs, and when a budget ends
 
     usage/           usage, meters, bills: pages to published days, totals check, refresh

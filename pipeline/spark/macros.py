@@ -1,9 +1,9 @@
 """The macros of `usage.duckdb` on Spark: each call becomes a temporary view of its own.
 
-Belongs here: what a call is, and its SELECT with the arguments in it. Spark's own table functions
-(CREATE FUNCTION … RETURNS TABLE) take parameters for columns of an outer query, and refuse them in
-most of the places where these queries have them. In a view they are written out, and the names in
-it hide none of the question's.
+Belongs here: what a call is, and its SELECT with the arguments in it. Spark 4.3 has table functions
+of its own (CREATE FUNCTION … RETURNS TABLE), whose parameters are columns of an outer query to it:
+of 13 of the 20 macros it can't rewrite what depends on them. In a view they are written out, and
+the names in it hide none of the question's.
 """
 
 from __future__ import annotations

@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import conversations, demo, ingest, million, rollup, serving, window
+from tests.benchmarks import (
+    conversations,
+    demo,
+    ingest,
+    million,
+    rollup,
+    serving,
+    shared,
+    window,
+)
 from tests.benchmarks.report import Printed, machine
 
 BENCHES: Final[Mapping[str, Callable[[int], Printed]]] = {
@@ -22,6 +31,7 @@ BENCHES: Final[Mapping[str, Callable[[int], Printed]]] = {
     "conversations": conversations.run,
     "demo": demo.run,
     "serving": serving.run,
+    "shared": shared.run,
 }
 MILLION: Final = "million"
 """Takes minutes and GB of disk: it runs only when it is asked for."""

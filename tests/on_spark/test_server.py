@@ -21,8 +21,10 @@ from pipeline.spark.connect import SparkError, connected
 from pipeline.spark.question import ask, understood
 from pipeline.spark.rollup import WIDTHS
 from pipeline.timeline import day_window
+from tests.documented import blocks, pasted
 from tests.fixtures_local import clean_environment, command
 from tests.on_spark.conftest import DAYS, Shared, share
+from tests.on_spark.test_questions import PAGE
 from tests.on_spark.test_rollup import hashes, spoil
 from tests.orchestration.conftest import MakeLab, labs
 from tests.orchestration.lab import DAYS as LAB_DAYS
@@ -80,19 +82,15 @@ def test_the_hour_that_new_york_shows_twice_is_two_hours(
     assert hours <= {*pq.read_table(path, columns=["start_time"]).column(0).to_pylist()}
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "from usage_by('6h', tz := 'America/New_York')",
+def test_a_question_has_the_same_answer_as_on_duckdb(
+    three_days: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = (
         "with busy as (from top_users(2)) select u.start_time, u.day, u.num_operations, b.place "
         "from usage_1h u join busy b on u.user_id is not distinct from b.id "
         "where u.day = date '2024-11-03' and u.start_time >= timestamp '2024-11-03 05:00' "
-        "order by all",
-    ],
-)
-def test_a_question_has_the_same_answer_as_on_duckdb(
-    three_days: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str
-) -> None:
+        "order by all"
+    )
     clean_environment(monkeypatch, tmp_path, three_days.settings())
     here = command(["sql", "--format", "json", query])
     there = command(
@@ -102,6 +100,20 @@ def test_a_question_has_the_same_answer_as_on_duckdb(
     assert there.code == 0, there.err
     assert json.loads(here.out)
     assert there.out == here.out
+
+
+def test_the_pages_commands_do_what_it_says(three_days: Shared, tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), **three_days.settings()}
+    lines = [line for block in blocks(PAGE.read_text(), "bash") for line in block.splitlines()]
+    assert {line.split()[1] for line in lines} == {"rollup", "sql"}
+    for written in lines:
+        line = written.replace("sc://localhost:15002", spark_remote())
+        line = line.replace("2024-01-01", str(DAYS[0])).replace("2024-01-04", str(DAYS[-1]))
+        ended = pasted(line, tmp_path, environment)
+        assert ended.returncode == 0, ended.stderr
+        assert (
+            "2 days rolled up" in ended.stderr or str(DAYS[0]) in ended.stdout or "Karachi" in line
+        )
 
 
 def test_what_spark_refuses_is_said_in_one_line(
