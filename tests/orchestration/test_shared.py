@@ -19,6 +19,7 @@ pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared
 
 from pipeline.definitions import build_defs
 from pipeline.emulator import World
+from pipeline.lake.manifest import manifest_of
 from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.orchestration.assets.refresh import JOB as REFRESH_JOB
@@ -250,6 +251,30 @@ def test_conversations_are_committed_with_the_days_they_are_on_and_outputs_begin
     assert copy.catalog == team.place.catalog
     for day in DAYS:
         assert content(reader.lake, day) == content(talking.lake, day)
+
+
+@pytest.mark.slow  # two syncs
+def test_a_home_that_knows_no_listings_leaves_the_reconciliation_to_the_next_sync(
+    team: Team,
+) -> None:
+    loading = team.worker("one")
+    assert loading.run(FIRST, THIRD, checks=False).success
+    talking = team.worker("two", api_keys=keys_of(loading))
+    assert run_job(talking, CONVERSATIONS_JOB, range_tags(FIRST, THIRD)).success
+    team.restate(SECOND, 9)
+    assert team.worker("three").run(SECOND, checks=False).success
+
+    def reconciled() -> tuple[bytes, bool]:
+        lake = team.pulled()
+        owed = manifest_of(lake.version(SECOND)).owed
+        return content(lake, SECOND)["reconciliation.parquet"], "reconcile" in owed
+
+    before = content(talking.lake, SECOND)["reconciliation.parquet"]
+    assert reconciled() == (before, True)
+    assert run_job(talking, CONVERSATIONS_JOB, range_tags(FIRST, THIRD)).success
+    after, owed = reconciled()
+    assert not owed
+    assert after != before
 
 
 def test_runs_of_one_home_with_the_same_days_take_turns(team: Team) -> None:
