@@ -20,12 +20,18 @@ pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared
 from pipeline.definitions import build_defs
 from pipeline.emulator import World
 from pipeline.lake.manifest import manifest_of
-from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
+from pipeline.lake.schemas import (
+    COST_DATASETS,
+    LEDGER_DATASETS,
+    METER_DATASETS,
+    USAGE_DATASETS,
+)
 from pipeline.lake.store import Lake
 from pipeline.orchestration.assets.refresh import JOB as REFRESH_JOB
 from pipeline.orchestration.partitions import range_tags
 from pipeline.orchestration.schedules import CONVERSATIONS_JOB, EXPORT_JOB
 from pipeline.orchestration.shared import TRIES
+from pipeline.settings import COSTS
 from pipeline.shared_lake import Place, copied, open_shared_lake
 from pipeline.shared_lake.shared import SharedLake
 from pipeline.timeline import day_window
@@ -111,13 +117,15 @@ def content(lake: Lake, day: date) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in version.iterdir()}
 
 
-def once_published(lab: Lab, day: date, then: Callable[[], None], times: int = 1) -> None:
+def once_published(
+    lab: Lab, day: date, then: Callable[[], None], times: int = 1, *, endpoint: str = ""
+) -> None:
     """Do something each time that a run has published a day here, so many times."""
     left = times
 
     def listen(progress: Progress) -> None:
         nonlocal left
-        if progress.published and progress.day == day and left:
+        if progress.published and (progress.day, progress.endpoint) == (day, endpoint) and left:
             left -= 1
             then()
 
@@ -155,6 +163,28 @@ def test_days_that_another_worker_has_committed_meanwhile_are_done_again_and_rep
     tables = [*USAGE_DATASETS, *LEDGER_DATASETS]
     assert set(ran.materialized) == {(name, str(day)) for name in tables for day in DAYS}
     assert published(team.pulled(), "1m") == reported(team.world, "1m", DAYS)
+
+
+@pytest.mark.slow  # three steps, one of them twice
+def test_other_endpoints_and_bills_are_committed_and_done_again_as_usage_is(team: Team) -> None:
+    worker = team.worker("one", endpoints=("conversations", "completions", COSTS))
+    once_published(worker, SECOND, lambda: team.commits(worker, SECOND), endpoint="completions")
+    ran = worker.run(FIRST, SECOND)
+    assert ran.success, ran.failures
+    assert ran.failed_checks == set()
+    assert [line for line in team.said if "done again" in line] == [
+        "2024-01-02: committed by another worker meanwhile; hydrated, and done again (1 of 7)"
+    ]
+    tables = {name for name, _ in ran.materialized}
+    assert {*METER_DATASETS, *COST_DATASETS} <= tables
+    reader = team.pulled()
+    for name in ("meters_1d", "costs_1d", "usage_1d"):
+        assert reader.days(name) == [FIRST, SECOND]
+    team.restate(FIRST, 8)
+    refreshed = run_job(worker, REFRESH_JOB, {})
+    assert refreshed.success, refreshed.failures
+    assert ("usage_1d", str(FIRST)) in refreshed.materialized
+    assert list(team.shared.verify()) == []
 
 
 @pytest.mark.slow  # as many loads as there are tries
