@@ -92,6 +92,7 @@ class MillionReport:
                 all(one.is_met for one in lines),
             )
             for promise, lines in promised.items()
+            if lines
         ]
 
     def markdown(self) -> str:
@@ -150,13 +151,7 @@ def _plan(
     folder: Path, url: str, days: int
 ) -> Iterator[tuple[str, str, Callable[[str, str], Line]]]:
     """What is measured, in order."""
-    environment = {name: value for name, value in os.environ.items() if "MKA1_" not in name}
-    environment |= {
-        "MKA1_USAGE_HOME": str(folder / "home"),
-        "MKA1_BASE_URL": url,
-        "MKA1_API_KEY": "sk-of-the-bench",
-        "MKA1_USAGE_FIRST_DAY": f"{FIRST_DAY}",
-    }
+    environment = settings(folder / "home", url)
     home, end = folder / "home", FIRST_DAY + timedelta(days=days)
     window = ["--start", f"{FIRST_DAY}", "--end", f"{end}"]
     one_day = ["--start", f"{FIRST_DAY}", "--end", f"{FIRST_DAY + timedelta(days=1)}"]
@@ -164,7 +159,7 @@ def _plan(
     by_key = ["--width", "1h", "--group-by", "api_key_id"]
 
     def by(*words: str) -> Callable[[str, str], Line]:
-        return lambda name, what: _command(name, what, words, environment, home)
+        return lambda name, what: command(name, what, words, environment, home)
 
     yield "run", f"{days} days" if days > 1 else "a day", by("run", "--usage-only", *window)
     yield "run", "the same again", by("run", "--usage-only", *window)
@@ -182,10 +177,21 @@ def _plan(
     )
 
 
-def _command(
+def settings(home: Path, url: str) -> dict[str, str]:
+    """The environment of a command: a home, the platform, and no other settings."""
+    return {
+        **{name: value for name, value in os.environ.items() if "MKA1_" not in name},
+        "MKA1_USAGE_HOME": str(home),
+        "MKA1_BASE_URL": url,
+        "MKA1_API_KEY": "sk-of-the-bench",
+        "MKA1_USAGE_FIRST_DAY": f"{FIRST_DAY}",
+    }
+
+
+def command(
     name: str, what: str, words: Sequence[str], environment: Mapping[str, str], home: Path
 ) -> Line:
-    """Run a command to its end; what it prints is thrown away."""
+    """Run a command to its end; what it prints is thrown away. `home` is what is on disk."""
     began = time.monotonic()
     with (
         tempfile.TemporaryFile() as said,
