@@ -37,11 +37,13 @@ _CODES: Final[Mapping[str, frozenset[int]]] = {"alerts": frozenset({0, 1})}
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table. Seconds; bytes; `failure` is what a command said that failed."""
+    """A line of the table. Seconds, by the clock and of all processors; bytes; `failure` is what a
+    command said that failed."""
 
     name: str
     what: str
     seconds: float
+    processor: float
     peak: int
     on_disk: int
     failure: str = ""
@@ -60,8 +62,8 @@ class Line:
         """A row."""
         ended = f"**failed**: {self.failure}" if self.failure else "done"
         return (
-            f"| {self.name} | {self.what} | {self.seconds:.1f} | {self.peak / 1e6:,.0f} "
-            f"| {self.on_disk / 1e6:,.0f} | {ended} |"
+            f"| {self.name} | {self.what} | {self.seconds:.1f} | {self.processor:.1f} "
+            f"| {self.peak / 1e6:,.0f} | {self.on_disk / 1e6:,.0f} | {ended} |"
         )
 
 
@@ -102,8 +104,8 @@ class MillionReport:
                 [
                     f"### {self.title}",
                     "",
-                    "| command | what is measured | s | peak, MB | on disk, MB | |",
-                    "| --- | --- | ---: | ---: | ---: | --- |",
+                    "| command | what is measured | s | processors, s | peak, MB | on disk, MB | |",
+                    "| --- | --- | ---: | ---: | ---: | ---: | --- |",
                     *(line.markdown() for line in self.lines),
                     "",
                     *(target.line() for target in self.targets),
@@ -119,6 +121,7 @@ class MillionReport:
         return {
             f"{line.name}, {line.what}": {
                 "seconds": line.seconds,
+                "processor_seconds": line.processor,
                 "peak_bytes": line.peak,
                 "bytes_on_disk": line.on_disk,
                 "failure": line.failure,
@@ -203,12 +206,12 @@ def command(
             stderr=said,
         ) as process,
     ):
-        code, peak = _ended(process)
+        code, peak, processor = _ended(process)
         seconds = time.monotonic() - began
         said.seek(0)
         last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
     failure = "" if code in _CODES.get(name, _NONE_FOUND) else f"{last[:200]} ({code})"
-    return Line(name, what, seconds, peak, _on_disk(home), failure)
+    return Line(name, what, seconds, processor, peak, _on_disk(home), failure)
 
 
 def _served(name: str, what: str, environment: Mapping[str, str], home: Path) -> Line:
@@ -243,19 +246,21 @@ def _served(name: str, what: str, environment: Mapping[str, str], home: Path) ->
                 failure = str(error)
             seconds = time.monotonic() - began
         process.terminate()
-        _, peak = _ended(process)
-    return Line(name, what, seconds, peak, _on_disk(home), failure)
+        _, peak, processor = _ended(process)
+    return Line(name, what, seconds, processor, peak, _on_disk(home), failure)
 
 
 def _program() -> str:
     return str(Path(sys.executable).with_name("mka1-usage"))
 
 
-def _ended(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> tuple[int, int]:
-    """Wait for a process: its exit code, and the peak of its memory in bytes."""
+def _ended(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> tuple[int, int, float]:
+    """Wait for a process: its exit code, the peak of its memory in bytes, and the seconds that it
+    had of all processors."""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, used.ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
+    return process.returncode, peak, used.ru_utime + used.ru_stime
 
 
 def _on_disk(folder: Path) -> int:

@@ -55,9 +55,8 @@ def _measured(folder: Path, url: str) -> Iterator[Line]:
     in_warehouse = partial(command, home=warehouse)
     yield in_warehouse("push", "the same day: commit", ("push",), home("alone"))
     yield in_warehouse("run", "the next day, a new worker: load and commit", second, home("worker"))
-    words = "both days again, a new worker: hydrate, load, nothing to commit"
-    both = (*first[:-1], f"{end}")
-    yield in_warehouse("run", words, both, home("other-worker"))
+    words = "the first day again, a new worker: hydrate, load, nothing to commit"
+    yield in_warehouse("run", words, first, home("other-worker"))
     yield command("pull", "both days into an empty home: hydrate", ("pull",), home("copy"), copy)
     yield command("pull", "again, nothing has changed", ("pull",), home("copy"), copy)
     yield in_warehouse(
