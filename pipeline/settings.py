@@ -260,7 +260,74 @@ def _holds(annotation: Any, kind: type) -> bool:
     return annotation is kind or any(_holds(part, kind) for part in get_args(annotation))
 
 
-class Settings(BaseSettings):
+class _Quota(BaseSettings):
+    """How many requests the API is sent, and by how many workers."""
+
+    requests_per_second: float = Field(50.0, gt=0, le=10_000)
+    """The rate that the client never exceeds; after a 429 it goes slower by itself."""
+    workers: int = Field(1, ge=1, le=1_000)
+    """Workers that ask the API at the same time, and share its quota."""
+
+    @field_validator("workers")
+    @classmethod
+    def _within_quota(cls, workers: int, info: ValidationInfo) -> int:
+        rate = info.data.get("requests_per_second")
+        if rate is not None and workers > max(rate, 1):
+            raise ValueError(
+                f"is {workers}, and MKA1_USAGE_REQUESTS_PER_SECOND is {rate:g}: each worker needs "
+                "one request a second at least, so set fewer workers"
+            )
+        return workers
+
+    @property
+    def requests_per_worker(self) -> float:
+        """Requests a second that this process may send: its part of the quota.
+
+        Whole ones where there are several workers, which then never exceed it together.
+        """
+        if self.workers == 1:
+            return self.requests_per_second
+        return float(self.requests_per_second // self.workers)
+
+
+class _SharedLake(BaseSettings):
+    """Where the tables are that several workers share, and what their runs are like."""
+
+    shared_catalog: CatalogUrl | None = Field(None, validation_alias="MKA1_USAGE_CATALOG")
+    """The catalog of the shared lake; None: there is this home alone."""
+    shared_warehouse: str | None = Field(
+        None, validate_default=True, validation_alias="MKA1_USAGE_WAREHOUSE"
+    )
+    """Where the shared lake keeps its files: a folder, or `s3://bucket/prefix`."""
+    days_per_run: int | None = Field(None, ge=1, le=366)
+    """Days of a backfill that one run loads; None: all of them."""
+    spark_remote: SecretStr | None = None
+    """The Spark Connect server; its URL may hold a token."""
+
+    @field_validator("shared_warehouse")
+    @classmethod
+    def _with_catalog(cls, warehouse: str | None, info: ValidationInfo) -> str | None:
+        catalog_given = info.data.get("shared_catalog") is not None
+        if warehouse is None and catalog_given:
+            raise ValueError(
+                "is not set, and MKA1_USAGE_CATALOG is: set it to the folder or to the "
+                "s3://bucket/prefix of the shared lake's files"
+            )
+        if warehouse is not None and not catalog_given:
+            raise ValueError(
+                "is set without MKA1_USAGE_CATALOG, which says what its tables are: set both"
+            )
+        if warehouse is None:
+            return None
+        scheme, separator, rest = warehouse.partition("://")
+        if not separator:
+            return str(_for_tables(_checked_folder(Path(warehouse))))
+        if scheme != "s3" or not rest:
+            raise ValueError("must be a folder, or such as s3://bucket/prefix")
+        return warehouse.rstrip("/")
+
+
+class Settings(_Quota, _SharedLake):
     """All settings. Build it with `load_settings()`."""
 
     model_config = SettingsConfigDict(
@@ -298,8 +365,6 @@ class Settings(BaseSettings):
     daily_lookback_days: int = Field(31, ge=0, le=366)
     concurrency: int = Field(4, ge=1, le=64)
     """Requests in flight at once."""
-    requests_per_second: float = Field(50.0, gt=0, le=10_000)
-    """The rate that the client never exceeds; after a 429 it goes slower by itself."""
     retry_seconds: float = Field(120.0, ge=0, allow_inf_nan=False)
     """How long one request may be waited and tried for before it is given up."""
     request_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
@@ -332,18 +397,6 @@ class Settings(BaseSettings):
     """Fewer failed responses than this never alert."""
     alert_zero_usual: int = Field(100, ge=1, le=2**53)
     """What hours usually have at least, for none in them to be an alert."""
-    shared_catalog: CatalogUrl | None = Field(None, validation_alias="MKA1_USAGE_CATALOG")
-    """The catalog of the shared lake; None: there is this home alone."""
-    shared_warehouse: str | None = Field(
-        None, validate_default=True, validation_alias="MKA1_USAGE_WAREHOUSE"
-    )
-    """Where the shared lake keeps its files: a folder, or `s3://bucket/prefix`."""
-    days_per_run: int | None = Field(None, ge=1, le=366)
-    """Days of a backfill that one run loads; None: all of them."""
-    workers: int = Field(1, ge=1, le=1_000)
-    """Workers that ask the API at the same time, and share its quota."""
-    spark_remote: SecretStr | None = None
-    """The Spark Connect server; its URL may hold a token."""
     memory: Memory | None = None
     """Bytes that all queries of a process may use together; None: as `pipeline.memory` says."""
     set_dagster_home: Folder | None = Field(None, validation_alias="DAGSTER_HOME")
@@ -364,49 +417,6 @@ class Settings(BaseSettings):
                 "so set one of the two"
             )
         return key
-
-    @field_validator("shared_warehouse")
-    @classmethod
-    def _with_catalog(cls, warehouse: str | None, info: ValidationInfo) -> str | None:
-        catalog_given = info.data.get("shared_catalog") is not None
-        if warehouse is None and catalog_given:
-            raise ValueError(
-                "is not set, and MKA1_USAGE_CATALOG is: set it to the folder or to the "
-                "s3://bucket/prefix of the shared lake's files"
-            )
-        if warehouse is not None and not catalog_given:
-            raise ValueError(
-                "is set without MKA1_USAGE_CATALOG, which says what its tables are: set both"
-            )
-        if warehouse is None:
-            return None
-        scheme, separator, rest = warehouse.partition("://")
-        if not separator:
-            return str(_for_tables(_checked_folder(Path(warehouse))))
-        if scheme != "s3" or not rest:
-            raise ValueError("must be a folder, or such as s3://bucket/prefix")
-        return warehouse.rstrip("/")
-
-    @field_validator("workers")
-    @classmethod
-    def _within_quota(cls, workers: int, info: ValidationInfo) -> int:
-        rate = info.data.get("requests_per_second")
-        if rate is not None and workers > max(rate, 1):
-            raise ValueError(
-                f"is {workers}, and MKA1_USAGE_REQUESTS_PER_SECOND is {rate:g}: each worker needs "
-                "one request a second at least, so set fewer workers"
-            )
-        return workers
-
-    @property
-    def requests_per_worker(self) -> float:
-        """Requests a second that this process may send: its part of the quota.
-
-        Whole ones where there are several workers, which then never exceed it together.
-        """
-        if self.workers == 1:
-            return self.requests_per_second
-        return float(self.requests_per_second // self.workers)
 
     @property
     def lake(self) -> Path:

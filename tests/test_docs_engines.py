@@ -23,6 +23,7 @@ from pipeline.lake.store import Lake
 from pipeline.shared_lake import Place, open_shared_lake
 from pipeline.timeline import day_of, day_range, parse_time
 from tests.servers import S3, s3
+from tests.spark import needs_java, spark_remote
 from tests.synced import Reader
 from tests.truth import reported
 
@@ -57,14 +58,19 @@ class World:
             day: sum(row[-1] or 0 for row in reported(world, "1d", [day])) for day in DAYS
         }
 
-    def after(self, kind: str, name: str) -> Mapping[str, Any]:
+    def after(
+        self, kind: str, name: str, replaced: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any]:
         """The variables that there are after a snippet, run where the catalog was opened."""
         opening = SNIPPETS["" if kind == "folder" else " s3"]
         opening = opening.replace(CATALOG, f"sqlite:///{self.catalogs[kind]}")
         opening = opening.replace("https://s3.example", self.endpoint)
         variables: dict[str, Any] = {}
         exec(compile(opening, "docs/engines.md", "exec"), variables)
-        exec(compile(SNIPPETS[f" {name}"], "docs/engines.md", "exec"), variables)
+        snippet = SNIPPETS[f" {name}"]
+        for words, others in (replaced or {}).items():
+            snippet = snippet.replace(words, others)
+        exec(compile(snippet, "docs/engines.md", "exec"), variables)
         return variables
 
 
@@ -127,6 +133,21 @@ def test_records_have_the_day_of_their_file(world: World, name: str) -> None:
     assert not wrong
 
 
+@needs_java
+@pytest.mark.filterwarnings("ignore:PySpark does not yet fully support:FutureWarning")
+def test_spark_counts_what_the_emulator_counts(
+    world: World, request: pytest.FixtureRequest
+) -> None:
+    if not request.config.getoption("--long"):
+        pytest.skip("Spark takes seconds to start: --long runs it")
+    variables = world.after("folder", "spark", {"sc://spark.example:15002": spark_remote()})
+    answer = [tuple(row) for row in variables["answer"].collect()]
+    variables["spark"].stop()
+    assert by_day(answer) == {
+        day: operations for day, operations in world.operations.items() if day >= FIRST_ASKED
+    }
+
+
 def test_every_snippet_is_run() -> None:
-    run = {"", " s3", " pyiceberg", " polars", " pyarrow", " duckdb", " duckdb-s3", " together"}
-    assert set(SNIPPETS) == {*run, " spark"}
+    run = ["pyiceberg", "polars", "pyarrow", "duckdb", "duckdb-s3", "spark", "together"]
+    assert set(SNIPPETS) == {"", " s3", *(f" {name}" for name in run)}

@@ -15,7 +15,6 @@ import dagster as dg
 
 from pipeline.lake.claims import Claim, claiming
 from pipeline.messages import count
-from pipeline.orchestration.assets.finalize import derived
 from pipeline.orchestration.resources import Services
 from pipeline.shared_lake import DaysMovedError, SharedLakeError
 from pipeline.shared_lake.base import read_base
@@ -33,8 +32,13 @@ Work: TypeAlias = Callable[[list[date]], None]
 
 
 @contextmanager
-def committing(services: Services, days: Sequence[date] | None) -> Iterator[Callable[[Work], None]]:
+def committing(
+    services: Services, days: Sequence[date] | None, *, heals: bool = False
+) -> Iterator[Callable[[Work], None]]:
     """Yields what does the work of a step over its days (None: all), and commits it.
+
+    A step `heals` that needs nothing of what stands: files that are damaged in the shared lake are
+    missing here then, and all files of its days are put there.
 
     What it has published before a failure or an interrupt is committed at the end of the block.
     Other runs of this home that work on one of these days are waited for. Failure, in one line,
@@ -50,7 +54,7 @@ def committing(services: Services, days: Sequence[date] | None) -> Iterator[Call
         services.note("another run of this home works on these days: waiting until it is done")
 
     with claiming(services.lake, days, waiting) as claim:
-        step = _Step(services, shared, claim, days)
+        step = _Step(services, shared, claim, days, heals)
         try:
             yield step.do
         finally:
@@ -66,11 +70,13 @@ class _Step:
         shared: SharedLake,
         claim: Claim,
         days: Sequence[date] | None,
+        heals: bool,
     ) -> None:
         self._services = services
         self._shared = shared
         self._claim = claim
         self._days = None if days is None else list(days)
+        self._heals = heals
         self._lake = services.lake
         self._versions = self._now()
 
@@ -86,7 +92,6 @@ class _Step:
             self._hydrate(pending)
             if pending is None or pending:
                 work(pending or [])
-            derived(self._services)
             moved = self._commit()
             if not moved:
                 return
@@ -112,7 +117,7 @@ class _Step:
     def _hydrate(self, days: Collection[date] | None) -> None:
         with failing():
             if days is None or days:
-                self._shared.hydrate(self._lake, days)
+                self._shared.hydrate(self._lake, days, damaged=self._heals)
         now = self._now()
         self._versions |= now if days is None else {it: now[it] for it in days if it in now}
 
@@ -124,7 +129,8 @@ class _Step:
         asked = set(known.days if known else ()) if self._days is None else set(self._days)
         with failing():
             try:
-                days = self._shared.commit(self._lake, self._claim.extend(changed | asked))
+                mine = self._claim.extend(changed | asked)
+                days = self._shared.commit(self._lake, mine, put_all=self._heals)
             except DaysMovedError as error:
                 return error.days
         if days:

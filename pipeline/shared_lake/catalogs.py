@@ -137,7 +137,8 @@ def open_catalog(place: Place, files: Mapping[str, str]) -> SharedCatalog:
 
 
 def _sql(address: str, files: Mapping[str, str]) -> SharedSqlCatalog:
-    return SharedSqlCatalog(NAME, uri=address, **files)
+    # A process that stays may come back to a connection that the database has closed long ago.
+    return SharedSqlCatalog(NAME, uri=address, pool_pre_ping="true", **files)
 
 
 def file_properties(place: Place) -> dict[str, str]:

@@ -40,12 +40,14 @@ _AT_ONCE: Final = 8
 class DayToCommit:
     """A day as it is to stand: its manifest, word by word, and where its files are.
 
-    `based_on` is the name of what stood when it was hydrated; None: nothing did.
+    `based_on` is the name of what stood when it was hydrated; None: nothing did. With `put_all`,
+    files that stand there already are put there again.
     """
 
     text: str
     paths: Mapping[str, Path]
     based_on: str | None
+    put_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class Committing:
                 place = location_of(self._root, PUBLISHED_DAYS.name, day, name)
                 putting.append(pool.submit(storage.put, self._io, path, place))
                 for table, entry in ready[day].files.items():
-                    if ready[day].changed(table):
+                    again = of.put_all and of.paths[table].is_file()
+                    if again or ready[day].changed(table):
                         putting.append(
                             pool.submit(self._put_one, table, day, of.paths[table], entry)
                         )

@@ -1,14 +1,16 @@
 """What no reader of the last day needs is removed: old snapshots, then files that none refers to.
 
-A snapshot stays for a day after it was replaced, and with it all that it refers to. A file that
-nothing refers to stays for a day after it was written: a commit that is under way may be about to
-refer to it. A version of a table's metadata stays for a day after it was replaced.
+What a snapshot refers to stays for a day after it was replaced. The table may list it no more by
+then: the versions of its metadata that were written in the last day do, and stay as long. A file
+that nothing refers to stays for a day after it was written: a commit that is under way may be about
+to refer to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -16,17 +18,28 @@ from typing import Final
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestFile
+from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
 
 from pipeline.shared_lake import storage, tables
 from pipeline.shared_lake.catalogs import SharedCatalog, TableCommit
 from pipeline.shared_lake.errors import SharedLakeError
 from pipeline.shared_lake.storage import Stored
-from pipeline.shared_lake.table_change import KEPT_SECONDS, dropping, outdated, still_at, utc
+from pipeline.shared_lake.table_change import (
+    KEPT_SECONDS,
+    KEPT_SNAPSHOTS,
+    dropping,
+    outdated,
+    still_at,
+    utc,
+)
 from pipeline.shared_lake.tables import TABLES
 
 _TRIES: Final = 10
 _AT_ONCE: Final = 8
+_METADATA: Final = ".metadata.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +62,7 @@ def expire(catalog: SharedCatalog, io: FileIO, root: str, now: float) -> Expired
         # What is referred to is looked up after what is there: what comes between is young.
         there = list(_there(io, table, f"{root}/{name}"))
         current = catalog.load_table(table.name())
-        needed = set(_needed(current))
+        needed = set(_needed(current, _recent(io, there, now)))
         old = [one for one in there if one.location not in needed and one.at < now - KEPT_SECONDS]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda one: storage.remove_file(io, one.location), old))
@@ -86,18 +99,69 @@ def _there(io: FileIO, table: Table, folder: str) -> Iterator[Stored]:
         yield from storage.list_files(io, table.location())
 
 
-def _needed(table: Table) -> Iterator[str]:
-    """What the table as it stands refers to, and the metadata of itself."""
-    yield table.metadata_location
-    read: dict[str, ManifestFile] = {}
-    for snapshot in table.metadata.snapshots:
-        yield snapshot.manifest_list
-        for manifest in snapshot.manifests(table.io):
-            read[manifest.manifest_path] = manifest
-    yield from read
+def _recent(io: FileIO, there: Iterable[Stored], now: float) -> list[TableMetadata]:
+    """Versions of a table's metadata of the last day that list all its snapshots of that day.
+
+    Each lists the last KEPT_SNAPSHOTS, so one of so many is enough, and one of half as many surely.
+    """
+    young = [
+        one for one in there if one.location.endswith(_METADATA) and one.at >= now - KEPT_SECONDS
+    ]
+    young.sort(key=lambda one: one.at, reverse=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        entries = pool.map(lambda one: one.fetch_manifest_entry(table.io), read.values())
-        for of_manifest in entries:
-            yield from (entry.data_file.file_path for entry in of_manifest)
-    for one in table.metadata.metadata_log:
-        yield one.metadata_file
+        some = young[:: max(1, KEPT_SNAPSHOTS // 2)]
+        read = pool.map(lambda one: _metadata(io, one.location), some)
+        return [metadata for metadata in read if metadata is not None]
+
+
+def _metadata(io: FileIO, location: str) -> TableMetadata | None:
+    """None where it was removed meanwhile, or a worker was killed while it wrote it."""
+    try:
+        return FromInputFile.table_metadata(io.new_input(location))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _needed(table: Table, recent: Iterable[TableMetadata]) -> Iterator[str]:
+    """What the table refers to, or did in the last day; and its own metadata."""
+    yield table.metadata_location
+    yield from (one.metadata_file for one in table.metadata.metadata_log)
+    standing = {one.snapshot_id: one for one in table.metadata.snapshots}
+    before = {one.snapshot_id: one for metadata in recent for one in metadata.snapshots}
+    found: dict[str, list[str]] = {}
+    _refer(table.io, standing.values(), found)
+    others = [one for one in before.values() if one.snapshot_id not in standing]
+    _refer(table.io, others, found, may_be_gone=True)
+    for location, files in found.items():
+        yield location
+        yield from files
+
+
+def _refer(
+    io: FileIO,
+    snapshots: Iterable[Snapshot],
+    found: dict[str, list[str]],
+    *,
+    may_be_gone: bool = False,
+) -> None:
+    """Note lists that snapshots refer to, with the files that each of them names.
+
+    Those of a commit that was refused a day ago may be gone; those of the table must not be.
+    """
+
+    def lists(snapshot: Snapshot) -> list[ManifestFile]:
+        with suppress(*[FileNotFoundError] if may_be_gone else []):
+            return snapshot.manifests(io)
+        return []
+
+    def files(manifest: ManifestFile) -> list[str]:
+        with suppress(*[FileNotFoundError] if may_be_gone else []):
+            return [one.data_file.file_path for one in manifest.fetch_manifest_entry(io)]
+        return []
+
+    snapshots = list(snapshots)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        listed = {one.manifest_path: one for of in pool.map(lists, snapshots) for one in of}
+        new = [one for path, one in listed.items() if path not in found]
+        found.update((one.manifest_list, []) for one in snapshots)
+        found.update(zip((one.manifest_path for one in new), pool.map(files, new), strict=True))

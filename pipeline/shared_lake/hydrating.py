@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import date
 from pathlib import Path
@@ -19,6 +19,7 @@ from pipeline.lake.store import MANIFEST, Lake, flush_file
 from pipeline.shared_lake import published, storage
 from pipeline.shared_lake.base import DayBase, note_days, read_base
 from pipeline.shared_lake.catalogs import SharedCatalog
+from pipeline.shared_lake.errors import SharedLakeError
 from pipeline.shared_lake.locations import location_of
 from pipeline.shared_lake.published import Standing
 
@@ -34,11 +35,14 @@ def hydrate(
     shown: str,
     lake: Lake,
     days: Iterable[date] | None,
+    *,
+    damaged: bool = False,
 ) -> list[date]:
     """What stands of `days` (None: all) becomes their local version; returns which changed.
 
     A day that still stands as it was hydrated keeps what has become of it here since. One that has
     moved, or was never hydrated, is replaced: what was not committed of it is to be done again.
+    With `damaged`, files that are not what their manifests say are missing here.
     """
     known = read_base(lake)
     before = known.days if known is not None and known.catalog == shown else {}
@@ -50,18 +54,24 @@ def hydrate(
     ]
     for first in range(0, len(moved), _DAYS_AT_ONCE):
         of = published.read(catalog, moved[first : first + _DAYS_AT_ONCE])
-        _adopt(io, root, shown, lake, of)
+        _adopt(io, root, shown, lake, of, damaged=damaged)
     return moved
 
 
 def _adopt(
-    io: FileIO, root: str, shown: str, lake: Lake, standing: Mapping[date, Standing]
+    io: FileIO,
+    root: str,
+    shown: str,
+    lake: Lake,
+    standing: Mapping[date, Standing],
+    *,
+    damaged: bool,
 ) -> None:
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(_AT_ONCE))
         folder = stack.enter_context(lake.staging())
         folders = {day: folder / day.isoformat() for day in standing}
-        copying = []
+        copying: dict[Path, Future[None]] = {}
         for day, of in standing.items():
             folders[day].mkdir(mode=0o700)
             here = _files_here(lake, day)
@@ -71,13 +81,18 @@ def _adopt(
                     _same_file(here[entry.sha256], target)
                 else:
                     there = location_of(root, name, day, entry.sha256)
-                    copying.append(pool.submit(storage.get, io, there, target, entry.sha256))
+                    copying[target] = pool.submit(storage.get, io, there, target, entry.sha256)
             path = folders[day] / MANIFEST
             path.write_text(of.text, encoding="utf-8")
             path.chmod(0o600)
             flush_file(path)
-        for one in copying:
-            one.result()
+        for target, copied in copying.items():
+            try:
+                copied.result()
+            except SharedLakeError:
+                if not damaged:
+                    raise
+                target.unlink(missing_ok=True)
         versions = adopt(lake, folders)
     note_days(
         lake,

@@ -83,25 +83,36 @@ class SharedLake:
             found = {} if table is None else files_by_day(table, days)
         return {day: storage.shown(it.file_path) for day, it in found.items() if it.record_count}
 
-    def hydrate(self, lake: Lake, days: Iterable[date] | None = None) -> list[date]:
+    def hydrate(
+        self, lake: Lake, days: Iterable[date] | None = None, *, damaged: bool = False
+    ) -> list[date]:
         """Let what stands of days (None: all) be their local versions; returns which changed.
 
-        A day that still stands as it was hydrated keeps what has become of it here since.
+        A day that still stands as it was hydrated keeps what has become of it here since. A file
+        that is not what its manifest says is an error; with `damaged` it is missing here, for those
+        who load its day again.
         """
         asked = None if days is None else sorted(set(days))
         began = time.time()
         with self._reaching():
             self._claim(lake)
-            changed = hydrate(self._catalog, self._io, self._root, self.place.shown, lake, asked)
+            changed = hydrate(
+                *(self._catalog, self._io, self._root, self.place.shown, lake, asked),
+                damaged=damaged,
+            )
         if asked is None:
             note_days(lake, self.place.shown, {}, pulled_at=began)
         return changed
 
-    def commit(self, lake: Lake, days: Iterable[date] | None = None) -> list[date]:
+    def commit(
+        self, lake: Lake, days: Iterable[date] | None = None, *, put_all: bool = False
+    ) -> list[date]:
         """Commit the days (None: of all) that have changed here since they were hydrated; returns
         those that stand otherwise now.
 
-        DaysMovedError where another worker has committed one of them meanwhile: then none is.
+        Of such days only new files are put into the warehouse; with `put_all` all are, for those
+        that are damaged there. DaysMovedError where another worker has committed one of them
+        meanwhile: then none is.
         """
         known = read_base(lake)
         base = known.days if known is not None and known.catalog == self.place.shown else {}
@@ -117,7 +128,7 @@ class SharedLake:
             committed = self._committed(
                 lake,
                 {
-                    day: _to_commit(version, base[day].published if day in base else None)
+                    day: _to_commit(version, base[day].published if day in base else None, put_all)
                     for day, version in versions.items()
                 },
             )
@@ -205,7 +216,7 @@ class SharedLake:
             ) from error
 
 
-def _to_commit(version: Path, based_on: str | None) -> DayToCommit:
+def _to_commit(version: Path, based_on: str | None, put_all: bool) -> DayToCommit:
     try:
         text = (version / MANIFEST).read_text(encoding="utf-8")
         names = manifest_from(text).files
@@ -213,7 +224,8 @@ def _to_commit(version: Path, based_on: str | None) -> DayToCommit:
         raise SharedLakeError(
             f"{version / MANIFEST} is no manifest ({error}): `mka1-usage verify` says how to fix it"
         ) from None
-    return DayToCommit(text, {name: version / f"{name}.parquet" for name in names}, based_on)
+    paths = {name: version / f"{name}.parquet" for name in names}
+    return DayToCommit(text, paths, based_on, put_all)
 
 
 def _words(fingerprint: str | None) -> str:

@@ -59,6 +59,8 @@ from pipeline.timeline import DAY, day_of, day_window
 
 KEPT_SECONDS: Final = DAY
 """How long what was replaced can still be read by those who had begun to."""
+KEPT_SNAPSHOTS: Final = 32
+"""How many a table lists beside that of the last commit: each commit reads and writes them all."""
 _CODEC: Final = "deflate"
 
 
@@ -281,14 +283,16 @@ def dropping(snapshots: list[int]) -> RemoveSnapshotsUpdate:
 
 
 def outdated(metadata: TableMetadata, now: datetime) -> list[int]:
-    """The snapshots that were replaced longer ago than KEPT_SECONDS, and that no name leads to."""
+    """The snapshots that were replaced longer ago than KEPT_SECONDS, or by more than
+    KEPT_SNAPSHOTS since, and that no name leads to."""
     before = int((now - timedelta(seconds=KEPT_SECONDS)).timestamp() * 1_000)
     named = {ref.snapshot_id for ref in metadata.refs.values()}
     ordered = sorted(metadata.snapshots, key=lambda one: one.sequence_number or 0)
+    many = len(ordered) - KEPT_SNAPSHOTS
     return [
         one.snapshot_id
-        for one, successor in pairwise(ordered)
-        if successor.timestamp_ms < before and one.snapshot_id not in named
+        for place, (one, successor) in enumerate(pairwise(ordered))
+        if (place < many or successor.timestamp_ms < before) and one.snapshot_id not in named
     ]
 
 

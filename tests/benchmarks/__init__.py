@@ -11,6 +11,7 @@ What it does insist on is that all contenders produced the same rows: a wrong an
 - ``ingest``   from the first request to published files, beside dlt and a script written by hand
 - ``rollup``   20 million minute rows to hours and days, beside DuckDB reading them and Polars
 - ``demo``     how long ``mka1-usage demo`` takes
+- ``shared``   a year of days committed to a shared lake, one by one
 - ``serving``  pages over HTTP from ``mka1-usage serve``, beside the same queries in DuckDB
 
 Beside them, ``false_alarms`` measures how often the alerts are wrong: a command of its own.

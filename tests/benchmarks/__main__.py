@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import conversations, demo, ingest, million, rollup, serving, window
+from tests.benchmarks import (
+    conversations,
+    demo,
+    ingest,
+    million,
+    million_shared,
+    rollup,
+    serving,
+    shared,
+    window,
+)
 from tests.benchmarks.report import Printed, machine
 
 BENCHES: Final[Mapping[str, Callable[[int], Printed]]] = {
@@ -22,28 +32,41 @@ BENCHES: Final[Mapping[str, Callable[[int], Printed]]] = {
     "conversations": conversations.run,
     "demo": demo.run,
     "serving": serving.run,
+    "shared": shared.run,
 }
 MILLION: Final = "million"
-"""Takes minutes and GB of disk: it runs only when it is asked for."""
+SHARED_MILLION: Final = "million-shared"
+LARGE: Final = (MILLION, SHARED_MILLION)
+"""Take minutes and GB of disk: they run only when they are asked for."""
 
 
 def main() -> None:
     """Run the benches that were asked for, one after the other, and print their reports."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    metavar = "|".join([*BENCHES, MILLION])
+    large_ones = " and ".join(LARGE)
     parser.add_argument(
-        "benches", nargs="*", metavar=metavar, help=f"default: all but {MILLION}, which takes long"
+        "benches",
+        nargs="*",
+        metavar="|".join([*BENCHES, *LARGE]),
+        help=f"default: all but {large_ones}, which take long",
     )
     parser.add_argument("--rounds", type=int, default=5, help="runs of each contender (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure here")
-    parser.add_argument("--users", type=int, default=1_000_000, help=f"of {MILLION}")
+    parser.add_argument("--users", type=int, default=1_000_000, help=f"of {large_ones}")
     parser.add_argument("--days", type=int, default=1, help=f"of {MILLION}")
     asked = parser.parse_args()
 
     def large(_: int) -> Printed:
         return million.run(asked.users, asked.days)
 
-    benches: Mapping[str, Callable[[int], Printed]] = {**BENCHES, MILLION: large}
+    def large_and_shared(_: int) -> Printed:
+        return million_shared.run(asked.users)
+
+    benches: Mapping[str, Callable[[int], Printed]] = {
+        **BENCHES,
+        MILLION: large,
+        SHARED_MILLION: large_and_shared,
+    }
     names: list[str] = asked.benches or list(BENCHES)
     unknown = [name for name in names if name not in benches]
     if unknown or min(asked.rounds, asked.users, asked.days) < 1:

@@ -37,11 +37,13 @@ _CODES: Final[Mapping[str, frozenset[int]]] = {"alerts": frozenset({0, 1})}
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table. Seconds; bytes; `failure` is what a command said that failed."""
+    """A line of the table. Seconds, by the clock and of all processors; bytes; `failure` is what a
+    command said that failed."""
 
     name: str
     what: str
     seconds: float
+    processor: float
     peak: int
     on_disk: int
     failure: str = ""
@@ -60,8 +62,8 @@ class Line:
         """A row."""
         ended = f"**failed**: {self.failure}" if self.failure else "done"
         return (
-            f"| {self.name} | {self.what} | {self.seconds:.1f} | {self.peak / 1e6:,.0f} "
-            f"| {self.on_disk / 1e6:,.0f} | {ended} |"
+            f"| {self.name} | {self.what} | {self.seconds:.1f} | {self.processor:.1f} "
+            f"| {self.peak / 1e6:,.0f} | {self.on_disk / 1e6:,.0f} | {ended} |"
         )
 
 
@@ -92,6 +94,7 @@ class MillionReport:
                 all(one.is_met for one in lines),
             )
             for promise, lines in promised.items()
+            if lines
         ]
 
     def markdown(self) -> str:
@@ -101,8 +104,8 @@ class MillionReport:
                 [
                     f"### {self.title}",
                     "",
-                    "| command | what is measured | s | peak, MB | on disk, MB | |",
-                    "| --- | --- | ---: | ---: | ---: | --- |",
+                    "| command | what is measured | s | processors, s | peak, MB | on disk, MB | |",
+                    "| --- | --- | ---: | ---: | ---: | ---: | --- |",
                     *(line.markdown() for line in self.lines),
                     "",
                     *(target.line() for target in self.targets),
@@ -118,6 +121,7 @@ class MillionReport:
         return {
             f"{line.name}, {line.what}": {
                 "seconds": line.seconds,
+                "processor_seconds": line.processor,
                 "peak_bytes": line.peak,
                 "bytes_on_disk": line.on_disk,
                 "failure": line.failure,
@@ -150,13 +154,7 @@ def _plan(
     folder: Path, url: str, days: int
 ) -> Iterator[tuple[str, str, Callable[[str, str], Line]]]:
     """What is measured, in order."""
-    environment = {name: value for name, value in os.environ.items() if "MKA1_" not in name}
-    environment |= {
-        "MKA1_USAGE_HOME": str(folder / "home"),
-        "MKA1_BASE_URL": url,
-        "MKA1_API_KEY": "sk-of-the-bench",
-        "MKA1_USAGE_FIRST_DAY": f"{FIRST_DAY}",
-    }
+    environment = settings(folder / "home", url)
     home, end = folder / "home", FIRST_DAY + timedelta(days=days)
     window = ["--start", f"{FIRST_DAY}", "--end", f"{end}"]
     one_day = ["--start", f"{FIRST_DAY}", "--end", f"{FIRST_DAY + timedelta(days=1)}"]
@@ -164,7 +162,7 @@ def _plan(
     by_key = ["--width", "1h", "--group-by", "api_key_id"]
 
     def by(*words: str) -> Callable[[str, str], Line]:
-        return lambda name, what: _command(name, what, words, environment, home)
+        return lambda name, what: command(name, what, words, environment, home)
 
     yield "run", f"{days} days" if days > 1 else "a day", by("run", "--usage-only", *window)
     yield "run", "the same again", by("run", "--usage-only", *window)
@@ -182,10 +180,21 @@ def _plan(
     )
 
 
-def _command(
+def settings(home: Path, url: str) -> dict[str, str]:
+    """The environment of a command: a home, the platform, and no other settings."""
+    return {
+        **{name: value for name, value in os.environ.items() if "MKA1_" not in name},
+        "MKA1_USAGE_HOME": str(home),
+        "MKA1_BASE_URL": url,
+        "MKA1_API_KEY": "sk-of-the-bench",
+        "MKA1_USAGE_FIRST_DAY": f"{FIRST_DAY}",
+    }
+
+
+def command(
     name: str, what: str, words: Sequence[str], environment: Mapping[str, str], home: Path
 ) -> Line:
-    """Run a command to its end; what it prints is thrown away."""
+    """Run a command to its end; what it prints is thrown away. `home` is what is on disk."""
     began = time.monotonic()
     with (
         tempfile.TemporaryFile() as said,
@@ -197,12 +206,12 @@ def _command(
             stderr=said,
         ) as process,
     ):
-        code, peak = _ended(process)
+        code, peak, processor = _ended(process)
         seconds = time.monotonic() - began
         said.seek(0)
         last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
     failure = "" if code in _CODES.get(name, _NONE_FOUND) else f"{last[:200]} ({code})"
-    return Line(name, what, seconds, peak, _on_disk(home), failure)
+    return Line(name, what, seconds, processor, peak, _on_disk(home), failure)
 
 
 def _served(name: str, what: str, environment: Mapping[str, str], home: Path) -> Line:
@@ -237,19 +246,21 @@ def _served(name: str, what: str, environment: Mapping[str, str], home: Path) ->
                 failure = str(error)
             seconds = time.monotonic() - began
         process.terminate()
-        _, peak = _ended(process)
-    return Line(name, what, seconds, peak, _on_disk(home), failure)
+        _, peak, processor = _ended(process)
+    return Line(name, what, seconds, processor, peak, _on_disk(home), failure)
 
 
 def _program() -> str:
     return str(Path(sys.executable).with_name("mka1-usage"))
 
 
-def _ended(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> tuple[int, int]:
-    """Wait for a process: its exit code, and the peak of its memory in bytes."""
+def _ended(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> tuple[int, int, float]:
+    """Wait for a process: its exit code, the peak of its memory in bytes, and the seconds that it
+    had of all processors."""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, used.ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
+    return process.returncode, peak, used.ru_utime + used.ru_stime
 
 
 def _on_disk(folder: Path) -> int:

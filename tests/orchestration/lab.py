@@ -118,7 +118,7 @@ class Lab:
         job = build_defs(self.services).resolve_job_def(JOB)
         if not checks:
             selection = dg.AssetSelection.assets(*(assets or ASSETS)).without_checks()
-            return self._run(selection, tags)
+            return self._run(selection, tags, reads)
         chosen = None if assets is None else [dg.AssetKey(name) for name in assets]
         return Ran(
             job.execute_in_process(
@@ -148,12 +148,17 @@ class Lab:
             selection = dg.AssetSelection.checks(*keys)
         return self._run(selection, {} if first is None else range_tags(first, last or first))
 
-    def _run(self, selection: dg.AssetSelection, tags: Mapping[str, str]) -> Ran:
+    def _run(
+        self, selection: dg.AssetSelection, tags: Mapping[str, str], reads: Reads = "full"
+    ) -> Ran:
         part = dg.define_asset_job("part", selection)
         defs = dg.Definitions.merge(build_defs(self.services), dg.Definitions(jobs=[part]))
         return Ran(
             defs.resolve_job_def("part").execute_in_process(
-                instance=self.instance, tags=dict(tags), raise_on_error=False, run_config=QUIET
+                instance=self.instance,
+                tags=dict(tags),
+                raise_on_error=False,
+                run_config=QUIET if reads == "full" else QUIET | loading(reads, self.services),
             ),
             self.instance,
         )

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
 
 from pipeline.lake.store import Lake
-from pipeline.shared_lake import Place, open_shared_lake, table_change
+from pipeline.shared_lake import Place, expiring, open_shared_lake, table_change
 from pipeline.timeline import DAY
 from tests.shared_lake.shared import (
     DAYS,
@@ -104,6 +104,36 @@ def test_commits_forget_old_snapshots_themselves(
     assert [round((clock[0] - at / 1_000) / HOUR) for at in kept] == [80, 60, 40, 20][-len(kept) :]
     assert len(kept) == 3
     assert table_change.outdated(table.metadata, table_change.utc(kept[-1] / 1_000)) == []
+
+
+def test_a_reader_reads_on_though_the_table_lists_its_snapshot_no_more(
+    place: Place, tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table lists a bounded number of them, however many commits a day has."""
+    for module in (table_change, expiring):
+        monkeypatch.setattr(module, "KEPT_SNAPSHOTS", 2)
+    of = small_world(1)
+    lake = loaded(tmp_path / "one", of, DAYS[:1])
+    shared = open_shared_lake(place)
+    shared.commit(lake)
+    age(Path(place.warehouse), 40 * HOUR)
+    table = catalog_of(place).load_table("mka1_usage.usage_1m")
+    rows = table.scan().to_arrow()
+    for _ in range(4):
+        clock[0] += 60
+        reload(lake, restated(of, DAYS[0], 1), DAYS[:1])
+        shared.commit(lake)
+    now = catalog_of(place).load_table("mka1_usage.usage_1m")
+    assert len(now.metadata.snapshots) == 2 + 1  # that of the last commit
+    assert table.current_snapshot() not in now.metadata.snapshots
+    shared.expire(clock[0] + HOUR)
+    assert table.scan().to_arrow() == rows
+    age(Path(place.warehouse), 25 * HOUR)
+    assert shared.expire(clock[0] + HOUR).files > 0
+    with pytest.raises(FileNotFoundError):
+        table.scan().to_arrow()
+    assert now.scan().to_arrow().num_rows > 0
+    assert list(shared.verify()) == []
 
 
 def test_a_folder_that_others_use_too_is_left_alone(place: Place, tmp_path: Path) -> None:

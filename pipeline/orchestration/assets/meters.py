@@ -67,7 +67,8 @@ def meter_assets(
         def load(days: list[date], first: bool) -> None:
             _load(context, services, days, config.reads, reload=first)
 
-        yield from _loaded(context, services, days, METER_DATASETS, load, config.reads)
+        heals = config.reads == "full"
+        yield from _loaded(context, services, days, METER_DATASETS, load, config.reads, heals=heals)
 
     return load_meters
 
@@ -132,13 +133,15 @@ def _loaded(
     tables: Mapping[str, Dataset],
     load: Callable[[list[date], bool], None],
     reads: Reads = "full",
+    *,
+    heals: bool = False,
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Load, clear up, and report every table of every day.
+    """Load, clear up, and report every table of every day; `heals` as of `committing`.
 
     `load` gets days, and whether it is asked for the first time: it is not where others have
     committed days meanwhile.
     """
-    with only_the_first() as interruption, committing(services, days) as do:
+    with only_the_first() as interruption, committing(services, days, heals=heals) as do:
         first = True
 
         def work(days: list[date]) -> None:

@@ -106,7 +106,8 @@ def usage_assets(
 
         with only_the_first() as interruption:
             try:
-                with committing(services, days) as do:
+                heals = "raw_usage" in selected and config.reads == "full"
+                with committing(services, days, heals=heals) as do:
                     try:
                         do(work)
                     finally:
