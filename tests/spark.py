@@ -34,7 +34,7 @@ needs_java: Final = pytest.mark.skipif(
     reason="Spark needs Java and the extra `spark`, and one of them is not here",
 )
 _SERVER: Final = "org.apache.spark.sql.connect.service.SparkConnectServer"
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 120.0
 _RUNNING: Final = ExitStack()
 """The server and its session, once they are started: they end with the tests."""
 

@@ -35,7 +35,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
     with exit_codes():
         settings = load_settings()
         lake = Lake(settings.lake, settings.lookback_days, settings.memory)
-        say_age(lake)
+        say_age(settings, lake)
         with reading(lake):
             days = states(Snapshot(lake), *days_of(start, end), time.time())
         for one in days.damage:

@@ -88,7 +88,7 @@ def export(
         needs_prices = not table or FACT_TOKENS.name in table
         console = Console(stderr=True)
         lake = Lake(settings.lake, memory=settings.memory)
-        say_age(lake)
+        say_age(settings, lake)
         try:
             with console.status("exporting") as status:
                 exported = export(

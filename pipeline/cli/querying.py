@@ -75,7 +75,7 @@ def buckets(
     with exit_codes():
         settings = load_settings()
         lake = Lake(settings.lake, memory=settings.memory)
-        say_age(lake)
+        say_age(settings, lake)
         try:
             query = PageQuery(
                 start_time=first,
@@ -164,6 +164,8 @@ def sql(
 
     with exit_codes():
         settings = load_settings()
+        lake = Lake(settings.lake, memory=settings.memory)
+        say_age(settings, lake)
         if not settings.catalog.exists():
             fail(
                 f"there is no {short(settings.catalog)} yet: load days with `mka1-usage run`, or "
@@ -174,8 +176,6 @@ def sql(
             say("show tables; from usage_1d; from top_users(5); Tab completes, .quit leaves")
         elif query is None:
             query = _stdin()
-        lake = Lake(settings.lake, memory=settings.memory)
-        say_age(lake)
         prices = price_list(settings).table
         try:
             with ad_hoc.as_published(settings.catalog, lake, _changed, left_out, prices) as catalog:

@@ -52,7 +52,7 @@ def report(
         prices = price_list(settings)
         budgets = budget_list(settings, prices)
         lake = Lake(settings.lake, memory=settings.memory)
-        copy = say_age(lake)
+        copy = say_age(settings, lake)
         try:
             with reading(lake):
                 found = figures.read(

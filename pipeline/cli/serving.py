@@ -45,10 +45,10 @@ def serve(
         settings = load_settings()
         host = _checked(host, settings)
         lake = Lake(settings.lake)
+        say_age(settings, lake)
         days = lake.days("usage_1d")
         if not days:
             nothing_loaded(settings.lake)
-        say_age(lake)
         server = Server(build_app(settings, partial=partial), host, port)
         _let_in_many()
         sys.setswitchinterval(_TURN)

@@ -138,7 +138,7 @@ def failing() -> Iterator[None]:
         fail(str(error), FAILED)
 
 
-def say_age(lake: Lake) -> Copy | None:
+def say_age(settings: Settings, lake: Lake) -> Copy | None:
     """Say how old the copy is that a command answers from; returns it, None where it is none."""
     from pipeline.shared_lake import copied
 
@@ -148,6 +148,8 @@ def say_age(lake: Lake) -> Copy | None:
             f"note: a copy of {copy.catalog}, pulled {_ago(time.time() - copy.at)} "
             f"({iso(int(copy.at))}): `mka1-usage pull` brings it up to date"
         )
+    elif settings.shared_catalog is not None and not lake.all_days():
+        say("note: nothing is here yet: `mka1-usage pull` copies what the shared lake has")
     return copy
 
 

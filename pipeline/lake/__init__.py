@@ -4,6 +4,7 @@
     files              one file: to the letter of the contract, and what its footer says
     store              where everything stands: links, versions, staging, locks
     commit             days become new versions of themselves, in all their tables at once
+    claims             which run of a home works on which days
     manifest           coverage, revisions, and a checksum of each file of a version
     damage             which files of a version are not what was published: a cheap test
     snapshot           the lake as every reader sees it: at one moment, without damaged files

@@ -3,6 +3,7 @@
 resources      what assets and checks are given
 partitions     UTC days as Dagster partitions
 assets/        the assets: thin edges over usage, conversations, report and export
+shared         steps over a shared lake: hydrate, work, commit
 checks         the checks
 schedules      the jobs and when they are launched
 alert_sensor   alerts as checks, a sensor, and a job that fails

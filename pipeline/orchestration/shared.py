@@ -15,7 +15,6 @@ import dagster as dg
 
 from pipeline.lake.claims import Claim, claiming
 from pipeline.messages import count
-from pipeline.orchestration.assets.finalize import derived
 from pipeline.orchestration.resources import Services
 from pipeline.shared_lake import DaysMovedError, SharedLakeError
 from pipeline.shared_lake.base import read_base
@@ -93,7 +92,6 @@ class _Step:
             self._hydrate(pending)
             if pending is None or pending:
                 work(pending or [])
-            derived(self._services)
             moved = self._commit()
             if not moved:
                 return

@@ -81,7 +81,7 @@ def write_rollup(session: SparkSession, minutes: Mapping[date, str], folder: str
     parts: list[str] = []
     narrower = usage_1m.name
     for width, dataset in zip(WIDTHS, wider, strict=True):
-        query = to_spark(engine.sql("rollup"))
+        query = to_spark(engine.sql("rollup"), ordered=False)  # rows are sorted at the end
         rows = session.sql(
             f"WITH narrower AS (SELECT * FROM {narrower}) {query}", {"seconds": SECONDS[width]}
         )

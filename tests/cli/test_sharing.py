@@ -123,6 +123,14 @@ def test_what_answers_from_a_copy_says_once_how_old_it_is(
     assert re.search(r"a copy of the shared lake that was pulled at 20\S+Z\.", page)
 
 
+@pytest.mark.parametrize("line", [*ANSWERS, "serve"])
+def test_an_empty_home_beside_a_shared_lake_is_told_to_pull(line: str, reader: Path) -> None:
+    ended = command(line)
+    assert ended.code == 1
+    assert ended.err.startswith("note: nothing is here yet: `mka1-usage pull` copies what")
+    assert ended.err.count("error: ") == 1
+
+
 def test_verify_reads_the_shared_files_too(home: Path, reader: Path, place: Place) -> None:
     ended = command("verify")
     assert (ended.code, ended.out) == (0, b"")

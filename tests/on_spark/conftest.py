@@ -49,8 +49,8 @@ class Shared:
         }
 
 
-def share(folder: Path, days: int = len(DAYS)) -> Shared:
-    """A shared lake in a folder whose name is odd, with a home beside it."""
+def share(folder: Path, days: int = len(DAYS), warehouse: str | None = None) -> Shared:
+    """A shared lake, in a folder whose name is odd by default, with a home beside it."""
     folder.mkdir(exist_ok=True)
     events = [
         Event(at, USERS[n % 4], (None, "web", "batch")[n % 3], n % 2, n % 5, n % 7)
@@ -58,7 +58,7 @@ def share(folder: Path, days: int = len(DAYS)) -> Shared:
     ]
     window = Window(WINDOW.start, WINDOW.start + days * DAY)
     home = published_home(folder / "home", World.from_events(events), window)
-    place = Place(f"sqlite:///{folder / 'catalog.db'}", str(folder / "ware [1] house"))
+    place = Place(f"sqlite:///{folder / 'catalog.db'}", warehouse or str(folder / "ware [1] house"))
     shared = Shared(place, home)
     shared.open().commit(shared.lake)
     return shared

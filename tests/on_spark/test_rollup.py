@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -25,9 +27,10 @@ from pipeline.spark.rollup import (
     on_duckdb,
     roll_up,
 )
-from pipeline.timeline import day_window
+from pipeline.timeline import DAY, day_window
 from tests.fixtures_local import clean_environment, command
 from tests.on_spark.conftest import DAYS, Shared, share
+from tests.servers import s3
 
 HOURS, BY_DAY = USAGE["1h"].name, USAGE["1d"].name
 BOTH = (HOURS, BY_DAY)
@@ -156,6 +159,43 @@ def test_a_rollup_that_cant_be_says_what_to_do_in_one_line(
 def test_days_that_are_not_there_are_said_with_those_that_are(three_days: Shared) -> None:
     with pytest.raises(RollupError, match="it has 2024-11-02 to 2024-11-04"):
         roll_up(three_days.open(), on_duckdb, date(2020, 1, 1), date(2020, 1, 1), three_days.lake)
+
+
+@pytest.mark.slow
+def test_a_warehouse_on_s3_is_rolled_up_and_has_a_place_for_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3() as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        fresh = share(tmp_path / "fresh", days=1, warehouse=store.warehouse)
+        right = hashes(fresh)
+        spoil(fresh, tmp_path)
+        assert roll_up(fresh.open(), on_duckdb, None, None, fresh.lake).changed == [DAYS[0]]
+        assert hashes(fresh) == right
+        with fresh.open().warehouse.results() as results:
+            assert results.place.startswith(f"{store.warehouse}/.results-")
+            written = results.place.removeprefix("s3://")
+            for path in ("width=1h/day=2024-11-02/part-0.parquet", "_SUCCESS"):
+                with store.files().open_output_stream(f"{written}/{path}") as sink:
+                    sink.write(b"rows")
+            (found,) = results.files()
+            results.fetch(found, tmp_path / "part")
+            assert (tmp_path / "part").read_bytes() == b"rows"
+        assert not store.keys(f"warehouse/{results.place.rpartition('/')[2]}")
+
+
+@pytest.mark.slow
+def test_results_that_a_killed_process_left_are_removed_a_day_later(fresh: Shared) -> None:
+    warehouse = Path(fresh.place.warehouse)
+    left, other = warehouse / ".results-left", warehouse / ".results-other"
+    for folder, age in ((left, DAY + 1), (other, DAY - 60)):
+        folder.mkdir()
+        (folder / "part").touch()
+        os.utime(folder / "part", (time.time() - age,) * 2)
+    with fresh.open().warehouse.results():
+        assert not left.exists()
+        assert other.exists()
 
 
 IDS = st.one_of(st.none(), st.text(max_size=2))

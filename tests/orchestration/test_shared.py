@@ -19,12 +19,19 @@ pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared
 
 from pipeline.definitions import build_defs
 from pipeline.emulator import World
-from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
+from pipeline.lake.manifest import manifest_of
+from pipeline.lake.schemas import (
+    COST_DATASETS,
+    LEDGER_DATASETS,
+    METER_DATASETS,
+    USAGE_DATASETS,
+)
 from pipeline.lake.store import Lake
 from pipeline.orchestration.assets.refresh import JOB as REFRESH_JOB
 from pipeline.orchestration.partitions import range_tags
 from pipeline.orchestration.schedules import CONVERSATIONS_JOB, EXPORT_JOB
 from pipeline.orchestration.shared import TRIES
+from pipeline.settings import COSTS
 from pipeline.shared_lake import Place, copied, open_shared_lake
 from pipeline.shared_lake.shared import SharedLake
 from pipeline.timeline import day_window
@@ -110,13 +117,15 @@ def content(lake: Lake, day: date) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in version.iterdir()}
 
 
-def once_published(lab: Lab, day: date, then: Callable[[], None], times: int = 1) -> None:
+def once_published(
+    lab: Lab, day: date, then: Callable[[], None], times: int = 1, *, endpoint: str = ""
+) -> None:
     """Do something each time that a run has published a day here, so many times."""
     left = times
 
     def listen(progress: Progress) -> None:
         nonlocal left
-        if progress.published and progress.day == day and left:
+        if progress.published and (progress.day, progress.endpoint) == (day, endpoint) and left:
             left -= 1
             then()
 
@@ -154,6 +163,28 @@ def test_days_that_another_worker_has_committed_meanwhile_are_done_again_and_rep
     tables = [*USAGE_DATASETS, *LEDGER_DATASETS]
     assert set(ran.materialized) == {(name, str(day)) for name in tables for day in DAYS}
     assert published(team.pulled(), "1m") == reported(team.world, "1m", DAYS)
+
+
+@pytest.mark.slow  # three steps, one of them twice
+def test_other_endpoints_and_bills_are_committed_and_done_again_as_usage_is(team: Team) -> None:
+    worker = team.worker("one", endpoints=("conversations", "completions", COSTS))
+    once_published(worker, SECOND, lambda: team.commits(worker, SECOND), endpoint="completions")
+    ran = worker.run(FIRST, SECOND)
+    assert ran.success, ran.failures
+    assert ran.failed_checks == set()
+    assert [line for line in team.said if "done again" in line] == [
+        "2024-01-02: committed by another worker meanwhile; hydrated, and done again (1 of 7)"
+    ]
+    tables = {name for name, _ in ran.materialized}
+    assert {*METER_DATASETS, *COST_DATASETS} <= tables
+    reader = team.pulled()
+    for name in ("meters_1d", "costs_1d", "usage_1d"):
+        assert reader.days(name) == [FIRST, SECOND]
+    team.restate(FIRST, 8)
+    refreshed = run_job(worker, REFRESH_JOB, {})
+    assert refreshed.success, refreshed.failures
+    assert ("usage_1d", str(FIRST)) in refreshed.materialized
+    assert list(team.shared.verify()) == []
 
 
 @pytest.mark.slow  # as many loads as there are tries
@@ -250,6 +281,30 @@ def test_conversations_are_committed_with_the_days_they_are_on_and_outputs_begin
     assert copy.catalog == team.place.catalog
     for day in DAYS:
         assert content(reader.lake, day) == content(talking.lake, day)
+
+
+@pytest.mark.slow  # two syncs
+def test_a_home_that_knows_no_listings_leaves_the_reconciliation_to_the_next_sync(
+    team: Team,
+) -> None:
+    loading = team.worker("one")
+    assert loading.run(FIRST, THIRD, checks=False).success
+    talking = team.worker("two", api_keys=keys_of(loading))
+    assert run_job(talking, CONVERSATIONS_JOB, range_tags(FIRST, THIRD)).success
+    team.restate(SECOND, 9)
+    assert team.worker("three").run(SECOND, checks=False).success
+
+    def reconciled() -> tuple[bytes, bool]:
+        lake = team.pulled()
+        owed = manifest_of(lake.version(SECOND)).owed
+        return content(lake, SECOND)["reconciliation.parquet"], "reconcile" in owed
+
+    before = content(talking.lake, SECOND)["reconciliation.parquet"]
+    assert reconciled() == (before, True)
+    assert run_job(talking, CONVERSATIONS_JOB, range_tags(FIRST, THIRD)).success
+    after, owed = reconciled()
+    assert not owed
+    assert after != before
 
 
 def test_runs_of_one_home_with_the_same_days_take_turns(team: Team) -> None:

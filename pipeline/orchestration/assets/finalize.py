@@ -36,12 +36,17 @@ def finalize(services: Services) -> None:
         )
     report_odd_text(services)
     restore_links(services.lake)
-    derived(services)
+    if services.settings.shared_catalog is None:
+        _derive(services)
     build(services)
 
 
-def derived(services: Services) -> None:
-    """Observe and reconcile what days still owe."""
+def _derive(services: Services) -> None:
+    """Observe and reconcile what days still owe.
+
+    Not where there is a shared lake: it takes the records of all days, and what the last sync has
+    noted of listings. There days owe it until the next sync, whose home has both.
+    """
     try:
         derive.finish(services.lake)
     except (duckdb.Error, pa.ArrowException, ContractError) as error:
