@@ -17,6 +17,7 @@ import typer
 
 from pipeline.cli.alerting import alerts
 from pipeline.cli.checking import probe, reconcile, status, verify
+from pipeline.cli.dagster_dev import dagster
 from pipeline.cli.emulating import emulator
 from pipeline.cli.exit_codes import tolerant
 from pipeline.cli.exporting import export
@@ -55,6 +56,7 @@ for command, in_short in (
     (serve, "Answer HTTP as the API does, from the lake."),
     (report, "Write a page to look at and to send around."),
     (emulator, "Serve a stand-in for the MKA1 API."),
+    (dagster, "Open Dagster's page: graph, runs, schedules, alerts."),
     (doctor, "Check the place where it runs, and say how to fix it."),
     (dagster_home, "Make Dagster's folder ready, and print it."),
 ):
