@@ -174,7 +174,7 @@ def opened(args: list[str], folder: Path, **settings: str) -> Iterator[tuple[Pag
     """The command as a process, once it has said where the page is."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
     main = [sys.executable, "-c", "from pipeline.cli import main; main()"]
-    with started([*main, *args], seconds=BOUND, cwd=folder, env=environment, stderr=PIPE) as it:
+    with started([*main, *args], seconds=4 * BOUND, cwd=folder, env=environment, stderr=PIPE) as it:
         assert it.stderr is not None
         said = read_until("until Ctrl-C", it.stderr)
         url = re.findall(r"http://127\.0\.0\.1:\d+", said)[-1]
