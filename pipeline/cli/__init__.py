@@ -11,7 +11,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -64,8 +64,24 @@ for command, in_short in (
 app.add_typer(prices, name="prices", short_help="Check what tokens cost.")
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"mka1-usage {version('mka1-usage')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _warn_of_slips(context: typer.Context) -> None:
+def _warn_of_slips(
+    context: typer.Context,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_say_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
     if context.invoked_subcommand == doctor.__name__:  # which has a finding for each
         return
     names = {*os.environ}
