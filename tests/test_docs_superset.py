@@ -93,6 +93,7 @@ def test_the_page_and_the_file_say_the_same_uri_which_reads_no_other_file() -> N
     assert uri.endswith("?access_mode=read_only&enable_external_access=false")
 
 
+@pytest.mark.timeout(1_800)
 def test_superset_imports_the_dashboard_and_shows_what_was_exported(
     exported: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -117,6 +118,7 @@ def test_superset_imports_the_dashboard_and_shows_what_was_exported(
     run(found, "db", "upgrade")
     who = ("--firstname", "a", "--lastname", "b", "--email", "a@example.org", "--password", "c")
     run(found, "fab", "create-admin", "--username", "admin", *who)
+    run(found, "init")
     shutil.copytree(FOLDER, tmp_path / "docs" / "deploy" / "superset")
     [lines] = [block for block in blocks(SECTION, "console") if "import-dashboards" in block]
     commands = [line.removeprefix("$ ") for line in lines.splitlines()]

@@ -217,6 +217,7 @@ def test_ctrl_c_ends_dagster_and_leaves_no_process(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "dagster" / "dagster.yaml").is_file()
 
 
+@pytest.mark.timeout(1_800)
 def test_the_demo_works_at_first_click(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if not request.config.getoption("--long"):
         pytest.skip("it loads a week and runs every job: --long runs it")
@@ -240,5 +241,7 @@ def test_the_demo_works_at_first_click(tmp_path: Path, request: pytest.FixtureRe
         assert process.wait(BOUND) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["demo-dagster"]
+    days = tmp_path / "data" / "demo-dagster" / "lake" / "days"
+    assert len(list(days.iterdir())) == 8, "no folder of a day that nobody has asked for"
     texts = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in texts if b"planted-real-key" in path.read_bytes()] == []
