@@ -96,7 +96,7 @@ def test_a_snippet_of_python_runs(snippet: str, exported: Path) -> None:
 def superset(exported: Path) -> Iterator[sa.Connection]:
     """A connection by the URI that the page gives."""
     [uri] = re.findall(r"`(duckdb:////\S+)`", PAGE)
-    assert uri.endswith(f"/{DATABASE}?access_mode=read_only")
+    assert uri.endswith(f"/{DATABASE}?access_mode=read_only&enable_external_access=false")
     engine = sa.create_engine(uri.replace("//path/to/bi", f"/{exported}/queried"))
     with engine.connect() as con:
         yield con
@@ -107,6 +107,8 @@ def test_the_uri_for_superset_opens_the_file_and_changes_nothing(superset: sa.Co
     assert "fact_usage" in sa.inspect(superset).get_table_names(schema="main")
     with pytest.raises(sa.exc.DBAPIError, match="read-only"):
         superset.execute(sa.text("DROP TABLE fact_usage"))
+    with pytest.raises(sa.exc.DBAPIError, match="disabled"):
+        superset.execute(sa.text("FROM read_text('/etc/hostname')"))
 
 
 def test_sqlalchemy_2_1_can_not_list_columns_yet(superset: sa.Connection) -> None:

@@ -51,6 +51,7 @@ SPARK_FUNCTIONS = {
     "ROUND",
     "ROW_NUMBER",
     "SEQUENCE",
+    "STARTSWITH",
     "SUM",
     "TO_DATE",
     "UNIX_TIMESTAMP",

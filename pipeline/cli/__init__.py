@@ -11,12 +11,13 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
 from pipeline.cli.alerting import alerts
 from pipeline.cli.checking import probe, reconcile, status, verify
+from pipeline.cli.dagster_dev import dagster
 from pipeline.cli.emulating import emulator
 from pipeline.cli.exit_codes import tolerant
 from pipeline.cli.exporting import export
@@ -59,6 +60,7 @@ for command, in_short in (
     (push, "Commit days that the shared lake does not have."),
     (expire, "Remove what nobody needs from the shared lake."),
     (emulator, "Serve a stand-in for the MKA1 API."),
+    (dagster, "Open Dagster's page: graph, runs, schedules, alerts."),
     (doctor, "Check the place where it runs, and say how to fix it."),
     (dagster_home, "Make Dagster's folder ready, and print it."),
 ):
@@ -66,8 +68,24 @@ for command, in_short in (
 app.add_typer(prices, name="prices", short_help="Check what tokens cost.")
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"mka1-usage {version('mka1-usage')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _warn_of_slips(context: typer.Context) -> None:
+def _warn_of_slips(
+    context: typer.Context,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_say_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
     if context.invoked_subcommand == doctor.__name__:  # which has a finding for each
         return
     names = {*os.environ}

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from pipeline import messages
+from pipeline.cli.completion import KEYS, USERS
 from pipeline.cli.damage import left_out, nothing_loaded, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.cli.network import say_route
@@ -151,11 +152,11 @@ def probe(
     ],
     items: Annotated[int, typer.Option(metavar="N", help="How many items to add.")],
     on_behalf_of: Annotated[
-        str | None, typer.Option(metavar="USER", help="The end user to act for.")
+        str | None, typer.Option(metavar="USER", help="The end user to act for.", **USERS)
     ] = None,
     key_id: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="A key of MKA1_API_KEYS; by default MKA1_API_KEY."),
+        typer.Option(metavar="ID", help="A key of MKA1_API_KEYS; by default MKA1_API_KEY.", **KEYS),
     ] = None,
     patience: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="How long to watch after the last item.")

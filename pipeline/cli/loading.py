@@ -41,7 +41,7 @@ def demo() -> None:
         say("loading a made-up week of a small LLM platform, served by the embedded emulator")
         from pipeline.cli.tour import run_demo
 
-        _report(_interruptibly(lambda: run_demo(Console(stderr=True), Console())))
+        report_outcome(_interruptibly(lambda: run_demo(Console(stderr=True), Console())))
 
 
 def run(
@@ -74,14 +74,14 @@ def run(
         flags = ("--usage-only",) * usage_only + ("--full",) * full
         reads: Reads = "totals" if start is None and not full else "full"
         outcome = _interruptibly(lambda: run_days(settings, first, last, console, flags, reads))
-        _report(outcome)
+        report_outcome(outcome)
         checks, warnings = outcome.checks, len(outcome.warnings)
         if settings.keys() and not usage_only:
             say("reading the conversations of those with usage on these days")
             outcome = _interruptibly(
                 lambda: run_conversations(settings, first, last, console, full=full)
             )
-            _report(outcome)
+            report_outcome(outcome)
             checks, warnings = checks + outcome.checks, warnings + len(outcome.warnings)
         say(
             f"done: {count(checks, 'check')} ran, {warnings} warned; the tables are in "
@@ -98,7 +98,7 @@ def _interruptibly(work: Callable[[], Outcome]) -> Outcome:
         return outcome
 
 
-def _report(outcome: Outcome) -> None:
+def report_outcome(outcome: Outcome) -> None:
     """Say what went wrong in a run; typer.Exit if it failed."""
     for warning in outcome.warnings:
         say(f"warning: {warning}")
@@ -165,9 +165,9 @@ def refresh() -> None:
                 changed.extend(refreshed.changed)
 
         console = Console(stderr=True)
-        _report(_interruptibly(lambda: run_refresh(settings, console, found)))
+        report_outcome(_interruptibly(lambda: run_refresh(settings, console, found)))
         reconciled = set(Lake(settings.lake).days("reconciliation")).intersection(changed)
         for first, last in spans(reconciled) if settings.keys() else ():
             outcome = _interruptibly(partial(run_conversations, settings, first, last, console))
-            _report(outcome)
+            report_outcome(outcome)
         say(f"done: {count(len(changed), 'day')} loaded again")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from pipeline.timeline import day_of, iso, parse_time
-from pipeline.zones import zone
+from pipeline.zones import zone, zones
 
 NO_TERMINAL: Final = 240
 """Columns of a table that goes to a file or a pipe."""
@@ -70,9 +70,19 @@ def as_zone(text: str) -> str:
     return text
 
 
+def _zones(incomplete: str) -> list[str]:
+    return sorted(name for name in zones() if name.startswith(incomplete))
+
+
 Zone = Annotated[
     str,
-    typer.Option("--tz", parser=as_zone, metavar="ZONE", help="Time zone, such as Asia/Karachi."),
+    typer.Option(
+        "--tz",
+        parser=as_zone,
+        metavar="ZONE",
+        autocompletion=_zones,
+        help="Time zone, such as Asia/Karachi.",
+    ),
 ]
 LOCAL_TIME: Final = "ISO date or time (of --tz unless it says otherwise) or Unix seconds"
 LocalTime = Annotated[str | None, typer.Option(metavar="TIME", help=LOCAL_TIME)]

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from pipeline.cli.completion import USERS
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
 from pipeline.cli.options import (
@@ -47,7 +48,8 @@ def buckets(
         typer.Option(help="Group by it; may be given twice.", **one_of("user_id", "api_key_id")),
     ] = None,
     user_id: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Count this user only; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="ID", help="Count this user only; may be repeated.", **USERS),
     ] = None,
     limit: Annotated[
         int, typer.Option(metavar="N", help="Most buckets on a page, 1 to 1440.")

@@ -94,7 +94,7 @@ def ask_spark(query: str, form: Format, remote: str | None) -> None:
             rows = ask(server, question, files, lambda: price_list(settings).table)
             if form == "table":
                 width = Console().width if sys.stdout.isatty() else NO_TERMINAL
-                ad_hoc.show_rows(rows, width)
+                ad_hoc.show_rows(rows, width, query)
             else:
                 ad_hoc.export_rows(rows, form, sys.stdout.buffer)
 

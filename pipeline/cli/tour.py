@@ -81,32 +81,9 @@ QUERIES: Final = (_BY_DAY, _TOP_USERS, _BY_MODEL, _FAILED)
 
 def run_demo(progress: Console, out: Console) -> Outcome:
     """Load the week and, if all went well, print what came of it to `out`."""
-    home = load_settings().home / "demo"
     with EmulatorServer(synthetic_world()) as server:
-        settings = load_settings(
-            base_url=server.base_url,
-            api_key=server.api_key,
-            home=home,
-            first_day=FIRST,
-            requests_per_second=1_000,
-            set_dagster_home=home / "dagster",
-            api_keys={key: secret_of(key) for key in server.world.keys},
-            endpoints=_ENDPOINTS,
-            api_key_id=None,
-            set_prices=home / _PRICES,
-            set_budgets=home / _BUDGETS,
-        )
-        private_folder(home)
-        settings.prices.write_bytes(Path(emulator.__file__).with_name(_PRICES).read_bytes())
-        settings.budgets.write_text(_BUDGET_LINES, encoding="utf-8")
-        outcome = run_days(settings, FIRST, LAST, progress)
-        if not outcome.failures:
-            listed = run_conversations(settings, FIRST, LAST, progress)
-            outcome = Outcome(
-                listed.failures,
-                (*outcome.warnings, *listed.warnings),
-                outcome.checks + listed.checks,
-            )
+        settings = demo_settings(server, load_settings().home / "demo", FIRST)
+        outcome = load_demo(settings, FIRST, LAST, progress)
         requests = len(server.requests)
     if outcome.failures:
         return outcome
@@ -129,6 +106,42 @@ def run_demo(progress: Console, out: Console) -> Outcome:
     )
     out.print(_what_next(settings), markup=False, highlight=False, soft_wrap=True)
     return outcome
+
+
+def demo_settings(server: EmulatorServer, home: Path, first: date) -> Settings:
+    """The settings with which made-up days, from `first` on, are loaded into a home of their own.
+
+    Its price list and budgets are written there.
+    """
+    settings = load_settings(
+        base_url=server.base_url,
+        api_key=server.api_key,
+        home=home,
+        first_day=first,
+        requests_per_second=1_000,
+        set_dagster_home=home / "dagster",
+        api_keys={key: secret_of(key) for key in server.world.keys},
+        endpoints=_ENDPOINTS,
+        api_key_id=None,
+        set_prices=home / _PRICES,
+        set_budgets=home / _BUDGETS,
+        shared_catalog=None,  # what is made up never gets into a lake that others read
+        shared_warehouse=None,
+    )
+    private_folder(home)
+    settings.prices.write_bytes(Path(emulator.__file__).with_name(_PRICES).read_bytes())
+    settings.budgets.write_text(_BUDGET_LINES, encoding="utf-8")
+    return settings
+
+
+def load_demo(settings: Settings, first: date, last: date, progress: Console) -> Outcome:
+    """Load usage of the days and, if all went well, their conversations."""
+    loaded = run_days(settings, first, last, progress)
+    if loaded.failures:
+        return loaded
+    listed = run_conversations(settings, first, last, progress)
+    warnings = (*loaded.warnings, *listed.warnings)
+    return Outcome(listed.failures, warnings, loaded.checks + listed.checks)
 
 
 def _budgets(settings: Settings) -> Sequence[BudgetState]:
@@ -160,7 +173,7 @@ What to try next:
   {here}mka1-usage report --start {FIRST} --end {LAST + timedelta(days=1)}
   {here}mka1-usage budgets --at {_BUDGETS_AT}
   {here}duckdb -readonly {catalog}
-  DAGSTER_HOME={quote(str(settings.dagster_home))} {here}dagster dev -m pipeline.definitions
+  {here}mka1-usage dagster --demo
 
 With an account of your own:
   unset MKA1_USAGE_HOME; export MKA1_API_KEY=...

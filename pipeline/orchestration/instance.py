@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
 
@@ -72,23 +72,29 @@ def require_writable(folder: Path, setting: str) -> None:
 
 @contextmanager
 def opened(dagster_home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance of a Dagster home that is there.
+    """The instance of a Dagster home that is there. SettingsError as for `readable`."""
+    with readable(dagster_home) as home, dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
 
-    Where Dagster would misread the path, it is given another one to the same folder. SettingsError
-    where there is none.
+
+@contextmanager
+def readable(dagster_home: Path) -> Iterator[Path]:
+    """The path of a Dagster home; where Dagster would misread it, another one to the same folder.
+
+    SettingsError where there is none.
     """
-    with ExitStack() as stack:
-        home = dagster_home
-        if misread(dagster_home):
-            temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="mka1-usage-"))
-            home = Path(temporary) / "dagster"
-            home.symlink_to(dagster_home)
-            if sign := misread(home):
-                raise SettingsError(
-                    f"TMPDIR holds {sign!r}, as DAGSTER_HOME does, which Dagster can't use in a "
-                    "path: set one of the two to another folder"
-                )
-        yield stack.enter_context(dg.DagsterInstance.from_config(str(home)))
+    if not misread(dagster_home):
+        yield dagster_home
+        return
+    with tempfile.TemporaryDirectory(prefix="mka1-usage-") as temporary:
+        home = Path(temporary) / "dagster"
+        home.symlink_to(dagster_home)
+        if sign := misread(home):
+            raise SettingsError(
+                f"TMPDIR holds {sign!r}, as DAGSTER_HOME does, which Dagster can't use in a "
+                "path: set one of the two to another folder"
+            )
+        yield home
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from pipeline.fitting import print_fitting
 from pipeline.lake import engine
 from pipeline.lake.manifest import meters_of
 from pipeline.lake.schemas import COSTS, COVERAGE, METERS, TOKENS
@@ -52,13 +52,9 @@ def print_bill_check(
         rows = _summary(con, snapshot, prices, both, source)
     whole = f"{both[0]} to {both[-1]}" if len(both) > 1 else f"{both[0]}"
     title = f"Billed, and computed from tokens as {source}, {whole}"
-    shown = Table(title=title, title_justify="left", title_style="bold")
-    for name in rows.schema.names:
-        of_text = name in {"class", "currency"}
-        shown.add_column(name, justify="left" if of_text else "right", overflow="fold")
-    for row in rows.to_pylist():
-        shown.add_row(*map(_cell, row.values()))
-    out.print(shown)
+    cells = [[_cell(value) for value in row.values()] for row in rows.to_pylist()]
+    numbers = set(rows.schema.names) - {"class", "currency"}
+    print_fitting(out, title, numbers, rows.schema.names, cells, ("comparisons", "computed"))
     return True
 
 

@@ -21,8 +21,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, redirect_stdout
-from io import StringIO
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeVar
 
@@ -36,6 +35,7 @@ from pipeline.lake.engine import literal, openable
 from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import Damage, Snapshot, left_out
 from pipeline.lake.store import Lake
+from pipeline.query.result_table import result_table
 from pipeline.settings import without_secrets
 from pipeline.terminal import printable
 
@@ -255,13 +255,15 @@ def shell(catalog: Path, lake: Lake) -> None:
 
 
 def show(catalog: Path, lake: Lake, query: str, width: int, allowed: Sequence[Path] = ()) -> None:
-    """Print the query's result as a table of text, at most `width` characters wide."""
+    """Print the query's result as a table of text, at most `width` characters wide.
+
+    Columns that do not fit are named below it.
+    """
     with opened(catalog, lake, allowed) as (con, _):
         asked = _subquery(con, query)
-        shown = StringIO()
-        with _complaints(), redirect_stdout(shown):
-            _interruptibly(con, lambda: con.sql(asked).show(max_width=width))
-        print(printable(shown.getvalue()), end="")
+        with _complaints():
+            shown = _interruptibly(con, lambda: result_table(con, asked, query, width))
+        print(printable(shown), end="")
 
 
 def export(
@@ -295,14 +297,11 @@ def _copy(
         shutil.copyfileobj(result, out)
 
 
-def show_rows(rows: pa.Table, width: int) -> None:
-    """Print rows that another engine has found, as `show` does."""
+def show_rows(rows: pa.Table, width: int, query: str) -> None:
+    """Print rows that another engine has found for a query, as `show` does."""
     with closing(engine.connect()) as con:
         con.register("answer", rows)
-        shown = StringIO()
-        with redirect_stdout(shown):
-            con.sql("FROM answer").show(max_width=width)
-        print(printable(shown.getvalue()), end="")
+        print(printable(result_table(con, "FROM answer", query, width)), end="")
 
 
 def export_rows(rows: pa.Table, form: Format, out: BinaryIO) -> None:

@@ -11,9 +11,9 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from pipeline.fitting import print_fitting
 from pipeline.lake import engine
 from pipeline.lake.schemas import RECONCILIATION
 from pipeline.lake.snapshot import Snapshot
@@ -22,6 +22,8 @@ from pipeline.messages import count
 from pipeline.terminal import printable
 
 _NUMBERS: Final = {"comparisons", "reported", "observed", "difference"}
+_EXPENDABLE: Final = ("comparisons", "observed", "reported")
+"""Columns that a narrow terminal does without: what differs, of whom and why stays."""
 
 
 class NothingReconciledError(Exception):
@@ -88,12 +90,8 @@ def _bind(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, days: Iterable[dat
 
 
 def _print(out: Console, title: str, rows: pa.Table) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in rows.schema.names:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
-    for row in rows.to_pylist():
-        table.add_row(*(_cell(value) for value in row.values()))
-    out.print(table)
+    cells = [[_cell(value) for value in row.values()] for row in rows.to_pylist()]
+    print_fitting(out, title, _NUMBERS, rows.schema.names, cells, _EXPENDABLE)
     out.print()
 
 

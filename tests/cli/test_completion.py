@@ -8,12 +8,18 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import app
+from pipeline.emulator import Event, World
+from pipeline.timeline import DAY, Window, parse_time
 from tests.bounded import finished
+from tests.fixtures_local import clean_environment, command, published_home
+
+START = parse_time("2024-01-01")
 
 MAIN = """
 import contextlib, io, json, os, sys
@@ -51,6 +57,7 @@ def completed(shell: str) -> Mapping[str, tuple[set[str], list[str]]]:
         env={
             **os.environ,
             "_MKA1_USAGE_COMPLETE": f"complete_{shell}",
+            "MKA1_API_KEYS": "key_web=one-secret,key_mobile=another-secret",
             "PYTHONPATH": str(Path(__file__).parents[2]),
         },
     )
@@ -69,6 +76,8 @@ CASES = [
     ("mka1-usage doctor --format ", {"table", "json"}),
     ("mka1-usage ver", {"verify"}),
     ("mka1-usage doctor --d", {"--deep"}),
+    ("mka1-usage report --tz Asia/Kar", {"Asia/Karachi"}),
+    ("mka1-usage probe --key-id key_m", {"key_mobile"}),
 ]
 
 
@@ -88,12 +97,47 @@ def test_every_option_that_takes_a_choice_completes_it() -> None:
     import typer
 
     choices = 0
-    for command in vars(typer.main.get_command(app))["commands"].values():
-        for param in command.params:
+    for one in vars(typer.main.get_command(app))["commands"].values():
+        for param in one.params:
             names = str(getattr(param, "metavar", None) or "").split("|")
             if len(names) > 1:
                 choices += 1
-                context = typer.Context(command)
+                context = typer.Context(one)
                 offered = [item.value for item in param.shell_complete(context, "")]
                 assert offered == names
     assert choices >= 4
+
+
+def offered_users(incomplete: str) -> list[str]:
+    """What is offered for --user-id of buckets."""
+    import typer
+
+    buckets = vars(typer.main.get_command(app))["commands"]["buckets"]
+    [param] = [param for param in buckets.params if param.name == "user_id"]
+    return [item.value for item in param.shell_complete(typer.Context(buckets), incomplete)]
+
+
+def test_users_are_completed_from_the_lake_the_busiest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": "home"})
+    assert offered_users("") == [], "a lake that is not there is no error"
+    calls = {"ada": 1, "alan": 3, "bob": 2, "a b;c": 9}
+    events = [Event(START, user, "key_web", operations=number) for user, number in calls.items()]
+    home = published_home(tmp_path / "home", World.from_events(events), Window(START, START + DAY))
+    assert offered_users("") == ["alan", "bob", "ada"]
+    assert offered_users("a") == ["alan", "ada"]
+    assert offered_users("%") == []
+    marker = home / "lake" / ".identity.json"
+    known = marker.read_text()
+    marker.write_text(known.replace("null", '"a fingerprint"'))
+    assert offered_users("a") == [], "a pseudonym is no id that a command takes"
+    marker.write_text(known)
+    [file] = (home / "lake").glob("days/*/usage_1d.parquet")
+    file.write_bytes(b"damaged")
+    assert offered_users("a") == []
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    ended = command(["--version"])
+    assert (ended.code, ended.text) == (0, f"mka1-usage {version('mka1-usage')}\n")

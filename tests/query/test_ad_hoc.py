@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.cells import cell_len
 
 from pipeline.emulator import Event, World, synthetic_world
 from pipeline.lake.store import Lake
@@ -120,6 +121,43 @@ def test_what_is_a_query_by_another_name_is_one(
     for form in FORMATS:
         assert export(home, query, form)
     assert shown(home, query, capsys)
+
+
+# On a terminal of 80 columns
+
+
+@pytest.mark.parametrize(
+    ("query", "stay", "hidden"),
+    [
+        (
+            "select * from usage_1h order by num_operations desc limit 10",
+            "start_time user_id api_key_id num_operations",
+            "end_time, num_conversations_created, num_items_added, day",
+        ),
+        (
+            "from coverage where dataset = 'usage_1d' limit 3",
+            "dataset start_time status complete_through rows",
+            "end_time, fetched_at, day",
+        ),
+    ],
+    ids=["the first of the demo", "coverage"],
+)
+def test_a_narrow_table_has_the_columns_that_matter_and_names_the_others(
+    home: Path, query: str, stay: str, hidden: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(home, query, capsys, width=80)
+    assert re.findall(r"\w+", text.splitlines()[1]) == stay.split()
+    below = " ".join(text.partition("└")[2].split())
+    assert f"more columns: {hidden}; --format csv shows all" in below
+    assert max(map(cell_len, text.splitlines())) <= 80
+    assert "more column" not in shown(home, query, capsys)
+
+
+def test_a_table_says_that_it_has_more_rows_than_it_counts(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "(>9999 rows, 20 shown)" in shown(home, "from range(20000)", capsys, width=80)
+    assert ">9999 rows" not in shown(home, "from range(9999)", capsys, width=80)
 
 
 @pytest.mark.usefixtures("unchanged")
