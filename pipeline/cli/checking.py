@@ -12,13 +12,14 @@ from pipeline import messages
 from pipeline.cli.damage import left_out, nothing_loaded, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.cli.network import say_route
-from pipeline.cli.options import OptionalTime, days_of, stdout
+from pipeline.cli.options import OptionalTime, days_of, stdout, with_periods
 from pipeline.messages import count
 from pipeline.settings import SettingsError, load_settings
 from pipeline.terminal import say
 from pipeline.timeline import spans
 
 
+@with_periods
 def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
     """Show what is known of each day as a calendar, and what to run for what is not.
 
@@ -70,6 +71,7 @@ def verify() -> None:
         )
 
 
+@with_periods
 def reconcile(
     start: OptionalTime = None,
     end: OptionalTime = None,

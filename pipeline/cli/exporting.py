@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli.exit_codes import FAILED, INTERRUPTED, MISUSED, exit_codes, fail
-from pipeline.cli.options import OptionalTime, days_of, not_empty, one_of, stdout
+from pipeline.cli.options import (
+    OptionalTime,
+    days_of,
+    not_empty,
+    one_of,
+    stdout,
+    with_periods,
+)
 from pipeline.cli.pricing import price_list
 from pipeline.messages import count
 from pipeline.settings import load_settings
@@ -24,6 +31,7 @@ _Format = Literal["parquet", "csv", "duckdb"]
 _Readers = Literal["owner", "group", "all"]
 
 
+@with_periods
 def export(
     folder: Annotated[
         Path | None,
