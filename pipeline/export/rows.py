@@ -75,6 +75,16 @@ class Lacking(NamedTuple):
         }
         return {name: days for name, days in said.items() if days not in {"", "none"}}
 
+    def complete_through(self, days: Sequence[date]) -> int:
+        """Unix seconds through which usage is all there, from the first of `days`, which are in
+        order, on."""
+        for day in days:
+            if day in self.missing or day in self.disputed:
+                return day_window(day).start
+            if day in self.in_part:
+                return self.in_part[day]
+        return day_window(days[-1]).end
+
 
 class Selection:
     """A snapshot of the lake, and which of its days are exported."""
