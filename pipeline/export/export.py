@@ -30,6 +30,7 @@ from pipeline.export.tables import (
     DEFAULT,
     FACT_COSTS,
     FACT_TOKENS,
+    FOCUS_COSTS,
     STAR_OF_TOKENS,
     Table,
     UnknownTableError,
@@ -185,7 +186,7 @@ def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> Non
             )
             if name in DEFAULT or not table.by_day:
                 hint = f"usage is loaded of {in_words(selection.loaded)}"
-            elif name in {FACT_COSTS.name, *COST_DATASETS, *METER_DATASETS}:
+            elif name in {FACT_COSTS.name, FOCUS_COSTS.name, *COST_DATASETS, *METER_DATASETS}:
                 hint = "what the API bills and its other usage endpoints are not loaded by default"
             raise ExportError(f"there is no {name} of these days: {hint}")
 
@@ -291,5 +292,6 @@ def _staged(
         return {WORKBOOK: folder.staging / WORKBOOK}, places
     staged = {f"{name}.csv": folder.staging / f"{name}.csv.part" for name in whole}
     for name, path in whole.items():
-        write_csv(con, path, staged[f"{name}.csv"], dialect or Dialect())
+        of_table = replace(dialect or Dialect(), iso_times=name == FOCUS_COSTS.name)
+        write_csv(con, path, staged[f"{name}.csv"], of_table)
     return staged, {name: f"{name}.csv" for name in whole}

@@ -39,6 +39,8 @@ class Dialect:
 
     separator: str = ","
     decimal_comma: bool = False
+    iso_times: bool = False
+    """Times as 2024-01-01T00:00:00Z, which FOCUS asks for and spreadsheets do not read."""
 
 
 def write_parquet(table: Table, batches: Iterable[pa.RecordBatch], path: Path) -> int:
@@ -76,14 +78,17 @@ def write_csv(con: duckdb.DuckDBPyConnection, parquet: Path, path: Path, dialect
     bare = path.with_name(f"{path.name}.bare")
     relation = con.sql(read)
     query = inert(relation, read)
+    shown: dict[str, str] = {}
     if dialect.decimal_comma:
-        columns = zip(relation.columns, relation.types, strict=True)
-        commas = [
-            f"replace(CAST({name} AS VARCHAR), '.', ',') AS {name}"
-            for name, kind in columns
-            if kind.id == "decimal"
-        ]
-        query = f"SELECT * REPLACE ({', '.join(commas)}) FROM ({query})" if commas else query
+        shown["decimal"] = "replace(CAST({} AS VARCHAR), '.', ',')"
+    if dialect.iso_times:
+        shown["timestamp"] = "strftime({}, '%Y-%m-%dT%H:%M:%SZ')"
+    columns = zip(relation.columns, relation.types, strict=True)
+    casts = [
+        f"{shown[kind.id].format(name)} AS {name}" for name, kind in columns if kind.id in shown
+    ]
+    if casts:
+        query = f"SELECT * REPLACE ({', '.join(casts)}) FROM ({query})"
     options = f"FORMAT csv, HEADER, DELIMITER {literal(dialect.separator)}"
     con.execute(f"COPY ({query}) TO {literal(str(bare))} ({options})")
     with bare.open("rb") as source, path.open("wb") as target:

@@ -24,6 +24,7 @@ from pipeline.export.tables import (
     FACT_COSTS,
     FACT_TOKENS,
     FACT_USAGE,
+    FOCUS_COSTS,
     Table,
 )
 from pipeline.lake import engine
@@ -44,6 +45,7 @@ _FACTS: Final[dict[str, Dataset]] = {
     FACT_USAGE.name: _HOURS,
     FACT_TOKENS.name: TOKENS["1h"],
     FACT_COSTS.name: COSTS,
+    FOCUS_COSTS.name: COSTS,
 }
 """Tables that are made of another one of the lake, day by day."""
 _MEMBERS: Final = {
