@@ -38,6 +38,10 @@ def _as_separator(text: str) -> str:
     return _SEPARATORS.get(text, text)
 
 
+def _separators_like(incomplete: str) -> list[str]:
+    return [name for name in _SEPARATORS if name.startswith(incomplete)]
+
+
 @with_periods
 def export(
     folder: Annotated[
@@ -67,7 +71,7 @@ def export(
         typer.Option(
             metavar="comma|semicolon|tab",
             parser=_as_separator,
-            autocompletion=lambda: [*_SEPARATORS],
+            autocompletion=_separators_like,
             help="What is between the columns of a CSV. [default: comma; semicolon with "
             "--decimal-comma]",
         ),

@@ -21,7 +21,7 @@ import pytest
 
 from pipeline.export.export import ExportError, export
 from pipeline.export.names import Names
-from pipeline.export.tables import FOCUS_COSTS
+from pipeline.export.tables import FOCUS_COSTS, chosen
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY
 from tests.export.exported import rows
@@ -179,8 +179,8 @@ def test_a_currency_that_the_api_does_not_say_is_not_made_up(tmp_path: Path) -> 
         assert con.sql(query).fetchall() == [(None, None)]
 
 
-def test_it_is_there_only_where_bills_are_loaded_and_asked_for(lake: Lake, tmp_path: Path) -> None:
-    assert "focus_costs" not in export(lake, tmp_path / "default").rows
+def test_it_is_there_only_where_bills_are_loaded_and_asked_for(tmp_path: Path) -> None:
+    assert FOCUS_COSTS.name not in chosen(())
     without = spend(tmp_path / "home", [], days=1)
     with pytest.raises(ExportError, match="there is no focus_costs of these days: what the API"):
         export(without, tmp_path / "out", ["focus_costs"])
