@@ -28,6 +28,7 @@
     messages         counts and commands as messages name them
     endpoints        the usage endpoints: a row each
     timeline         UTC days, windows, bucket widths: all date arithmetic
+    periods          periods by name: this week, last month
     zones            time zones as offsets, from the IANA database
     thresholds       what the alerts compare with
     memory           how much of it queries may use

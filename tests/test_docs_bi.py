@@ -49,7 +49,7 @@ def environment() -> Mapping[str, str]:
 
 def test_every_command_does_what_it_should(place: Path, environment: Mapping[str, str]) -> None:
     commands = [line for block in blocks(PAGE, "bash") for line in block.splitlines()]
-    assert len([line for line in commands if line.startswith("mka1-usage export")]) == 6
+    assert len([line for line in commands if line.startswith("mka1-usage export")]) == 8
     for command in commands:
         done = pasted(command, place, environment)
         assert done.returncode == 0, done.stderr

@@ -55,6 +55,7 @@ SPARK_FUNCTIONS = {
     "SUM",
     "TO_DATE",
     "UNIX_TIMESTAMP",
+    "UPPER",
     "YEAR",
 }
 """What the queries may call, by Spark's names. Another one is to be looked up before it is added:

@@ -255,6 +255,7 @@ def test_tokens_are_the_same_on_spark(tables: Path, tmp_path: Path) -> None:
         **{
             "fact_tokens": {},
             "fact_costs": {},
+            "focus_costs": {},
             "export_ids": {"by": "model"},
             "dim_member": {"by": "model"},
         },

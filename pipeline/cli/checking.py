@@ -15,7 +15,7 @@ from pipeline.cli.completion import KEYS, USERS
 from pipeline.cli.damage import left_out, nothing_loaded, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.cli.network import say_route
-from pipeline.cli.options import OptionalTime, days_of, stdout
+from pipeline.cli.options import OptionalTime, days_of, stdout, with_periods
 from pipeline.cli.sharing import failing, opened, say_age
 from pipeline.messages import count
 from pipeline.settings import Settings, SettingsError, load_settings
@@ -23,6 +23,7 @@ from pipeline.terminal import say
 from pipeline.timeline import spans
 
 
+@with_periods
 def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
     """Show what is known of each day as a calendar, and what to run for what is not.
 
@@ -108,6 +109,7 @@ def _verify_shared(settings: Settings) -> _Shared:
         return _Shared(len(shared.days()), problems, frozenset(to_load))
 
 
+@with_periods
 def reconcile(
     start: OptionalTime = None,
     end: OptionalTime = None,

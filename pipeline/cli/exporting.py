@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 from rich import box
@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli.exit_codes import FAILED, INTERRUPTED, MISUSED, exit_codes, fail
-from pipeline.cli.options import OptionalTime, days_of, not_empty, one_of, stdout
+from pipeline.cli.options import (
+    OptionalTime,
+    days_of,
+    not_empty,
+    one_of,
+    stdout,
+    with_periods,
+)
 from pipeline.cli.pricing import price_list
 from pipeline.cli.sharing import say_age
 from pipeline.messages import count
@@ -21,10 +28,22 @@ from pipeline.terminal import say, short
 if TYPE_CHECKING:  # the command imports what it needs
     from pipeline.export.export import Exported
 
-_Format = Literal["parquet", "csv", "duckdb"]
+_Format = Literal["parquet", "csv", "duckdb", "xlsx"]
 _Readers = Literal["owner", "group", "all"]
+_SEPARATORS: Final = {"comma": ",", "semicolon": ";", "tab": "\t"}
 
 
+def _as_separator(text: str) -> str:
+    if text not in {*_SEPARATORS, *_SEPARATORS.values()}:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(_SEPARATORS)}")
+    return _SEPARATORS.get(text, text)
+
+
+def _separators_like(incomplete: str) -> list[str]:
+    return [name for name in _SEPARATORS if name.startswith(incomplete)]
+
+
+@with_periods
 def export(
     folder: Annotated[
         Path | None,
@@ -44,8 +63,24 @@ def export(
     ] = None,
     form: Annotated[
         _Format,
-        typer.Option("--format", help="Kind of file.", **one_of("parquet", "csv", "duckdb")),
+        typer.Option(
+            "--format", help="Kind of file.", **one_of("parquet", "csv", "duckdb", "xlsx")
+        ),
     ] = "parquet",
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="comma|semicolon|tab",
+            parser=_as_separator,
+            autocompletion=_separators_like,
+            help="What is between the columns of a CSV. [default: comma; semicolon with "
+            "--decimal-comma]",
+        ),
+    ] = None,
+    decimal_comma: Annotated[
+        bool,
+        typer.Option("--decimal-comma", help="Decimals of a CSV as 0,5: for European Excel."),
+    ] = False,
     start: OptionalTime = None,
     end: OptionalTime = None,
     names: Annotated[
@@ -74,8 +109,13 @@ def export(
     again and only what has changed is written.
     """
     not_empty(start, end)
+    if form != "csv" and (separator or decimal_comma):
+        given = "--separator" if separator else "--decimal-comma"
+        raise typer.BadParameter(f"{given} is for --format csv, and this is {form}")
+    if separator == "," and decimal_comma:
+        raise typer.BadParameter("--decimal-comma takes --separator semicolon or tab, not comma")
     from pipeline.export.export import ExportError, export
-    from pipeline.export.files import MOST_CSV_ROWS
+    from pipeline.export.files import MOST_ROWS, Dialect
     from pipeline.export.folder import FolderError
     from pipeline.export.names import NamesError, read_names
     from pipeline.export.tables import FACT_TOKENS, UnknownTableError
@@ -96,6 +136,12 @@ def export(
                     folder or settings.export_dir,
                     table or (),
                     form=form,
+                    dialect=Dialect(
+                        "\t"
+                        if separator == "tab"
+                        else separator or (";" if decimal_comma else ","),
+                        decimal_comma,
+                    ),
                     by_day=partition_by == "day",
                     first=first,
                     last=last,
@@ -111,7 +157,7 @@ def export(
         except KeyboardInterrupt:
             say("interrupted: run the same again")
             raise typer.Exit(INTERRUPTED) from None
-        _report(exported, MOST_CSV_ROWS if form == "csv" else None)
+        _report(exported, MOST_ROWS if form == "csv" else None)
 
 
 def _report(exported: Exported, most_rows: int | None) -> None:

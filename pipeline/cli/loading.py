@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pipeline.cli.exit_codes import FAILED, exit_codes, interruptible
 from pipeline.cli.network import say_route
-from pipeline.cli.options import OptionalTime
+from pipeline.cli.options import OptionalTime, with_periods
 from pipeline.messages import count
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import say, short
@@ -44,6 +44,7 @@ def demo() -> None:
         report_outcome(_interruptibly(lambda: run_demo(Console(stderr=True), Console())))
 
 
+@with_periods
 def run(
     start: OptionalTime = None,
     end: OptionalTime = None,

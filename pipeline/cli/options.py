@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from datetime import date
+from collections.abc import Callable
+from datetime import date, datetime
+from functools import wraps
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
+from pipeline.periods import PERIOD_NAMES, PERIOD_WORDS, PeriodName, days_of_period
 from pipeline.timeline import day_of, iso, parse_time
 from pipeline.zones import zone, zones
 
@@ -91,3 +95,54 @@ Partial = Annotated[
     bool, typer.Option("--partial", help="Count days that are not loaded as empty.")
 ]
 OptionalTime = Annotated[int | None, typer.Option(parser=as_time, metavar="TIME", help=_TIME)]
+
+
+def today(tz: str) -> date:
+    """The day that it is now in a time zone."""
+    return datetime.now(zone(tz)).date()
+
+
+def with_periods(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with `start` and `end` that takes periods by name too: --last-month, --today, …
+
+    They are of the zone of its `tz`, where it has one, else of UTC. Two of them, or one beside
+    --start or --end, are refused.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    is_local = "tz" in signature.parameters  # then it reads times itself, once the zone is known
+
+    @wraps(command)
+    def taking_periods(**given: Any) -> None:
+        asked: list[PeriodName] = [name for name in PERIOD_NAMES if given.pop(_variable(name))]
+        if asked:
+            name = asked[0]
+            if len(asked) > 1:
+                raise typer.BadParameter(f"--{name} and --{asked[1]} are two periods: give one")
+            if given["start"] is not None or given["end"] is not None:
+                raise typer.BadParameter(f"--{name} says it all: leave out --start and --end")
+            tz = given["tz"] if is_local else "UTC"
+            for end, day in zip(("start", "end"), days_of_period(name, today(tz)), strict=True):
+                text = None if day is None else f"{day}"
+                given[end] = text if is_local or text is None else as_time(text)
+        command(**given)
+
+    hints: dict[str, Any] = {}
+    for name in PERIOD_NAMES:
+        option = typer.Option(f"--{name}", help=PERIOD_WORDS[name], show_default=False)
+        hints[_variable(name)] = Annotated[bool, option]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
+        for name, hint in hints.items()
+    ]
+    parameters = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()
+    ]
+    place = next(place for place, one in enumerate(parameters, 1) if one.name == "end")
+    parameters[place:place] = options
+    taking_periods.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    taking_periods.__annotations__ = {**command.__annotations__, **hints}
+    return taking_periods
+
+
+def _variable(period: PeriodName) -> str:
+    return period.replace("-", "_")

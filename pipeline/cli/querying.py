@@ -15,7 +15,6 @@ from pipeline.cli.completion import USERS
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
 from pipeline.cli.options import (
-    LOCAL_TIME,
     NO_TERMINAL,
     LocalTime,
     Partial,
@@ -23,6 +22,7 @@ from pipeline.cli.options import (
     as_time,
     not_empty,
     one_of,
+    with_periods,
 )
 from pipeline.cli.pricing import price_list
 from pipeline.cli.sharing import say_age
@@ -36,8 +36,9 @@ _SHORT: Final = 1 << 20
 on a terminal. A longer one is printed while it is counted."""
 
 
+@with_periods
 def buckets(
-    start: Annotated[str, typer.Option(metavar="TIME", help=LOCAL_TIME)],
+    start: LocalTime = None,
     end: LocalTime = None,
     width: Annotated[
         AnyWidth, typer.Option(help="Width of a bucket.", **one_of(*ANY_WIDTHS))
@@ -65,6 +66,8 @@ def buckets(
     not have are counted from what it has: days, weeks (from Monday) and months begin at midnight
     of --tz, exactly, also where its clock is moved.
     """
+    if start is None:
+        raise typer.BadParameter("say which time: --start, or a period such as --last-month")
     first = as_time(start, tz)
     last = None if end is None else as_time(end, tz)
     not_empty(first, last)

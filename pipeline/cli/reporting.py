@@ -10,7 +10,7 @@ import typer
 
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
-from pipeline.cli.options import LocalTime, Zone, as_time
+from pipeline.cli.options import LocalTime, Zone, as_time, with_periods
 from pipeline.cli.pricing import budget_list, price_list
 from pipeline.cli.sharing import say_age
 from pipeline.messages import count
@@ -19,6 +19,7 @@ from pipeline.terminal import say, short
 from pipeline.zones import zone
 
 
+@with_periods
 def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The page; - is stdout.")

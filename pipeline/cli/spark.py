@@ -11,7 +11,14 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
-from pipeline.cli.options import NO_TERMINAL, OptionalTime, days_of, not_empty, one_of
+from pipeline.cli.options import (
+    NO_TERMINAL,
+    OptionalTime,
+    days_of,
+    not_empty,
+    one_of,
+    with_periods,
+)
 from pipeline.cli.pricing import price_list
 from pipeline.cli.sharing import failing, opened
 from pipeline.messages import count
@@ -37,6 +44,7 @@ Remote = Annotated[
 Format = Literal["table", "csv", "json", "parquet"]
 
 
+@with_periods
 def rollup(
     start: OptionalTime = None,
     end: OptionalTime = None,

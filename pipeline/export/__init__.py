@@ -3,6 +3,7 @@
 tables, dictionary    what can be exported, and DATA_DICTIONARY.md about it
 names, keys           names and numbers of users and API keys
 rows, files           rows of a table from one snapshot, and as Parquet, CSV or DuckDB
+workbook              all tables as one Excel workbook
 folder                the export's folder: replaced file by file
 export                an export from beginning to end
 """

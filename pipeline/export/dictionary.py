@@ -14,7 +14,7 @@ from pipeline.timeline import in_words
 
 NAME: Final = "DATA_DICTIONARY.md"
 
-_TYPES: Final = {
+TYPES: Final = {
     pa.timestamp("us"): "timestamp",
     pa.date32(): "date",
     pa.int64(): "64-bit integer",
@@ -23,6 +23,7 @@ _TYPES: Final = {
     pa.decimal128(38, 15): "decimal, 15 digits after the point",
     pa.decimal128(38, 9): "decimal, 9 digits after the point",
 }
+"""What a column's type is called."""
 
 _ABOUT: Final = """\
 # Data dictionary
@@ -65,6 +66,6 @@ def dictionary(
         ]
         for column in table.columns:
             meaning = column.description.replace("|", "\\|")
-            parts.append(f"| `{column.name}` | {_TYPES[column.type]} | {meaning} |")
+            parts.append(f"| `{column.name}` | {TYPES[column.type]} | {meaning} |")
         parts.append("")
     return "\n".join(parts)

@@ -15,7 +15,14 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.export import dictionary
-from pipeline.export.files import Format, digest, write_csv, write_database, write_parquet
+from pipeline.export.files import (
+    Dialect,
+    Format,
+    digest,
+    write_csv,
+    write_database,
+    write_parquet,
+)
 from pipeline.export.folder import Folder, FolderError, Readers, Replaced, opened
 from pipeline.export.names import Names
 from pipeline.export.rows import Lacking, Rows, Selection
@@ -23,11 +30,13 @@ from pipeline.export.tables import (
     DEFAULT,
     FACT_COSTS,
     FACT_TOKENS,
+    FOCUS_COSTS,
     STAR_OF_TOKENS,
     Table,
     UnknownTableError,
     chosen,
 )
+from pipeline.export.workbook import About, write_workbook
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.catalog import PRICES
 from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
@@ -39,6 +48,8 @@ from pipeline.timeline import in_words, iso
 
 DATABASE: Final = "mka1_usage.duckdb"
 """The one file with all tables of an export as DuckDB."""
+WORKBOOK: Final = "mka1_usage.xlsx"
+"""The one file with all of them as an Excel workbook."""
 
 
 class ExportError(Exception):
@@ -68,6 +79,7 @@ def export(
     tables: Sequence[str] = (),
     *,
     form: Format = "parquet",
+    dialect: Dialect | None = None,
     by_day: bool = False,
     first: date | None = None,
     last: date | None = None,
@@ -81,18 +93,15 @@ def export(
 
     Of the UTC days from `first` through `last`, all by default. `by_day` cuts Parquet into a file a
     day, of tables whose rows have one. `dim_user`, `dim_api_key` and `dim_model` are of the whole
-    lake, with their real first and last usage. `prices` is the table of a price list: without one
-    the cost of tokens is not known. `on_table` is called with each table before it is written.
+    lake, with their real first and last usage. `dialect` is that of CSV. `prices` is the table of
+    a price list: without one the cost of tokens is not known. `on_table` is called with each table
+    before it is written.
 
     Nothing is written that the folder has already. Raises ExportError; UnknownTableError for a
     table that there is not, or days in another format than Parquet; FolderError where the folder is
     none to export to; OSError.
     """
-    path = path.absolute()
-    if lake.root in (path, *path.parents):
-        raise FolderError(f"{path} is in the lake: name a folder outside {lake.root}")
-    if by_day and form != "parquet":
-        raise UnknownTableError(f"only Parquet is cut into days: a table is one thing in {form}")
+    path = _checked(path.absolute(), lake, form, by_day=by_day)
     wanted = chosen(tables)
     selection = Selection(lake, first, last, wanted)
     if not tables:
@@ -120,7 +129,10 @@ def export(
                     rows, selection, table, folder.staging, by_day=by_day
                 )
             source = digest(path for files in parts.values() for path in files.values())
-            staged, places = _staged(con, wanted, parts, form, folder, source)
+            about = About(calendar, lacking, tuple(notes))
+            staged, places = _staged(
+                con, wanted, parts, form, dialect, folder, source, about, notes.append
+            )
             page = staged[dictionary.NAME] = folder.staging / dictionary.NAME
             said = dictionary.dictionary(wanted, places, calendar, lacking, unread)
             page.write_text(said, encoding="utf-8")
@@ -137,6 +149,15 @@ def export(
             "lake is as it was published)"
         ) from None
     return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
+
+
+def _checked(path: Path, lake: Lake, form: Format, *, by_day: bool) -> Path:
+    """The folder, where an export of that kind can go into it."""
+    if lake.root in (path, *path.parents):
+        raise FolderError(f"{path} is in the lake: name a folder outside {lake.root}")
+    if by_day and form != "parquet":
+        raise UnknownTableError(f"only Parquet is cut into days: a table is one thing in {form}")
+    return path
 
 
 def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:
@@ -165,7 +186,7 @@ def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> Non
             )
             if name in DEFAULT or not table.by_day:
                 hint = f"usage is loaded of {in_words(selection.loaded)}"
-            elif name in {FACT_COSTS.name, *COST_DATASETS, *METER_DATASETS}:
+            elif name in {FACT_COSTS.name, FOCUS_COSTS.name, *COST_DATASETS, *METER_DATASETS}:
                 hint = "what the API bills and its other usage endpoints are not loaded by default"
             raise ExportError(f"there is no {name} of these days: {hint}")
 
@@ -241,8 +262,11 @@ def _staged(
     wanted: Mapping[str, Table],
     parts: Mapping[str, Mapping[str, Path]],
     form: Format,
+    dialect: Dialect | None,
     folder: Folder,
     source: str,
+    about: About,
+    on_note: Callable[[str], None],
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """The files of the export by their names, and of each table where it is, in words."""
     if form == "parquet":
@@ -260,7 +284,14 @@ def _staged(
             tables = {name: (wanted[name], path) for name, path in whole.items()}
             write_database(con, tables, database)
         return {DATABASE: database}, dict.fromkeys(whole, DATABASE)
+    if form == "xlsx":
+        sheets = {name: (wanted[name], path) for name, path in whole.items()}
+        for note in write_workbook(sheets, about, folder.staging / WORKBOOK):
+            on_note(note)
+        places = {name: f"{WORKBOOK}, sheet {name}" for name in whole}
+        return {WORKBOOK: folder.staging / WORKBOOK}, places
     staged = {f"{name}.csv": folder.staging / f"{name}.csv.part" for name in whole}
     for name, path in whole.items():
-        write_csv(con, path, staged[f"{name}.csv"])
+        of_table = replace(dialect or Dialect(), iso_times=name == FOCUS_COSTS.name)
+        write_csv(con, path, staged[f"{name}.csv"], of_table)
     return staged, {name: f"{name}.csv" for name in whole}

@@ -11,6 +11,7 @@ import codecs
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -23,10 +24,23 @@ from pipeline.lake.engine import building, literal, no_glob
 from pipeline.lake.files import ROW_GROUP, regrouped
 from pipeline.query.ad_hoc import inert
 
-Format = Literal["parquet", "csv", "duckdb"]
+Format = Literal["parquet", "csv", "duckdb", "xlsx"]
 
-MOST_CSV_ROWS: Final = 1_048_575
+MOST_ROWS: Final = 1_048_575
 """Rows that a sheet of a spreadsheet holds below its header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a CSV is written: what is between columns, and a comma or a point in decimals.
+
+    Excel reads a CSV by the system's language: in most of Europe, `;` and a comma.
+    """
+
+    separator: str = ","
+    decimal_comma: bool = False
+    iso_times: bool = False
+    """Times as 2024-01-01T00:00:00Z, which FOCUS asks for and spreadsheets do not read."""
 
 
 def write_parquet(table: Table, batches: Iterable[pa.RecordBatch], path: Path) -> int:
@@ -54,7 +68,7 @@ def digest(paths: Iterable[Path]) -> str:
     return found.hexdigest()
 
 
-def write_csv(con: duckdb.DuckDBPyConnection, parquet: Path, path: Path) -> None:
+def write_csv(con: duckdb.DuckDBPyConnection, parquet: Path, path: Path, dialect: Dialect) -> None:
     """Write a Parquet file as CSV for spreadsheets.
 
     UTF-8 with a byte order mark, without which Excel takes it for another encoding; dates and times
@@ -62,7 +76,21 @@ def write_csv(con: duckdb.DuckDBPyConnection, parquet: Path, path: Path) -> None
     """
     read = _read(parquet)
     bare = path.with_name(f"{path.name}.bare")
-    con.execute(f"COPY ({inert(con.sql(read), read)}) TO {literal(str(bare))} (FORMAT csv, HEADER)")
+    relation = con.sql(read)
+    query = inert(relation, read)
+    shown: dict[str, str] = {}
+    if dialect.decimal_comma:
+        shown["decimal"] = "replace(CAST({} AS VARCHAR), '.', ',')"
+    if dialect.iso_times:
+        shown["timestamp"] = "strftime({}, '%Y-%m-%dT%H:%M:%SZ')"
+    columns = zip(relation.columns, relation.types, strict=True)
+    casts = [
+        f"{shown[kind.id].format(name)} AS {name}" for name, kind in columns if kind.id in shown
+    ]
+    if casts:
+        query = f"SELECT * REPLACE ({', '.join(casts)}) FROM ({query})"
+    options = f"FORMAT csv, HEADER, DELIMITER {literal(dialect.separator)}"
+    con.execute(f"COPY ({query}) TO {literal(str(bare))} ({options})")
     with bare.open("rb") as source, path.open("wb") as target:
         target.write(codecs.BOM_UTF8)
         shutil.copyfileobj(source, target)

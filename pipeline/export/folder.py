@@ -39,7 +39,7 @@ _NAME: Final = "mka1_usage_export"
 _FILE_MODES: Final[Mapping[Readers, int]] = {"owner": 0o600, "group": 0o640, "all": 0o644}
 _FOLDER_MODES: Final[Mapping[Readers, int]] = {"owner": 0o700, "group": 0o750, "all": 0o755}
 _OURS: Final = re.compile(
-    r"[a-z0-9_]+/day=\d{4}-\d\d-\d\d/[a-z0-9_]+\.parquet|[A-Za-z0-9_]+\.(parquet|csv|duckdb|md)"
+    r"[a-z0-9_]+/day=\d{4}-\d\d-\d\d/[a-z0-9_]+\.parquet|[A-Za-z0-9_]+\.(parquet|csv|duckdb|xlsx|md)"
 )
 """Names that an export gives its files. A manifest that was tampered with can have no others
 removed."""

@@ -24,6 +24,7 @@ from pipeline.export.tables import (
     FACT_COSTS,
     FACT_TOKENS,
     FACT_USAGE,
+    FOCUS_COSTS,
     Table,
 )
 from pipeline.lake import engine
@@ -44,6 +45,7 @@ _FACTS: Final[dict[str, Dataset]] = {
     FACT_USAGE.name: _HOURS,
     FACT_TOKENS.name: TOKENS["1h"],
     FACT_COSTS.name: COSTS,
+    FOCUS_COSTS.name: COSTS,
 }
 """Tables that are made of another one of the lake, day by day."""
 _MEMBERS: Final = {
@@ -74,6 +76,16 @@ class Lacking(NamedTuple):
             "disputed, since the totals differ from the API's own": in_words(self.disputed),
         }
         return {name: days for name, days in said.items() if days not in {"", "none"}}
+
+    def complete_through(self, days: Sequence[date]) -> int:
+        """Unix seconds through which usage is all there, from the first of `days`, which are in
+        order, on."""
+        for day in days:
+            if day in self.missing or day in self.disputed:
+                return day_window(day).start
+            if day in self.in_part:
+                return self.in_part[day]
+        return day_window(days[-1]).end
 
 
 class Selection:

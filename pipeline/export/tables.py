@@ -122,6 +122,50 @@ FACT_COSTS: Final = Table(
     ),
 )
 
+_AMOUNT: Final = pa.decimal128(38, 9)
+FOCUS_COSTS: Final = Table(
+    name="focus_costs",
+    grain="UTC day x user x API key x model x team x organisation",
+    description=(
+        "What the API bills, in the columns of FOCUS 1.2, the FinOps Open Cost and Usage "
+        "Specification; those that begin with x_ are beside it."
+    ),
+    columns=(
+        Column("BilledCost", _AMOUNT, "What the API bills, exact; below 0: a credit."),
+        Column("BillingAccountId", pa.string(), "The organisation; (no organisation): none named."),
+        Column("BillingAccountName", pa.string(), "NULL: the API names none."),
+        Column("BillingCurrency", pa.string(), "The currency; NULL: the API does not say it."),
+        Column("BillingPeriodEnd", _MOMENT, "End of the month of the charge, exclusive, UTC."),
+        Column("BillingPeriodStart", _MOMENT, "Start of the month of the charge, UTC."),
+        Column("ChargeCategory", pa.string(), "Usage; Credit where the amount is below 0."),
+        Column("ChargeClass", pa.string(), "NULL: no correction of a past billing period."),
+        Column("ChargeDescription", pa.string(), "Which model it is for."),
+        Column("ChargeFrequency", pa.string(), "Usage-Based."),
+        Column("ChargePeriodEnd", _MOMENT, "End of the day, exclusive, UTC."),
+        Column("ChargePeriodStart", _MOMENT, "Start of the day, UTC."),
+        Column("ContractedCost", _AMOUNT, "BilledCost: the API says no other."),
+        Column("EffectiveCost", _AMOUNT, "BilledCost: the API says no other."),
+        Column("InvoiceId", pa.string(), "NULL: the API names no invoice."),
+        Column("InvoiceIssuerName", pa.string(), "MKA1."),
+        Column("ListCost", _AMOUNT, "BilledCost: the API says no other."),
+        Column("PricingQuantity", _AMOUNT, "BilledCost: the API bills amounts, not quantities."),
+        Column("PricingUnit", pa.string(), "The currency, for the same reason."),
+        Column("ProviderName", pa.string(), "MKA1."),
+        Column("PublisherName", pa.string(), "MKA1."),
+        Column("ServiceCategory", pa.string(), "AI and Machine Learning."),
+        Column("ServiceName", pa.string(), "MKA1 API."),
+        Column("ServiceSubcategory", pa.string(), "Generative AI."),
+        Column("SubAccountId", pa.string(), "The team; NULL: the API names none."),
+        Column("SubAccountName", pa.string(), "The same: the API has no names of teams."),
+        Column("x_UserId", pa.string(), _USER_ID.description),
+        Column("x_UserName", pa.string(), "The name that was given for the user, else the id."),
+        Column("x_ApiKeyId", pa.string(), _API_KEY_ID.description),
+        Column("x_ApiKeyName", pa.string(), "The name that was given for the key, else the id."),
+        Column("x_Model", pa.string(), "The model; NULL: the API names none."),
+        Column("x_IsFinal", pa.bool_(), _IS_FINAL.description),
+    ),
+)
+
 
 def _dimension(kind: str, word: str) -> Table:
     number = f"Number of the {word}, the same in every export; 0 is none. Less than 10^15."
@@ -212,7 +256,12 @@ STAR_OF_TOKENS: Final = (DIM_MODEL, FACT_TOKENS, FACT_COSTS)
 
 TABLES: Final[dict[str, Table]] = {
     table.name: table
-    for table in (*STAR, *STAR_OF_TOKENS, *(_plain(dataset) for dataset in DATASETS.values()))
+    for table in (
+        *STAR,
+        *STAR_OF_TOKENS,
+        FOCUS_COSTS,
+        *(_plain(dataset) for dataset in DATASETS.values()),
+    )
 }
 """All that can be exported, in the order in which it is published."""
 

@@ -58,7 +58,7 @@ _OF_THE_QUERY: Final = (
 _BLANKS: Final = "".join(
     char for char in map(chr, range(1, 0x10000)) if char.isspace() or char in "\u180e\u200b\ufeff"
 )
-_FORMULA: Final = rf"^([\t\r\n]|[\x00-\x20\x7f-\xa0{_BLANKS}]*[=+@＝＋－＠-])"
+FORMULA: Final = rf"^([\t\r\n]|[\x00-\x20\x7f-\xa0{_BLANKS}]*[=+@＝＋－＠-])"
 """What a text begins with that a spreadsheet computes instead of showing it (OWASP, "CSV
 Injection"): also behind blanks and control characters, which some take away, and as wide as Chinese
 characters."""
@@ -348,11 +348,11 @@ def inert(relation: duckdb.DuckDBPyRelation, asked: str) -> str:
     formula."""
     columns: list[str] = []
     for column, kind in zip(relation.columns, relation.types, strict=True):
-        cell, header = _name(column), f"'{column}" if re.match(_FORMULA, column) else column
+        cell, header = _name(column), f"'{column}" if re.match(FORMULA, column) else column
         if kind.id not in _NO_TEXT and not kind.id.startswith("time"):
             # Whatever else is text in the end: an enum, a union, bytes.
             text = f"CAST({cell} AS VARCHAR)"
-            begins = f"regexp_matches({text}, {literal(_FORMULA)})"
+            begins = f"regexp_matches({text}, {literal(FORMULA)})"
             cell = f"CASE WHEN {begins} THEN '''' || {text} ELSE {text} END"
         columns.append(f"{cell} AS {_name(header)}")
     return f"SELECT {', '.join(columns)} {asked}"

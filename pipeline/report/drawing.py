@@ -78,14 +78,14 @@ NARROW: Final = Frame(336)
 
 
 def finished(chart: alt.LayerChart | alt.VConcatChart, title: str = "", words: str = "") -> str:
-    """The SVG of a chart as Vega draws it; with a title and `words` where it stands alone."""
+    """The SVG of a chart as Vega draws it; with a title and lines of words where it is alone."""
     spec: dict[str, Any] = chart.to_dict()
     spec |= {"config": _config(), "padding": 2, "background": "transparent"}
     if title:
         spec |= {"padding": 20, "background": PAPER}
         spec["title"] = {
             "text": title,
-            "subtitle": textwrap.wrap(words, width=155),
+            "subtitle": [part for line in words.splitlines() for part in textwrap.wrap(line, 155)],
             **{"anchor": "start", "offset": 16, "fontSize": 18, "color": INK},
             **{"subtitleColor": MUTED, "subtitleFontSize": 12, "subtitlePadding": 6},
         }

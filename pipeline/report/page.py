@@ -67,13 +67,15 @@ def preview(figures: Figures) -> tuple[str, str]:
 
 
 def _alone(report: PageContent) -> Iterator[tuple[Section, str]]:
-    """Each chart as an SVG with its title, its finding and its key."""
+    """Each chart as an SVG with its title, its finding and its key, and what is known of its days:
+    it is sent around without the page."""
+    standing = " ".join([f"{report.about}.", *report.warnings])
     for section in report.sections:
         if section.chart:
             said = "; ".join(f"{_SIGNS[key.sign]}: {key.words}" for key in section.keys)
             words = " ".join(filter(None, [section.finding, said and f"({said})", section.note]))
             title = f"{section.heading}, {report.title}"
-            yield section, finished(section.chart(WIDE), title, words)
+            yield section, finished(section.chart(WIDE), title, f"{words}\n{standing}")
 
 
 def _both(section: Section, chart: Callable[[Frame], Chart]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.export import export as exporting
-from pipeline.export.files import MOST_CSV_ROWS
+from pipeline.export.files import MOST_ROWS
 from pipeline.export.folder import MANIFEST
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_of, parse_time
@@ -128,19 +128,46 @@ def test_a_wrong_price_list_stops_what_needs_prices_alone(
 
 
 def test_a_table_that_no_sheet_holds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.export.files.MOST_CSV_ROWS", 10)
+    monkeypatch.setattr("pipeline.export.files.MOST_ROWS", 10)
     ended = command(["export", "bi", "--format", "csv"])
     assert "note: usage_1m has " in ended.err
     assert "export fewer days (--start, --end) or wider buckets" in ended.err
     assert "note: dim_date" not in ended.err
-    assert MOST_CSV_ROWS == 2**20 - 1
+    assert MOST_ROWS == 2**20 - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "separator"),
+    [("", ","), ("--separator tab", "\t"), ("--separator ;", ";"), ("--decimal-comma", ";")],
+)
+def test_a_csv_has_the_separator_that_is_asked_for(options: str, separator: str) -> None:
+    ended = command(["export", "bi", "--format", "csv", "--table", "dim_user", *options.split()])
+    assert ended.code == 0, ended.err
+    header = Path("bi/dim_user.csv").read_text("utf-8-sig").splitlines()[0]
+    assert header.startswith(f"user_key{separator}user_id{separator}")
+
+
+def test_a_workbook_is_one_file_and_says_what_it_could_not_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.export.workbook.MOST_ROWS", 10)
+    ended = command(["export", "bi", "--format", "xlsx", "--table", "usage_1h"])
+    assert ended.code == 0, ended.err
+    assert names(Path("bi")) == {"mka1_usage.xlsx", "DATA_DICTIONARY.md", MANIFEST}
+    assert re.search(r"note: usage_1h has \d+ rows, .* it is in \d+ sheets", ended.err)
+    assert "note: not loaded: 2024-01-02" in ended.err
+    assert "`mka1_usage.xlsx, sheet usage_1h`" in Path("bi/DATA_DICTIONARY.md").read_text("utf-8")
 
 
 MISUSED: list[tuple[str, Mapping[str, str], str]] = [
     ("--table usage", {}, "there is no table 'usage'; there are dim_date, dim_user, "),
     ("--partition-by week", {}, "'week' is none of day"),
     ("--partition-by day --format csv", {}, "only Parquet is cut into days"),
-    ("--format xlsx", {}, "'xlsx' is none of parquet, csv, duckdb"),
+    ("--format ods", {}, "'ods' is none of parquet, csv, duckdb, xlsx"),
+    ("--separator | --format csv", {}, "'|' is none of comma, semicolon, tab"),
+    ("--separator tab", {}, "--separator is for --format csv, and this is parquet"),
+    ("--decimal-comma --format xlsx", {}, "--decimal-comma is for --format csv, and this is xlsx"),
+    ("--decimal-comma --separator , --format csv", {}, "semicolon or tab, not comma"),
     ("--readable-by me", {}, "'me' is none of owner, group, all"),
     ("--start soon", {}, "'soon' is not a time"),
     ("--start 2024-01-02 --end 2024-01-02", {}, "the window is empty"),

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from datetime import date
+from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +23,7 @@ from pydantic import SecretStr
 
 from pipeline.emulator import EmulatorServer, Event, World
 from pipeline.export.export import DATABASE, ExportError, export
-from pipeline.export.files import Format
+from pipeline.export.files import Dialect, Format, write_csv
 from pipeline.export.folder import MANIFEST, FolderError, Replaced
 from pipeline.export.names import Names
 from pipeline.export.tables import DEFAULT, TABLES, UnknownTableError
@@ -170,6 +172,30 @@ def test_a_csv_opens_in_excel_and_everywhere_else(reader: str, lake: Lake, tmp_p
     with (tmp_path / "usage_1d.csv").open(encoding="utf-8-sig", newline="") as file:
         first = next(csv.DictReader(file))
     assert (first["date"], first["start_time"]) == ("2024-01-01", "2024-01-01 00:00:00")
+
+
+CSV_DIALECTS = [
+    (Dialect(), "a;b,'=1+1,-0.137000001"),
+    (Dialect(";"), '"a;b";\'=1+1;-0.137000001'),
+    (Dialect(";", decimal_comma=True), '"a;b";\'=1+1;-0,137000001'),
+    (Dialect("\t", decimal_comma=True), "a;b\t'=1+1\t-0,137000001"),
+]
+
+
+@pytest.mark.parametrize(("dialect", "line"), CSV_DIALECTS)
+def test_a_csv_is_written_as_a_country_reads_it(
+    dialect: Dialect, line: str, tmp_path: Path
+) -> None:
+    rows = {
+        "id": ["a;b"],
+        "name": ["=1+1"],
+        "cost": pa.array([Decimal("-0.137000001")], pa.decimal128(38, 9)),
+    }
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    with closing(duckdb.connect()) as con:
+        write_csv(con, tmp_path / "rows.parquet", tmp_path / "rows.csv", dialect)
+    written = (tmp_path / "rows.csv").read_bytes().decode()
+    assert written == f"\ufeff{dialect.separator.join(rows)}\n{line}\n"
 
 
 def test_no_text_of_a_csv_is_a_formula(tmp_path: Path) -> None:

@@ -424,6 +424,29 @@ def test_the_pictures_are_the_charts_at_twice_their_size(
         assert SCALE * float(height) <= high <= SCALE * (float(height) + 160)
 
 
+@pytest.mark.parametrize("name", ["odd ids", "gaps"])
+def test_a_picture_says_what_is_known_of_its_days(
+    name: str, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = drawn(name)[0]
+    said: list[str] = []
+
+    def finished(chart: object, title: str, words: str) -> str:
+        said.append(words)
+        return ""
+
+    monkeypatch.setattr("pipeline.report.page.finished", finished)
+    monkeypatch.setattr("pipeline.report.page.png", lambda _: b"")
+    content = page_content(figures)
+    pictures(figures)
+    assert len(said) == len(charts_of(figures))
+    for words in said:
+        finding, standing = words.split("\n")
+        assert finding
+        assert standing.startswith(f"{content.about}.")
+        assert all(warning in standing for warning in content.warnings)
+
+
 def luminance(colour: str) -> float:
     """Relative luminance as WCAG 2 defines it."""
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]

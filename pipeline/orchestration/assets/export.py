@@ -3,12 +3,13 @@
 It has no partitions: files for BI tools are of all days, and only those that change are written.
 """
 
-from typing import Final, Literal
+from typing import Final
 
 import dagster as dg
 from pydantic import Field
 
 from pipeline.export.export import Exported, ExportError, export
+from pipeline.export.files import Format
 from pipeline.export.folder import FolderError
 from pipeline.export.names import NamesError, read_names
 from pipeline.export.tables import UnknownTableError
@@ -26,7 +27,7 @@ class ExportConfig(dg.Config):
     """What a run may ask for; without it, the default of `mka1-usage export`."""
 
     tables: list[str] = Field(default_factory=list)
-    form: Literal["parquet", "csv", "duckdb"] = "parquet"
+    form: Format = "parquet"
     by_day: bool = False
 
 
