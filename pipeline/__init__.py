@@ -19,6 +19,7 @@
 
     usage/           usage, meters, bills: pages to published days, totals check, refresh
     conversations/   conversations: fetch, merge, observe, reconcile
+    run_log          what the last run of each job asked for, and how it ended
 
     shared_lake/     the tables in Iceberg, for several workers and other engines
 

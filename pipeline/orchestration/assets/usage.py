@@ -30,6 +30,7 @@ from pipeline.orchestration.assets.finalize import (
     report_disputed,
 )
 from pipeline.orchestration.assets.metadata import column_schema
+from pipeline.orchestration.recording import recording
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
@@ -98,7 +99,7 @@ def usage_assets(
             if not again:
                 _reload(context, services, shown, days)
 
-        with only_the_first() as interruption:
+        with recording(context, services), only_the_first() as interruption:
             try:
                 with committing(services, days) as do:
                     try:
