@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo
 from pipeline.alerts.alert import Alert, Evaluation
 from pipeline.alerts.evaluate import evaluate
 from pipeline.lake.store import Lake
-from pipeline.messages import count, run
+from pipeline.messages import be, count, run
 from pipeline.notify.message import Message, Part, Tone
-from pipeline.pricing.budget_table import amount_of
+from pipeline.pricing.budget_table import amount_of, notes
 from pipeline.pricing.budgets import Budget, load_budgets
 from pipeline.pricing.hand_written import Files
 from pipeline.pricing.prices import load_prices
-from pipeline.report.figures import Counts, Figures, Ranking, read
+from pipeline.report.figures import Figures, Ranking, read
 from pipeline.report.formatting import (
     IN_SHORT,
     change,
@@ -40,7 +40,9 @@ ZONE: Final = ZoneInfo("UTC")
 _WEEK: Final = 7
 _TOP: Final = 5
 _LONGEST_NAME: Final = 60
-_UNPROVEN: Final[tuple[Knowledge, ...]] = ("missing", "in part", "disputed", "provisional")
+_LACKING: Final[tuple[Knowledge, ...]] = ("missing", "in part", "disputed")
+_UNPROVEN: Final[tuple[Knowledge, ...]] = (*_LACKING, "provisional")
+_ALL_FINAL: Final = Part("All seven days are final.")
 
 
 def last_week(now: float) -> date:
@@ -72,27 +74,34 @@ def make_digest(lake: Lake, thresholds: Thresholds, files: Files, now: float) ->
 def digest_of(figures: Figures, found: Mapping[Alert, Evaluation], now: float) -> Message:
     """The message about the week of `figures`; `found` is what the alerts find now."""
     first, last = figures.period.first, figures.period.last
+    known = _known(figures)
+    is_whole = not _lacking(figures)
     parts = [
+        *([] if is_whole else [known]),
         _usage(figures),
         *_spending(figures.spending),
         *_most_active("Most active users", "user", figures.users),
         *_most_active("Most active keys", "key", figures.keys),
         *_budgets(figures),
         _alerts(found),
-        _known(figures),
+        *([known] if is_whole else []),
     ]
     return Message(
         id=f"digest-{first}-{last}",
         kind="digest",
-        title=f"Usage of {span(first, last)}: {_headline(figures.totals.counts)}",
+        title=f"Usage of {span(first, last)}: {_headline(figures)}",
         made_at=int(now),
         parts=tuple(parts),
         data=_data(figures, found),
     )
 
 
-def _headline(counts: Counts) -> str:
-    return f"{number(counts.operations)} operations"
+def _headline(figures: Figures) -> str:
+    """The operations, and whether that is all of them."""
+    words = f"{number(figures.totals.counts.operations)} operations"
+    if lacking := len(_lacking(figures)):
+        return f"{words}, and {count(lacking, 'day')} {be(lacking)} not whole"
+    return words if all(state == "final" for state in _states(figures)) else f"{words} so far"
 
 
 def _usage(figures: Figures) -> Part:
@@ -134,10 +143,16 @@ def _spending(spending: Spending | None) -> list[Part]:
         if total.bill.unpriced:
             words += f", beside {count(total.bill.unpriced, 'response')} of unknown cost"
         lines.append(f"Cost: {words}")
-    for used in spending.models[:_TOP]:
-        name = name_of(used.id, "model", _LONGEST_NAME)
-        lines.append(f"{name}: {number(used.tokens.total)} tokens")
-    return [Part("Tokens and cost, of the responses that were listed", tuple(lines))]
+    models = [
+        f"{name_of(used.id, 'model', _LONGEST_NAME)}: {number(used.tokens.total)} tokens"
+        for used in spending.models[:_TOP]
+    ]
+    if more := len(spending.models[_TOP:]):
+        models.append(f"and {more:,} more")
+    return [
+        Part("Tokens and cost, of the responses that were listed", tuple(lines)),
+        Part("Models with the most tokens", tuple(models)),
+    ]
 
 
 def _most_active(heading: str, kind: str, ranking: Ranking) -> list[Part]:
@@ -157,7 +172,7 @@ def _budgets(figures: Figures) -> list[Part]:
         f"{state.budget.measure} of {_whose(state.budget)} in the "
         f"{state.budget.period}: {amount_of(state.budget, state.used)} of "
         f"{amount_of(state.budget, state.budget.amount)} used "
-        f"({share(state.used, state.budget.amount)})"
+        f"({share(state.used, state.budget.amount)})" + "".join(f"; {it}" for it in notes(state))
         for state in sorted(figures.budgets, key=lambda it: -(it.percent or Decimal(0)))
     ]
     if not lines:
@@ -179,7 +194,9 @@ def _alerts(found: Mapping[Alert, Evaluation]) -> Part:
     if not findings and not broken:
         return Part("Alerts", ("Nothing is found now.",))
     errors = sum(finding.severity == "error" for finding in findings)
-    number_of = [f"{count(errors, 'error')} and {count(len(findings) - errors, 'warning')} now"]
+    counted = {"error": errors, "warning": len(findings) - errors}
+    words = [count(value, name) for name, value in counted.items() if value]
+    number_of = [f"{' and '.join(words)} now"] if words else []
     worst = sorted(findings, key=lambda finding: finding.severity != "error")[:_TOP]
     lines = [*broken, *number_of, *(f"{one.severity}: {one.what}" for one in worst)]
     tone: Tone = "error" if errors or broken else "warning"
@@ -191,14 +208,23 @@ def _known(figures: Figures) -> Part:
     states = {state: figures.known(state) for state in _UNPROVEN}
     unproven = {state: days for state, days in states.items() if days}
     if not unproven:
-        return Part("All seven days are final.")
+        return _ALL_FINAL
     lines = [f"{_capital(IN_SHORT[state])}: {stretches(days)}" for state, days in unproven.items()]
     if damage := len({one.day for one in figures.damage}):
         lines.append(f"{count(damage, 'day')} left out: damaged, `mka1-usage verify` says how")
-    lacking = sorted({*states["missing"], *states["in part"], *states["disputed"]})
-    heading = "These numbers may still change" if not lacking else "These numbers are not whole"
-    command = run(lacking[0], lacking[-1]) if lacking else ""
-    return Part(heading, tuple(lines), command, "warning" if lacking else "plain")
+    if lacking := _lacking(figures):
+        command = run(lacking[0], lacking[-1])
+        return Part("These numbers are not whole", tuple(lines), command, "warning")
+    return Part("These numbers may still change", tuple(lines))
+
+
+def _lacking(figures: Figures) -> list[date]:
+    """The days that are to be loaded, or loaded again."""
+    return sorted(day for state in _LACKING for day in figures.known(state))
+
+
+def _states(figures: Figures) -> list[Knowledge]:
+    return [figures.days[day] for day in figures.period.days]
 
 
 def _capital(text: str) -> str:

@@ -193,8 +193,7 @@ def test_what_is_sent_is_sent_once_and_a_channel_that_fails_is_said(
         (["digest", "--dry-run"], "--dry-run shows what --send would send: give both"),
     ],
 )
-def test_what_cannot_be_sent_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
-    month(tmp_path, 100)
+def test_what_cannot_be_sent_is_one_line(arguments: list[str], said: str) -> None:
     ended = command(arguments)
     assert (ended.code, ended.out) == (2, b"")
     assert said in " ".join(ended.err.replace("│", " ").split())

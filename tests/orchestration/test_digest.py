@@ -60,6 +60,7 @@ def test_it_is_launched_where_a_channel_is_set_and_anything_is_loaded(home: Path
     assert "nothing is loaded yet" in str(launched(home / "other", slack_webhook=hook))
 
 
+@pytest.mark.slow
 def test_it_sends_a_week_once_and_fails_where_a_channel_does(home: Path) -> None:
     with hooks((404, {}, b""), (200, {}, b"ok")) as server:
         failed = ran(home, slack_webhook=server.url)
