@@ -8,6 +8,7 @@ Belongs here: which checks there are, in which order, and that none of them hang
     disk           room, what the file system can do, who may read
     tables         the lake, its days, who is loading, the catalog
     written        prices and budgets that people write
+    messages       the channels of alerts, and what waits for them
     versions       what is installed against what is pinned
     orchestration  Dagster's home, pool, schedules and daemon
 
@@ -72,6 +73,7 @@ CHECKS: Final = (
     Check("catalog", "tables.catalog", (_HOME,)),
     Check("duckdb", "tables.command_line", ("catalog",)),
     Check("prices", "written.files", (_HOME,)),
+    Check("messages", "messages.channels", (_HOME,)),
     Check("versions", "versions.installed"),
     Check("dagster", "orchestration.instance", (_HOME, "DAGSTER_HOME")),
 )

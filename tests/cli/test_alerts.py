@@ -142,6 +142,19 @@ def test_pseudonyms_stay_pseudonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert ended.code == 0, ended.err
     assert f"user {pseudonyms.of('alice')}: 1,000 operations in the hour" in ended.text
     assert "alice" not in ended.text
+    monkeypatch.setattr("time.time", lambda: float(noons[-1] + HOUR))
+    with hooks() as slack, hooks() as webhook:
+        monkeypatch.setenv("MKA1_USAGE_SLACK_WEBHOOK", slack.url)
+        monkeypatch.setenv("MKA1_USAGE_WEBHOOK_URL", webhook.url)
+        monkeypatch.setenv("MKA1_USAGE_WEBHOOK_SECRET", "whsec_" + "QUJD" * 8)
+        assert command(["alerts", "--send"]).err == (
+            "mka1-usage: sent: 1 message to slack, 1 message to webhook\n"
+        )
+        written = [*slack.posted, *webhook.posted]
+        kept = (home / "messages" / "state.json").read_bytes()
+    for content in [*(posted.body for posted in written), kept]:
+        assert pseudonyms.of("alice").encode() in content
+        assert b"alice" not in content
     line = next(one for one in ended.text.splitlines() if "user p_" in one)
     found = command(["sql", "--format", "csv", shlex.split(line)[-1]])
     assert found.text.splitlines()[-1].endswith(",k,1000")
