@@ -21,8 +21,8 @@ from pipeline.messages import count
 from pipeline.notify.channel import ChannelError
 
 ATTEMPTS: Final = 3
-TIMEOUT: Final = 10.0
-"""Seconds for a connection, and for each piece of an answer."""
+_TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
+"""Seconds for a connection, and for each piece of a question or an answer."""
 _LONGEST_WAIT: Final = 5.0
 _EXCERPT: Final = 100
 """Characters of an answer that a message quotes."""
@@ -61,7 +61,7 @@ def post(
         proxy=route.proxy,
         trust_env=False,  # the route is what the environment says
         follow_redirects=False,
-        timeout=TIMEOUT,
+        timeout=_TIMEOUT,
     ) as client:
         try:
             tries(_once, client, url, body, headers)
