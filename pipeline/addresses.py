@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, NoDecode
 SIGNING_PREFIX: Final = "whsec_"
 _SECRET_BYTES: Final = range(24, 65)
 _PORTS: Final = range(1, 65_536)
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*://[!-~]+")
 _ADDRESS: Final = re.compile(r"[!-?A-Z\[-~]+@[0-9A-Za-z.-]*[0-9A-Za-z]")
 """One `@`, ASCII without blanks. Whether it exists, the mail server says."""
 _MAIL: Final = (
@@ -125,6 +126,21 @@ def check_mail(
         )
 
 
+def split_urls(value: object) -> object:
+    """`scheme://… scheme://…` as secrets, each once."""
+    if not isinstance(value, str):
+        return value
+    entries = value.split()
+    for place, entry in enumerate(entries, start=1):
+        if not _URL.fullmatch(entry):
+            raise ValueError(
+                f"entry {place} is no URL such as msteams://…, separated by blanks: "
+                "https://appriseit.com/services/ has the form of each"
+            )
+    return tuple(dict.fromkeys(entries))
+
+
+AppriseUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split_urls)]
 WebhookUrl = Annotated[SecretStr, AfterValidator(checked_webhook)]
 SigningSecret = Annotated[SecretStr, AfterValidator(checked_signing_secret)]
 MailServer = Annotated[SecretStr, AfterValidator(checked_mail_server)]
@@ -145,6 +161,8 @@ class MessageSettings(BaseSettings):
     mail_from: MailAddresses = ()
     """One address; none: the mail server's user."""
     mail_to: MailAddresses = Field((), validate_default=True)
+    apprise_urls: AppriseUrls = ()
+    """Other channels, as apprise names them."""
 
     @field_validator("webhook_url")
     @classmethod

@@ -103,6 +103,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_SMTP_URL": f"smtps://me:{SECRET}@mail.example.com",
         "MKA1_USAGE_MAIL_FROM": "usage@example.com",
         "MKA1_USAGE_MAIL_TO": "oncall@example.com, boss@example.com",
+        "MKA1_USAGE_APPRISE_URLS": f"msteams://{SECRET} ntfys://{SECRET[::-1]}",
         "MKA1_USAGE_ALERT_LATE_MINUTES": "15",
         "MKA1_USAGE_ALERT_BASELINE_DAYS": "14",
         "MKA1_USAGE_ALERT_SPIKE_TIMES": "4.5",
@@ -146,6 +147,10 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     secrets = (loaded.slack_webhook, loaded.webhook_url, loaded.smtp_url)
     assert all(one is not None and SECRET in one.get_secret_value() for one in secrets)
     assert loaded.webhook_secret == SecretStr(SIGNING)
+    assert loaded.apprise_urls == (
+        SecretStr(f"msteams://{SECRET}"),
+        SecretStr(f"ntfys://{SECRET[::-1]}"),
+    )
     assert loaded.mail_from == ("usage@example.com",)
     assert loaded.mail_to == ("oncall@example.com", "boss@example.com")
     assert loaded.thresholds == Thresholds(
@@ -369,6 +374,7 @@ def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], cont
                 f"smtp://mail.example.com?{SECRET}",
             ],
         ),
+        ("MKA1_USAGE_APPRISE_URLS", [SECRET, f"ntfy:/{SECRET}", f"ntfy://a,{SECRET} x", "ntfy://"]),
         ("MKA1_USAGE_MAIL_FROM", ["me", "a@b.example,c@b.example", "a@b@c", "A <a@b.example>"]),
         ("MKA1_USAGE_MAIL_TO", ["me", "a@b.example", "ü@b.example", "a b@c.example", "a@"]),
         ("MKA1_USAGE_WORKERS", ["0", "51", "2.5", "x"]),

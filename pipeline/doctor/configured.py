@@ -23,7 +23,7 @@ _NEEDS: Final = {
 }
 """Settings whose default is wrong beside another one: without the other, it is right."""
 _SECRETIVE: Final = re.compile(
-    r"PASSWORD|SECRET|TOKEN|API_KEY$|PSEUDONYM_KEY$|WEBHOOK(_URL)?$|SMTP_URL$"
+    r"PASSWORD|SECRET|TOKEN|API_KEY$|PSEUDONYM_KEY$|WEBHOOK(_URL)?$|SMTP_URL$|APPRISE_URLS$"
 )
 _SHORTEST_SECRET: Final = 6
 """Characters. Shorter ones would be found in words that are none."""

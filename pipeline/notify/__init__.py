@@ -7,7 +7,7 @@
     digest     what a week came to
     rendering  a message as text and as HTML
     channel    what a channel is
-    channels   those that the settings name: slack, webhook, mail
+    channels   those that the settings name: slack, webhook, mail, others
     posting    one HTTP POST, tried again where that may help
 
 A message is noted before it is sent, and forgotten once a channel has taken it. So no beginning is

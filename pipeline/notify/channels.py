@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.notify.channel import Channel
 from pipeline.notify.mail import Mail, MailAccount
+from pipeline.notify.others import Other
 from pipeline.notify.slack import Slack
 from pipeline.notify.webhook import Webhook
 from pipeline.settings import Settings
@@ -20,4 +21,5 @@ def channels_of(settings: Settings) -> list[Channel]:
         account = MailAccount.of(settings.smtp_url)
         sender = settings.mail_from[0] if settings.mail_from else account.user
         found.append(Mail(account, sender, settings.mail_to))
+    found += [Other(url) for url in settings.apprise_urls]
     return found

@@ -26,6 +26,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({}, []),
         ({"slack_webhook": "https://hooks.slack.com/services/T/B/x"}, ["slack"]),
         ({"webhook_secret": SIGNING}, []),
+        ({"apprise_urls": "ntfys://ntfy.sh/services  ntfys://ntfy.sh/services"}, ["ntfys-cddd"]),
         (
             {"webhook_secret": SIGNING, "webhook_url": "http://127.0.0.1:1/x?token=y"},
             ["webhook"],
