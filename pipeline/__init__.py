@@ -5,6 +5,8 @@
     doctor/          mka1-usage doctor: what is wrong where it runs, and how to fix it
     orchestration/   Dagster: assets, checks, schedules, the alert sensor, runs
 
+    notify/          alerts and a weekly digest to Slack, a webhook and by mail
+
     export/          the lake as files for BI tools: a star schema, described
     report/          mka1-usage report: a page of charts, in HTML and as pictures
     serve/           mka1-usage serve: the API's own pages over HTTP
@@ -17,6 +19,7 @@
 
     usage/           usage, meters, bills: pages to published days, totals check, refresh
     conversations/   conversations: fetch, merge, observe, reconcile
+    run_log          what the last run of each job asked for, and how it ended
 
     shared_lake/     the tables in Iceberg, for several workers and other engines
 
@@ -26,6 +29,7 @@
     settings         the environment as one validated object
     terminal         messages to a person
     messages         counts and commands as messages name them
+    addresses        where messages go: webhooks, mail servers, mail addresses
     endpoints        the usage endpoints: a row each
     timeline         UTC days, windows, bucket widths: all date arithmetic
     periods          periods by name: this week, last month

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -38,6 +37,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from pipeline.addresses import MessageSettings, is_loopback
 from pipeline.endpoints import CONVERSATIONS, METERED
 from pipeline.memory import LEAST
 from pipeline.paths import unusable
@@ -74,7 +74,7 @@ def _checked_url(text: str) -> str:
     # The client's own reading of a URL, so that nothing passes here that fails there.
     try:
         url = httpx.URL(text.strip())
-        loopback = _is_loopback(url.host)
+        loopback = is_loopback(url.host)
     except (httpx.InvalidURL, ValueError):
         raise ValueError("is no URL such as https://apigw.mka1.com") from None
     if url.scheme not in {"http", "https"} or not url.host or "\\" in text:
@@ -100,13 +100,6 @@ def _checked_catalog(secret: SecretStr) -> SecretStr:
             "or https://host of an Iceberg REST catalog"
         )
     return SecretStr(text)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _checked_folder(path: Path) -> Path:
@@ -327,7 +320,7 @@ class _SharedLake(BaseSettings):
         return warehouse.rstrip("/")
 
 
-class Settings(_Quota, _SharedLake):
+class Settings(_Quota, _SharedLake, MessageSettings):
     """All settings. Build it with `load_settings()`."""
 
     model_config = SettingsConfigDict(

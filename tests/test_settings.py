@@ -21,6 +21,7 @@ from pipeline.settings import Settings, SettingsError, load_settings, misspelt
 from pipeline.thresholds import Thresholds
 
 SECRET = "mka1-planted-Secret_0123456789"
+SIGNING = "whsec_" + "QUJD" * 8
 KEY_CHARS = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 
 
@@ -96,6 +97,13 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_EXPORT_NAMES": "/tmp/names.csv",
         "MKA1_USAGE_EXPORT_READABLE_BY": "group",
         "MKA1_USAGE_SERVE_KEYS": f"{SECRET},{SECRET[::-1]}",
+        "MKA1_USAGE_SLACK_WEBHOOK": f"https://hooks.slack.com/services/T/B/{SECRET}",
+        "MKA1_USAGE_WEBHOOK_SECRET": SIGNING,
+        "MKA1_USAGE_WEBHOOK_URL": f"https://hooks.example.com/x?token={SECRET}",
+        "MKA1_USAGE_SMTP_URL": f"smtps://me:{SECRET}@mail.example.com",
+        "MKA1_USAGE_MAIL_FROM": "usage@example.com",
+        "MKA1_USAGE_MAIL_TO": "oncall@example.com, boss@example.com",
+        "MKA1_USAGE_APPRISE_URLS": f"msteams://{SECRET} ntfys://{SECRET[::-1]}",
         "MKA1_USAGE_ALERT_LATE_MINUTES": "15",
         "MKA1_USAGE_ALERT_BASELINE_DAYS": "14",
         "MKA1_USAGE_ALERT_SPIKE_TIMES": "4.5",
@@ -136,6 +144,15 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.prices, loaded.budgets) == (Path("/tmp/prices.csv"), Path("/tmp/budgets.csv"))
     assert loaded.export_readable_by == "group"
     assert [key.get_secret_value() for key in loaded.serve_keys] == [SECRET, SECRET[::-1]]
+    secrets = (loaded.slack_webhook, loaded.webhook_url, loaded.smtp_url)
+    assert all(one is not None and SECRET in one.get_secret_value() for one in secrets)
+    assert loaded.webhook_secret == SecretStr(SIGNING)
+    assert loaded.apprise_urls == (
+        SecretStr(f"msteams://{SECRET}"),
+        SecretStr(f"ntfys://{SECRET[::-1]}"),
+    )
+    assert loaded.mail_from == ("usage@example.com",)
+    assert loaded.mail_to == ("oncall@example.com", "boss@example.com")
     assert loaded.thresholds == Thresholds(
         late_minutes=15,
         baseline_days=14,
@@ -331,6 +348,35 @@ def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], cont
             ],
         ),
         ("MKA1_USAGE_WAREHOUSE", ["/srv/lake", "s3://bucket"]),  # without a catalog
+        (
+            "MKA1_USAGE_SLACK_WEBHOOK",
+            [
+                SECRET,
+                f"http://hooks.slack.com/{SECRET}",
+                f"https://user:{SECRET}@hooks.slack.com/",
+                f"https://hooks.slack.com/#{SECRET}",
+                f"https://hooks.slack.com/a {SECRET}",
+                f"ftp://hooks.slack.com/{SECRET}",
+                f"https:///{SECRET}",
+            ],
+        ),
+        ("MKA1_USAGE_WEBHOOK_URL", [f"http://h.example/{SECRET}", f"https://h.example/{SECRET}"]),
+        ("MKA1_USAGE_WEBHOOK_SECRET", [SECRET, f"whsec_{SECRET}", "whsec_", "whsec_QUJD"]),
+        (
+            "MKA1_USAGE_SMTP_URL",
+            [
+                "mail.example.com",
+                f"https://me:{SECRET}@mail.example.com",
+                f"smtp://:{SECRET}@mail.example.com",
+                f"smtps://me:{SECRET}@mail.example.com/path",
+                f"smtp://me:{SECRET}@mail.example.com:0",
+                f"smtp://me:{SECRET}@mail.example.com:x",
+                f"smtp://mail.example.com?{SECRET}",
+            ],
+        ),
+        ("MKA1_USAGE_APPRISE_URLS", [SECRET, f"ntfy:/{SECRET}", f"ntfy://a,{SECRET} x", "ntfy://"]),
+        ("MKA1_USAGE_MAIL_FROM", ["me", "a@b.example,c@b.example", "a@b@c", "A <a@b.example>"]),
+        ("MKA1_USAGE_MAIL_TO", ["me", "a@b.example", "ü@b.example", "a b@c.example", "a@"]),
         ("MKA1_USAGE_WORKERS", ["0", "51", "2.5", "x"]),
         ("MKA1_USAGE_DAYS_PER_RUN", ["0", "367", "x"]),
     ],

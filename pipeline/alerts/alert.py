@@ -24,7 +24,8 @@ class Finding:
     """Something that on-call wants to know. `what` is a sentence without its full stop.
 
     `subject` tells it from other findings of its alert, `since` (Unix seconds) from the same one at
-    another time. `query` runs with `mka1-usage sql`.
+    another time. `query` runs with `mka1-usage sql`. Where a subject names its `parts`,
+    such as days, `kind` is the subject without them.
     """
 
     alert: Alert
@@ -33,6 +34,13 @@ class Finding:
     since: int
     what: str
     query: str
+    kind: str = ""
+    parts: tuple[str, ...] = ()
+
+    @property
+    def topic(self) -> str:
+        """The subject, without how much of it there is."""
+        return self.kind or self.subject
 
     @property
     def command(self) -> str:

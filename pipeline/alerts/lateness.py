@@ -86,4 +86,6 @@ def _days(subject: State | Literal["in part"], days: list[date], why: str) -> Fi
             f"and start_time >= {moment(since)} and start_time < "
             f"{moment(day_window(days[-1]).end)} order by start_time"
         ),
+        kind=subject,
+        parts=tuple(map(str, days)),
     )

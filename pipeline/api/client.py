@@ -292,6 +292,10 @@ class Client:
         self.limits = limits or Limits()
         self.requests = 0
         """Requests sent so far, retries included."""
+        self.retries = 0
+        """Tries so far that failed and were followed by another."""
+        self.quota_answers = 0
+        """Answers so far with status 429."""
         self.odd_text = odd_text or OddText()
         """What was not Unicode in the answers so far."""
         self.clock = now if isinstance(now, Clock) else Clock(now)
@@ -381,7 +385,7 @@ class Client:
         tries = retrying(
             *(limits.retry_seconds, limits.attempts, limits.longest_wait),
             self._sleep,
-            self._on_retry,
+            self._retried,
         )
         query = str(httpx.QueryParams(list(asked.params)))
         target = self._base_path + asked.path.encode() + (f"?{query}".encode() if query else b"")
@@ -404,6 +408,10 @@ class Client:
         except RetryableError as last:
             raise last.giving_up(str(asked), int(tries.statistics["attempt_number"])) from None
 
+    def _retried(self, retry: Retry) -> None:
+        self.retries += 1
+        self._on_retry(retry)
+
     async def _once(
         self, request: httpx.Request, decode: Callable[[bytes], T], asked: _Question
     ) -> Answer[T]:
@@ -419,6 +427,7 @@ class Client:
         finally:
             self._idle.put_nowait(connection)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self.quota_answers += 1
             self._rate_limit.too_fast(generation)
             wait = retry_after(answer_headers.get("Retry-After"), self.clock())
             raise RetryableError(

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from pipeline.cli.alerting import alerts
+from pipeline.cli.alerting import alerts, digest
 from pipeline.cli.checking import probe, reconcile, status, verify
 from pipeline.cli.dagster_dev import dagster
 from pipeline.cli.emulating import emulator
@@ -50,6 +50,7 @@ for command, in_short in (
     (reconcile, "Hold what is reported against what was observed."),
     (probe, "Add marked items, and see when usage counts them. Writes!"),
     (alerts, "Print what on-call wants to know."),
+    (digest, "Print or send what the last week came to."),
     (budgets, "Show what is used of each budget, and left."),
     (buckets, "Print usage buckets as the API would."),
     (sql, "Query the published tables."),

@@ -19,8 +19,15 @@ from pipeline.settings import ENV_FILE, Settings, SettingsError, load_settings, 
 
 _FIELDS: Final = {str(of.validation_alias): name for name, of in Settings.model_fields.items()}
 """The name of each setting's field, by its variable."""
-_SECRETIVE: Final = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY$|PSEUDONYM_KEY$")
 _CATALOG: Final = "MKA1_USAGE_CATALOG"
+_NEEDS: Final = {
+    "MKA1_USAGE_WAREHOUSE": _CATALOG,
+    "MKA1_USAGE_MAIL_TO": "MKA1_USAGE_SMTP_URL",
+}
+"""Settings whose default is wrong beside another one: without the other, it is right."""
+_SECRETIVE: Final = re.compile(
+    r"PASSWORD|SECRET|TOKEN|API_KEY$|PSEUDONYM_KEY$|WEBHOOK(_URL)?$|SMTP_URL$|APPRISE_URLS$"
+)
 _SHORTEST_SECRET: Final = 6
 """Characters. Shorter ones would be found in words that are none."""
 
@@ -45,7 +52,8 @@ def _loaded() -> tuple[Settings, Mapping[str, str]]:
     """The settings, defaults in place of those that are wrong, and what is wrong with these."""
     wrong: dict[str, str] = {}
     while True:  # one that is held against another is complained of once that one is right
-        fields = {_FIELDS[name]: Settings.model_fields[_FIELDS[name]] for name in wrong}
+        unset = {*wrong, *(_NEEDS[name] for name in wrong if name in _NEEDS)}
+        fields = {_FIELDS[name]: Settings.model_fields[_FIELDS[name]] for name in unset}
         defaults = {
             name: field.get_default(call_default_factory=True, validated_data={})
             for name, field in fields.items()

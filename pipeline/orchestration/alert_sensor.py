@@ -7,13 +7,17 @@ a job as well: docs/design.md, "Alerts".
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
 
 from pipeline.alerts.alert import Alert, Evaluation
 from pipeline.alerts.evaluate import ALERTS, evaluate
+from pipeline.notify.channels import channels_of
+from pipeline.notify.outbox import Outbox, OutboxError
+from pipeline.notify.sending import send_alerts
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import pulled
 
@@ -55,6 +59,11 @@ ALERT_CHECKS: Final = tuple(spec.key for spec in _CHECKS.values())
 _JOB: Final = "alerts_job"
 _EVERY: Final = 600
 """Seconds between two looks."""
+_WAIT: Final = 5.0
+"""Seconds that another process which sends is waited for."""
+_SENDING: Final = 15.0
+"""Seconds after which no message is begun: Dagster gives a tick a minute, and what waits is sent by
+the next one."""
 
 
 @dg.multi_asset_check(name="check_alerts", specs=list(_CHECKS.values()), can_subset=True)
@@ -96,7 +105,7 @@ def alerts_job() -> None:
     description=(
         "Late data, users and keys far above their baseline, measures at zero, models that fail, "
         "budgets: reports the checks when their findings change, and launches alerts_job, which "
-        "fails, for new errors."
+        "fails, for new errors. Sends messages where channels for them are set."
     ),
 )
 def watch_alerts(
@@ -104,7 +113,9 @@ def watch_alerts(
 ) -> dg.SensorResult:
     """Report what is new since the last tick; the cursor is what was reported."""
     before: dict[Alert, dict[str, str]] = json.loads(context.cursor or "{}")
-    found = _evaluated(services, ALERTS)
+    found, problems = _sent(services)
+    for problem in problems:
+        context.log.warning(problem)
     known = {alert: _marks(evaluation) for alert, evaluation in found.items()}
     events = [
         dg.AssetCheckEvaluation(**_reported(alert, evaluation))
@@ -121,9 +132,31 @@ def watch_alerts(
     return dg.SensorResult(
         asset_events=events,
         run_requests=[dg.RunRequest(run_key=_digest(*new_errors))] if new_errors else None,
-        skip_reason=None if new_errors else f"{number} found, none of them a new error",
+        skip_reason=None
+        if new_errors
+        else "; ".join([f"{number} found, none of them a new error", *problems]),
         cursor=json.dumps(known),
     )
+
+
+def _sent(services: Services) -> tuple[Mapping[Alert, Evaluation], Sequence[str]]:
+    """What is found, once the channels that are set have had what is new; and what went wrong."""
+    settings = services.settings
+    channels = channels_of(settings)
+    if not channels:
+        return _evaluated(services, ALERTS), ()
+    try:
+        found, sent = send_alerts(
+            Outbox(settings.home),
+            channels,
+            lambda: _evaluated(services, ALERTS),
+            services.now,
+            wait=_WAIT,
+            until=time.monotonic() + _SENDING,
+        )
+    except (OutboxError, OSError) as error:
+        return _evaluated(services, ALERTS), [str(error)]
+    return found, [*sent.notes, *sent.failures]
 
 
 def _evaluated(services: Services, alerts: Iterable[Alert]) -> Mapping[Alert, Evaluation]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import dagster as dg
 from pydantic import SecretStr
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 
 _RETRIES_EVERY: Final = 10.0
 """Seconds: an API that is down is no flood in the log."""
+
+
+class Asked(NamedTuple):
+    """Requests, retries included; retries; answers with status 429."""
+
+    requests: int
+    retries: int
+    quota_answers: int
 
 
 def _no_progress(_: object) -> None:
@@ -58,6 +66,7 @@ class Services:
     """What was not Unicode in the answers of the run so far."""
 
     _reported_at: float = field(default=-math.inf, init=False, repr=False)
+    _clients: list[Client] = field(default_factory=list[Client], init=False, repr=False)
 
     @cached_property
     def settings(self) -> Settings:
@@ -131,7 +140,7 @@ class Services:
             max_bytes=settings.max_answer_mb * 1024 * 1024,
         )
         try:
-            return Client(
+            client = Client(
                 settings.base_url,
                 key,
                 limits,
@@ -143,6 +152,16 @@ class Services:
             )
         except RouteError as error:
             raise SettingsError(str(error)) from None
+        self._clients.append(client)
+        return client
+
+    def asked(self) -> Asked:
+        """What all clients of these services have asked for until now."""
+        return Asked(
+            sum(client.requests for client in self._clients),
+            sum(client.retries for client in self._clients),
+            sum(client.quota_answers for client in self._clients),
+        )
 
     def note(self, message: str) -> None:
         """Write to Dagster's log and to a person at a terminal, as no warning."""

@@ -13,6 +13,8 @@ from typing import Any, Final, TypeAlias
 import dagster as dg
 
 from pipeline.messages import count
+from pipeline.notify.channels import channels_of
+from pipeline.orchestration import digest
 from pipeline.orchestration.alert_sensor import ALERT_CHECKS
 from pipeline.orchestration.assets import conversations, export, meters, refresh, usage
 from pipeline.orchestration.assets.days import loading
@@ -141,6 +143,12 @@ def _once_loaded(services: Services, tick: datetime) -> _Tick:
     return dg.RunRequest(run_key=tick.isoformat())
 
 
+def _where_channels_are(services: Services, tick: datetime) -> _Tick:
+    if not channels_of(services.settings):
+        return dg.SkipReason(digest.NO_CHANNEL)
+    return _once_loaded(services, tick)
+
+
 conversations_schedule: Final = _schedule(
     "hourly_conversations",
     CONVERSATIONS_JOB,
@@ -195,5 +203,12 @@ SCHEDULES: Final = (
         "50 * * * *",  # once usage and conversations are in
         "Writes what has changed of the files for BI tools.",
         _once_loaded,
+    ),
+    _schedule(
+        "weekly_digest",
+        digest.JOB,
+        "0 6 * * 1",  # once the daily schedules have compared the week
+        "Sends what the last week came to, to the channels for messages that are set.",
+        _where_channels_are,
     ),
 )

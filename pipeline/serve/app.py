@@ -28,6 +28,7 @@ from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.query.buckets import NotLoadedError
 from pipeline.serve.answers import Answers, Body, BusyError, UnreadableError
 from pipeline.serve.keys import Keys, names_this_machine
+from pipeline.serve.metrics import Metrics, Timed
 from pipeline.serve.openapi import document
 from pipeline.serve.parameters import parse
 from pipeline.settings import Settings
@@ -64,13 +65,19 @@ def build_app(
         pseudonyms=settings.pseudonyms,
         clock=clock,
     )
+    measured = Metrics(
+        Lake(settings.lake, settings.lookback_days, settings.memory), settings.home, clock
+    )
     contract = msgspec.json.encode(document(by_key=bool(keys)))
 
-    async def usage(request: Request) -> Response:
+    def admit(request: Request) -> None:
         if keys and not keys.admit(request.headers.get("authorization")):
             raise HTTPException(
                 401, "Missing or invalid API key", headers={"WWW-Authenticate": "Bearer"}
             )
+
+    async def usage(request: Request) -> Response:
+        admit(request)
         if "x-on-behalf-of" in request.headers:
             raise HTTPException(400, "X-On-Behalf-Of is not known here: filter by user_ids")
         raw: bytes = request.scope["query_string"]
@@ -103,14 +110,28 @@ def build_app(
     async def openapi(_: Request) -> Response:
         return Response(contract, media_type="application/json")
 
+    async def metrics(request: Request) -> Response:
+        admit(request)
+        content, media_type = await asyncio.to_thread(
+            measured.page, request.headers.get("accept", "")
+        )
+        return Response(content, headers={"Content-Type": media_type})
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         answers.close()
 
     app = Starlette(
-        routes=[Route(PATH, usage, methods=["GET"]), Route("/openapi.json", openapi)],
-        middleware=[] if keys else [Middleware(_ThisMachineOnly)],
+        routes=[
+            Route(PATH, usage, methods=["GET"]),
+            Route("/openapi.json", openapi),
+            Route("/metrics", metrics, methods=["GET"]),
+        ],
+        middleware=[
+            Middleware(Timed, answers=measured.answers),
+            *([] if keys else [Middleware(_ThisMachineOnly)]),
+        ],
         exception_handlers={HTTPException: _refusal, 500: _broken},
         lifespan=lifespan,
     )

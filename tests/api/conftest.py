@@ -79,6 +79,12 @@ def ask() -> Callable[..., Asked]:
                 except ApiError as error:
                     asked.error = error
                 assert client.requests == len(asked.sent)
+                assert client.retries == len(asked.retries)
+                given = [replies[min(place, len(replies) - 1)] for place in range(len(asked.sent))]
+                refused = [
+                    it for it in given if isinstance(it, dict) and it.get("status_code") == 429
+                ]
+                assert client.quota_answers == len(refused)
 
         with pytest.MonkeyPatch.context() as patch:
             # No reply comes by TLS; to read all authorities for each question takes 13 ms.

@@ -15,6 +15,7 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import DAY, Window, iso
 from tests.alerts.history import HOUR, START, History
 from tests.fixtures_local import clean_environment, command
+from tests.notify.receivers import hooks
 from tests.truth import load
 
 NOW = START + 29 * DAY + HOUR + 60
@@ -141,6 +142,91 @@ def test_pseudonyms_stay_pseudonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert ended.code == 0, ended.err
     assert f"user {pseudonyms.of('alice')}: 1,000 operations in the hour" in ended.text
     assert "alice" not in ended.text
+    monkeypatch.setattr("time.time", lambda: float(noons[-1] + HOUR))
+    with hooks() as slack, hooks() as webhook:
+        monkeypatch.setenv("MKA1_USAGE_SLACK_WEBHOOK", slack.url)
+        monkeypatch.setenv("MKA1_USAGE_WEBHOOK_URL", webhook.url)
+        monkeypatch.setenv("MKA1_USAGE_WEBHOOK_SECRET", "whsec_" + "QUJD" * 8)
+        assert command(["alerts", "--send"]).err == (
+            "mka1-usage: sent: 1 message to slack, 1 message to webhook\n"
+        )
+        written = [*slack.posted, *webhook.posted]
+        kept = (home / "messages" / "state.json").read_bytes()
+    for content in [*(posted.body for posted in written), kept]:
+        assert pseudonyms.of("alice").encode() in content
+        assert b"alice" not in content
     line = next(one for one in ended.text.splitlines() if "user p_" in one)
     found = command(["sql", "--format", "csv", shlex.split(line)[-1]])
     assert found.text.splitlines()[-1].endswith(",k,1000")
+
+
+# Sending
+
+
+def test_what_would_be_sent_is_shown_without_a_channel_and_without_a_trace(tmp_path: Path) -> None:
+    month(tmp_path, 900)
+    ended = command(["alerts", "--send", "--dry-run", "--at", iso(NOW)])
+    assert ended.code == 0
+    first, began, what, follows = ended.text.splitlines()[:1] + ended.text.splitlines()[2:5]
+    assert first == "2 warnings"
+    assert began == "Began: warning, since 2024-01-30T00:00:00Z"
+    assert what.startswith("  user u: 900 operations in the hour from ")
+    assert follows.startswith("  $ mka1-usage sql ")
+    assert "nobody would have it: no channel is set" in ended.err
+    assert not (tmp_path / "home" / "messages").exists()
+
+
+def test_what_is_sent_is_sent_once_and_a_channel_that_fails_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    month(tmp_path, 900)
+    with hooks((404, {}, b"no_service"), (200, {}, b"ok")) as server:
+        secret = "planted-5ec2e7"
+        monkeypatch.setenv("MKA1_USAGE_SLACK_WEBHOOK", f"{server.url}/services/{secret}")
+        shown = command(["alerts", "--send", "--dry-run", "--at", iso(NOW)])
+        assert f"1 message would be sent to slack ({server.url})" in shown.err
+        assert not server.posted
+        failed, sent, again = (command(["alerts", "--send"]) for _ in range(3))
+        assert len(server.posted) == 2
+    assert f"error: slack: {server.url} answered 404: no_service" in failed.err
+    assert "1 message for slack is kept, for the next --send" in failed.err
+    assert "sent: 1 message to slack" in sent.err
+    assert again.err == ""
+    assert failed.text == sent.text == again.text
+    assert secret not in shown.err + failed.err + sent.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["alerts", "--send"], "no channel is set: set MKA1_USAGE_SLACK_WEBHOOK"),
+        (["alerts", "--dry-run"], "--dry-run shows what --send would send: give both"),
+        (["alerts", "--send", "--at", "2024-01-08"], "--send is about now: leave --at away"),
+        (["digest", "--send"], "no channel is set: set MKA1_USAGE_SLACK_WEBHOOK"),
+        (["digest", "--dry-run"], "--dry-run shows what --send would send: give both"),
+    ],
+)
+def test_what_cannot_be_sent_is_one_line(arguments: list[str], said: str) -> None:
+    ended = command(arguments)
+    assert (ended.code, ended.out) == (2, b"")
+    assert said in " ".join(ended.err.replace("│", " ").split())
+
+
+def test_the_digest_of_a_week_is_sent_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    month(tmp_path, 100)
+    printed = command(["digest", "--at", iso(NOW)])
+    assert printed.code == 0, printed.err
+    assert printed.text.startswith("Usage of 22 to 28 January 2024: 16,800 operations\n")
+    assert "  Operations: 16,800 (= as before)\n" in printed.text
+    assert "$ mka1-usage report --start 2024-01-22 --end 2024-01-29\n" in printed.text
+    assert "  u: 16,800 operations (= as before)\n" in printed.text
+    ended = command(["digest"])
+    assert (ended.code, ended.out) == (1, b"")
+    assert "is loaded: load them with `mka1-usage run --start" in ended.err
+    monkeypatch.setattr("time.time", lambda: float(NOW))
+    with hooks() as server:
+        monkeypatch.setenv("MKA1_USAGE_SLACK_WEBHOOK", server.url)
+        sent, again = command(["digest", "--send"]), command(["digest", "--send"])
+        assert len(server.posted) == 1
+    assert sent.err == "mka1-usage: sent: 1 message to slack\n"
+    assert again.err == "mka1-usage: the digest of that week was sent before\n"

@@ -44,6 +44,22 @@ def test_a_complaint_that_another_one_hid_is_made_too(
     assert "MKA1_USAGE_PSEUDONYM_KEY: is set together with" in words
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "lacks"),
+    [
+        ("MKA1_USAGE_CATALOG", "sqlite:////srv/catalog.db", "MKA1_USAGE_WAREHOUSE"),
+        ("MKA1_USAGE_SMTP_URL", f"smtp://me:{SECRET}@mail.example.com", "MKA1_USAGE_MAIL_TO"),
+    ],
+)
+def test_a_setting_without_the_other_that_it_needs_is_complained_of_once(
+    name: str, value: str, lacks: str, place: pytest.MonkeyPatch, look: Look
+) -> None:
+    place.setenv(name, value)
+    (complaint,) = [one for one in look("settings") if one.state == "failed"]
+    assert complaint.found.startswith(f"{lacks}: is not set, and {name} is")
+    assert SECRET not in told([complaint])
+
+
 def test_a_key_that_is_not_set_is_what_a_run_lacks(place: pytest.MonkeyPatch, look: Look) -> None:
     place.setenv("MKA1_API_KEY", "")
     found = look("settings")

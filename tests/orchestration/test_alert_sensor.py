@@ -1,5 +1,6 @@
 """The alerts in Dagster: checks started by hand, the sensor's ticks, the job that fails."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipeline.orchestration.schedules import JOB
 from pipeline.settings import load_settings
 from pipeline.timeline import DAY
 from tests.alerts.history import HOUR, START, History
+from tests.notify.receivers import hooks
 from tests.orchestration.lab import QUIET, Lab, Ran
 from tests.pricing import spent
 
@@ -32,12 +34,13 @@ NAMES = {
 class Watched:
     """A home, its clock, and an instance that keeps what is told and the sensor's cursor."""
 
-    def __init__(self, home: Path, instance: dg.DagsterInstance) -> None:
+    def __init__(self, home: Path, instance: dg.DagsterInstance, **given: str) -> None:
         self.home = home
         self.now = NOW
         self.cursor: str | None = None
+        self.said: str | None = None
         self._instance = instance
-        settings = load_settings(home=home)
+        settings = load_settings(home=home, **given)
         self._workspace = Services(load=lambda: settings, now=lambda: self.now)
         self._defs = build_defs(self._workspace)
 
@@ -68,6 +71,7 @@ class Watched:
         ) as context:
             data = self._defs.resolve_sensor_def("alerts").evaluate_tick(context)
         self.cursor = data.cursor
+        self.said = data.skip_message
         return dg.SensorResult(
             run_requests=data.run_requests,
             asset_events=list(data.asset_events),
@@ -242,3 +246,21 @@ def test_a_load_of_days_of_the_past_is_not_judged_as_of_now(whole_run: tuple[Lab
     assert not NAMES.intersection(ran.checks)
     job = build_defs().resolve_job_def(JOB)
     assert "check_alerts" not in {node.name for node in job.nodes}
+
+
+def test_a_tick_sends_what_is_new_to_the_channels_that_are_set(tmp_path: Path) -> None:
+    with (
+        hooks((404, {}, b"no_service"), (200, {}, b"ok")) as server,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        secret = "planted-5ec2e7"
+        watched = Watched(tmp_path / "home", instance, slack_webhook=f"{server.url}/{secret}")
+        watched.lake(last_hour=900)
+        watched.tick()
+        assert f"slack: {server.url} answered 404: no_service" in str(watched.said)
+        assert secret not in str(watched.said)
+        watched.tick()
+        watched.tick()
+        assert len(server.posted) == 2
+        assert "found, none of them a new error" in str(watched.said)
+        assert json.loads(server.posted[1].body)["text"] == "2 warnings"

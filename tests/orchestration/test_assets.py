@@ -13,6 +13,8 @@ from pipeline.definitions import build_defs
 from pipeline.emulator import Event, Faults, ManualClock, World
 from pipeline.lake.schemas import DATASETS, LEDGER_DATASETS, MEASURES, USAGE_DATASETS
 from pipeline.orchestration.partitions import PARTITION
+from pipeline.orchestration.schedules import JOB
+from pipeline.run_log import RunLog
 from pipeline.timeline import day_window
 from pipeline.usage.load import load_days
 from tests.orchestration.conftest import MakeLab
@@ -162,10 +164,17 @@ def test_a_range_that_fails_in_the_middle_keeps_and_records_its_finished_days(
     assert {measure: metadata[measure].value for measure in MEASURES} == totals
     assert "Resume with: mka1-usage run --start 2024-01-02 --end 2024-01-03" in ran.failures[0]
     assert lab.settings.catalog.exists()
+    (figures,) = RunLog(lab.settings.home).read()
+    assert (figures.job, figures.succeeded) == (JOB, False)
+    assert figures.requests == len(lab.server.requests) == enough_for_one_day + 1
+    assert (figures.retries, figures.quota_answers) == (0, 1)
     # What it says to do is what helps.
     lab.server.faults = Faults()
     assert lab.run(SECOND).success
     assert all(lab.partitions(name) == {str(FIRST), str(SECOND)} for name in ASSETS)
+    (figures,) = RunLog(lab.settings.home).read()
+    assert (figures.succeeded, figures.quota_answers) == (True, 0)
+    assert 0 < figures.requests < len(lab.server.requests) - enough_for_one_day
 
 
 def test_an_interrupted_run_records_what_it_has_published(

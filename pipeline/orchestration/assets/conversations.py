@@ -26,6 +26,7 @@ from pipeline.orchestration.assets.days import days_asked
 from pipeline.orchestration.assets.finalize import finalize
 from pipeline.orchestration.assets.metadata import column_schema, token_metadata
 from pipeline.orchestration.assets.usage import API_POOL
+from pipeline.orchestration.recording import recording
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import committing
 from pipeline.query.reconciliation import summary
@@ -97,7 +98,11 @@ def conversation_assets(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDe
             read.append(_sync(services, days, config.full))
 
         # What a listing holds may be of any day.
-        with only_the_first() as interruption, committing(services, None) as do:
+        with (
+            recording(context, services),
+            only_the_first() as interruption,
+            committing(services, None) as do,
+        ):
             try:
                 do(work)
                 synced = read[-1]

@@ -22,6 +22,7 @@ from pipeline.orchestration.assets.days import LOAD_METERS, LoadConfig, days_ask
 from pipeline.orchestration.assets.finalize import finalize, report_disputed
 from pipeline.orchestration.assets.metadata import column_schema, cost_table, meter_table
 from pipeline.orchestration.assets.usage import API_POOL
+from pipeline.orchestration.recording import recording
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
@@ -141,7 +142,11 @@ def _loaded(
     `load` gets days, and whether it is asked for the first time: it is not where others have
     committed days meanwhile.
     """
-    with only_the_first() as interruption, committing(services, days, heals=heals) as do:
+    with (
+        recording(context, services),
+        only_the_first() as interruption,
+        committing(services, days, heals=heals) as do,
+    ):
         first = True
 
         def work(days: list[date]) -> None:

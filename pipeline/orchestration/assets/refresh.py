@@ -14,6 +14,7 @@ from pipeline.messages import count
 from pipeline.orchestration.assets.finalize import Materializations, finalize, report_disputed
 from pipeline.orchestration.assets.meters import report_at_once
 from pipeline.orchestration.assets.usage import API_POOL, PUBLISHED
+from pipeline.orchestration.recording import recording
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
@@ -55,7 +56,11 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
         if services.has_bills:
             _refresh_bills(services, reports)
 
-    with only_the_first() as interruption, committing(services, None) as do:
+    with (
+        recording(context, services),
+        only_the_first() as interruption,
+        committing(services, None) as do,
+    ):
         try:
             do(work)
         except LoadError as error:  # days that were not loaded still differ

@@ -31,6 +31,7 @@ from pipeline.orchestration.assets.finalize import (
 )
 from pipeline.orchestration.assets.metadata import column_schema
 from pipeline.orchestration.assets.on_spark import hydrated, rolled_up
+from pipeline.orchestration.recording import recording
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
@@ -104,7 +105,7 @@ def usage_assets(
             if not again:
                 _reload(context, services, shown, days)
 
-        with only_the_first() as interruption:
+        with recording(context, services), only_the_first() as interruption:
             try:
                 heals = "raw_usage" in selected and config.reads == "full"
                 with committing(services, days, heals=heals) as do:

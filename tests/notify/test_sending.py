@@ -1,0 +1,161 @@
+"""A beginning is sent once, whatever fails: channels, processes, the disk's file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pipeline.alerts.alert import Evaluation, Finding
+from pipeline.notify.channel import ChannelError
+from pipeline.notify.message import Message
+from pipeline.notify.outbox import Outbox, OutboxError
+from pipeline.notify.sending import Found, Sent, pending_alerts, send_alerts, send_digest
+from tests.bounded import join
+
+SPIKE = Finding("spike", "warning", "u", 0, "user u", "select 1")
+FOUND: Found = {"spike": Evaluation([SPIKE])}
+NOTHING: Found = {"spike": Evaluation()}
+DIGEST = Message("digest-2024-01-01-2024-01-07", "digest", "Usage", 0, (), {})
+
+
+class Killed(BaseException):
+    """As if the process had ended there."""
+
+
+@dataclass
+class Fake:
+    """A channel that keeps what it is sent, and fails as long as it is told to."""
+
+    name: str = "fake"
+    where: str = "nowhere"
+    taken: list[str] = field(default_factory=list[str])
+    error: BaseException | None = None
+
+    def send(self, message: Message) -> Sequence[str]:
+        """Take it, or fail."""
+        if self.error is not None:
+            raise self.error
+        self.taken.append(message.title)
+        return ()
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    return Outbox(tmp_path / "home")
+
+
+def send(outbox: Outbox, *channels: Fake, found: Found = FOUND) -> Sent:
+    """One evaluation that finds this."""
+    return send_alerts(outbox, channels, lambda: found, lambda: 0.0)[1]
+
+
+def test_it_is_sent_when_it_begins_and_when_it_ends_to_each_channel(outbox: Outbox) -> None:
+    one, other = Fake("one"), Fake("other")
+    for found in (FOUND, FOUND, NOTHING, NOTHING):
+        send(outbox, one, other, found=found)
+    assert one.taken == other.taken == ["warning: user u", "ended: user u"]
+    assert not outbox.read().waiting
+
+
+def test_a_channel_that_fails_gets_it_with_the_next_evaluation_and_others_get_it_once(
+    outbox: Outbox,
+) -> None:
+    good, bad = Fake("good"), Fake("bad", error=ChannelError("no connection"))
+    sent = send(outbox, bad, good)
+    assert sent.failures == ["bad: no connection"]
+    assert (sent.delivered, sent.waiting) == ({"good": 1}, {"bad": 1})
+    send(outbox, bad, good, found=NOTHING)
+    bad.error = None
+    sent = send(outbox, bad, good, found=NOTHING)
+    assert sent.words == "2 messages to bad"
+    assert good.taken == bad.taken == ["warning: user u", "ended: user u"]
+
+
+@pytest.mark.parametrize("killed_in", ["evaluate", "send"])
+def test_whoever_is_killed_loses_no_message(outbox: Outbox, killed_in: str) -> None:
+    channel = Fake(error=Killed() if killed_in == "send" else None)
+
+    def evaluate() -> Found:
+        if killed_in == "evaluate":
+            raise Killed
+        return FOUND
+
+    with pytest.raises(Killed):
+        send_alerts(outbox, [channel], evaluate, lambda: 0.0)
+    channel.error = None
+    send(outbox, channel)
+    send(outbox, channel)
+    assert channel.taken == ["warning: user u"]
+
+
+def test_of_several_at_once_one_sends(outbox: Outbox) -> None:
+    channel = Fake()
+    threads = [threading.Thread(target=send, args=(outbox, channel)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        join(thread)
+    assert channel.taken == ["warning: user u"]
+
+
+def test_another_process_that_sends_is_not_waited_for_for_ever(outbox: Outbox) -> None:
+    with outbox.held(0), pytest.raises(OutboxError, match="another process has sent messages"):
+        send_alerts(outbox, [], lambda: FOUND, lambda: 0.0, wait=0)
+
+
+def test_after_the_time_that_there_is_nothing_is_begun_and_nothing_lost(outbox: Outbox) -> None:
+    channel = Fake()
+    _, sent = send_alerts(outbox, [channel], lambda: FOUND, lambda: 0.0, until=0.0)
+    assert (channel.taken, sent.waiting) == ([], {"fake": 1})
+    send(outbox, channel)
+    assert channel.taken == ["warning: user u"]
+
+
+def test_what_waits_for_a_channel_is_kept_while_it_is_not_set(outbox: Outbox) -> None:
+    old, new = Fake("old", error=ChannelError("gone")), Fake("new")
+    send(outbox, old)
+    assert send(outbox, new).waiting == {}
+    old.error = None
+    send(outbox, old, new)
+    assert (old.taken, new.taken) == (["warning: user u"], [])
+
+
+def test_what_would_be_sent_is_shown_and_changes_nothing(outbox: Outbox) -> None:
+    assert [it.title for it in pending_alerts(outbox, FOUND, 0)] == ["warning: user u"]
+    assert not outbox.path.parent.exists()
+    send(outbox, Fake(error=ChannelError("down")))
+    assert [it.title for it in pending_alerts(outbox, FOUND, 0)] == ["warning: user u"]
+    waiting = [it.title for it in pending_alerts(outbox, NOTHING, 0)]
+    assert waiting == ["warning: user u", "ended: user u"]
+
+
+def test_a_digest_is_sent_once_a_week(outbox: Outbox) -> None:
+    channel = Fake(error=ChannelError("down"))
+    sent = send_digest(outbox, [channel], lambda: DIGEST)
+    assert sent is not None
+    assert sent.failures == ["fake: down"]
+    channel.error = None
+    sent = send_digest(outbox, [channel], lambda: DIGEST)
+    assert sent is not None
+    assert send_digest(outbox, [channel], lambda: DIGEST) is None
+    assert channel.taken == ["Usage"]
+
+
+def test_the_state_is_its_owners_alone(outbox: Outbox) -> None:
+    send(outbox, Fake())
+    assert outbox.path.stat().st_mode & 0o777 == 0o600
+    assert outbox.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("content", [b"", b"no JSON", b"[]", b'{"open": 7}'])
+def test_a_state_that_is_none_is_one_line(outbox: Outbox, content: bytes) -> None:
+    send(outbox, Fake())
+    outbox.path.write_bytes(content)
+    with pytest.raises(OutboxError, match="is not what was written") as caught:
+        send(outbox, Fake())
+    assert "\n" not in str(caught.value)
+    assert "remove it" in str(caught.value)
