@@ -102,6 +102,26 @@ def _checked_catalog(secret: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _checked_warehouse(warehouse: str | None, catalog_given: bool) -> str | None:
+    if warehouse is None and catalog_given:
+        raise ValueError(
+            "is not set, and MKA1_USAGE_CATALOG is: set it to the folder or to the "
+            "s3://bucket/prefix of the shared lake's files"
+        )
+    if warehouse is not None and not catalog_given:
+        raise ValueError(
+            "is set without MKA1_USAGE_CATALOG, which says what its tables are: set both"
+        )
+    if warehouse is None:
+        return None
+    scheme, separator, rest = warehouse.partition("://")
+    if not separator:
+        return str(_for_tables(_checked_folder(Path(warehouse))))
+    if scheme != "s3" or not rest:
+        raise ValueError("must be a folder, or such as s3://bucket/prefix")
+    return warehouse.rstrip("/")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -350,8 +370,9 @@ class Settings(BaseSettings):
     set_export_dir: TablesFolder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
     set_prices: Folder | None = Field(None, validation_alias="MKA1_USAGE_PRICES")
     set_budgets: Folder | None = Field(None, validation_alias="MKA1_USAGE_BUDGETS")
+    set_names: Folder | None = Field(None, validation_alias="MKA1_USAGE_NAMES")
     export_names: Folder | None = None
-    """A CSV with names of users and API keys for exports."""
+    """A CSV with names for exports alone: what there was before `names`."""
     export_readable_by: Literal["owner", "group", "all"] = "owner"
     """Who may read exported files."""
 
@@ -368,24 +389,7 @@ class Settings(BaseSettings):
     @field_validator("shared_warehouse")
     @classmethod
     def _with_catalog(cls, warehouse: str | None, info: ValidationInfo) -> str | None:
-        catalog_given = info.data.get("shared_catalog") is not None
-        if warehouse is None and catalog_given:
-            raise ValueError(
-                "is not set, and MKA1_USAGE_CATALOG is: set it to the folder or to the "
-                "s3://bucket/prefix of the shared lake's files"
-            )
-        if warehouse is not None and not catalog_given:
-            raise ValueError(
-                "is set without MKA1_USAGE_CATALOG, which says what its tables are: set both"
-            )
-        if warehouse is None:
-            return None
-        scheme, separator, rest = warehouse.partition("://")
-        if not separator:
-            return str(_for_tables(_checked_folder(Path(warehouse))))
-        if scheme != "s3" or not rest:
-            raise ValueError("must be a folder, or such as s3://bucket/prefix")
-        return warehouse.rstrip("/")
+        return _checked_warehouse(warehouse, info.data.get("shared_catalog") is not None)
 
     @field_validator("workers")
     @classmethod
@@ -453,6 +457,11 @@ class Settings(BaseSettings):
     def budgets(self) -> Path:
         """The budgets: MKA1_USAGE_BUDGETS, else in the home folder, where there need be none."""
         return self.set_budgets or self.home / "budgets.csv"
+
+    @property
+    def names(self) -> Path:
+        """The names: MKA1_USAGE_NAMES, else in the home folder, where there need be none."""
+        return self.set_names or self.home / "names.csv"
 
     @property
     def pseudonyms(self) -> Pseudonyms | None:

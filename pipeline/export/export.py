@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,6 @@ import pyarrow as pa
 from pipeline.export import dictionary
 from pipeline.export.files import Format, digest, write_csv, write_database, write_parquet
 from pipeline.export.folder import Folder, FolderError, Readers, Replaced, opened
-from pipeline.export.names import Names
 from pipeline.export.rows import Lacking, Rows, Selection
 from pipeline.export.tables import (
     DEFAULT,
@@ -35,6 +34,7 @@ from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import UNDATED, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.messages import be, count
+from pipeline.names.file import Names
 from pipeline.timeline import in_words, iso
 
 DATABASE: Final = "mka1_usage.duckdb"
@@ -176,9 +176,10 @@ def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
         user_id_mode.check(lake, None)
     except user_id_mode.UserIdModeError:
         if names.users:
-            note = "names of users are left out: this lake has pseudonyms, which they would undo"
-            return replace(names, users={}), [note]
-    return names, []
+            names = names.under(None)
+    if not names.withheld:
+        return names, []
+    return names, ["names of users are left out: this lake has pseudonyms, which they would undo"]
 
 
 def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
@@ -210,7 +211,7 @@ def _kept(names: Sequence[str]) -> Iterator[str]:
 
 def _unmatched(names: Names, rows: Rows) -> Iterator[str]:
     """A note about names whose ids have no usage."""
-    pairs = ((names.users, rows.users), (names.api_keys, rows.api_keys))
+    pairs = ((names.users, rows.users), (names.keys, rows.api_keys))
     if unknown := sum(
         len(given.keys() - {*ids.filter(ids.is_in([*given]))}) for given, ids in pairs
     ):

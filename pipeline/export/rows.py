@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.export.keys import members
-from pipeline.export.names import Names
 from pipeline.export.tables import (
     DIM_API_KEY,
     DIM_MODEL,
@@ -32,6 +31,7 @@ from pipeline.lake.files import ROW_GROUP
 from pipeline.lake.schemas import COSTS, COVERAGE, DATASETS, TOKENS, USAGE, Dataset
 from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
+from pipeline.names.file import Names
 from pipeline.pricing.costs import bind_costs
 from pipeline.timeline import DAY, SECONDS, Window, day_range, day_window, in_words, iso
 
@@ -173,7 +173,7 @@ class Rows:
         self._selection = source
         self._bind_whole()
         self.users = self._members(DIM_USER, names.users, NO_USER)
-        self.api_keys = self._members(DIM_API_KEY, names.api_keys, NO_API_KEY)
+        self.api_keys = self._members(DIM_API_KEY, names.keys, NO_API_KEY)
         self._members(DIM_MODEL, {}, NO_MODEL)
         partial = {*lacking.missing, *lacking.in_part, *lacking.disputed}
         days = {

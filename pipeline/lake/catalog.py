@@ -48,6 +48,12 @@ PRICES: Final = pa.schema(
 )
 """The columns of the table `prices`: the price list that the catalog was built with, per token."""
 
+NAMES: Final = pa.schema(
+    [("kind", pa.string()), ("id", pa.string()), ("name", pa.string()), ("team_id", pa.string())]
+)
+"""The columns of the table `names`: what people call ids of a kind (user, key, team, cost_centre),
+and the team of users and keys."""
+
 _STORAGE_VERSION: Final = "v1.0.0"
 _DAY: Final = "day"
 _DAY_OF: Final = ("start_time", "created_at", "added_at")
