@@ -13,6 +13,7 @@ from rich.console import Console
 
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
+from pipeline.cli.naming import named
 from pipeline.cli.options import (
     LOCAL_TIME,
     NO_TERMINAL,
@@ -173,9 +174,11 @@ def sql(
         elif query is None:
             query = _stdin()
         lake = Lake(settings.lake, memory=settings.memory)
-        prices = price_list(settings).table
+        prices, names = price_list(settings).table, named(settings, lake).table
         try:
-            with ad_hoc.as_published(settings.catalog, lake, _changed, left_out, prices) as catalog:
+            with ad_hoc.as_published(
+                settings.catalog, lake, _changed, left_out, prices, names
+            ) as catalog:
                 if query is None:
                     with ad_hoc.without_damage(catalog, lake, left_out) as sound:
                         ad_hoc.shell(sound, lake)
