@@ -121,6 +121,9 @@ class Names:
         return {row.id: row.name for row in self.rows if row.kind in kinds and row.name}
 
 
+NOBODY: Final = Names()
+
+
 def read_names(path: Path, *, needed: bool = False) -> Names:
     """The names in a file; none where there is no file, unless it is `needed`.
 

@@ -23,6 +23,7 @@ from pipeline.lake.schemas import CLASSES, RECONCILIATION, USAGE
 from pipeline.lake.slices import MOST_ROWS
 from pipeline.lake.snapshot import Damage, DamagedError
 from pipeline.lake.store import Lake
+from pipeline.names.file import NOBODY, Names
 from pipeline.pricing.budget_states import BudgetState, budget_states
 from pipeline.pricing.budgets import Budget
 from pipeline.pricing.prices import PriceList
@@ -185,6 +186,7 @@ def read(
     prices: PriceList = NO_PRICES,
     budgets: Sequence[Budget] = (),
     pseudonyms: Pseudonyms | None = None,
+    names: Names = NOBODY,
 ) -> Figures:
     """The figures of the local days from `first` through `last`.
 
@@ -206,7 +208,11 @@ def read(
     if not budgets:
         return figures
     end = figures.end
-    states = budget_states(source.snapshot, lake, budgets, prices, end - 1, pseudonyms, through=end)
+    states = budget_states(
+        *(source.snapshot, lake, budgets, prices, end - 1, pseudonyms),
+        through=end,
+        names=names.table,
+    )
     return replace(figures, budgets=states)
 
 

@@ -11,56 +11,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from pipeline.lake.catalog import build_catalog, names_of
+from pipeline.lake.catalog import names_of
 from pipeline.lake.store import Lake
 from pipeline.names.file import read_names
-from pipeline.pricing.prices import read_prices
 from tests.fixtures_local import clean_environment, command
 from tests.named import write_names
-from tests.pricing.spent import START, Spent, spend
-
-HOUR = 3_600
-DAY = 24 * HOUR
-LINES = (
-    "user,ada,Ada Lovelace,research",
-    "user,bob,Ada Lovelace,",
-    "user,eve,bob,",
-    "user,carl,,sales",
-    "user,gone,Somebody who left,research",
-    "key,web,Web shop,shop",
-    "team,research,Research,",
-    "cost_centre,shop,Research,",
-)
-SPENT = [
-    Spent(START + HOUR, "ada", "web", operations=1),
-    Spent(START + 2 * HOUR, "bob", "web", operations=2),
-    Spent(START + 3 * HOUR, "bob", "batch", operations=4),
-    Spent(START + 4 * HOUR, "carl", "batch", operations=8),
-    Spent(START + 5 * HOUR, "eve", None, operations=16),
-    Spent(START + 6 * HOUR, None, "web", operations=32),
-    Spent(START + 7 * HOUR, None, None, operations=64),
-    Spent(START + DAY, "ada", "batch", operations=128, model="small"),
-    Spent(START + DAY, "bob", "web", operations=256, model="small"),
-]
-TEAM = {("ada", "web"): "research", ("ada", "batch"): "research", ("carl", "batch"): "sales"}
-
-
-def team(spent: Spent) -> str | None:
-    """The team of the user; of one without, that of the key."""
-    return {"ada": "research", "carl": "sales"}.get(str(spent.user)) or (
-        "shop" if spent.key == "web" else None
-    )
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder with names and prices in its catalog. Tests only read it."""
-    folder = tmp_path_factory.mktemp("named")
-    lake = spend(folder, SPENT, prices="large,2024-01-01,usd,1,,1,\nsmall,2024-01-01,eur,2,,2,")
-    names = read_names(write_names(folder, *LINES)).table
-    prices = read_prices(folder / "prices.csv").table
-    build_catalog(lake, folder / "usage.duckdb", prices=prices, names=names)
-    return folder
+from tests.names.people import LINES, SPENT, team
+from tests.pricing.spent import spend
 
 
 def ask(home: Path, query: str) -> list[tuple[Any, ...]]:
