@@ -59,8 +59,8 @@ def test_a_budget_of_a_team_that_nobody_is_in_is_refused_in_one_line(tmp_path: P
     ended = command(["budgets"])
     assert (ended.code, ended.text) == (2, "")
     assert ended.err == (
-        "mka1-usage: error: the budget in line 3 is of team 'reserch', which nobody is in: give users or keys "
-        "that team in names.csv\n"
+        "mka1-usage: error: the budget in line 3 is of team 'reserch', which nobody is in: give "
+        "users or keys that team in names.csv\n"
     )
 
 
