@@ -10,6 +10,7 @@ import typer
 from pipeline.cli.damage import left_out, nothing_loaded, reading
 from pipeline.cli.exit_codes import MISUSED, exit_codes, fail
 from pipeline.cli.options import stdout
+from pipeline.messages import count
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import say, short
 
@@ -29,9 +30,15 @@ def named(settings: Settings, lake: Lake, path: Path | None = None) -> Names:
     from pipeline.pricing.hand_written import HandWrittenError
 
     try:
-        return load_names(settings, lake, path)
+        found = load_names(settings, lake, path)
     except HandWrittenError as error:
         fail(str(error), MISUSED)
+    if found.unread:
+        say(
+            f"warning: {count(found.unread, 'line')} of users are left out of the names: the lake "
+            "has pseudonyms, and MKA1_USAGE_PSEUDONYM_KEY is not set"
+        )
+    return found
 
 
 @names.command()

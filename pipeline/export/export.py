@@ -20,11 +20,13 @@ from pipeline.export.folder import Folder, FolderError, Readers, Replaced, opene
 from pipeline.export.rows import Lacking, Rows, Selection
 from pipeline.export.tables import (
     DEFAULT,
+    DIM_TEAM,
     FACT_COSTS,
     FACT_TOKENS,
     STAR_OF_TOKENS,
     Table,
     UnknownTableError,
+    by_team,
     chosen,
 )
 from pipeline.lake import engine, user_id_mode
@@ -93,7 +95,8 @@ def export(
         raise FolderError(f"{path} is in the lake: name a folder outside {lake.root}")
     if by_day and form != "parquet":
         raise UnknownTableError(f"only Parquet is cut into days: a table is one thing in {form}")
-    wanted = chosen(tables)
+    names, notes = _names(lake, names or Names())
+    wanted = _wanted(tables, names)
     selection = Selection(lake, first, last, wanted)
     if not tables:
         lacked = {one.name for one in STAR_OF_TOKENS if not selection.has(one)}
@@ -101,7 +104,6 @@ def export(
     if selection.damage:
         raise ExportError(f"nothing is exported: {DamagedError(selection.damage)}")
     _check(lake, selection, wanted)
-    names, notes = _names(lake, names or Names())
     calendar = selection.span(wanted.values())
     try:
         notes += _undated(selection.snapshot, wanted)
@@ -137,6 +139,20 @@ def export(
             "lake is as it was published)"
         ) from None
     return Exported(path, calendar, lacking, counted, sizes, replaced, notes)
+
+
+def _wanted(tables: Sequence[str], names: Names) -> dict[str, Table]:
+    """The tables that are asked for: with teams, where there are any."""
+    wanted = chosen(tables)
+    if names.has_teams:
+        return {name: by_team(table) for name, table in wanted.items()}
+    if DIM_TEAM.name in tables:
+        raise ExportError(
+            f"there is no {DIM_TEAM.name}: nobody is in a team (MKA1_USAGE_NAMES names the file "
+            "that says who is)"
+        )
+    wanted.pop(DIM_TEAM.name, None)
+    return wanted
 
 
 def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:

@@ -64,6 +64,8 @@ class Names:
     rows: Sequence[Named] = ()
     withheld: int = 0
     """So many names of users are left out, since beside a pseudonym they would undo it."""
+    unread: int = 0
+    """So many lines of users are left out, since the key of the lake's pseudonyms is not set."""
 
     @cached_property
     def users(self) -> dict[str, str]:
@@ -115,7 +117,9 @@ class Names:
                 rows.append(row)
             elif pseudonyms is not None and row.team:
                 rows.append(replace(row, id=pseudonyms.of(row.id), name=""))
-        return Names(rows, sum(row.kind == "user" and bool(row.name) for row in self.rows))
+        users = [row for row in self.rows if row.kind == "user"]
+        unread = len(users) if pseudonyms is None else 0
+        return Names(rows, sum(bool(row.name) for row in users), unread)
 
     def _names(self, *kinds: str) -> dict[str, str]:
         return {row.id: row.name for row in self.rows if row.kind in kinds and row.name}
