@@ -7,7 +7,7 @@ Belongs here: which checks there are, in which order, and that none of them hang
     gateway        proxy, DNS, TCP, TLS, the clock, the keys
     disk           room, what the file system can do, who may read
     tables         the lake, its days, who is loading, the catalog
-    written        prices and budgets that people write
+    written        prices, budgets and names that people write
     versions       what is installed against what is pinned
     orchestration  Dagster's home, pool, schedules and daemon
 
@@ -72,6 +72,7 @@ CHECKS: Final = (
     Check("catalog", "tables.catalog", (_HOME,)),
     Check("duckdb", "tables.command_line", ("catalog",)),
     Check("prices", "written.files", (_HOME,)),
+    Check("names", "written.names", (_HOME, "MKA1_USAGE_PSEUDONYM_KEY")),
     Check("versions", "versions.installed"),
     Check("dagster", "orchestration.instance", (_HOME, "DAGSTER_HOME")),
 )
