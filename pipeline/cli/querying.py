@@ -44,7 +44,9 @@ def buckets(
     tz: Zone = "UTC",
     group_by: Annotated[
         list[str] | None,
-        typer.Option(help="Group by it; may be given twice.", **one_of("user_id", "api_key_id")),
+        typer.Option(
+            help="Group by it; may be given twice.", **one_of("user_id", "api_key_id", "team_id")
+        ),
     ] = None,
     user_id: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Count this user only; may be repeated.")
@@ -56,6 +58,9 @@ def buckets(
         str | None, typer.Option(metavar="CURSOR", help="next_page of the page before.")
     ] = None,
     partial: Partial = False,
+    names: Annotated[
+        bool, typer.Option("--names", help="Add the names of MKA1_USAGE_NAMES to the ids.")
+    ] = False,
 ) -> None:
     """Print one page of usage buckets as JSON, exactly as the API's usage endpoint shapes it.
 
@@ -85,9 +90,11 @@ def buckets(
                 user_ids=stored_users(lake, user_id or [], settings.pseudonyms),
                 group_by=group_by or [],
                 tz=tz,
+                names=names,
             )
+            called = named(settings, lake).table if query.needs_names else None
             with reading(lake):
-                answered = answer(lake, query, partial=partial)
+                answered = answer(lake, query, partial=partial, names=called)
                 begun = list(_first(_SHORT, answered.text))
         except (NotLoadedError, UserIdModeError) as error:
             fail(str(error), FAILED)

@@ -128,6 +128,28 @@ class Names:
 NOBODY: Final = Names()
 
 
+class NamesOfNow:
+    """The names as their file has them at each call, which is read again when it has changed."""
+
+    def __init__(self, files: Files, lake: Lake) -> None:
+        self._files = files
+        self._lake = lake
+        self._seen: tuple[int, int, int] | None = None
+        self._table: pa.Table | None = None
+
+    def __call__(self) -> tuple[pa.Table, str]:
+        """The names as the catalog has them, and what tells them from others. HandWrittenError."""
+        try:
+            found = self._files.names.stat()
+            mark = (found.st_ino, found.st_mtime_ns, found.st_size)
+        except OSError:
+            mark = (0, 0, 0)
+        if self._table is None or mark != self._seen:
+            self._table = load_names(self._files, self._lake).table
+            self._seen = mark
+        return self._table, repr(mark)
+
+
 def read_names(path: Path, *, needed: bool = False) -> Names:
     """The names in a file; none where there is no file, unless it is `needed`.
 
