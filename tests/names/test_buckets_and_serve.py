@@ -11,13 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
+from pipeline.api.usage import PATH
 from pipeline.query.page import RESULT
 from pipeline.settings import load_settings
 from tests.fixtures_local import clean_environment, command
 from tests.named import write_names
 from tests.names.people import SPENT, team
 from tests.pricing.spent import START
-from tests.serve.asking import PATH, client, serving
+from tests.serve.asking import client, serving
 
 ASKED = ["buckets", "--start", "2024-03-30", "--end", "2024-04-01", "--width", "1mo", "--partial"]
 WINDOW: dict[str, Any] = {"start_time": START, "end_time": START + 86_400, "bucket_width": "1d"}
