@@ -13,6 +13,8 @@
     alerts/          late data, spikes, silence, failures and budgets, found in the lake
     emulator/        a stand-in for the API, with a count of its own
 
+    names/           names.csv: what people call users, keys and teams
+
     query/           questions to the lake: buckets, ad-hoc SQL, status, reconciliation
     spark/           roll-ups and questions by Spark, over the shared lake
     pricing/         prices and budgets: what usage costs, and when a budget ends

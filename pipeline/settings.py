@@ -396,8 +396,9 @@ class Settings(_Quota, _SharedLake, MessageSettings):
     set_export_dir: TablesFolder | None = Field(None, validation_alias="MKA1_USAGE_EXPORT_DIR")
     set_prices: Folder | None = Field(None, validation_alias="MKA1_USAGE_PRICES")
     set_budgets: Folder | None = Field(None, validation_alias="MKA1_USAGE_BUDGETS")
+    set_names: Folder | None = Field(None, validation_alias="MKA1_USAGE_NAMES")
     export_names: Folder | None = None
-    """A CSV with names of users and API keys for exports."""
+    """A CSV with names for exports alone: what there was before `names`."""
     export_readable_by: Literal["owner", "group", "all"] = "owner"
     """Who may read exported files."""
 
@@ -456,6 +457,11 @@ class Settings(_Quota, _SharedLake, MessageSettings):
     def budgets(self) -> Path:
         """The budgets: MKA1_USAGE_BUDGETS, else in the home folder, where there need be none."""
         return self.set_budgets or self.home / "budgets.csv"
+
+    @property
+    def names(self) -> Path:
+        """The names: MKA1_USAGE_NAMES, else in the home folder, where there need be none."""
+        return self.set_names or self.home / "names.csv"
 
     @property
     def pseudonyms(self) -> Pseudonyms | None:

@@ -1,8 +1,8 @@
 -- budgets_used: how much of each budget is used.
 -- grain: budget, by its number
--- inputs: amounts (start_time, end_time: the part of a period that is counted; user_id, api_key_id,
+-- inputs: amounts (start_time, end_time: the part of a period that is counted; user_id, api_key_id, team_id,
 --   amount: null where it is unknown, num_unknown: how many have an unknown one), asked (number,
---   start_time, end_time, scope: user, key or all, id: empty for all)
+--   start_time, end_time, scope: user, key, team or all, id: empty for all)
 -- used is null where nothing is known: nothing was used, or of all that was, the amount is unknown.
 WITH of_scopes AS (
   SELECT start_time, end_time, 'all' AS scope, '' AS id, amount, num_unknown
@@ -12,6 +12,9 @@ WITH of_scopes AS (
   FROM amounts
   UNION ALL
   SELECT start_time, end_time, 'key', api_key_id, amount, num_unknown
+  FROM amounts
+  UNION ALL
+  SELECT start_time, end_time, 'team', team_id, amount, num_unknown
   FROM amounts
 )
 

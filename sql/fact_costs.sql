@@ -1,7 +1,8 @@
 -- fact_costs: what is billed by day, user, key, model, team and organisation, with the numbers that
 --   its dimensions are joined by.
 -- grain: UTC day x user_id x api_key_id x model x team_id x org_id; times are UTC
--- inputs: costs_1d, coverage, users, api_keys and models (id, number)
+-- inputs: costs_1d, coverage, users, api_keys, models and teams (id, number), names (kind, id,
+--   team_id: what people wrote; team_id of a bill is what the API says)
 -- As in fact_usage, none has the number 0. A day is final where coverage says so of its first hour:
 -- bills are read by the day.
 SELECT
@@ -19,11 +20,17 @@ SELECT
   costs_1d.cost_nano,
   -- Billionths of it: nine digits after the point, so no division, which would round.
   CAST(costs_1d.cost_nano * CAST(0.000000001 AS DECIMAL(9, 9)) AS DECIMAL(38, 9)) AS cost,
+  COALESCE(teams.number, 0) AS team_key,
   coverage.start_time IS NOT NULL AS is_final
 FROM costs_1d
 LEFT JOIN users ON costs_1d.user_id = users.id
 LEFT JOIN api_keys ON costs_1d.api_key_id = api_keys.id
 LEFT JOIN models ON costs_1d.model = models.id
+LEFT JOIN names AS user_names
+  ON user_names.kind = 'user' AND costs_1d.user_id = user_names.id
+LEFT JOIN names AS key_names
+  ON key_names.kind = 'key' AND costs_1d.api_key_id = key_names.id
+LEFT JOIN teams ON COALESCE(user_names.team_id, key_names.team_id) = teams.id
 LEFT JOIN coverage
   ON costs_1d.start_time = coverage.start_time
   AND coverage.dataset = 'costs_1d'

@@ -2,7 +2,7 @@
 --   its dimensions are joined by.
 -- grain: 1h bucket x user_id x api_key_id x model; times are UTC
 -- inputs: tokens_1h, costs (what cost_by gives for the same hours), coverage, users,
---   api_keys and models (id, number)
+--   api_keys, models and teams (id, number), names (kind, id, team_id: what people wrote)
 -- As in fact_usage, none has the number 0. An hour is final where coverage says so of tokens_1h. An
 -- hour has one price of a model, since prices begin at midnight UTC: so one row of costs.
 SELECT
@@ -26,6 +26,7 @@ SELECT
   costs.currency,
   costs.cost,
   costs.num_unpriced,
+  COALESCE(teams.number, 0) AS team_key,
   coverage.start_time IS NOT NULL AS is_final
 FROM tokens_1h
 LEFT JOIN users ON tokens_1h.user_id = users.id
@@ -36,6 +37,11 @@ LEFT JOIN costs
   AND tokens_1h.user_id IS NOT DISTINCT FROM costs.user_id
   AND tokens_1h.api_key_id IS NOT DISTINCT FROM costs.api_key_id
   AND tokens_1h.model IS NOT DISTINCT FROM costs.model
+LEFT JOIN names AS user_names
+  ON user_names.kind = 'user' AND tokens_1h.user_id = user_names.id
+LEFT JOIN names AS key_names
+  ON key_names.kind = 'key' AND tokens_1h.api_key_id = key_names.id
+LEFT JOIN teams ON COALESCE(user_names.team_id, key_names.team_id) = teams.id
 LEFT JOIN coverage
   ON tokens_1h.start_time = coverage.start_time
   AND coverage.dataset = 'tokens_1h'

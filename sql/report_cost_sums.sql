@@ -1,11 +1,15 @@
--- report_cost_sums: what responses of one period cost, in all or by bar, model or user.
+-- report_cost_sums: what responses of one period cost, in all or by bar, model, user or team.
 -- grain: group of `grouped` x currency; null: the currency of models without a price
 -- inputs: period_costs (what report_costs gives)
 -- parameters: period (this or before), paired_only (boolean: only days that are compared),
---   grouped (all, unit, model or user)
+--   grouped (all, unit, model, user or team)
 SELECT
   CASE WHEN $grouped = 'unit' THEN unit END AS unit,
-  CASE WHEN $grouped = 'model' THEN model WHEN $grouped = 'user' THEN user_id END AS id,
+  CASE
+    WHEN $grouped = 'model' THEN model
+    WHEN $grouped = 'user' THEN user_id
+    WHEN $grouped = 'team' THEN team_id
+  END AS id,
   currency,
   SUM(cost) AS cost,
   CAST(SUM(responses) AS BIGINT) AS responses,

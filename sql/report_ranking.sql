@@ -1,12 +1,14 @@
 -- report_ranking: who uses most, by operations, and what the same came to in the period before.
--- grain: user or API key with usage in this period, the most active ones; null is a group of its own
--- inputs: hours (what report_hours gives), members (what report_members gives)
--- parameters: by_user (boolean: users, else keys), at_most (rows)
+-- grain: user, API key or team with usage in this period, the most active ones; null is a group of its
+--   own
+-- inputs: hours (what report_hours gives), members (what report_members gives), teams (what
+--   report_teams gives)
+-- parameters: kind (user, key or team), at_most (rows)
 -- compared_operations and operations_before are of the days that are compared alone.
 WITH used AS (
   SELECT user_id AS id, period, conversations, items, operations, paired_operations
   FROM members
-  WHERE $by_user
+  WHERE $kind = 'user'
   UNION ALL
   SELECT
     api_key_id,
@@ -16,7 +18,11 @@ WITH used AS (
     operations,
     CASE WHEN paired THEN operations END
   FROM hours
-  WHERE NOT $by_user
+  WHERE $kind = 'key'
+  UNION ALL
+  SELECT team_id, period, conversations, items, operations, paired_operations
+  FROM teams
+  WHERE $kind = 'team'
 )
 SELECT
   id,

@@ -1,14 +1,15 @@
--- report_token_sums: responses and tokens of one period, in all or by bar, model, user or key.
+-- report_token_sums: responses and tokens of one period, in all or by bar, model, user, key or team.
 -- grain: group of `grouped` (one row for in all), those without responses are left out
 -- inputs: period_tokens (what report_tokens gives)
 -- parameters: period (this or before), paired_only (boolean: only days that are compared),
---   grouped (all, unit, model, user or key)
+--   grouped (all, unit, model, user, key or team)
 SELECT
   CASE WHEN $grouped = 'unit' THEN unit END AS unit,
   CASE
     WHEN $grouped = 'model' THEN model
     WHEN $grouped = 'user' THEN user_id
     WHEN $grouped = 'key' THEN api_key_id
+    WHEN $grouped = 'team' THEN team_id
   END AS id,
   CAST(SUM(responses) AS BIGINT) AS responses,
   CAST(SUM(failed) AS BIGINT) AS failed,

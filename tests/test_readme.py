@@ -24,6 +24,7 @@ from pipeline.emulator import EmulatorServer, World, synthetic_world
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.store import Lake
+from pipeline.names.file import read_names
 from pipeline.pricing.prices import read_prices
 from pipeline.query import ad_hoc
 from pipeline.settings import Settings
@@ -88,11 +89,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     demo = folder / "data" / "demo"
     shutil.copytree(lake.root, demo / "lake", symlinks=True)
     for home in (demo, folder / "data"):
-        written = blocks(PAGES["pricing"], "csv")
-        for name, content in zip(("prices", "budgets"), written, strict=True):
+        written = blocks(PAGES["pricing"], "csv") + blocks(PAGES["names"], "csv")
+        for name, content in zip(("prices", "budgets", "names"), written, strict=True):
             (home / f"{name}.csv").write_text(content)
         prices = read_prices(home / "prices.csv").table
-        build_catalog(Lake(home / "lake"), home / "usage.duckdb", prices=prices)
+        names = read_names(home / "names.csv").table
+        build_catalog(Lake(home / "lake"), home / "usage.duckdb", prices=prices, names=names)
         (home / "dagster").mkdir()
     return folder
 

@@ -63,6 +63,7 @@ def test_all_has_a_default_but_the_key(nowhere: Path) -> None:
     assert loaded.dagster_home == nowhere / "data" / "dagster"
     assert loaded.export_dir == nowhere / "data" / "export"
     assert loaded.prices == nowhere / "data" / "prices.csv"
+    assert loaded.names == nowhere / "data" / "names.csv"
     assert loaded.budgets == nowhere / "data" / "budgets.csv"
     with pytest.raises(SettingsError, match=r"^MKA1_API_KEY is not set"):
         loaded.key()
@@ -94,6 +95,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_EXPORT_DIR": "/tmp/export",
         "MKA1_USAGE_PRICES": "/tmp/prices.csv",
         "MKA1_USAGE_BUDGETS": "/tmp/budgets.csv",
+        "MKA1_USAGE_NAMES": "/tmp/who.csv",
         "MKA1_USAGE_EXPORT_NAMES": "/tmp/names.csv",
         "MKA1_USAGE_EXPORT_READABLE_BY": "group",
         "MKA1_USAGE_SERVE_KEYS": f"{SECRET},{SECRET[::-1]}",
@@ -141,6 +143,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert loaded.store_content
     assert loaded.endpoints == ("conversations", "costs")
     assert (loaded.export_dir, loaded.export_names) == (Path("/tmp/export"), Path("/tmp/names.csv"))
+    assert loaded.names == Path("/tmp/who.csv")
     assert (loaded.prices, loaded.budgets) == (Path("/tmp/prices.csv"), Path("/tmp/budgets.csv"))
     assert loaded.export_readable_by == "group"
     assert [key.get_secret_value() for key in loaded.serve_keys] == [SECRET, SECRET[::-1]]

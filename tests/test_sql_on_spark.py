@@ -22,12 +22,14 @@ from pipeline.emulator import synthetic_world
 from pipeline.export.keys import members
 from pipeline.lake import engine
 from pipeline.lake.buckets import MARGIN, ZONE, edges
+from pipeline.names.file import read_names
 from pipeline.pricing.prices import read_prices
 from pipeline.spark.dialect import to_spark
 from pipeline.timeline import DAY, Window, day_window
 from pipeline.zones import offsets
 from tests.fixtures_local import published_home
 from tests.lake.served import Row, write_rows
+from tests.named import write_names
 from tests.pricing.spent import FIRST as FIRST_SPENT
 from tests.pricing.spent import Spent, spend, write_prices
 from tests.spark import needs_java, spark
@@ -43,6 +45,7 @@ FIRST = day_window(date(2024, 3, 8))
 WINDOW = Window(FIRST.start, FIRST.start + DAYS * DAY)
 """On the third day New York moves its clocks."""
 TABLES = ("raw_usage", "usage_1m", "usage_1h", "usage_1d", "coverage")
+NAMES = ("user,user_0000,Ada,research", "user,ada,Ada,research", "team,research,Research,")
 ZONED = ("America/New_York", "Asia/Kolkata")
 
 Answer = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
@@ -69,6 +72,7 @@ def tables(
         save(folder, "buckets", con.sql("FROM buckets_by('6h')").to_arrow_table())
         amounts = "SELECT start_time, user_id, api_key_id, num_operations AS amount FROM usage_1h"
         save(folder, "amounts", con.sql(amounts).to_arrow_table())
+    save(folder, "names", read_names(write_names(folder, *NAMES)).table)
     save(folder, "narrower", pq.read_table(folder / "usage_1m.parquet"))
     starts = range(WINDOW.start, WINDOW.end, 6 * 3_600)
     flags = {"page": [0, 1], "by_user": [True, False], "by_key": [False, True]}
@@ -147,6 +151,10 @@ def plain(row: Any) -> tuple[Any, ...]:
         ),
         ("members", {"by": "user_id"}),
         ("members", {"by": "api_key_id"}),
+        ("team_of_usage", {}),
+        ("member_names", {"kind": "user"}),
+        ("member_names", {"kind": "key"}),
+        ("team_names", {}),
         ("usage_page", {"by_user": True, "by_key": False}),
         ("usage_pages", {}),
     ],
@@ -166,7 +174,7 @@ COSTS = (
     *(("amounts_by", "amounts"), ("budgets_used", "")),
 )
 """Queries about money, and the table that others read of what each gives."""
-SCOPES = ["all", "user", "user"]
+SCOPES = ["all", "user", "user", "team"]
 
 
 def amount_row(one: Spent) -> dict[str, object]:
@@ -208,8 +216,9 @@ def test_costs_are_the_same_to_the_last_digit_on_spark(
     save(tables, "edges", edges([Window(start, start + DAY)]))
     save(tables, "compared_days", edges([Window(start, start + DAY)]).select(["start_time"]))
     save(tables, "amount_rows", pa.Table.from_pylist([amount_row(it) for it in spent]))
-    asked = edges([Window(start, start + DAY)] * 3)
-    for name, values in {"number": [1, 2, 3], "scope": SCOPES, "id": ["", "ada", "bob"]}.items():
+    asked = edges([Window(start, start + DAY)] * 4)
+    ids = ["", "ada", "bob", "research"]
+    for name, values in {"number": [1, 2, 3, 4], "scope": SCOPES, "id": ids}.items():
         asked = asked.append_column(name, pa.array(values))
     save(tables, "asked", asked)
     for name, saved_as in COSTS:

@@ -85,12 +85,21 @@ class Evaluation:
         return [self.broken, *shown] if self.broken else shown
 
 
-def shown(identifier: str | None, kind: str) -> str:
-    """A user or key as it stands in a sentence: on one line, not too long, whatever is in it."""
+def shown(identifier: str | None, kind: str, name: str | None = None) -> str:
+    """A user or key as it stands in a sentence: on one line, not too long, whatever is in it.
+
+    The id stands behind the name, if there is one: queries take the id.
+    """
     if identifier is None:
         return f"calls without a {kind}"
-    cut = identifier[:80] + ("…" if len(identifier) > 80 else "")
-    return f"{kind} " + "".join(
+    if name is not None:
+        return f"{kind} {_cut(name)} ({_cut(identifier)})"
+    return f"{kind} {_cut(identifier)}"
+
+
+def _cut(text: str) -> str:
+    cut = text[:80] + ("…" if len(text) > 80 else "")
+    return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut
     )
 

@@ -7,6 +7,7 @@ import duckdb
 from pipeline.alerts.alert import Evaluation
 from pipeline.alerts.spikes import cost_in, spikes
 from pipeline.lake import engine
+from pipeline.names.file import NOBODY, Names
 from pipeline.pricing.costs import bind_costs_of_tokens
 from pipeline.pricing.prices import PriceList
 from pipeline.thresholds import MOST, Thresholds
@@ -19,6 +20,7 @@ def costly(
     start: int,
     thresholds: Thresholds,
     prices: PriceList,
+    names: Names = NOBODY,
 ) -> Evaluation:
     """Who costs far more than usual in the bucket of `width` that starts at `start`.
 
@@ -34,7 +36,7 @@ def costly(
     for currency in prices.currencies:
         amounts = con.sql(engine.sql("alert_costs"), params={"currency": currency})
         con.register("amounts", amounts.to_arrow_table())
-        found.append(spikes(con, width, start, thresholds, cost_in(currency)))
+        found.append(spikes(con, width, start, thresholds, cost_in(currency), names))
     findings = [finding for one in found for finding in one.findings]
     more = sum(one.more for one in found) + len(findings[MOST:])
     return Evaluation(findings[:MOST], more)

@@ -23,7 +23,8 @@ from pipeline.lake.completeness import of_coverage
 from pipeline.lake.schemas import COVERAGE, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.snapshot import Damage, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
-from pipeline.pricing.hand_written import Files, HandWrittenError
+from pipeline.names.file import NOBODY, Files, Names, load_names
+from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.pricing.prices import load_prices
 from pipeline.query.status import Days, states
 from pipeline.thresholds import LEAST_DAYS, MOST, Thresholds
@@ -54,14 +55,14 @@ def evaluate(
 
     All but `late` judge up to the last hour that is complete at `now`. An alert that can't read
     what it needs says so, and the others are evaluated. All of them read one snapshot.
-    `files` says where prices and budgets are; without it there are none.
+    `files` says where prices, budgets and names are; without it there are none.
     """
     try:
         snapshot = Snapshot(lake)
         known = states(snapshot, None, None, now)
     except (duckdb.Error, OSError) as error:
         return dict.fromkeys(alerts, _broken(lake, error))
-    judges = _judges(files)
+    judges = _judges(files, _names(files, lake))
     return {
         alert: spent(lake, snapshot, files, now)
         if alert == "budget"
@@ -70,20 +71,28 @@ def evaluate(
     }
 
 
-def _judges(files: Files | None) -> Mapping[Alert, Judge]:
+def _names(files: Files | None, lake: Lake) -> Names:
+    """The names; nobody's where their file is wrong, which runs and `doctor` say."""
+    try:
+        return NOBODY if files is None else load_names(files, lake)
+    except HandWrittenError:
+        return NOBODY
+
+
+def _judges(files: Files | None, names: Names) -> Mapping[Alert, Judge]:
     """How the last bucket is judged, by alert. Without prices no cost is."""
     judges: dict[Alert, Judge] = {
-        "spike": spikes,
+        "spike": partial(spikes, names=names),
         "zero": lambda con, width, start, thresholds: silent(
             con, start + SECONDS[width], thresholds
         ),
-        "tokens": partial(spikes, measure=TOKENS),
+        "tokens": partial(spikes, measure=TOKENS, names=names),
         "failures": failures,
     }
     try:
         prices = None if files is None else load_prices(files)
         if prices is not None and prices.rows:
-            judges["cost"] = partial(costly, prices=prices)
+            judges["cost"] = partial(costly, prices=prices, names=names)
     except HandWrittenError as error:
         unjudged = Evaluation(unjudged=str(error))
         judges["cost"] = lambda con, width, start, thresholds: unjudged

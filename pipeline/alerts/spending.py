@@ -7,21 +7,23 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 
 from pipeline.alerts.alert import Evaluation, Finding, equals, moment, shown
 from pipeline.lake.snapshot import Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
+from pipeline.names.file import Files, load_names
 from pipeline.pricing.budget_states import BudgetState, budget_states
 from pipeline.pricing.budget_table import amount_of, notes
 from pipeline.pricing.budgets import Budget, Measure, load_with_prices
-from pipeline.pricing.hand_written import Files, HandWrittenError
+from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.thresholds import MOST
 from pipeline.timeline import iso
 
 _WHOLE: Final = 100
 """A threshold of so many percent, or more, is an error."""
-_COLUMNS: Final = {"user": "user_id", "key": "api_key_id"}
+_COLUMNS: Final = {"user": "user_id", "key": "api_key_id", "team": "team_id"}
 _SUMS: Final[dict[Measure, tuple[str, str]]] = {
     "operations": ("usage_by", "sum(num_operations) as operations"),
     "tokens": ("tokens_by", "sum(total_tokens) as tokens"),
@@ -38,7 +40,8 @@ def spent(lake: Lake, snapshot: Snapshot, files: Files | None, now: float) -> Ev
         return Evaluation()
     try:
         budgets, prices = load_with_prices(files)
-        states = budget_states(snapshot, lake, budgets, prices, now, files.pseudonyms)
+        names = _names(files, lake, budgets)
+        states = budget_states(snapshot, lake, budgets, prices, now, files.pseudonyms, names=names)
     except (HandWrittenError, UserIdModeError) as error:
         return Evaluation(broken=f"can't be looked for: {error}")
     except (duckdb.Error, OSError) as error:
@@ -46,6 +49,16 @@ def spent(lake: Lake, snapshot: Snapshot, files: Files | None, now: float) -> Ev
     findings = sorted(_findings(states), key=lambda it: it.severity != "error")
     unknown = [it.budget for it in states if it.used is None]
     return Evaluation(findings[:MOST], len(findings[MOST:]), _unjudged(unknown))
+
+
+def _names(files: Files, lake: Lake, budgets: Sequence[Budget]) -> pa.Table | None:
+    """The names; None where their file is wrong, and no budget needs them."""
+    try:
+        return load_names(files, lake).table
+    except HandWrittenError:
+        if any(budget.scope == "team" for budget in budgets):
+            raise
+        return None
 
 
 def _unjudged(budgets: Sequence[Budget]) -> str | None:
@@ -80,7 +93,7 @@ def _what(state: BudgetState, percent: int) -> str:
 
 
 def _words(budget: Budget) -> str:
-    whose = "everybody" if budget.scope == "all" else shown(budget.id, budget.scope)
+    whose = "everybody" if budget.scope == "all" else shown(budget.id, budget.scope, budget.name)
     return f"{budget.measure} of {whose} in the {budget.period}"
 
 
@@ -88,6 +101,7 @@ def _query(state: BudgetState) -> str:
     """By day of the budget's time zone."""
     budget = state.budget
     macro, sums = _SUMS[budget.measure]
+    macro = f"team_{macro}" if budget.scope == "team" else macro
     whose = "" if budget.scope == "all" else f"{equals(_COLUMNS[budget.scope], budget.id)} and "
     return (
         f"select local_start, {sums} from {macro}('1d', tz := '{budget.tz}') where {whose}"

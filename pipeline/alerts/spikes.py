@@ -12,6 +12,7 @@ import duckdb
 from pipeline.alerts.alert import Alert, Evaluation, Finding, equals, moment, shown
 from pipeline.lake import engine
 from pipeline.messages import count
+from pipeline.names.file import NOBODY, Names
 from pipeline.thresholds import LEAST_DAYS, MOST, Thresholds
 from pipeline.timeline import DAY, SECONDS, Width, iso
 
@@ -105,6 +106,7 @@ def spikes(
     start: int,
     thresholds: Thresholds,
     measure: Measure = OPERATIONS,
+    names: Names = NOBODY,
 ) -> Evaluation:
     """Who is far above what is usual in the bucket of `width` that starts at `start`.
 
@@ -125,12 +127,13 @@ def spikes(
         con.execute(f"CREATE OR REPLACE TEMP VIEW amounts AS {rows}")
     found = [Spike(*row) for _, *row in con.execute(engine.sql("spikes"), params).fetchall()]
     return Evaluation(
-        [_finding(spike, width, start, measure) for spike in found[:MOST]], len(found[MOST:])
+        [_finding(spike, width, start, measure, names) for spike in found[:MOST]],
+        len(found[MOST:]),
     )
 
 
-def _finding(spike: Spike, width: Width, start: int, measure: Measure) -> Finding:
-    who = shown(spike.id, spike.kind)
+def _finding(spike: Spike, width: Width, start: int, measure: Measure, names: Names) -> Finding:
+    who = shown(spike.id, spike.kind, names.called(spike.kind, spike.id))
     when = f"on {iso(start)[:10]}" if width == "1d" else f"in the hour from {iso(start)}"
     bucket = "day" if width == "1d" else "busiest hour of a day"
     if spike.has_usual:

@@ -22,6 +22,7 @@ from pipeline.cli.emulating import emulator
 from pipeline.cli.exit_codes import tolerant
 from pipeline.cli.exporting import export
 from pipeline.cli.loading import demo, refresh, run
+from pipeline.cli.naming import names
 from pipeline.cli.operating import dagster_home, doctor
 from pipeline.cli.pricing import budgets, prices
 from pipeline.cli.querying import buckets, sql
@@ -67,6 +68,7 @@ for command, in_short in (
 ):
     app.command(short_help=in_short)(command)
 app.add_typer(prices, name="prices", short_help="Check what tokens cost.")
+app.add_typer(names, name="names", short_help="Check what people call users, keys and teams.")
 
 
 def _say_version(asked: bool) -> None:
@@ -89,10 +91,10 @@ def _warn_of_slips(
 ) -> None:
     if context.invoked_subcommand == doctor.__name__:  # which has a finding for each
         return
-    names = {*os.environ}
+    variables = {*os.environ}
     with suppress(OSError, UnicodeDecodeError):  # which reading the settings complains of
-        names |= read_env_file().keys()
-    for name, near in misspelt(names).items():
+        variables |= read_env_file().keys()
+    for name, near in misspelt(variables).items():
         shown = name if name.isprintable() else ascii(name)
         say(f"warning: {shown} is no setting, so it is ignored" + (f": {near}?" if near else ""))
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli.exit_codes import FAILED, INTERRUPTED, MISUSED, exit_codes, fail
+from pipeline.cli.naming import named
 from pipeline.cli.options import (
     OptionalTime,
     days_of,
@@ -29,6 +30,10 @@ if TYPE_CHECKING:  # the command imports what it needs
     from pipeline.export.export import Exported
 
 _Format = Literal["parquet", "csv", "duckdb", "xlsx"]
+_FORMER: Final = (
+    "note: MKA1_USAGE_EXPORT_NAMES names people in exports alone: set MKA1_USAGE_NAMES instead, "
+    "which names them everywhere"
+)
 _Readers = Literal["owner", "group", "all"]
 _SEPARATORS: Final = {"comma": ",", "semicolon": ";", "tab": "\t"}
 
@@ -89,8 +94,8 @@ def export(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="CSV with the columns kind (user or api_key), id and name: names for "
-            "dim_user and dim_api_key. MKA1_USAGE_EXPORT_NAMES by default.",
+            help="CSV of names (kind, id, name, team) for dim_user, dim_api_key and dim_team. "
+            "MKA1_USAGE_NAMES by default.",
         ),
     ] = None,
     readable_by: Annotated[
@@ -117,13 +122,15 @@ def export(
     from pipeline.export.export import ExportError, export
     from pipeline.export.files import MOST_ROWS, Dialect
     from pipeline.export.folder import FolderError
-    from pipeline.export.names import NamesError, read_names
     from pipeline.export.tables import FACT_TOKENS, UnknownTableError
     from pipeline.lake.store import Lake
 
     with exit_codes():
         settings = load_settings()
-        names_file = names or settings.export_names
+        lake = Lake(settings.lake, memory=settings.memory)
+        found = named(settings, lake, names or settings.export_names)
+        if names is None and settings.export_names is not None:
+            say(_FORMER)
         first, last = days_of(start, end)
         needs_prices = not table or FACT_TOKENS.name in table
         console = Console(stderr=True)
@@ -145,14 +152,14 @@ def export(
                     by_day=partition_by == "day",
                     first=first,
                     last=last,
-                    names=read_names(names_file) if names_file else None,
+                    names=found,
                     readers=readable_by or settings.export_readable_by,
                     prices=price_list(settings).table if needs_prices else None,
                     on_table=lambda name: status.update(f"exporting {name}"),
                 )
         except ExportError as error:
             fail(str(error), FAILED)
-        except (UnknownTableError, FolderError, NamesError) as error:
+        except (UnknownTableError, FolderError) as error:
             fail(str(error), MISUSED)
         except KeyboardInterrupt:
             say("interrupted: run the same again")

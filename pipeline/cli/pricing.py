@@ -10,6 +10,7 @@ import typer
 
 from pipeline.cli.damage import left_out, nothing_loaded, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
+from pipeline.cli.naming import named
 from pipeline.cli.options import as_time, one_of, stdout
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import printable, say, short
@@ -67,6 +68,7 @@ def budgets(
     from pipeline.lake.user_id_mode import UserIdModeError
     from pipeline.pricing.budget_states import NAMES, budget_states
     from pipeline.pricing.budget_table import as_json, print_budgets
+    from pipeline.pricing.hand_written import HandWrittenError
 
     with exit_codes():
         settings = load_settings()
@@ -75,6 +77,7 @@ def budgets(
         if not asked:
             fail(f"there are no budgets: write them into {short(settings.budgets)}", FAILED)
         lake = Lake(settings.lake, memory=settings.memory)
+        names = named(settings, lake).table
         try:
             with reading(lake):
                 snapshot = Snapshot(lake, names=NAMES)
@@ -83,9 +86,13 @@ def budgets(
                 if snapshot.extent is None:
                     nothing_loaded(settings.lake)
                 now = time.time() if at is None else float(at)
-                states = budget_states(snapshot, lake, asked, costs, now, settings.pseudonyms)
+                states = budget_states(
+                    *(snapshot, lake, asked, costs, now, settings.pseudonyms), names=names
+                )
         except UserIdModeError as error:
             fail(str(error), FAILED)
+        except HandWrittenError as error:
+            fail(str(error), MISUSED)
         if form == "table":
             print_budgets(states, stdout())
         else:

@@ -14,6 +14,7 @@ from rich.console import Console
 from pipeline.cli.completion import USERS
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
+from pipeline.cli.naming import named
 from pipeline.cli.options import (
     NO_TERMINAL,
     LocalTime,
@@ -46,7 +47,9 @@ def buckets(
     tz: Zone = "UTC",
     group_by: Annotated[
         list[str] | None,
-        typer.Option(help="Group by it; may be given twice.", **one_of("user_id", "api_key_id")),
+        typer.Option(
+            help="Group by it; may be given twice.", **one_of("user_id", "api_key_id", "team_id")
+        ),
     ] = None,
     user_id: Annotated[
         list[str] | None,
@@ -59,6 +62,9 @@ def buckets(
         str | None, typer.Option(metavar="CURSOR", help="next_page of the page before.")
     ] = None,
     partial: Partial = False,
+    names: Annotated[
+        bool, typer.Option("--names", help="Add the names of MKA1_USAGE_NAMES to the ids.")
+    ] = False,
 ) -> None:
     """Print one page of usage buckets as JSON, exactly as the API's usage endpoint shapes it.
 
@@ -91,9 +97,11 @@ def buckets(
                 user_ids=stored_users(lake, user_id or [], settings.pseudonyms),
                 group_by=group_by or [],
                 tz=tz,
+                names=names,
             )
+            called = named(settings, lake).table if query.needs_names else None
             with reading(lake):
-                answered = answer(lake, query, partial=partial)
+                answered = answer(lake, query, partial=partial, names=called)
                 begun = list(_first(_SHORT, answered.text))
         except (NotLoadedError, UserIdModeError) as error:
             fail(str(error), FAILED)
@@ -181,9 +189,11 @@ def sql(
             say("show tables; from usage_1d; from top_users(5); Tab completes, .quit leaves")
         elif query is None:
             query = _stdin()
-        prices = price_list(settings).table
+        prices, names = price_list(settings).table, named(settings, lake).table
         try:
-            with ad_hoc.as_published(settings.catalog, lake, _changed, left_out, prices) as catalog:
+            with ad_hoc.as_published(
+                settings.catalog, lake, _changed, left_out, prices, names
+            ) as catalog:
                 if query is None:
                     with ad_hoc.without_damage(catalog, lake, left_out) as sound:
                         ad_hoc.shell(sound, lake)

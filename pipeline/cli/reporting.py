@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
+from pipeline.cli.naming import named
 from pipeline.cli.options import LocalTime, Zone, as_time, with_periods
 from pipeline.cli.pricing import budget_list, price_list
 from pipeline.cli.sharing import say_age
@@ -17,6 +18,10 @@ from pipeline.messages import count
 from pipeline.settings import load_settings
 from pipeline.terminal import say, short
 from pipeline.zones import zone
+
+if TYPE_CHECKING:  # the command imports what it needs
+    from pipeline.report.figures import Figures
+    from pipeline.shared_lake import Copy
 
 
 @with_periods
@@ -44,7 +49,8 @@ def report(
     from pipeline.lake.snapshot import left_out as words
     from pipeline.lake.store import Lake
     from pipeline.lake.user_id_mode import UserIdModeError
-    from pipeline.report import figures, page, writing
+    from pipeline.pricing.hand_written import HandWrittenError
+    from pipeline.report import figures
     from pipeline.report.period import local_day
 
     with exit_codes():
@@ -54,6 +60,7 @@ def report(
         budgets = budget_list(settings, prices)
         lake = Lake(settings.lake, memory=settings.memory)
         copy = say_age(settings, lake)
+        names = named(settings, lake)
         try:
             with reading(lake):
                 found = figures.read(
@@ -64,26 +71,34 @@ def report(
                     prices,
                     budgets,
                     settings.pseudonyms,
+                    names,
                 )
-        except figures.PeriodError as error:
+        except (figures.PeriodError, HandWrittenError) as error:
             fail(str(error), MISUSED)
         except (figures.NothingToReportError, UserIdModeError) as error:
             fail(str(error), FAILED)
         for one in found.damage:
             left_out(words(one))
-        files: dict[Path, bytes] = {}
-        html = page.render(found, copy.at if copy else None).encode()
-        if str(output) == "-":
-            sys.stdout.buffer.write(html)
-        else:
-            files[output] = html
-        if png is not None:
-            png.mkdir(parents=True, exist_ok=True)
-            files |= {png / name: drawn for name, drawn in page.pictures(found).items()}
-        writing.write(files)
-        days = found.period
-        where = [] if str(output) == "-" else [short(output.absolute())]
-        if png is not None:
-            where.append(f"{count(len(files) - len(where), 'picture')} in {short(png.absolute())}")
-        if where:
-            say(f"{days.first} to {days.last} ({tz}): {' and '.join(where)}")
+        _write(found, output, png, tz, copy)
+
+
+def _write(found: Figures, output: Path, png: Path | None, tz: str, copy: Copy | None) -> None:
+    """Write the page, and the charts where `png` is given; say where they are."""
+    from pipeline.report import page, writing
+
+    files: dict[Path, bytes] = {}
+    html = page.render(found, copy.at if copy else None).encode()
+    if str(output) == "-":
+        sys.stdout.buffer.write(html)
+    else:
+        files[output] = html
+    if png is not None:
+        png.mkdir(parents=True, exist_ok=True)
+        files |= {png / name: drawn for name, drawn in page.pictures(found).items()}
+    writing.write(files)
+    days = found.period
+    where = [] if str(output) == "-" else [short(output.absolute())]
+    if png is not None:
+        where.append(f"{count(len(files) - len(where), 'picture')} in {short(png.absolute())}")
+    if where:
+        say(f"{days.first} to {days.last} ({tz}): {' and '.join(where)}")

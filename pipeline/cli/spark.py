@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
+from pipeline.cli.naming import named
 from pipeline.cli.options import (
     NO_TERMINAL,
     OptionalTime,
@@ -89,6 +90,7 @@ def ask_spark(query: str, form: Format, remote: str | None) -> None:
         settings = load_settings()
         server = _remote(settings, remote)
         with _failures():
+            from pipeline.lake.store import Lake
             from pipeline.query import ad_hoc
             from pipeline.spark.question import QuestionError, ask, understood
             from pipeline.spark.tables import of_one_moment
@@ -98,8 +100,12 @@ def ask_spark(query: str, form: Format, remote: str | None) -> None:
             except QuestionError as error:
                 fail(str(error), MISUSED)
             shared = opened(settings)
-            files = of_one_moment(shared)
-            rows = ask(server, question, files, lambda: price_list(settings).table)
+            lake = Lake(settings.lake)
+            written = {
+                "prices": lambda: price_list(settings).table,
+                "names": lambda: named(settings, lake).table,
+            }
+            rows = ask(server, question, of_one_moment(shared), written)
             if form == "table":
                 width = Console().width if sys.stdout.isatty() else NO_TERMINAL
                 ad_hoc.show_rows(rows, width, query)

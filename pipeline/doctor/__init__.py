@@ -8,7 +8,7 @@ Belongs here: which checks there are, in which order, and that none of them hang
     disk           room, what the file system can do, who may read
     tables         the lake, its days, who is loading, the catalog
     shared         the shared lake: what it needs, catalog, tables, storage, clock
-    written        prices and budgets that people write
+    written        prices, budgets and names that people write
     messages       the channels of alerts, and what waits for them
     versions       what is installed against what is pinned
     orchestration  Dagster's home, pool, schedules and daemon
@@ -80,6 +80,7 @@ CHECKS: Final = (
     Check("storage", "shared.storage", (*_SHARED, "extra", "shared lake")),
     Check("its clock", "shared.clock", _SHARED),
     Check("prices", "written.files", (_HOME,)),
+    Check("names", "written.names", (_HOME, "MKA1_USAGE_PSEUDONYM_KEY")),
     Check("messages", "messages.channels", (_HOME,)),
     Check("versions", "versions.installed"),
     Check("dagster", "orchestration.instance", (_HOME, "DAGSTER_HOME")),

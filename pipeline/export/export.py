@@ -24,16 +24,17 @@ from pipeline.export.files import (
     write_parquet,
 )
 from pipeline.export.folder import Folder, FolderError, Readers, Replaced, opened
-from pipeline.export.names import Names
 from pipeline.export.rows import Lacking, Rows, Selection
 from pipeline.export.tables import (
     DEFAULT,
+    DIM_TEAM,
     FACT_COSTS,
     FACT_TOKENS,
     FOCUS_COSTS,
     STAR_OF_TOKENS,
     Table,
     UnknownTableError,
+    by_team,
     chosen,
 )
 from pipeline.export.workbook import About, write_workbook
@@ -44,6 +45,7 @@ from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import UNDATED, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.messages import be, count
+from pipeline.names.file import Names
 from pipeline.timeline import in_words, iso
 
 DATABASE: Final = "mka1_usage.duckdb"
@@ -102,7 +104,8 @@ def export(
     none to export to; OSError.
     """
     path = _checked(path.absolute(), lake, form, by_day=by_day)
-    wanted = chosen(tables)
+    names, notes = _names(lake, names or Names())
+    wanted = _wanted(tables, names)
     selection = Selection(lake, first, last, wanted)
     if not tables:
         lacked = {one.name for one in STAR_OF_TOKENS if not selection.has(one)}
@@ -110,7 +113,6 @@ def export(
     if selection.damage:
         raise ExportError(f"nothing is exported: {DamagedError(selection.damage)}")
     _check(lake, selection, wanted)
-    names, notes = _names(lake, names or Names())
     calendar = selection.span(wanted.values())
     try:
         notes += _undated(selection.snapshot, wanted)
@@ -160,6 +162,20 @@ def _checked(path: Path, lake: Lake, form: Format, *, by_day: bool) -> Path:
     return path
 
 
+def _wanted(tables: Sequence[str], names: Names) -> dict[str, Table]:
+    """The tables that are asked for: with teams, where there are any."""
+    wanted = chosen(tables)
+    if names.has_teams:
+        return {name: by_team(table) for name, table in wanted.items()}
+    if DIM_TEAM.name in tables:
+        raise ExportError(
+            f"there is no {DIM_TEAM.name}: nobody is in a team (MKA1_USAGE_NAMES names the file "
+            "that says who is)"
+        )
+    wanted.pop(DIM_TEAM.name, None)
+    return wanted
+
+
 def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:
     """The days of the export, for the manifest."""
     return {
@@ -197,9 +213,10 @@ def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
         user_id_mode.check(lake, None)
     except user_id_mode.UserIdModeError:
         if names.users:
-            note = "names of users are left out: this lake has pseudonyms, which they would undo"
-            return replace(names, users={}), [note]
-    return names, []
+            names = names.under(None)
+    if not names.withheld:
+        return names, []
+    return names, ["names of users are left out: this lake has pseudonyms, which they would undo"]
 
 
 def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
@@ -231,7 +248,7 @@ def _kept(names: Sequence[str]) -> Iterator[str]:
 
 def _unmatched(names: Names, rows: Rows) -> Iterator[str]:
     """A note about names whose ids have no usage."""
-    pairs = ((names.users, rows.users), (names.api_keys, rows.api_keys))
+    pairs = ((names.users, rows.users), (names.keys, rows.api_keys))
     if unknown := sum(
         len(given.keys() - {*ids.filter(ids.is_in([*given]))}) for given, ids in pairs
     ):

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.export.keys import members
-from pipeline.export.names import Names
 from pipeline.export.tables import (
     DIM_API_KEY,
     DIM_MODEL,
+    DIM_TEAM,
     DIM_USER,
     FACT_COSTS,
     FACT_TOKENS,
@@ -33,12 +33,14 @@ from pipeline.lake.files import ROW_GROUP
 from pipeline.lake.schemas import COSTS, COVERAGE, DATASETS, TOKENS, USAGE, Dataset
 from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
+from pipeline.names.file import Names
 from pipeline.pricing.costs import bind_costs
 from pipeline.timeline import DAY, SECONDS, Window, day_range, day_window, in_words, iso
 
 NO_USER: Final = "(no user)"
 NO_API_KEY: Final = "(no API key)"
 NO_MODEL: Final = "(no model)"
+NO_TEAM: Final = "(no team)"
 
 _HOURS: Final = USAGE["1h"]
 _FACTS: Final[dict[str, Dataset]] = {
@@ -95,7 +97,11 @@ class Selection:
         self, lake: Lake, first: date | None, last: date | None, tables: Iterable[str]
     ) -> None:
         names = set(tables)
-        whole = {dataset.name for dataset in _FACTS.values()} if names & _MEMBERS.keys() else set()
+        whole = (
+            {dataset.name for dataset in _FACTS.values()}
+            if names & {*_MEMBERS, DIM_TEAM.name}
+            else set()
+        )
         sources = {_source(name) for name in names} & DATASETS.keys()
         if FACT_TOKENS.name in names:  # what they cost is computed by the minute
             sources.add(TOKENS["1m"].name)
@@ -185,8 +191,11 @@ class Rows:
         self._selection = source
         self._bind_whole()
         self.users = self._members(DIM_USER, names.users, NO_USER)
-        self.api_keys = self._members(DIM_API_KEY, names.api_keys, NO_API_KEY)
+        self.api_keys = self._members(DIM_API_KEY, names.keys, NO_API_KEY)
         self._members(DIM_MODEL, {}, NO_MODEL)
+        teams = pl.Series([row.team for row in names.rows if row.team], dtype=pl.String)
+        con.register("teams", members(teams, names.teams, NO_TEAM))
+        con.register("names", names.table)
         partial = {*lacking.missing, *lacking.in_part, *lacking.disputed}
         days = {
             "day_number": [day_window(day).start // DAY for day in calendar],
@@ -206,11 +215,13 @@ class Rows:
                 for dataset in (_FACTS[table.name], COVERAGE)
             }
             engine.bind(self._con, inputs)
-            if table is FACT_TOKENS:
+            if table.name == FACT_TOKENS.name:
                 hours = range(day_window(day).start, day_window(day).end, SECONDS["1h"])
                 windows = [Window(hour, hour + SECONDS["1h"]) for hour in hours]
                 bind_costs(self._con, self._selection.snapshot, self._prices, windows)
-            yield from self._con.sql(engine.sql(table.name)).to_arrow_reader(ROW_GROUP)
+            rows = self._con.sql(engine.sql(table.name))
+            for batch in rows.to_arrow_reader(ROW_GROUP):
+                yield batch.select(table.schema.names)
             return
         (path,) = self._selection.of_day(table.name, day)
         names = [column.name for column in table.columns[1:]]
@@ -221,6 +232,11 @@ class Rows:
 
     def of_all(self, table: Table) -> Iterator[pa.RecordBatch]:
         """The rows of a table whose rows have no day: of the whole lake, by their first column."""
+        if table.name == DIM_TEAM.name:
+            rows = self._con.sql("SELECT number, id, name FROM teams ORDER BY number")
+            for batch in rows.to_arrow_reader(ROW_GROUP):
+                yield batch.rename_columns(table.schema.names)
+            return
         query, params = table.name, {}
         self._bind_whole()
         if table.name in _MEMBERS:

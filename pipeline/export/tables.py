@@ -58,6 +58,11 @@ _API_KEY_ID: Final = Column(
     "api_key_id", pa.string(), "Id of the API key; NULL for calls without one."
 )
 _MODEL_KEY: Final = Column("model_key", pa.int64(), "Joins dim_model; 0 where none is named.")
+_TEAM_KEY: Final = Column(
+    "team_key",
+    pa.int64(),
+    "Joins dim_team: the team of the user or, where that has none, of the API key; 0 for none.",
+)
 _HOUR: Final = (
     Column("start_time", _MOMENT, "Start of the hour, inclusive, UTC."),
     Column("hour_of_day", pa.int64(), "Hour of the UTC day, 0 to 23."),
@@ -211,6 +216,17 @@ DIM_MODEL: Final = Table(
     ),
     by_day=False,
 )
+DIM_TEAM: Final = Table(
+    name="dim_team",
+    grain="team",
+    description="Every team that the file of names has users or keys in, and a row for none.",
+    columns=(
+        Column("team_key", pa.int64(), "Number of the team, the same in every export; 0 is none."),
+        Column("team_id", pa.string(), "Id of the team, as the file has it; NULL for none."),
+        Column("team_name", pa.string(), "Its name, else its id; no two are the same."),
+    ),
+    by_day=False,
+)
 DIM_DATE: Final = Table(
     name="dim_date",
     grain="UTC day",
@@ -257,7 +273,9 @@ STAR_OF_TOKENS: Final = (DIM_MODEL, FACT_TOKENS, FACT_COSTS)
 TABLES: Final[dict[str, Table]] = {
     table.name: table
     for table in (
-        *STAR,
+        *STAR[:-1],
+        DIM_TEAM,
+        STAR[-1],
         *STAR_OF_TOKENS,
         FOCUS_COSTS,
         *(_plain(dataset) for dataset in DATASETS.values()),
@@ -266,7 +284,8 @@ TABLES: Final[dict[str, Table]] = {
 """All that can be exported, in the order in which it is published."""
 
 DEFAULT: Final = (*(table.name for table in STAR), *(dataset.name for dataset in USAGE.values()))
-"""What is exported unless other tables are asked for, and STAR_OF_TOKENS where there is any."""
+"""What is exported unless other tables are asked for, STAR_OF_TOKENS where there is any, and
+DIM_TEAM where names have teams."""
 
 
 class UnknownTableError(ValueError):
@@ -274,9 +293,16 @@ class UnknownTableError(ValueError):
 
 
 def chosen(names: Collection[str]) -> dict[str, Table]:
-    """The tables of these names, in the order of TABLES: where there are none, DEFAULT and
-    STAR_OF_TOKENS."""
+    """The tables of these names, in the order of TABLES: where there are none, DEFAULT,
+    STAR_OF_TOKENS and DIM_TEAM."""
     if unknown := [name for name in names if name not in TABLES]:
         raise UnknownTableError(f"there is no table {unknown[0]!r}; there are {', '.join(TABLES)}")
-    wanted = names or (*DEFAULT, *(table.name for table in STAR_OF_TOKENS))
+    wanted = names or (*DEFAULT, *(table.name for table in (*STAR_OF_TOKENS, DIM_TEAM)))
     return {name: TABLES[name] for name in TABLES if name in wanted}
+
+
+def by_team(table: Table) -> Table:
+    """The same table with the team of each row, where it is a fact."""
+    if table.name not in {FACT_USAGE.name, FACT_TOKENS.name, FACT_COSTS.name}:
+        return table
+    return replace(table, columns=(*table.columns[:-1], _TEAM_KEY, table.columns[-1]))

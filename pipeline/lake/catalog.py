@@ -48,6 +48,12 @@ PRICES: Final = pa.schema(
 )
 """The columns of the table `prices`: the price list that the catalog was built with, per token."""
 
+NAMES: Final = pa.schema(
+    [("kind", pa.string()), ("id", pa.string()), ("name", pa.string()), ("team_id", pa.string())]
+)
+"""The columns of the table `names`: what people call ids of a kind (user, key, team, cost_centre),
+and the team of users and keys."""
+
 _STORAGE_VERSION: Final = "v1.0.0"
 _DAY: Final = "day"
 _DAY_OF: Final = ("start_time", "created_at", "added_at")
@@ -60,10 +66,11 @@ def build_catalog(
     on_set_aside: Callable[[Path], None] = lambda _: None,
     on_damage: Callable[[Damage], None] = lambda _: None,
     prices: pa.Table | None = None,
+    names: pa.Table | None = None,
 ) -> Path:
     """Replace the catalog at `path` with views over what the lake holds now; returns `path`.
 
-    `prices` has the columns of `PRICES`; None: no prices.
+    `prices` has the columns of `PRICES`, `names` those of `NAMES`; None: there are none.
 
     One build goes on at a time: the last one to look at the lake is the last one to be published.
     What a client had put into the catalog is kept in a folder beside it, with which
@@ -73,7 +80,7 @@ def build_catalog(
         with engine.building(staging) as folder:
             built = folder / "catalog.duckdb"
             snapshot = Snapshot(lake)
-            build(snapshot, built, prices)
+            build(snapshot, built, prices, names)
             private_folder(path.parent)
             finished = staging / path.name
             shutil.copyfile(built, finished)
@@ -88,8 +95,14 @@ def build_catalog(
     return path
 
 
-def build(snapshot: Snapshot, path: Path, prices: pa.Table | None = None) -> None:
-    """Write a catalog of what a snapshot shows to a new file, with `prices` (`PRICES`) beside."""
+def build(
+    snapshot: Snapshot,
+    path: Path,
+    prices: pa.Table | None = None,
+    names: pa.Table | None = None,
+) -> None:
+    """Write a catalog of what a snapshot shows to a new file, with `prices` (`PRICES`) and `names`
+    (`NAMES`) beside."""
     first, last = snapshot.extent or (date(1970, 1, 1), date(1970, 1, 1))
     path.write_bytes(_template(first.year, last.year))
     with duckdb.connect(str(path)) as con:
@@ -104,10 +117,11 @@ def build(snapshot: Snapshot, path: Path, prices: pa.Table | None = None) -> Non
         left_out = [(one.day, str(one.path), one.what) for one in snapshot.damage]
         if left_out:
             con.executemany(f"INSERT INTO {DAMAGED} VALUES (?, ?, ?)", left_out)
-        if prices is not None:
-            con.register("price_list", prices)
-            con.execute("INSERT INTO prices SELECT * FROM price_list")
-            con.unregister("price_list")
+        for table, written in (("prices", prices), ("names", names)):
+            if written is not None:
+                con.register("written", written)
+                con.execute(f"INSERT INTO {table} SELECT * FROM written")
+                con.unregister("written")
         con.execute("COMMIT")
 
 
@@ -144,7 +158,7 @@ def _add_view(con: duckdb.DuckDBPyConnection, dataset: Dataset, rows: str) -> No
 
 
 def _add_tables(con: duckdb.DuckDBPyConnection, first_year: int, last_year: int) -> None:
-    """What is no view: time zones, and damaged files and prices, of which there are none yet."""
+    """What is no view: time zones, and damaged files, prices and names: none of them yet."""
     con.execute(f"CREATE TABLE {DAMAGED}(day DATE, path VARCHAR, problem VARCHAR)")
     con.execute(
         f"COMMENT ON TABLE {DAMAGED} IS 'Files that no table shows, since they are "
@@ -155,21 +169,23 @@ def _add_tables(con: duckdb.DuckDBPyConnection, first_year: int, last_year: int)
     )
     con.register("zones", time_zones(years))
     con.execute(f"CREATE TABLE {TIME_ZONES} AS SELECT * FROM zones")
-    con.register("price_list", PRICES.empty_table())
-    con.execute("CREATE TABLE prices AS SELECT * FROM price_list")
-    con.execute(
-        "COMMENT ON TABLE prices IS 'What a token costs, by model and day (UTC): the "
-        "price list as it was when this was built.'"
-    )
+    for table, schema, comment in (
+        ("prices", PRICES, "What a token costs, by model and day (UTC): the price list"),
+        ("names", NAMES, "What people call users, keys, teams and cost centres: their file"),
+    ):
+        con.register("written", schema.empty_table())
+        con.execute(f"CREATE TABLE {table} AS SELECT * FROM written")
+        con.unregister("written")
+        con.execute(f"COMMENT ON TABLE {table} IS '{comment} as it was when this was built.'")
 
 
 def _add_macros(con: duckdb.DuckDBPyConnection) -> None:
     """Views and macros beside those of the datasets, in the catalog that is in use."""
     con.execute(f"CREATE MACRO {NOW}() AS {plain('now()')}")
     con.execute(f"COMMENT ON MACRO {NOW} IS 'Now, in UTC, to compare with times of the tables.'")
-    for name, description in VIEWS.items():
+    for name, one in VIEWS.items():
         con.execute(view(name))
-        con.execute(f"COMMENT ON VIEW {name} IS {literal(description)}")
+        con.execute(f"COMMENT ON VIEW {name} IS {literal(one.description)}")
     for macro in MACROS:
         con.execute(macro.definition("catalog"))
         con.execute(f"COMMENT ON MACRO TABLE {macro.name} IS {literal(macro.description)}")
@@ -193,12 +209,21 @@ def _select(dataset: Dataset, rows: str) -> str:
 
 def prices_of(path: Path) -> pa.Table | None:
     """The prices in a catalog; None where it can't be read, or has none yet."""
+    return _written_in(path, "prices", PRICES)
+
+
+def names_of(path: Path) -> pa.Table | None:
+    """The names in a catalog; None where it can't be read, or has none yet."""
+    return _written_in(path, "names", NAMES)
+
+
+def _written_in(path: Path, table: str, schema: pa.Schema) -> pa.Table | None:
     try:
         with (
             openable(path) as readable,
             closing(duckdb.connect(str(readable), read_only=True)) as con,
         ):
-            return con.sql("FROM prices").to_arrow_table().cast(PRICES)
+            return con.sql(f"FROM {table}").to_arrow_table().cast(schema)
     except (duckdb.Error, pa.ArrowInvalid, OSError):
         return None
 

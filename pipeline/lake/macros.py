@@ -136,10 +136,38 @@ _EDGES: Final = (
 )
 
 
-def _local(order: str) -> str:
-    """Rows by bucket, in that order, with what a clock of the zone shows as the bucket begins."""
+_TEAM_NAME: Final = (
+    ", (SELECT max(called.team_name) FROM team_names AS called WHERE called.team_id = it.team_id) "
+    "AS team_name"
+)
+_NAME_OF_ID: Final = _TEAM_NAME.replace("it.team_id", "it.id")
+_TEAM_AS_USER: Final = (
+    "SELECT start_time, end_time, team_id AS user_id, team_id AS api_key_id, "
+    "num_conversations_created, num_items_added, num_operations FROM {rows}"
+)
+"""Usage by team, for a query that knows users and keys."""
+_TEAM_DAYS: Final = (
+    "SELECT day.start_time, day.end_time, COALESCE(users.team_id, api_keys.team_id) AS team_id, "
+    "day.num_conversations_created, day.num_items_added, day.num_operations FROM usage_1d AS day "
+    "LEFT JOIN names AS users ON users.kind = 'user' AND day.user_id = users.id "
+    "LEFT JOIN names AS api_keys ON api_keys.kind = 'key' AND day.api_key_id = api_keys.id"
+)
+_GROWTH: Final = (
+    "SELECT it.start_time, it.end_time, it.user_id AS team_id, it.num_operations, it.previous, "
+    f"it.difference, it.percent_change, it.is_new{_TEAM_NAME.replace('it.team_id', 'it.user_id')}, "
+    "marks.local_start FROM {query} AS it "
+    "JOIN (SELECT start_time, local_start FROM bucket_edges(width, tz := tz)) AS marks "
+    "ON it.start_time = marks.start_time "
+    "ORDER BY it.start_time, it.difference DESC NULLS LAST, it.user_id NULLS FIRST"
+)
+
+
+def _local(order: str, more: str = "") -> str:
+    """Rows by bucket, in that order, with what a clock of the zone shows as the bucket begins.
+
+    `more`: columns before that."""
     return (
-        "SELECT it.*, marks.local_start FROM {query} AS it "
+        f"SELECT it.*{more}, marks.local_start FROM {{query}} AS it "
         "JOIN (SELECT start_time, local_start FROM bucket_edges(width, tz := tz)) AS marks "
         f"ON it.start_time = marks.start_time ORDER BY it.start_time{order}"
     )
@@ -309,6 +337,64 @@ MACROS: Final = (
         rows=_local(", it.peak_operations DESC NULLS LAST, it.api_key_id NULLS FIRST"),
     ),
     Macro(
+        "team_usage_by",
+        "Usage by bucket and team, in buckets of any width and time zone.",
+        "team_of_usage",
+        _BY_TIME,
+        inputs={"usage": _USAGE},
+        rows=_local(", it.team_id NULLS FIRST", _TEAM_NAME),
+    ),
+    Macro(
+        "team_tokens_by",
+        "Responses and tokens by bucket, team and model, in buckets of any width and time zone, as "
+        "far as a sync could list them.",
+        "team_of_tokens",
+        _BY_TIME,
+        inputs={"tokens": "SELECT * FROM tokens_by(width, tz := tz)"},
+        rows=_local(", it.team_id NULLS FIRST, it.model NULLS FIRST", _TEAM_NAME),
+    ),
+    Macro(
+        "team_cost_by",
+        "What tokens cost by bucket, team, model and currency, in buckets of any width and time "
+        "zone. NULL: unknown.",
+        "team_of_costs",
+        {**_BY_TIME, **_OBSERVED_OR_REPORTED},
+        inputs={"costs": "SELECT * FROM cost_by(width, tz := tz, source := source)"},
+        rows=_local(
+            ", it.team_id NULLS FIRST, it.model NULLS FIRST, it.currency NULLS FIRST", _TEAM_NAME
+        ),
+    ),
+    Macro(
+        "share_by_team",
+        "What part of each bucket's operations belongs to each team.",
+        "share",
+        _BY_TIME,
+        {"by": "'user_id'"},
+        {"usage": _TEAM_AS_USER.format(rows="team_usage_by(width, tz := tz)")},
+        _local(", it.num_operations DESC NULLS LAST, it.id NULLS FIRST", _NAME_OF_ID),
+    ),
+    Macro(
+        "top_teams",
+        "The n teams with most operations in the last days that are loaded.",
+        "top",
+        _TOP,
+        {"by": "'user_id'"},
+        {"usage_1d": _TEAM_AS_USER.format(rows=f"({_TEAM_DAYS})")},
+        f"SELECT it.*{_NAME_OF_ID} FROM {{query}} AS it ORDER BY it.place",
+    ),
+    Macro(
+        "growth_by_team",
+        "Each team's operations of a bucket beside those of the bucket before, where both are "
+        "loaded whole.",
+        "growth_by_user",
+        _BY_TIME,
+        inputs={
+            "usage": _TEAM_AS_USER.format(rows="team_usage_by(width, tz := tz)"),
+            "buckets": _BUCKETS,
+        },
+        rows=_GROWTH,
+    ),
+    Macro(
         "spikes",
         "Of the last complete hours, those in which a user is far above their usual peak. With "
         "hours := 24, least_days := 7 it is what the alert of that name reports.",
@@ -326,18 +412,65 @@ MACROS: Final = (
         _SPIKES,
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view of `sql/<query>.sql`, whose first columns have other names."""
+
+    description: str
+    query: str
+    columns: Mapping[str, str]
+    """Its first columns, by the names that they have in the query."""
+    given: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What the query's parameters are."""
+
+    @property
+    def body(self) -> str:
+        """Its SELECT."""
+        text = engine.sql(self.query)
+        for name, value in self.given.items():
+            text = text.replace(f"${name}", f"'{value}'")
+        return text
+
+
 VIEWS: Final = {
-    "users": "Everyone who has used something, with when and how much.",
-    "api_keys": "Every key that something was used with, when and how much.",
+    "users": View(
+        "Everyone who has used something, with when and how much.",
+        "members",
+        {"id": "user_id"},
+        {"by": "user_id"},
+    ),
+    "api_keys": View(
+        "Every key that something was used with, when and how much.",
+        "members",
+        {"id": "api_key_id"},
+        {"by": "api_key_id"},
+    ),
+    "user_names": View(
+        "What everyone is called, and the team: the id, where there is no name.",
+        "member_names",
+        {"id": "user_id", "name": "user_name"},
+        {"kind": "user"},
+    ),
+    "api_key_names": View(
+        "What every key is called, and its team: the id, where there is no name.",
+        "member_names",
+        {"id": "api_key_id", "name": "api_key_name"},
+        {"kind": "key"},
+    ),
+    "team_names": View(
+        "What every team and cost centre is called: the id, where there is no name.",
+        "team_names",
+        {"id": "team_id", "name": "team_name"},
+    ),
 }
 """Views beside those of the datasets."""
-_IDS: Final = {"users": "user_id", "api_keys": "api_key_id"}
 
 
 def view(name: str) -> str:
     """The statement that creates one of VIEWS."""
-    text = engine.sql("members").replace("$by", f"'{_IDS[name]}'")
-    return f"CREATE VIEW {name}({_IDS[name]}) AS {text}"
+    return f"CREATE VIEW {name}({', '.join(VIEWS[name].columns.values())}) AS {VIEWS[name].body}"
 
 
 NOW: Final = "utc_now"

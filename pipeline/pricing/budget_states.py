@@ -7,7 +7,7 @@ responses the amount is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
@@ -17,13 +17,14 @@ from typing import Final, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from pipeline.lake import engine, user_id_mode
+from pipeline.lake import catalog, engine, user_id_mode
 from pipeline.lake.buckets import buckets, edges
 from pipeline.lake.schemas import COVERAGE, TOKENS, USAGE
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.pricing.budgets import WIDTHS, Budget, Measure
 from pipeline.pricing.costs import bind_costs, bind_tokens
+from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.pricing.prices import PriceList
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import SECONDS, Window, closed_through
@@ -53,8 +54,11 @@ _ROWS: Final = {
     ),
 }
 _COSTS: Final = (
-    "SELECT start_time, end_time, user_id, api_key_id, cost AS amount, "
-    "num_unpriced AS num_unknown FROM costs"
+    "SELECT costs.start_time, costs.end_time, costs.user_id, costs.api_key_id, "
+    "COALESCE(users.team_id, api_keys.team_id) AS team_id, costs.cost AS amount, "
+    "costs.num_unpriced AS num_unknown FROM costs "
+    "LEFT JOIN names AS users ON users.kind = 'user' AND costs.user_id = users.id "
+    "LEFT JOIN names AS api_keys ON api_keys.kind = 'key' AND costs.api_key_id = api_keys.id"
 )
 _EXACT: Final = Context(prec=60)
 
@@ -133,18 +137,30 @@ def budget_states(
     pseudonyms: Pseudonyms | None = None,
     *,
     through: int | None = None,
+    names: pa.Table | None = None,
 ) -> list[BudgetState]:
     """The state of each budget at a moment (Unix seconds), in the order of `budgets`.
 
     Usage before `through` is counted, by default through the last minute that is closed then.
-    UserIdModeError where the lake has another kind of user ids than `pseudonyms`.
+    `names` (`catalog.NAMES`, by the lake's own ids) says who is in which team. UserIdModeError
+    where the lake has another kind of user ids than `pseudonyms`, HandWrittenError for a budget of
+    a team that nobody is in: it would seem not to be used.
     """
-    if any(budget.scope == "user" for budget in budgets):
+    if any(budget.scope in {"user", "team"} for budget in budgets):
         user_id_mode.check(lake, pseudonyms.fingerprint if pseudonyms else None)
+    names = catalog.NAMES.empty_table() if names is None else names
+    _check_teams(budgets, names)
+    called = {(it["kind"], it["id"]): it["name"] for it in names.to_pylist()}
     through = closed_through(at) if through is None else through
     with closing(engine.connect(lake)) as con:
+        con.register("names", names)
         asked = [
-            _Asked(number, _as_stored(it, pseudonyms), period, Window(period.start, through))
+            _Asked(
+                number,
+                _named(_as_stored(it, pseudonyms), called),
+                period,
+                Window(period.start, through),
+            )
             for number, it in enumerate(budgets)
             for period in [_period(con, it, int(at))]
         ]
@@ -173,6 +189,22 @@ def _as_stored(budget: Budget, pseudonyms: Pseudonyms | None) -> Budget:
     if budget.scope != "user" or pseudonyms is None:
         return budget
     return replace(budget, id=pseudonyms.of(budget.id))
+
+
+def _named(budget: Budget, called: Mapping[tuple[str, str], str | None]) -> Budget:
+    kinds = ("team", "cost_centre") if budget.scope == "team" else (budget.scope,)
+    found = (called.get((kind, budget.id)) for kind in kinds)
+    return replace(budget, name=next((name for name in found if name), None))
+
+
+def _check_teams(budgets: Sequence[Budget], names: pa.Table) -> None:
+    teams = {*names["team_id"].to_pylist()}
+    for budget in budgets:
+        if budget.scope == "team" and budget.id not in teams:
+            raise HandWrittenError(
+                f"the budget in line {budget.line} is of team {budget.id!r}, which nobody is in: "
+                "give users or keys that team in names.csv"
+            )
 
 
 def _period(con: duckdb.DuckDBPyConnection, budget: Budget, at: int) -> Window:

@@ -25,7 +25,7 @@ _NANO: Final = Decimal("0.000000001")
 
 def who(budget: Budget) -> str:
     """Whose budget it is."""
-    return "everybody" if budget.scope == "all" else f"{budget.scope} {printable(budget.id)}"
+    return "everybody" if budget.scope == "all" else f"{budget.scope} {printable(budget.called)}"
 
 
 def amount_of(budget: Budget, amount: Decimal | None) -> str:
@@ -92,6 +92,7 @@ def _fields(state: BudgetState) -> dict[str, object]:
     return {
         "scope": budget.scope,
         "id": budget.id or None,
+        **({} if budget.name is None else {"name": budget.name}),
         "period": budget.period,
         "tz": budget.tz,
         "measure": budget.measure,

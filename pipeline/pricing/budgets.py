@@ -1,4 +1,4 @@
-"""`budgets.csv`: how much a user, a key or everybody may use in a day, a week or a month.
+"""`budgets.csv`: how much a user, a key, a team or everybody may use in a day, a week or a month.
 
 scope,id,period,tz,measure,amount,thresholds
 all,,month,Europe/Berlin,cost,500,80 95 100
@@ -18,7 +18,7 @@ from pipeline.pricing.prices import PriceList, load_prices
 from pipeline.timeline import AnyWidth
 from pipeline.zones import zone
 
-Scope = Literal["user", "key", "all"]
+Scope = Literal["user", "key", "team", "all"]
 Period = Literal["day", "week", "month"]
 Measure = Literal["operations", "tokens", "cost"]
 WIDTHS: Final[dict[Period, AnyWidth]] = {"day": "1d", "week": "1w", "month": "1mo"}
@@ -45,6 +45,13 @@ class Budget:
     thresholds: Sequence[int]
     currency: str | None = None
     """Of a cost; None where there are no prices."""
+    name: str | None = None
+    """What people call whose it is."""
+
+    @property
+    def called(self) -> str:
+        """Whose it is: the id, with a name before it where there is one."""
+        return self.id if self.name is None else f"{self.name} ({self.id})"
 
     @property
     def subject(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""CSV files that people write by hand: each cell with the place where it stands."""
+"""CSV files that people write by hand, or save from a spreadsheet: each cell with its place."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -15,6 +16,12 @@ from pipeline.messages import count
 from pipeline.pseudonyms import Pseudonyms
 
 _DECIMAL: Final = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?")
+_SEPARATORS: Final = {",": "comma", ";": "semicolon", "\t": "tab"}
+"""What stands between cells: Excel takes the second where the comma is the decimal sign, and the
+last in its "Unicode text"."""
+_ENCODINGS: Final = {"charma": "Windows-1252", "utf-8": "UTF-8", "utf-16": "UTF-16"}
+"""By the first letters of what Python calls those that are tried."""
+_SAVE: Final = "save it as CSV UTF-8"
 
 
 class HandWrittenError(ValueError):
@@ -97,30 +104,43 @@ class Row:
 def rows(
     path: Path, needed: Sequence[str], optional: Sequence[str], *, must_exist: bool
 ) -> Iterator[Row]:
-    """The lines of a CSV, UTF-8 with or without a BOM, whose header has these columns in any order.
+    """The lines of a CSV whose header has these columns in any order.
 
-    An optional column that is absent is empty in each line. Lines without a text are passed over.
-    A file that does not exist has no lines, unless it must. Raises HandWrittenError, also where the
+    It may be as spreadsheets save it: UTF-8 with or without a BOM, UTF-16 with one, or
+    Windows-1252; with commas, semicolons or tabs between the cells, and a line `sep=;` before all.
+    An optional column that is absent is empty in each line. Lines without a text are passed over. A
+    file that does not exist has no lines, unless it must. Raises HandWrittenError, also where the
     file can't be read.
     """
     content = _content(path, must_exist)
     if content is None:
         return
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    separator, before, content = _separator(content)
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
     try:
-        header = _header(path, next(reader, []), needed, optional)
+        header = _header(path, before + 1, next(reader, []), needed, optional)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue  # spreadsheets save empty lines
+            number = before + reader.line_num
             if len(cells) != len(header):
                 raise HandWrittenError(
-                    f"{path}, line {reader.line_num}: it has {count(len(cells), 'column')}, and "
-                    f"the header has {len(header)} (quote a text that holds a comma)"
+                    f"{path}, line {number}: it has {count(len(cells), 'column')}, and the header "
+                    f"has {len(header)} (quote a text that holds a {_SEPARATORS[separator]})"
                 )
             found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-            yield Row(path, reader.line_num, {**dict.fromkeys(optional, ""), **found})
+            yield Row(path, number, {**dict.fromkeys(optional, ""), **found})
     except csv.Error as error:
-        raise HandWrittenError(f"{path}, line {reader.line_num}: {error}") from None
+        raise HandWrittenError(f"{path}, line {before + reader.line_num}: {error}") from None
+
+
+def _separator(content: str) -> tuple[str, int, str]:
+    """What stands between the cells of the header, how many lines come before it, and the text from
+    there on."""
+    if said := re.match(r'"?sep=([,;\t])"?[,;\t]*\r?\n', content):
+        return said[1], 1, content[said.end() :]
+    first = content.partition("\n")[0]
+    return max(_SEPARATORS, key=first.count), 0, content
 
 
 def _content(path: Path, must_exist: bool) -> str | None:
@@ -131,28 +151,46 @@ def _content(path: Path, must_exist: bool) -> str | None:
             return None
         raise HandWrittenError(f"{path} cannot be read: {error.strerror or error}") from None
     try:
-        return content.decode("utf-8-sig")
+        text = _decoded(content)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
+        encoding = _ENCODINGS[error.encoding[:6]]
+        raise HandWrittenError(f"{path}, line {line}: it is not {encoding} text: {_SAVE}") from None
+    if "\0" in text.partition("\n")[0]:
         raise HandWrittenError(
-            f"{path}, line {line}: it is not UTF-8 text: save it as CSV UTF-8"
-        ) from None
+            f"{path} has bytes of zero, as UTF-16 text without a byte order mark has: {_SAVE}"
+        )
+    return text
+
+
+def _decoded(content: bytes) -> str:
+    """The text of a file. UnicodeDecodeError where it is of no encoding that is read."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        # Letters beyond ASCII that are whole say that it is UTF-8, with some that are not.
+        whole = content.decode("utf-8-sig", errors="ignore")
+        if content.startswith(codecs.BOM_UTF8) or not whole.isascii():
+            raise
+    return content.decode("cp1252")
 
 
 def _header(
-    path: Path, cells: Sequence[str], needed: Sequence[str], optional: Sequence[str]
+    path: Path, line: int, cells: Sequence[str], needed: Sequence[str], optional: Sequence[str]
 ) -> list[str]:
     header = [cell.strip() for cell in cells]
     known = [*needed, *optional]
     must = f"the columns are {', '.join(known)}, with commas between them"
     if not any(header):
-        raise HandWrittenError(f"{path}, line 1: there is no header: {must}")
+        raise HandWrittenError(f"{path}, line {line}: there is no header: {must}")
     for place, name in enumerate(header):
         if name not in known:
-            raise HandWrittenError(f"{path}, line 1: {name!r} is no column: {must}")
+            raise HandWrittenError(f"{path}, line {line}: {name!r} is no column: {must}")
         if name in header[:place]:
-            raise HandWrittenError(f"{path}, line 1: the column {name} stands there twice")
+            raise HandWrittenError(f"{path}, line {line}: the column {name} stands there twice")
     for name in needed:
         if name not in header:
-            raise HandWrittenError(f"{path}, line 1: the column {name} is missing: {must}")
+            raise HandWrittenError(f"{path}, line {line}: the column {name} is missing: {must}")
     return header

@@ -30,7 +30,14 @@ import duckdb_cli
 import pyarrow as pa
 
 from pipeline.lake import engine
-from pipeline.lake.catalog import DAMAGED, build, difference, prices_of, shows_another_lake
+from pipeline.lake.catalog import (
+    DAMAGED,
+    build,
+    difference,
+    names_of,
+    prices_of,
+    shows_another_lake,
+)
 from pipeline.lake.engine import literal, openable
 from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import Damage, Snapshot, left_out
@@ -92,44 +99,51 @@ def as_published(
     on_changed: Callable[[str], None] = lambda _: None,
     on_damage: Callable[[str], None] = lambda _: None,
     prices: pa.Table | None = None,
+    names: pa.Table | None = None,
 ) -> Iterator[Path]:
     """The catalog, or one like it in a temporary folder: where a client has changed it, and where
-    its prices are not `prices`, which are those of now.
+    its prices and names are not `prices` and `names`, which are those of now.
 
     `on_changed` gets how it differs from what was published. A query is to be answered from what
     was published, and asking must not change what the next run sets aside. `on_damage` gets a
     sentence for each damaged file that it leaves out.
     """
     changed = difference(lake, catalog)
-    if changed is None and _has_prices(catalog, prices):
+    if changed is None and _has_written(catalog, prices, names):
         for one in _left_out(catalog):
             on_damage(one)
         yield catalog
         return
     if changed is not None:
         on_changed(changed)
-    with built(Snapshot(lake), on_damage, prices) as other:
+    with built(Snapshot(lake), on_damage, prices, names) as other:
         yield other
 
 
-def _has_prices(catalog: Path, prices: pa.Table | None) -> bool:
-    """Whether the prices in a catalog are these, so that it need not be built anew for them."""
-    held = prices_of(catalog)
-    if prices is None or not prices.num_rows:
+def _has_written(catalog: Path, prices: pa.Table | None, names: pa.Table | None) -> bool:
+    """Whether prices and names in a catalog are these, so that it need not be built anew."""
+    return _are_equal(prices_of(catalog), prices) and _are_equal(names_of(catalog), names)
+
+
+def _are_equal(held: pa.Table | None, written: pa.Table | None) -> bool:
+    if written is None or not written.num_rows:
         return held is None or not held.num_rows
-    return held is not None and held.equals(prices)
+    return held is not None and held.equals(written)
 
 
 @contextmanager
 def built(
-    snapshot: Snapshot, on_damage: Callable[[str], None], prices: pa.Table | None = None
+    snapshot: Snapshot,
+    on_damage: Callable[[str], None],
+    prices: pa.Table | None = None,
+    names: pa.Table | None = None,
 ) -> Iterator[Path]:
-    """A catalog of what a snapshot shows, with prices, in a temporary folder."""
+    """A catalog of what a snapshot shows, with prices and names, in a temporary folder."""
     for one in snapshot.warnings:
         on_damage(one)
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / "usage.duckdb"
-        build(snapshot, other, prices)
+        build(snapshot, other, prices, names)
         yield other
 
 
@@ -143,7 +157,7 @@ def without_damage(catalog: Path, lake: Lake, on_damage: Callable[[str], None]) 
     if set(snapshot.warnings) <= set(_left_out(catalog)):
         yield catalog
         return
-    with built(snapshot, on_damage, prices_of(catalog)) as other:
+    with built(snapshot, on_damage, prices_of(catalog), names_of(catalog)) as other:
         yield other
 
 
@@ -173,7 +187,7 @@ def over_the_rest(
         snapshot = _without_damage(lake, error)
         if snapshot is None:
             raise
-        with built(snapshot, on_damage, prices_of(catalog)) as other:
+        with built(snapshot, on_damage, prices_of(catalog), names_of(catalog)) as other:
             ask(other)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 
 import duckdb
 import msgspec
+import pyarrow as pa
 
 from pipeline.api.usage import MAX_LIMIT, UsageQuery
 from pipeline.endpoints import GroupBy
@@ -28,6 +29,7 @@ from pipeline.lake.buckets import (
     finest,
     is_native,
 )
+from pipeline.lake.catalog import NAMES
 from pipeline.lake.completeness import disputed_days
 from pipeline.lake.files import covered
 from pipeline.lake.schemas import COVERAGE, USAGE
@@ -35,7 +37,7 @@ from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import check
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.query.page import Count, Page, count, json
+from pipeline.query.page import TEAM, Count, Page, count, json
 from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso
 from pipeline.zones import zone
 
@@ -43,7 +45,7 @@ _LOADED: Final = USAGE["1d"].name
 """The table that says what is loaded."""
 _SEAL: Final = 6
 """Bytes of a cursor's checksum."""
-_GROUPS: Final = ("user_id", "api_key_id")
+_GROUPS: Final = ("user_id", "api_key_id", TEAM)
 _LAST_LOCAL: Final = 253_370_764_800  # 9999-01-01: a clock that is ahead goes no further
 
 
@@ -71,6 +73,13 @@ class PageQuery:
     user_ids: Sequence[str] = ()
     group_by: Sequence[str] = ()
     tz: str = "UTC"
+    names: bool = False
+    """Whether results have names beside the ids: more than the API's own shape."""
+
+    @property
+    def needs_names(self) -> bool:
+        """Whether the answer depends on the file of names."""
+        return self.names or TEAM in self.group_by
 
     def __post_init__(self) -> None:
         if self.bucket_width not in ANY_WIDTHS:
@@ -80,7 +89,7 @@ class PageQuery:
         for group in self.group_by:
             if group not in _GROUPS:
                 raise ValueError(
-                    f"group_by {group!r} is not in the lake: it has user_id and api_key_id"
+                    f"group_by {group!r} is not in the lake: it has user_id, api_key_id and team_id"
                 )
         zone(self.tz)
         # What is the API's to say of the rest, it says.
@@ -90,7 +99,7 @@ class PageQuery:
             limit=self.limit,
             page=self.page,
             user_ids=self.user_ids,
-            group_by=cast("Sequence[GroupBy]", self.group_by),
+            group_by=cast("Sequence[GroupBy]", [it for it in self.group_by if it != TEAM]),
         )
         if not is_native(self.bucket_width, self.tz):
             for name, at in (("start_time", self.start_time), ("end_time", self.end_time)):
@@ -152,13 +161,16 @@ class Answered:
         return cast("dict[str, Any]", msgspec.json.decode(b"".join(self.text)))
 
 
-def answer(lake: Lake, query: PageQuery, *, partial: bool = False) -> Answered:
+def answer(
+    lake: Lake, query: PageQuery, *, partial: bool = False, names: pa.Table | None = None
+) -> Answered:
     """The page that endpoint 1 would answer `query` with, from the lake.
 
-    `partial` counts days that are not loaded as empty. Raises NotLoadedError, CursorError, and
+    `partial` counts days that are not loaded as empty. `names` (`NAMES`) says what people call
+    whom, and who is in which team; None: nobody has a name. Raises NotLoadedError, CursorError, and
     DamagedError where a file that it takes is damaged.
     """
-    return answer_on(engine.connect(lake), lake, query, partial=partial)
+    return answer_on(engine.connect(lake), lake, query, partial=partial, names=names)
 
 
 def answer_on(
@@ -169,6 +181,7 @@ def answer_on(
     partial: bool = False,
     now: int | None = None,
     count: Count = count,
+    names: pa.Table | None = None,
 ) -> Answered:
     """What `answer` answers, by a connection of `engine.connect` that many pages may share.
 
@@ -203,7 +216,8 @@ def answer_on(
     if part.end < window.end:
         following = Cursor(_digest(query), part.end, window.end).encode()
     native = is_native(query.bucket_width, query.tz)
-    page = Page(asked, native, query.group_by, query.user_ids, following)
+    called = (NAMES.empty_table() if names is None else names) if query.needs_names else None
+    page = Page(asked, native, query.group_by, query.user_ids, following, called, query.names)
     text = json(page, count(con, snapshot, page, days))
     return Answered(text, part.end, complete_through, snapshot, disputed)
 

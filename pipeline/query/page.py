@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import duckdb
 import msgspec
+import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.buckets import edges, finest
@@ -22,13 +23,16 @@ from pipeline.lake.snapshot import Snapshot
 from pipeline.timeline import Window
 
 RESULT: Final = "organization.usage.conversations.result"
+TEAM: Final = "team_id"
+"""What a page is grouped by that the API does not know."""
 _AT_ONCE: Final = 1_000_000
 """Rows of the lake, about, that one query counts: what it groups and sorts fits into memory."""
 _WRITTEN: Final = 10_000
 """Results that are written at once."""
 
-Row: TypeAlias = tuple[int, str | None, str | None, int | None, int | None, int | None]
-"""Start of a bucket (Unix seconds), user, key, conversations, items, operations."""
+Row: TypeAlias = tuple[Any, ...]
+"""Start of a bucket (Unix seconds), user, key, conversations, items, operations; and the team,
+where it is grouped by."""
 
 
 class _Result(msgspec.Struct, tag_field="object", tag=RESULT):
@@ -50,6 +54,15 @@ class Page:
     users: Sequence[str]
     """Whose usage counts; empty: everybody's."""
     next_page: str | None
+    names: pa.Table | None = None
+    """What people call whom, and who is in which team; None where nobody asks."""
+    named: bool = False
+    """Whether results have names beside the ids."""
+
+    @property
+    def by_team(self) -> bool:
+        """Whether it is grouped by team."""
+        return TEAM in self.group_by
 
 
 Count: TypeAlias = (
@@ -60,6 +73,7 @@ Count: TypeAlias = (
 
 def json(page: Page, counted: Iterator[Row]) -> Iterator[bytes]:
     """The page in pieces that make one JSON text, of rows that are counted as they are taken."""
+    results = _Called(page).results if page.named or page.by_team else _results
     by_bucket = groupby(counted, key=itemgetter(0))
     start, rows = next(by_bucket, (None, iter(())))
     opening = b'{"object":"page","data":['
@@ -69,7 +83,7 @@ def json(page: Page, counted: Iterator[Row]) -> Iterator[bytes]:
             % (bucket.start, bucket.end)
         )
         if start == bucket.start:
-            yield from _results(rows)
+            yield from results(rows)
             start, rows = next(by_bucket, (None, iter(())))
         opening = b"]},"
     rest = {"has_more": page.next_page is not None, "next_page": page.next_page}
@@ -87,10 +101,55 @@ def _results(rows: Iterator[Row]) -> Iterator[bytes]:
         comma = b","
 
 
+class _Called:
+    """What writes results with a team, or with names: those of a kind, by id."""
+
+    def __init__(self, page: Page) -> None:
+        self._by_team, self._named = page.by_team, page.named
+        self._names: dict[tuple[str, str | None], str | None] = {}
+        for kind, id_, name, _ in zip(*_columns(page.names), strict=True):
+            self._names["team" if kind == "cost_centre" else kind, id_] = name
+
+    def results(self, rows: Iterator[Row]) -> Iterator[bytes]:
+        """The results of one bucket, without the brackets of their array."""
+        comma = b""
+        while some := [self._result(*row[1:]) for row in islice(rows, _WRITTEN)]:
+            yield comma + msgspec.json.encode(some)[1:-1]
+            comma = b","
+
+    def _result(
+        self,
+        user_id: str | None,
+        api_key_id: str | None,
+        conversations: int | None,
+        items: int | None,
+        operations: int | None,
+        team_id: str | None = None,
+    ) -> dict[str, object]:
+        names = {"user_name": ("user", user_id), "api_key_name": ("key", api_key_id)}
+        teams = {"team_name": ("team", team_id)} if self._by_team else {}
+        called = {name: self._names.get(key) for name, key in {**names, **teams}.items()}
+        return {
+            "object": RESULT,
+            "num_conversations_created": conversations,
+            "num_items_added": items,
+            "num_operations": operations,
+            "user_id": user_id,
+            "api_key_id": api_key_id,
+            **({TEAM: team_id} if self._by_team else {}),
+            **(called if self._named else {}),
+        }
+
+
+def _columns(names: pa.Table | None) -> list[list[Any]]:
+    return [[], [], [], []] if names is None else [column.to_pylist() for column in names.columns]
+
+
 def count(
     con: duckdb.DuckDBPyConnection, snapshot: Snapshot, page: Page, days: Sequence[date]
 ) -> Iterator[Row]:
-    """The rows of `sql/usage_page.sql`, in order, from those of `days` that are loaded.
+    """The rows of `sql/usage_page.sql`, or of `sql/usage_page_teams.sql`, in order, from those of
+    `days` that are loaded.
 
     Some at a time, when they are taken. DuckDB's errors, where they can't be counted.
     """
@@ -121,6 +180,10 @@ def count(
             "by_user": "user_id" in page.group_by,
             "by_key": "api_key_id" in page.group_by,
         }
-        con.execute(f"WITH {inputs} {engine.sql('usage_page')}", params | users)
+        query = "usage_page"
+        if page.by_team:
+            query = "usage_page_teams"
+            con.register("names", page.names)
+        con.execute(f"WITH {inputs} {engine.sql(query)}", params | users)
         while some_rows := con.fetchmany(_WRITTEN):
             yield from some_rows

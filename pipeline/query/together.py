@@ -126,7 +126,11 @@ class Together:
 def _asked(snapshot: Snapshot, page: Page, days: Sequence[date]) -> _Asked | None:
     """A page, to be counted with others; None where it is not small."""
     window = Window(page.buckets[0].start, page.buckets[-1].end)
-    if not page.native or (window.end - window.start) * len(page.users) > _SMALL * 3_600:
+    if (
+        page.by_team
+        or not page.native
+        or (window.end - window.start) * len(page.users) > _SMALL * 3_600
+    ):
         return None
     dataset = USAGE[finest(page.buckets)]
     found = {day: snapshot.loaded(dataset.name, day) for day in days}

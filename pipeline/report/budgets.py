@@ -200,7 +200,7 @@ def _ends(state: BudgetState) -> str:
 
 
 def _who(budget: Budget, most: int) -> str:
-    who = "everybody" if budget.scope == "all" else name_of(budget.id, budget.scope, most)
+    who = "everybody" if budget.scope == "all" else name_of(budget.called, budget.scope, most)
     return f"{budget.measure.capitalize()}, {who}"
 
 

@@ -286,7 +286,7 @@ def _date(figures: Figures, bar: Bar) -> str:
 
 def ranking(found: Ranking, kind: str, total: int | None, frame: Frame) -> alt.LayerChart:
     """Bars of operations, each below its name."""
-    names = names_of([one.id for one in found.top], kind, 34 if frame.narrow else 80)
+    names = names_of([one.shown for one in found.top], kind, 34 if frame.narrow else 80)
     rows = [
         {
             "value": one.counts.operations or 0,

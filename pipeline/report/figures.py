@@ -23,12 +23,14 @@ from pipeline.lake.schemas import CLASSES, RECONCILIATION, USAGE
 from pipeline.lake.slices import MOST_ROWS
 from pipeline.lake.snapshot import Damage, DamagedError
 from pipeline.lake.store import Lake
+from pipeline.names.file import NOBODY, Names
 from pipeline.pricing.budget_states import BudgetState, budget_states
 from pipeline.pricing.budgets import Budget
 from pipeline.pricing.prices import PriceList
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.query.reconciliation import summary
 from pipeline.report.axis import Axis, axis_of, days_of, paired_days
+from pipeline.report.naming import named
 from pipeline.report.period import LONGEST, Period, local_day, starts_at
 from pipeline.report.source import WHOLE, Knowledge, Known, Source
 from pipeline.report.spending import Spending, read_spending
@@ -92,6 +94,12 @@ class Ranked(NamedTuple):
     counts: Counts
     compared: int | None
     before: int | None
+    name: str | None = None
+
+    @property
+    def shown(self) -> str | None:
+        """The name, else the id."""
+        return self.name or self.id
 
 
 class Ranking(NamedTuple):
@@ -124,6 +132,12 @@ class Person(NamedTuple):
     id: str
     operations: int | None
     before: int | None
+    name: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The name, else the id."""
+        return self.name or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +185,8 @@ class Figures:
     damage: Sequence[Damage]
     """Files that are left out, since they are not what was published: their days are missing."""
     budgets: Sequence[BudgetState] = ()
+    teams: Ranking | None = None
+    """None where nobody is in a team."""
 
     def known(self, state: Knowledge) -> list[date]:
         """The days of the period of which this is known."""
@@ -185,6 +201,7 @@ def read(
     prices: PriceList = NO_PRICES,
     budgets: Sequence[Budget] = (),
     pseudonyms: Pseudonyms | None = None,
+    names: Names = NOBODY,
 ) -> Figures:
     """The figures of the local days from `first` through `last`.
 
@@ -194,7 +211,7 @@ def read(
     the days make no period, NothingToReportError where none of them is loaded.
     """
     with closing(engine.connect(lake)) as con:
-        source = Source(con, lake)
+        source = Source(con, lake, names)
         if not source.days:
             damage = source.snapshot.damage
             raise NothingToReportError(
@@ -202,11 +219,15 @@ def read(
                 if damage
                 else f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
             )
-        figures = _read(source, _period(source, first, last, zone), prices)
+        figures = named(_read(source, _period(source, first, last, zone), prices), names)
     if not budgets:
         return figures
     end = figures.end
-    states = budget_states(source.snapshot, lake, budgets, prices, end - 1, pseudonyms, through=end)
+    states = budget_states(
+        *(source.snapshot, lake, budgets, prices, end - 1, pseudonyms),
+        through=end,
+        names=names.table,
+    )
     return replace(figures, budgets=states)
 
 
@@ -272,8 +293,9 @@ def _read(source: Source, period: Period, prices: PriceList) -> Figures:
         bars=_bars(source, axis, known, paired, history=bool(history)),
         compared=compared,
         days=days,
-        users=_ranking(source, by_user=True, compared=bool(paired)),
-        keys=_ranking(source, by_user=False, compared=bool(paired)),
+        users=_ranking(source, "user", compared=bool(paired)),
+        keys=_ranking(source, "key", compared=bool(paired)),
+        teams=_ranking(source, "team", compared=bool(paired)) if source.names.has_teams else None,
         week=_week(source, axis, known),
         people=_people(source),
         history=len(history),
@@ -310,8 +332,11 @@ def _bind(source: Source, axis: Axis, paired: set[date]) -> None:
         source.bind("usage_rows", dataset, window.days, window)
         con.register("slots", slots)
         con.execute(f"CREATE OR REPLACE TEMP VIEW report_rows AS {engine.sql('report_rows')}")
-        for name in ("hours", "members"):
-            con.execute(f"{fill.format(name)} {engine.sql(f'report_{name}')}")
+        for name in ("hours", "members", "teams"):
+            rows_of = engine.sql(f"report_{name}")
+            if name == "teams" and not source.names.has_teams:
+                rows_of = f"FROM ({rows_of}) LIMIT 0"
+            con.execute(f"{fill.format(name)} {rows_of}")
         fill = "INSERT INTO {}"
 
 
@@ -348,8 +373,8 @@ def _bars(
     return bars
 
 
-def _ranking(source: Source, *, by_user: bool, compared: bool) -> Ranking:
-    rows = source.rows("ranking", by_user=by_user, at_most=TOP)
+def _ranking(source: Source, kind: str, *, compared: bool) -> Ranking:
+    rows = source.rows("ranking", kind=kind, at_most=TOP)
     top = [
         Ranked(
             id=name,

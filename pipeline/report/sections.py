@@ -85,6 +85,7 @@ def page_content(figures: Figures) -> PageContent:
             *([budgets.section(figures.budgets, period.zone)] if figures.budgets else []),
             _ranking(figures, figures.users, "user"),
             _ranking(figures, figures.keys, "key"),
+            *([_ranking(figures, figures.teams, "team")] if figures.teams else []),
             _week(figures),
             _active(figures),
             _coverage(figures),
@@ -171,11 +172,11 @@ def _over_time(figures: Figures) -> Section:
 
 def _ranking(figures: Figures, found: Ranking, kind: str) -> Section:
     total = figures.totals.counts.operations
-    name, heading = f"{kind}s", "Top users" if kind == "user" else "Top API keys"
+    name, heading = f"{kind}s", "Top API keys" if kind == "key" else f"Top {kind}s"
     if not found.top:
         return Section(name, heading, "There is no usage in this period.")
     first = found.top[0]
-    who = f"Calls without a {kind}" if first.id is None else name_of(first.id, kind, 40)
+    who = f"Calls without a {kind}" if first.shown is None else name_of(first.shown, kind, 40)
     finding = f"{who} made {share(first.counts.operations, total)} of all operations."
     if len(found.top) > 2:
         together = sum(one.counts.operations or 0 for one in found.top[:3])

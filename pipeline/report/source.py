@@ -16,6 +16,7 @@ from pipeline.lake.completeness import DISPUTED
 from pipeline.lake.schemas import COVERAGE, RECONCILIATION, TOKENS, USAGE, USAGE_DATASETS, Dataset
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
+from pipeline.names.file import NOBODY, Names
 from pipeline.timeline import SECONDS, Window
 
 Knowledge = Literal["final", "provisional", "in part", "disputed", "missing"]
@@ -27,8 +28,10 @@ WHOLE: Final = {"final", "provisional"}
 class Source:
     """Files of usage and tokens, each day's in one version, and a connection to read them with."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, lake: Lake, names: Names = NOBODY) -> None:
         self.con = con
+        self.names = names
+        con.register("names", names.table)
         tokens = [dataset.name for dataset in TOKENS.values()]
         self.snapshot = Snapshot(
             lake, names=(*USAGE_DATASETS, COVERAGE.name, RECONCILIATION.name, *tokens)

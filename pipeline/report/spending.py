@@ -23,7 +23,7 @@ from pipeline.report.axis import Axis, days_of, paired_days
 from pipeline.report.source import Knowledge, Known, Source
 from pipeline.timeline import Window
 
-Grouped = Literal["all", "unit", "model", "user", "key"]
+Grouped = Literal["all", "unit", "model", "user", "key", "team"]
 Group = int | str | None
 """A bar by its number, or an id; None also where everything is one group."""
 
@@ -65,6 +65,12 @@ class Used(NamedTuple):
     id: str | None
     tokens: Tokens
     bill: Bill | None
+    name: str | None = None
+
+    @property
+    def shown(self) -> str | None:
+        """The name, else the id."""
+        return self.name or self.id
 
 
 class SpendingBar(NamedTuple):
@@ -90,6 +96,12 @@ class Unlisted(NamedTuple):
 
     key: str | None
     operations: int | None
+    name: str | None = None
+
+    @property
+    def shown(self) -> str | None:
+        """The name of the key, else its id."""
+        return self.name or self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,8 @@ class Spending:
     unlisted: Sequence[Unlisted]
     of_several: int
     """Responses that several keys list, and that so count for none."""
+    teams: Sequence[Used] = ()
+    """All of them, as users; none where nobody is in a team."""
 
     @property
     def currency(self) -> str | None:
@@ -148,6 +162,7 @@ def read_spending(source: Source, axis: Axis, prices: pa.Table) -> Spending | No
         currencies=currencies,
         models=_by_tokens(sums.by("model")),
         users=_by_cost(sums.by("user"), currencies),
+        teams=_by_cost(sums.by("team"), currencies) if source.names.has_teams else (),
         unlisted=_unlisted(source, axis.period.window),
         of_several=sums.tokens("key").get(None, NO_TOKENS).responses,
     )

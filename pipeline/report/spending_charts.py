@@ -122,7 +122,7 @@ def _ranked(
 ) -> alt.LayerChart:
     """Bars below names, which are cut where the words need the room."""
     room = int(frame.width / NAME_LETTER) - max(map(len, words), default=0) - 2
-    names = names_of([one.id for one in used], kind, min(80, max(_SHORTEST, room)))
+    names = names_of([one.shown for one in used], kind, min(80, max(_SHORTEST, room)))
     rows = [
         {"value": value, "label": name, "words": said}
         for value, name, said in zip(values, names, words, strict=True)

@@ -5,6 +5,7 @@ Belongs here: the words. Tokens are only of what a sync could list, and each sec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -25,7 +26,8 @@ def sections(figures: Figures, spending: Spending) -> list[Section]:
         _tokens(figures, spending),
         *_cost(figures, spending),
         _models(spending),
-        _users(spending),
+        _spenders(spending, spending.users, "user"),
+        *([_spenders(spending, spending.teams, "team")] if spending.teams else []),
         _failures(spending),
     ]
 
@@ -99,7 +101,7 @@ def _coverage(figures: Figures, spending: Spending) -> str:
     if spending.unlisted:
         part = sum(one.operations or 0 for one in spending.unlisted)
         whole = figures.totals.counts.operations
-        keys = [name_of(one.key, "key", 40) for one in spending.unlisted if one.key is not None]
+        keys = [name_of(one.shown, "key", 40) for one in spending.unlisted if one.key is not None]
         who = keys if len(keys) < 4 else [*keys[:3], count(len(keys) - 3, "other key")]
         if any(one.key is None for one in spending.unlisted):
             who.append("calls without a key")
@@ -201,26 +203,30 @@ def _models(spending: Spending) -> Section:
     )
 
 
-def _users(spending: Spending) -> Section:
-    currency, users = spending.currency, spending.users
+def _spenders(spending: Spending, used: Sequence[Used], who_of: str) -> Section:
+    """Users, or teams, by what they cost."""
+    currency = spending.currency
     kind = "cost" if currency else "tokens"
-    first = users[0]
-    who = "Responses without a user" if first.id is None else name_of(first.id, "user", 40)
+    first = used[0]
+    who = f"Responses without a {who_of}"
+    if first.shown is not None:
+        who = name_of(first.shown, who_of, 40)
     if currency and spending.total.bill:
         part = share(
             first.bill.of(currency) if first.bill else None, spending.total.bill.of(currency)
         )
         said = f"{who} made {part} of the cost in {currency.upper()}."
-        chart = partial(charts.by_cost, users[: charts.TOP], "user", currency)
+        chart = partial(charts.by_cost, used[: charts.TOP], who_of, currency)
         note = f"Cost in {currency.upper()}. {_LISTED}"
     else:
         said = f"{who} took {share(first.tokens.total, spending.total.tokens.total)} of all tokens."
-        chart = partial(charts.by_tokens, users[: charts.TOP], "user", None)
+        chart = partial(charts.by_tokens, used[: charts.TOP], who_of, None)
         note = f"Tokens. {_LISTED}"
-    if len(users) > charts.TOP:
-        said += f" {charts.TOP} of {number(len(users))} are shown."
+    if len(used) > charts.TOP:
+        said += f" {charts.TOP} of {number(len(used))} are shown."
+    table = tables.spenders(spending, used, who_of)
     return Section(
-        f"users-by-{kind}", f"Top users by {kind}", said, [tables.users(spending)], chart, note=note
+        f"{who_of}s-by-{kind}", f"Top {who_of}s by {kind}", said, [table], chart, note=note
     )
 
 

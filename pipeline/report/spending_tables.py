@@ -43,11 +43,11 @@ def models(spending: Spending) -> Table:
     return _ranked("Models, by tokens", head, spending, spending.models, "model")
 
 
-def users(spending: Spending) -> Table:
-    """A row for each of the first users."""
+def spenders(spending: Spending, used: Sequence[Used], kind: str) -> Table:
+    """A row for each of the first users, or teams."""
     by = "cost" if spending.currency else "tokens"
-    head = ["User", *_TOKENS, *_money_head(spending)]
-    return _ranked(f"The users with the most {by}", head, spending, spending.users, "user")
+    head = [kind.capitalize(), *_TOKENS, *_money_head(spending)]
+    return _ranked(f"The {kind}s with the most {by}", head, spending, used, kind)
 
 
 def failures(ranked: Sequence[Used]) -> Table:
@@ -78,7 +78,7 @@ def _ranked(
 
 def _named(used: Sequence[Used], kind: str) -> list[tuple[str, Used]]:
     shown = used[:TOP]
-    return [*zip(names_of([one.id for one in shown], kind, 100), shown, strict=True)]
+    return [*zip(names_of([one.shown for one in shown], kind, 100), shown, strict=True)]
 
 
 def _more(used: Sequence[Used], kind: str) -> str:

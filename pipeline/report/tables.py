@@ -114,7 +114,7 @@ def ranking(figures: Figures, found: Ranking, kind: str) -> Table:
 
 
 def _names(ranked: Sequence[Ranked] | Sequence[Person], kind: str) -> list[str]:
-    return names_of([one.id for one in ranked], kind, 100)
+    return names_of([one.shown for one in ranked], kind, 100)
 
 
 def week(figures: Figures) -> Table:

@@ -64,7 +64,16 @@ Key: TypeAlias = bytes
 
 
 class UnreadableError(Exception):
-    """The lake has what cannot be read. The message is for the operator."""
+    """The lake, or the file of names, has what cannot be read. The message is for the operator,
+    `words` for who asks."""
+
+    words = "the lake cannot be read: `mka1-usage verify` names the files to blame"
+
+
+class WrongNamesError(UnreadableError):
+    """The file of names can't be read."""
+
+    words = "the names cannot be read: `mka1-usage names check` says what is wrong"
 
 
 class TooMuchError(ValueError):
@@ -191,6 +200,7 @@ class Answers:
         *,
         partial: bool = False,
         pseudonyms: Pseudonyms | None = None,
+        names: Callable[[], tuple[pa.Table, str]] | None = None,
         clock: Callable[[], float] = time.time,
         kept_bytes: int = KEPT_BYTES,
         waiting_bytes: int = WAITING_BYTES,
@@ -198,6 +208,7 @@ class Answers:
         self._lake = lake
         self._partial = partial
         self._pseudonyms = pseudonyms
+        self._names = names
         self._clock = clock
         self._most = kept_bytes
         self._waiting_most = waiting_bytes
@@ -254,7 +265,17 @@ class Answers:
     def _key(self, query: PageQuery, now: int) -> Key:
         # A window without an end grows, by whole buckets: never in the middle of a minute.
         minute = 0 if query.end_time is not None else -(-now // 60)
-        return blake2b(msgspec.json.encode((query, minute)), digest_size=32).digest()
+        named = self._called(query)[1]
+        return blake2b(msgspec.json.encode((query, minute, named)), digest_size=32).digest()
+
+    def _called(self, query: PageQuery) -> tuple[pa.Table | None, str]:
+        """The names that it takes, and what tells them from others. WrongNamesError."""
+        if not query.needs_names or self._names is None:
+            return None, ""
+        try:
+            return self._names()
+        except ValueError as error:  # which is for the operator, and names a file
+            raise WrongNamesError(str(error)) from error
 
     async def _page(self, query: PageQuery) -> Body:
         key = self._key(query, now := self._now(query))
@@ -323,6 +344,7 @@ class Answers:
                     partial=self._partial,
                     now=now,
                     count=self._together.count,
+                    names=self._called(query)[0],
                 )
                 content = _within(LARGEST, answered.text)
         except duckdb.InterruptException:

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline.api.usage import PATH
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
+from pipeline.names.file import NamesOfNow
 from pipeline.query.buckets import NotLoadedError
 from pipeline.serve.answers import Answers, Body, BusyError, UnreadableError
 from pipeline.serve.keys import Keys, names_this_machine
@@ -38,7 +39,6 @@ COMPLETE_THROUGH: Final = "X-Usage-Complete-Through"
 """The header that says (Unix seconds) before when the page's numbers are complete."""
 LONGEST_QUERY: Final = 1 << 15
 """Bytes of a query string: some 2,000 user ids."""
-_UNREADABLE: Final = "the lake cannot be read: `mka1-usage verify` names the files to blame"
 _BUSY: Final = (
     "this takes longer than the server has now: try again, or ask for fewer buckets, by limit"
 )
@@ -59,10 +59,12 @@ def build_app(
     seconds), where a window without an end ends.
     """
     keys = Keys(settings.serve_keys)
+    lake = Lake(settings.lake, settings.lookback_days, settings.memory)
     answers = Answers(
-        Lake(settings.lake, settings.lookback_days, settings.memory),
+        lake,
         partial=partial,
         pseudonyms=settings.pseudonyms,
+        names=NamesOfNow(settings, lake),
         clock=clock,
     )
     measured = Metrics(
@@ -96,8 +98,8 @@ def build_app(
         except (NotLoadedError, ValueError) as error:
             raise HTTPException(400, str(error)) from None
         except UnreadableError as error:
-            say(f"error: {_UNREADABLE} ({error})")
-            raise HTTPException(500, _UNREADABLE) from None
+            say(f"error: {error.words} ({error})")
+            raise HTTPException(500, error.words) from None
         headers = {
             COMPLETE_THROUGH: str(body.complete_through),
             "ETag": body.etag,

@@ -17,6 +17,7 @@ DEFAULT_LIMITS: Final[Mapping[AnyWidth, int]] = {
 }
 """Buckets on a page without `limit`: a day of minutes, a week of hours, a month of days, a year."""
 
+_FLAGS: Final = frozenset({"names"})
 _INTEGERS: Final = frozenset({"start_time", "end_time", "limit"})
 _TEXTS: Final = frozenset({"bucket_width", "page", "tz"})
 _LISTS: Final = frozenset({"user_ids", "group_by"})
@@ -35,12 +36,12 @@ def parse(raw: bytes) -> PageQuery:
             raise ValueError(f"{name} is not in the lake: filter by user_ids")
         if name in _LISTS:
             given.setdefault(name, []).append(value)
-        elif name not in _TEXTS | _INTEGERS:
+        elif name not in _TEXTS | _INTEGERS | _FLAGS:
             raise ValueError(f"unknown parameter: {name}")
         elif name in given:
             raise ValueError(f"{name} is given twice")
         else:
-            given[name] = _integer(name, value) if name in _INTEGERS else value
+            given[name] = _read(name, value)
     if "start_time" not in given:
         raise ValueError("start_time is required: Unix seconds, the first that counts")
     width = given.setdefault("bucket_width", DEFAULT_WIDTH)
@@ -55,6 +56,16 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
         return parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
         raise ValueError("the query string is not percent-encoded UTF-8") from None
+
+
+def _read(name: str, value: str) -> int | bool | str:
+    if name in _INTEGERS:
+        return _integer(name, value)
+    if name in _FLAGS:
+        if value not in {"true", "false"}:
+            raise ValueError(f"{name} must be true or false, not {value!r}")
+        return value == "true"
+    return value
 
 
 def _integer(name: str, value: str) -> int:

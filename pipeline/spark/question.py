@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,7 @@ from sqlglot import exp
 from pipeline.spark.connect import complaints, connected
 from pipeline.spark.dialect import parse, written
 from pipeline.spark.macros import BY_NAME, MacroError, without_macros
-from pipeline.spark.tables import NAMES, PRICES, Files, make_views
+from pipeline.spark.tables import NAMES, Files, inputs_of, make_views
 
 _REFUSED: Final = {"java_method", "reflect", "try_reflect"}
 """Functions of Spark that run what they are told to in the server."""
@@ -38,6 +38,11 @@ class Question:
     views: dict[str, str]
     query: str
     tables: frozenset[str]
+
+    @property
+    def read(self) -> frozenset[str]:
+        """Those tables, and what they are made of themselves."""
+        return inputs_of(self.tables)
 
 
 def understood(text: str) -> Question:
@@ -63,12 +68,18 @@ def understood(text: str) -> Question:
 
 
 def ask(
-    remote: str, question: Question, files: Files, prices: Callable[[], pa.Table | None]
+    remote: str,
+    question: Question,
+    files: Files,
+    written: Mapping[str, Callable[[], pa.Table]],
 ) -> pa.Table:
-    """The answer's rows; times are UTC, without a zone. SparkError where Spark refuses."""
+    """The answer's rows; times are UTC, without a zone. SparkError where Spark refuses.
+
+    `written`: what people write by hand, by the name of its table, read where it is asked for.
+    """
     with connected(remote) as session, complaints(remote):
-        price_list = prices() if PRICES in question.tables else None
-        make_views(session, files, question.tables, price_list)
+        tables = {name: table() for name, table in written.items() if name in question.read}
+        make_views(session, files, question.tables, tables)
         for name, selected in question.views.items():
             session.sql(selected).createOrReplaceTempView(name)
         return _plain(session.sql(question.query).toArrow())

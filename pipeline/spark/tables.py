@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from pipeline.lake import engine
-from pipeline.lake.catalog import PRICES as PRICE_SCHEMA
+from pipeline.lake import catalog, engine
 from pipeline.lake.macros import TIME_ZONES, VIEWS, time_zones
 from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, Dataset
 from pipeline.lake.snapshot import UNDATED
@@ -30,7 +29,10 @@ Files = Callable[[str], Mapping[date, str]]
 """Where the file of each day of a dataset is: a path, or s3://…; each below `day=2024-01-05/`."""
 
 PRICES: Final = "prices"
-NAMES: Final = frozenset({*DATASETS, *VIEWS, TIME_ZONES, PRICES})
+CALLED: Final = "names"
+WRITTEN: Final = {PRICES: catalog.PRICES, CALLED: catalog.NAMES}
+"""Tables of what people write by hand."""
+NAMES: Final = frozenset({*DATASETS, *VIEWS, TIME_ZONES, *WRITTEN})
 """What a question can read."""
 
 _TYPES: Final = {
@@ -40,11 +42,15 @@ _TYPES: Final = {
     "date32[day]": "DATE",
     "decimal128(18, 15)": "DECIMAL(18, 15)",
 }
-_PRICE_COLUMNS: Final = {field.name: _TYPES[str(field.type)] for field in PRICE_SCHEMA}
 _DAY: Final = "day"
 _MOMENTS: Final = ("start_time", "created_at", "added_at")
 """Columns of which a table has one, if its rows have a time: it has a `day` beside it then."""
-_OF_VIEWS: Final = {"users": "user_id", "api_keys": "api_key_id"}
+_OF_VIEWS: Final = {
+    **dict.fromkeys(("users", "api_keys"), ("usage_1h",)),
+    **dict.fromkeys(("user_names", "api_key_names"), ("usage_1h", CALLED)),
+    "team_names": (CALLED,),
+}
+"""What each of VIEWS reads."""
 
 
 def of_one_moment(shared: SharedLake) -> Files:
@@ -64,13 +70,17 @@ def of_one_moment(shared: SharedLake) -> Files:
 
 
 def make_views(
-    session: SparkSession, files: Files, names: Collection[str], prices: pa.Table | None
+    session: SparkSession,
+    files: Files,
+    names: Collection[str],
+    written: Mapping[str, pa.Table],
 ) -> None:
-    """Make the views of `names` (of NAMES). `prices` as in `usage.duckdb`; None: no prices.
+    """Make the views of `names` (of NAMES). `written`: tables of WRITTEN, as in `usage.duckdb`;
+    those that are absent have no rows.
 
     Raises what a session raises.
     """
-    wanted = {"usage_1h" if name in VIEWS else name for name in names}
+    wanted = inputs_of(names)
     for name in sorted(wanted & DATASETS.keys()):
         found = files(name)
         rows = read(session, DATASETS[name], found, with_day=True)
@@ -82,15 +92,22 @@ def make_views(
         first, last = known[0], known[-1]
         zones = time_zones(Window(day_window(first).start, day_window(last).end))
         session.createDataFrame(zones).createOrReplaceTempView(TIME_ZONES)
-    if PRICES in wanted:
-        rows = _nothing(session, _PRICE_COLUMNS)
-        if prices is not None and prices.num_rows:
-            rows = session.createDataFrame(prices)
-        rows.createOrReplaceTempView(PRICES)
+    for table in sorted(wanted & WRITTEN.keys()):
+        columns = {field.name: _TYPES[str(field.type)] for field in WRITTEN[table]}
+        rows = _nothing(session, columns)
+        if table in written and written[table].num_rows:
+            rows = session.createDataFrame(written[table])
+        rows.createOrReplaceTempView(table)
     for name in sorted(set(names) & VIEWS.keys()):
-        members = engine.sql("members").replace("$by", f"'{_OF_VIEWS[name]}'")
-        query = f"SELECT id AS {_OF_VIEWS[name]}, * EXCEPT (id) FROM ({to_spark(members)})"
+        heads = VIEWS[name].columns
+        named = ", ".join(f"{column} AS {head}" for column, head in heads.items())
+        query = f"SELECT {named}, * EXCEPT ({', '.join(heads)}) FROM ({to_spark(VIEWS[name].body)})"
         session.sql(query).createOrReplaceTempView(name)
+
+
+def inputs_of(names: Collection[str]) -> frozenset[str]:
+    """What these (of NAMES) are made of: views are read from others."""
+    return frozenset(table for name in names for table in _OF_VIEWS.get(name, (name,)))
 
 
 def read(

@@ -108,6 +108,9 @@ def test_settings_stand_in_for_what_is_not_given(
     monkeypatch.setenv("MKA1_USAGE_EXPORT_READABLE_BY", "group")
     ended = command(["export"])
     assert "note: 1 name without usage by that user or API key" in ended.err
+    assert "note: MKA1_USAGE_EXPORT_NAMES names people in exports alone: set MKA1_USAGE_NAMES" in (
+        ended.err
+    )
     users = pq.read_table(tmp_path / "set" / "dim_user.parquet").column("user_name").to_pylist()
     assert "Ada" in users
     assert (tmp_path / "set" / "dim_user.parquet").stat().st_mode & 0o777 == 0o640
@@ -172,14 +175,15 @@ MISUSED: list[tuple[str, Mapping[str, str], str]] = [
     ("--start soon", {}, "'soon' is not a time"),
     ("--start 2024-01-02 --end 2024-01-02", {}, "the window is empty"),
     ("--names nowhere.csv", {}, "'nowhere.csv' does not exist"),
-    ("--names bad.csv", {}, "bad.csv, line 2: kind is 'team', and must be user or api_key"),
-    ("", {"MKA1_USAGE_EXPORT_NAMES": "bad.csv"}, "bad.csv, line 2: kind is 'team'"),
+    ("--names bad.csv", {}, "bad.csv, line 2, column kind: kind is 'person': write user, "),
+    ("", {"MKA1_USAGE_EXPORT_NAMES": "bad.csv"}, "bad.csv, line 2, column kind: kind is 'person'"),
+    ("", {"MKA1_USAGE_EXPORT_NAMES": "nowhere.csv"}, "nowhere.csv cannot be read: No such file"),
+    ("", {"MKA1_USAGE_NAMES": "nowhere.csv"}, "nowhere.csv cannot be read: No such file"),
     ("", {"MKA1_USAGE_EXPORT_READABLE_BY": "me"}, "MKA1_USAGE_EXPORT_READABLE_BY: "),
 ]
 FAILED: list[tuple[str, Mapping[str, str], str]] = [
     ("--start 2025-01-01", {}, "of these days: usage is loaded of 2024-01-01, 2024-01-03"),
     ("--table conversations", {}, "there is no conversations of these days: `mka1-usage run`"),
-    ("", {"MKA1_USAGE_EXPORT_NAMES": "nowhere.csv"}, "nowhere.csv: No such file"),
     ("", {"MKA1_USAGE_HOME": "empty"}, "nothing is loaded in .*lake: load days with `mka1-usage"),
 ]
 
@@ -195,7 +199,7 @@ def test_what_can_not_be_done_is_told_in_a_line_and_leaves_nothing(
     complaint: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    Path("bad.csv").write_text("kind,id,name\nteam,a,A\n")
+    Path("bad.csv").write_text("kind,id,name\nperson,a,A\n")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     ended = command(["export", "bi", *options.split()])

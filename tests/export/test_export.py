@@ -25,7 +25,6 @@ from pipeline.emulator import EmulatorServer, Event, World
 from pipeline.export.export import DATABASE, ExportError, export
 from pipeline.export.files import Dialect, Format, write_csv
 from pipeline.export.folder import MANIFEST, FolderError, Replaced
-from pipeline.export.names import Names
 from pipeline.export.tables import DEFAULT, TABLES, UnknownTableError
 from pipeline.lake.files import ROW_GROUP
 from pipeline.lake.store import Lake
@@ -33,6 +32,7 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import parse_time
 from tests.export.exported import DAYS, WITH_TOKENS, digests, rows
 from tests.lake.served import plant
+from tests.named import names as names_of
 from tests.truth import MEASURES, load
 
 START = parse_time("2024-01-01")
@@ -86,7 +86,7 @@ def test_a_day_that_changes_changes_its_own_file_alone(lake: Lake, tmp_path: Pat
 
 def test_a_database_is_written_anew_when_a_table_changes(lake: Lake, tmp_path: Path) -> None:
     export(lake, tmp_path, ["dim_user"], form="duckdb")
-    named = Names({"user_0000": "Ada"})
+    named = names_of({"user_0000": "Ada"})
     assert export(lake, tmp_path, ["dim_user"], form="duckdb", names=named).replaced.written == 1
     with closing(duckdb.connect(str(tmp_path / DATABASE), read_only=True)) as con:
         assert con.sql("SELECT count(*) FROM dim_user WHERE user_name = 'Ada'").fetchall() == [(1,)]
@@ -204,7 +204,7 @@ def test_no_text_of_a_csv_is_a_formula(tmp_path: Path) -> None:
         for number, user in enumerate([*FORMULAS, "plain", 'a "quoted", b'])
     ]
     lake = lake_of(tmp_path / "lake", events)
-    names = Names({"plain": "=HYPERLINK(1)"})
+    names = names_of({"plain": "=HYPERLINK(1)"})
     export(lake, tmp_path / "out", form="csv", names=names)
     export(lake, tmp_path / "as-is", names=names)
     for name in DEFAULT:
@@ -284,7 +284,7 @@ def test_names_of_people_do_not_undo_pseudonyms(tmp_path: Path) -> None:
     events = [Event(START, "alice", "key", 1, 1, 1)]
     lake = lake_of(tmp_path / "lake", events, pseudonyms)
     hidden = pseudonyms.of("alice")
-    names = Names({"alice": "Alice", hidden: "Alice"}, {"key": "Web shop"})
+    names = names_of({"alice": "Alice", hidden: "Alice"}, {"key": "Web shop"})
     exported = export(lake, tmp_path / "out", names=names)
     assert exported.notes == [
         "names of users are left out: this lake has pseudonyms, which they would undo"

@@ -18,13 +18,13 @@ import pytest
 
 from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.export.export import export
-from pipeline.export.names import Names
 from pipeline.export.tables import META, TABLES
 from pipeline.lake.schemas import COST_DATASETS, DATASETS, METER_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, in_words, parse_time
 from tests.disputed import dispute
 from tests.export.exported import DAYS, WITH_TOKENS, rows
+from tests.named import names as names_of
 from tests.truth import load, reported
 
 START = parse_time("2024-02-29")
@@ -214,7 +214,7 @@ def test_the_calendar_is_right_for_ninety_years() -> None:
 
 
 def test_names_are_told_in_place_of_ids(odd: Lake, tmp_path: Path) -> None:
-    names = Names({"alice": "Alice Liddell", "who?": "Nobody"}, {"key": "Web shop"})
+    names = names_of({"alice": "Alice Liddell", "who?": "Nobody"}, {"key": "Web shop"})
     exported = export(odd, tmp_path, names=names)
     users = {row["user_id"]: row["user_name"] for row in rows(tmp_path, "dim_user")}
     assert users == {

@@ -47,7 +47,7 @@ def load(lake: Lake, day: date = DAY) -> None:
         commit.publish(con, lake, day, paths, {})
 
 
-TABLES = [("damaged_files",), ("prices",), ("time_zones",)]
+TABLES = [("damaged_files",), ("names",), ("prices",), ("time_zones",)]
 """What is no view: no data of usage."""
 
 

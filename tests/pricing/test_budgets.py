@@ -54,7 +54,7 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "column", "complaint"),
     [
-        ("team,x,day,,tokens,1,", "scope", "write user, key or all"),
+        ("person,x,day,,tokens,1,", "scope", "write user, key, team or all"),
         ("all,x,day,,tokens,1,", "id", "leave it empty where the scope is all"),
         ("user,,day,,tokens,1,", "id", "is empty"),
         ("key,a\u200bb,day,,tokens,1,", "id", "characters that cannot be seen"),

@@ -140,12 +140,18 @@ def test_wrong_lines_are_one_line_with_their_place(
     [
         (b"", ", line 1: there is no header: the columns are model, valid_from"),
         (b"\n" + HEADER.encode(), ", line 1: there is no header"),
-        (b"model;valid_from", ", line 1: 'model;valid_from' is no column: the columns are"),
+        (b"model;valid_from", ", line 1: the column currency is missing: the columns are"),
         (b"model,price", ", line 1: 'price' is no column"),
         (b"model,valid_from,currency,output", ", line 1: the column input is missing"),
         (b"model,valid_from,model", ", line 1: the column model stands there twice"),
-        (HEADER.encode() + b"\nm\xff,", ", line 2: it is not UTF-8 text: save it as CSV UTF-8"),
-        (HEADER.encode("utf-16"), ", line 1: it is not UTF-8 text"),
+        (
+            HEADER.encode() + b"\nm\x81,",
+            ", line 2: it is not Windows-1252 text: save it as CSV UTF-8",
+        ),
+        (
+            HEADER.encode("utf-16-le"),
+            " has bytes of zero, as UTF-16 text without a byte order mark has: save it",
+        ),
     ],
 )
 def test_a_file_that_is_no_price_list_says_so(

@@ -225,7 +225,7 @@ def test_who_is_new_and_who_has_lapsed(tmp_path: Path) -> None:
     assert figures.history == 6
     assert figures.people.counts == {"new": 1, "kept": 1, "back": 1, "lapsed": 1}
     [lapsed] = figures.people.top["lapsed"]
-    assert lapsed == ("lapsed", None, 4 + 5)
+    assert (lapsed.id, lapsed.operations, lapsed.before) == ("lapsed", None, 4 + 5)
     assert [bar.new_users for bar in figures.bars if bar.new_users] == [1]
 
 

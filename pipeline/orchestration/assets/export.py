@@ -11,12 +11,13 @@ from pydantic import Field
 from pipeline.export.export import Exported, ExportError, export
 from pipeline.export.files import Format
 from pipeline.export.folder import FolderError
-from pipeline.export.names import NamesError, read_names
 from pipeline.export.tables import UnknownTableError
 from pipeline.lake.schemas import COSTS, COVERAGE, TOKENS, USAGE
+from pipeline.names.file import load_names
 from pipeline.orchestration.assets.finalize import current_prices
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import pulled
+from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.settings import SettingsError
 from pipeline.timeline import in_words
 
@@ -63,7 +64,7 @@ def export_asset(*, bills: bool) -> dg.AssetsDefinition:
                 config.tables,
                 form=config.form,
                 by_day=config.by_day,
-                names=read_names(settings.export_names) if settings.export_names else None,
+                names=load_names(settings, services.lake, settings.export_names),
                 readers=settings.export_readable_by,
                 prices=current_prices(services),
             )
@@ -71,7 +72,7 @@ def export_asset(*, bills: bool) -> dg.AssetsDefinition:
             ExportError,
             UnknownTableError,
             FolderError,
-            NamesError,
+            HandWrittenError,
             SettingsError,
             OSError,
         ) as error:

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from pipeline.conversations import derive
 from pipeline.lake import engine
-from pipeline.lake.catalog import build_catalog, prices_of
+from pipeline.lake.catalog import build_catalog, names_of, prices_of
 from pipeline.lake.commit import restore_links, withdraw_unbegun
 from pipeline.lake.files import ContractError
 from pipeline.lake.schemas import LEDGER_DATASETS
 from pipeline.lake.snapshot import left_out, reason
+from pipeline.names.file import load_names
 from pipeline.orchestration.assets.metadata import day_metadata
 from pipeline.orchestration.resources import Services
 from pipeline.pricing.hand_written import HandWrittenError
@@ -69,6 +70,7 @@ def build(services: Services) -> None:
         on_set_aside=lambda folder: services.warn(f"{changed} {folder}"),
         on_damage=lambda damage: services.warn(left_out(damage)),
         prices=current_prices(services),
+        names=current_names(services),
     )
 
 
@@ -80,6 +82,16 @@ def current_prices(services: Services) -> pa.Table | None:
     except HandWrittenError as error:
         services.warn(f"{error}; the catalog keeps the prices that it had")
         return prices_of(settings.catalog)
+
+
+def current_names(services: Services) -> pa.Table | None:
+    """The names as they are now; where their file is wrong, the names that the catalog has."""
+    settings = services.settings
+    try:
+        return load_names(settings, services.lake).table
+    except HandWrittenError as error:
+        services.warn(f"{error}; the catalog keeps the names that it had")
+        return names_of(settings.catalog)
 
 
 def report_odd_text(services: Services) -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 from pipeline.lake.schemas import TOKENS, USAGE
 from pipeline.lake.store import private_folder
 from pipeline.lake.user_id_mode import UserIdModeError
+from pipeline.names.file import load_names
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import pulled
 from pipeline.pricing.budgets import load_budgets
@@ -48,7 +49,8 @@ def usage_report(
         prices = load_prices(settings)
         budgets = load_budgets(settings, prices)
         figures = read(
-            services.lake, None, None, zone(config.tz), prices, budgets, settings.pseudonyms
+            *(services.lake, None, None, zone(config.tz), prices, budgets, settings.pseudonyms),
+            load_names(settings, services.lake),
         )
     except (NothingToReportError, UserIdModeError, ValueError) as error:
         raise dg.Failure(str(error)) from error

@@ -1,0 +1,158 @@
+"""`names.csv`: what is taken from it, as spreadsheets save it, and which line is complained of."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from pipeline.names.file import Named, Names, labels, read_names
+from pipeline.pricing.budgets import read_budgets
+from pipeline.pricing.hand_written import HandWrittenError
+from pipeline.pricing.prices import read_prices
+from pipeline.pseudonyms import Pseudonyms
+
+TEXT = (
+    "kind,id,name,team\r\n"
+    "user,käthe, Käthe Müller ,r&d\r\n"
+    'user,"o""brien","O\'Brien, Pat",\r\n'
+    ",,,\r\n"
+    "user,zoë,,r&d\r\n"
+    "key,key_web,Web shop – EU,shop\r\n"
+    "team,r&d,Research €,\r\n"
+    "cost_centre,shop,Shop,\r\n"
+)
+READ = (
+    Named(2, "user", "käthe", "Käthe Müller", "r&d"),
+    Named(3, "user", 'o"brien', "O'Brien, Pat", ""),
+    Named(5, "user", "zoë", "", "r&d"),
+    Named(6, "key", "key_web", "Web shop – EU", "shop"),
+    Named(7, "team", "r&d", "Research €", ""),
+    Named(8, "cost_centre", "shop", "Shop", ""),
+)
+SEMICOLONS = TEXT.replace('"O\'Brien, Pat"', "\0").replace(",", ";").replace("\0", "O'Brien, Pat")
+TABS = SEMICOLONS.replace(";", "\t")
+
+
+@pytest.mark.parametrize("text", [TEXT, SEMICOLONS, TABS], ids=["commas", "semicolons", "tabs"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_names_are_read_as_spreadsheets_save_them(
+    tmp_path: Path, text: str, end: str, encoding: str
+) -> None:
+    path = tmp_path / "names.csv"
+    path.write_bytes(text.replace("\r\n", end).encode(encoding))
+    assert tuple(read_names(path).rows) == READ
+
+
+def test_a_line_that_names_the_separator_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text(f"sep=;\r\n{SEMICOLONS}user;;x;\r\n", encoding="utf-8", newline="")
+    with pytest.raises(HandWrittenError, match="line 10, column id: it is empty"):
+        read_names(path)
+
+
+def test_prices_and_budgets_are_read_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_bytes(
+        "model;valid_from;currency;input;output\nä;2024-01-01;usd;2.5;1".encode("cp1252")
+    )
+    prices = read_prices(path)
+    assert prices.models == ["ä"]
+    path = tmp_path / "budgets.csv"
+    path.write_bytes(
+        "scope\tid\tperiod\tmeasure\tamount\nuser\tkäthe\tday\ttokens\t5".encode("utf-16")
+    )
+    assert [it.id for it in read_budgets(path, prices)] == ["käthe"]
+    path.write_text("scope;id;period;measure;amount\nall;;day;cost;2,50\n", encoding="utf-8")
+    with pytest.raises(
+        HandWrittenError, match=r"amount is '2,50': write a plain decimal number such as 2\.50"
+    ):
+        read_budgets(path, prices)
+
+
+def test_a_file_of_before_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text("kind,id,name\napi_key,key_web,Web shop\nuser,a,A\n", encoding="utf-8")
+    names = read_names(path)
+    assert (names.users, names.keys, names.has_teams) == (
+        {"a": "A"},
+        {"key_web": "Web shop"},
+        False,
+    )
+
+
+def test_without_a_file_there_are_no_names(tmp_path: Path) -> None:
+    assert read_names(tmp_path / "none.csv") == Names()
+    with pytest.raises(HandWrittenError, match=r"none\.csv cannot be read: No such file"):
+        read_names(tmp_path / "none.csv", needed=True)
+
+
+HEADER = b"kind,id,name,team\n"
+COLUMNS = "the columns are kind, id, name, team, with commas between them"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", f"line 1: there is no header: {COLUMNS}"),
+        (b"id,name\nuser_0000,Ada\n", f"line 1: the column kind is missing: {COLUMNS}"),
+        (b"kind,id,name,email\n", f"line 1: 'email' is no column: {COLUMNS}"),
+        (
+            HEADER + b"user,a,A,\nperson,b,B,\n",
+            "line 3, column kind: kind is 'person': write user,",
+        ),
+        (HEADER + b",a,A,\n", "line 2, column kind: kind is empty: write user, key, team or cost"),
+        (HEADER + b"user,,A,\n", "line 2, column id: it is empty"),
+        (HEADER + b"user,a, ,\n", "line 2, column name: neither name nor team is given"),
+        (HEADER + b"team,a,,\n", "line 2, column name: the name is empty"),
+        (HEADER + b"team,a,A,b\n", "line 2, column team: leave it empty: a team is in no other"),
+        (HEADER + b"user,a,A\n", "line 2: it has 3 columns, and the header has 4"),
+        (HEADER + b"user,a,Lovelace, Ada,\n", "line 2: it has 5 columns"),
+        (HEADER + b"\n\nuser,a,A,\nuser,a,B,\n", "line 5, column id: this user stands in line 4"),
+        (HEADER + b"team,a,A,\ncost_centre,a,A,\n", "line 2 already as a team"),
+        (HEADER + b"key,a,A,\napi_key,a,A,\n", "line 3, column id: this key stands in line 2"),
+        (HEADER + b'user,a,"A,\n', "line 2: unexpected end of data"),
+        (HEADER + "user,a\u200bb,A,\n".encode(), "line 2, column id: it holds characters that can"),
+        (HEADER + b"user,a\x81,A,\n", "line 2: it is not Windows-1252 text: save it as CSV UTF-8"),
+        (HEADER + "user,ä,A,\n".encode() + b"user,\xe4,A,\n", "line 3: it is not UTF-8 text"),
+        (codecs.BOM_UTF8 + HEADER + b"user,\xe4,A,\n", "line 2: it is not UTF-8 text"),
+        (HEADER.decode().encode("utf-16-le"), "UTF-16 text without a byte order mark"),
+        (HEADER.decode().encode("utf-16")[:-1], "it is not UTF-16 text"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "names.csv"
+    path.write_bytes(content)
+    with pytest.raises(HandWrittenError) as raised:
+        read_names(path)
+    assert complaint in str(raised.value)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_under_pseudonyms_teams_count_and_names_of_users_are_left_out() -> None:
+    pseudonyms = Pseudonyms(SecretStr("planted-pseudonym-key-0001"))
+    names = Names(READ)
+    hidden = names.under(pseudonyms)
+    assert (hidden.users, hidden.withheld) == ({}, 2)
+    assert (hidden.keys, hidden.teams) == (names.keys, names.teams)
+    assert {row.id: row.team for row in hidden.rows if row.kind == "user"} == {
+        pseudonyms.of("käthe"): "r&d",
+        pseudonyms.of("zoë"): "r&d",
+    }
+    without_key = names.under(None)
+    assert not [row for row in without_key.rows if row.kind == "user"]
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.sampled_from(["a", "b", "x", "y"])))
+def test_no_two_ids_have_the_same_label(names: dict[str, str]) -> None:
+    found = labels("abcd", names)
+    assert len({*found.values()}) == len(found) == 4
+    for id_, name in names.items():
+        assert re.fullmatch(rf"{re.escape(name)}( \({id_}\))?", found[id_])

@@ -1,0 +1,106 @@
+"""With pseudonyms the file has real ids, and none of them, and no name of a person, gets out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline.lake.store import Lake
+from pipeline.orchestration.assets.finalize import build
+from pipeline.orchestration.resources import Services
+from pipeline.pseudonyms import Pseudonyms
+from pipeline.settings import load_settings
+from tests.fixtures_local import Ended, clean_environment, command
+from tests.named import write_names
+from tests.pricing.spent import START, Spent, spend
+
+KEY = "planted-pseudonym-key-0001"
+PSEUDONYMS = Pseudonyms(SecretStr(KEY))
+REAL = ("alice.real", "bob.real", "gone.real")
+PEOPLE = ("Alice Liddell", "Bob Builder", "Gone Girl")
+COMMANDS = (
+    ["names", "check"],
+    ["sql", "from names"],
+    ["sql", "from user_names"],
+    ["sql", "from team_usage_by('1mo')", "--format", "csv"],
+    ["report", "--png", "pictures"],
+    ["export", "bi"],
+    ["export", "one", "--format", "duckdb", "--table", "dim_user", "--table", "fact_usage"],
+    ["budgets", "--at", "2024-03-30T12:00"],
+    ["alerts", "--at", "2024-03-30T12:00"],
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home under pseudonyms, its catalog built by what a run does, and names outside of it."""
+    home, outside = tmp_path / "home", tmp_path / "outside"
+    outside.mkdir()
+    spent = [
+        Spent(START + n * 3_600, PSEUDONYMS.of(it), f"key{n}") for n, it in enumerate(REAL[:2])
+    ]
+    spend(home, spent, fingerprint=PSEUDONYMS.fingerprint)
+    lines = [f"user,{id_},{name},crew" for id_, name in zip(REAL, PEOPLE, strict=True)]
+    path = write_names(outside, *lines, "key,key0,Web shop,", "team,crew,The crew,")
+    budgets = outside / "budgets.csv"
+    budgets.write_text(
+        "scope,id,period,measure,amount\nteam,crew,month,operations,1\n"
+        f"user,{REAL[0]},month,operations,1\n"
+    )
+    variables = {
+        **{"MKA1_USAGE_HOME": str(home), "MKA1_USAGE_PSEUDONYM_KEY": KEY},
+        **{"MKA1_USAGE_NAMES": str(path), "MKA1_USAGE_BUDGETS": str(budgets)},
+    }
+    work = tmp_path / "work"
+    work.mkdir()
+    clean_environment(monkeypatch, work, variables)
+    build(Services(load=load_settings))
+    return home
+
+
+def found(*folders: Path) -> Iterator[str]:
+    """Where something that names a person stands, in files and their names."""
+    for folder in folders:
+        for path in folder.rglob("*"):
+            content = path.read_bytes() if path.is_file() else b""
+            for secret in (*REAL, *PEOPLE):
+                if secret.encode() in content or secret in path.name:
+                    yield f"{secret} in {path.name}"
+
+
+def test_no_real_id_and_no_name_of_a_person_gets_out(home: Path) -> None:
+    ended: list[Ended] = [command(one) for one in COMMANDS]
+    for one, asked in zip(ended, COMMANDS, strict=True):
+        assert one.code == (1 if asked[0] == "alerts" else 0), (asked, one.err)
+        for secret in (*REAL, *PEOPLE):
+            assert secret not in one.text + one.err, asked
+    assert [*found(home, Path.cwd())] == []
+    check, _, users, teams, *_ = (one.text for one in ended)
+    assert "3 names of users are left out" in check
+    assert "line 4: a user" in check, "nobody's real id, and the line all the same"
+    assert str(PSEUDONYMS.of(REAL[0])) in users
+    assert "crew" in teams
+    assert "The crew" in ended[7].text
+
+
+def test_teams_count_by_the_pseudonyms_of_real_ids(home: Path) -> None:
+    asked = "select team_id, num_operations from team_usage_by('1mo')"
+    rows = json.loads(command(["sql", asked, "--format", "json"]).text)
+    assert rows == [{"team_id": "crew", "num_operations": 2}]
+    assert Lake(home / "lake").all_days()
+
+
+def test_without_the_key_nothing_is_said_of_users(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MKA1_USAGE_PSEUDONYM_KEY")
+    ended = command(["sql", "from names", "--format", "csv"])
+    assert [line.split(",")[0] for line in ended.text.splitlines()] == ["kind", "key", "team"]
+    assert "warning: 3 lines of users are left out of the names" in ended.err
+    for secret in (*REAL, *PEOPLE):
+        assert secret not in ended.text + ended.err
+    assert [*found(home)] == []
