@@ -23,9 +23,10 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
-from pipeline.shared_lake import storage, tables
+from pipeline.shared_lake import published, storage, tables
 from pipeline.shared_lake.catalogs import SharedCatalog, TableCommit
 from pipeline.shared_lake.errors import SharedLakeError
+from pipeline.shared_lake.locations import location_of
 from pipeline.shared_lake.storage import Stored
 from pipeline.shared_lake.table_change import (
     KEPT_SECONDS,
@@ -54,6 +55,7 @@ class Expired:
 def expire(catalog: SharedCatalog, io: FileIO, root: str, now: float) -> Expired:
     """Remove what no reader of the last day needs, at `now` (Unix seconds)."""
     snapshots = files = size = 0
+    named = _named(catalog, root)
     for name in TABLES:
         dropped, table = _drop_snapshots(catalog, name, utc(now))
         snapshots += dropped
@@ -62,13 +64,26 @@ def expire(catalog: SharedCatalog, io: FileIO, root: str, now: float) -> Expired
         # What is referred to is looked up after what is there: what comes between is young.
         there = list(_there(io, table, f"{root}/{name}"))
         current = catalog.load_table(table.name())
-        needed = set(_needed(current, _recent(io, there, now)))
+        needed = {*_needed(current, _recent(io, there, now)), *named}
         old = [one for one in there if one.location not in needed and one.at < now - KEPT_SECONDS]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda one: storage.remove_file(io, one.location), old))
         files += len(old)
         size += sum(one.size for one in old)
     return Expired(snapshots, files, size)
+
+
+def _named(catalog: SharedCatalog, root: str) -> set[str]:
+    """The files that the manifests of days name.
+
+    Their tables refer to them too, but where a catalog changed one table after the other and a
+    commit ended half-way: what stands is what the manifest says, and workers hydrate that.
+    """
+    return {
+        location_of(root, name, day, entry.sha256)
+        for day, of in published.read(catalog).items()
+        for name, entry in of.manifest.files.items()
+    }
 
 
 def _drop_snapshots(catalog: SharedCatalog, name: str, now: datetime) -> tuple[int, Table | None]:

@@ -75,3 +75,11 @@ def restated(of: World, day: date, operations: int = 7) -> World:
     result = bucket["results"][0]
     of.restate(bucket["start_time"], result["user_id"], result["api_key_id"], operations=operations)
     return of
+
+
+def age(folder: Path, seconds: float) -> None:
+    """Let all files have been written so long ago."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            found = path.stat()
+            os.utime(path, (found.st_atime - seconds, found.st_mtime - seconds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pipeline.shared_lake import Place, expiring, open_shared_lake, table_change
 from pipeline.timeline import DAY
 from tests.shared_lake.shared import (
     DAYS,
+    age,
     catalog_of,
     content,
     loaded,
@@ -32,14 +32,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [time.time()]
     monkeypatch.setattr("pipeline.shared_lake.committing.time.time", lambda: now[0])
     return now
-
-
-def age(folder: Path, seconds: float) -> None:
-    """Let all files have been written so long ago."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            found = path.stat()
-            os.utime(path, (found.st_atime - seconds, found.st_mtime - seconds))
 
 
 def files_in(place: Place) -> set[Path]:

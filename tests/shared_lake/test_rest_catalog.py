@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from pipeline.shared_lake import (
     open_shared_lake,
 )
 from pipeline.shared_lake.catalogs import SharedSqlCatalog
+from pipeline.timeline import DAY
 from tests.shared_lake.rest_catalog import Behaviour, rest_catalog
 from tests.shared_lake.shared import (
     DAYS,
+    age,
     content,
     loaded,
     reload,
@@ -90,3 +93,26 @@ def test_a_commit_that_ended_half_way_is_healed_by_the_next(
     reload(other, restated(of, DAYS[0], 1), DAYS[:1])
     assert shared.commit(other) == DAYS[:1]
     assert list(shared.verify()) == []
+
+
+def test_expire_keeps_what_a_commit_that_ended_half_way_has_replaced(
+    remote: Place, behaviour: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables refer to it no more, but the manifest of the day does."""
+    behaviour.transactions = False
+    of = small_world(1)
+    one, other = loaded(tmp_path / "one", of, DAYS[:1]), Lake(tmp_path / "other" / "lake")
+    shared = open_shared_lake(remote)
+    shared.commit(one)
+    shared.hydrate(other)
+    reload(one, restated(of, DAYS[0]), DAYS[:1])
+    behaviour.fail_after = 5
+    monkeypatch.setattr(committing, "_TRIES", 1)
+    with pytest.raises(SharedLakeError, match="another worker was faster"):
+        shared.commit(one)
+    behaviour.fail_after = None
+    age(Path(remote.warehouse), 2 * DAY)
+    assert shared.expire(time.time() + 2 * DAY).snapshots > 0
+    there = Lake(tmp_path / "there" / "lake")
+    shared.hydrate(there)
+    assert content(there, DAYS[0]) == content(other, DAYS[0])
