@@ -49,10 +49,16 @@ Answer = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
 
 
 @pytest.fixture(scope="module")
-def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tables of four made-up days, a file each. Tests only add to it."""
+def tables(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A folder with the tables of four made-up days, a file each. Tests only add to it.
+
+    Meanwhile the session's time zone is one that moves its clocks: it may have no say.
+    """
     if not request.config.getoption("--long"):
         pytest.skip("Spark takes seconds for each query: --long runs them")
+    spark().conf.set("spark.sql.session.timeZone", ZONED[0])
     folder = tmp_path_factory.mktemp("spark")
     world = synthetic_world(days=DAYS, users=12, start=WINDOW.start)
     home = published_home(folder, world, WINDOW)
@@ -76,7 +82,8 @@ def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     )
     save(folder, "page_users", pa.table({"page": [0], "user_id": ["user_0000"]}))
     save(folder, "usage_rows", pq.read_table(folder / "usage_1m.parquet"))
-    return folder
+    yield folder
+    spark().conf.set("spark.sql.session.timeZone", "UTC")
 
 
 @pytest.fixture

@@ -83,13 +83,15 @@ def ask_spark(query: str, form: Format, remote: str | None) -> None:
         with _failures():
             from pipeline.query import ad_hoc
             from pipeline.spark.question import QuestionError, ask, understood
+            from pipeline.spark.tables import of_one_moment
 
             try:
                 question = understood(query)
             except QuestionError as error:
                 fail(str(error), MISUSED)
             shared = opened(settings)
-            rows = ask(server, question, shared.files, lambda: price_list(settings).table)
+            files = of_one_moment(shared)
+            rows = ask(server, question, files, lambda: price_list(settings).table)
             if form == "table":
                 width = Console().width if sys.stdout.isatty() else NO_TERMINAL
                 ad_hoc.show_rows(rows, width)

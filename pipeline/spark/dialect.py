@@ -1,4 +1,4 @@
-"""Queries of DuckDB as Spark says them: sqlglot's translation, and what has to be mended in it.
+"""Queries of DuckDB as Spark says them: sqlglot's translation, and what has to be fixed in it.
 
 Belongs here: what a function, a type or a clause becomes. Nothing here needs a session, or pyspark.
 """
@@ -53,13 +53,13 @@ def to_spark(text: str, *, ordered: bool = True) -> str:
 
 def written(tree: exp.Expr) -> str:
     """A query as `to_spark` gives it."""
-    carried: str = tree.transform(_mended).sql(
+    carried: str = tree.transform(_fixed).sql(
         dialect=_Spark, unsupported_level=sqlglot.ErrorLevel.RAISE, comments=False
     )
     return carried
 
 
-def _mended(node: exp.Expr) -> exp.Expr:
+def _fixed(node: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.UnixToTime) and node.args.get("scale") is None:
         # Without a scale it would go through the text of a local time, by the session's time zone:
         # the two hours that a clock shows alike in autumn would be one.

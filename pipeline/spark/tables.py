@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
+    from pipeline.shared_lake.shared import SharedLake
+
 Files = Callable[[str], Mapping[date, str]]
 """Where the file of each day of a dataset is: a path, or s3://…; each below `day=2024-01-05/`."""
 
@@ -43,6 +45,22 @@ _DAY: Final = "day"
 _MOMENTS: Final = ("start_time", "created_at", "added_at")
 """Columns of which a table has one, if its rows have a time: it has a `day` beside it then."""
 _OF_VIEWS: Final = {"users": "user_id", "api_keys": "api_key_id"}
+
+
+def of_one_moment(shared: SharedLake) -> Files:
+    """The files of all tables as they stand now, whoever commits meanwhile. SharedLakeError where
+    the shared lake can't be used."""
+    standing = shared.standing()
+
+    def files(name: str) -> dict[date, str]:
+        entries = {day: of.manifest.files.get(name) for day, of in standing.items()}
+        return {
+            day: shared.warehouse.place(name, day, entry.sha256)
+            for day, entry in entries.items()
+            if entry is not None and entry.rows
+        }
+
+    return files
 
 
 def make_views(

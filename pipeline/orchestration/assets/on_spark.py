@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator
 from datetime import date
 
 import dagster as dg
+import duckdb
 
 from pipeline.lake import files
 from pipeline.lake.schemas import USAGE
+from pipeline.lake.shortage import shortage
 from pipeline.lake.store import Lake
 from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import failing
@@ -46,8 +48,8 @@ def rolled_up(services: Services, selected: Collection[str], days: list[date]) -
 
             compute = on_spark(remote.get_secret_value())
             return roll_up(shared, compute, days[0], days[-1], services.lake).changed
-        except (RollupError, SparkError) as error:
-            raise dg.Failure(str(error)) from error
+        except (RollupError, SparkError, OSError, duckdb.Error) as error:
+            raise dg.Failure(shortage(error) or str(error)) from error
         except ModuleNotFoundError as error:
             raise dg.Failure(
                 f"Spark needs {error.name}: pip install 'mka1-usage[shared,spark]'"
