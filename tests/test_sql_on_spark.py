@@ -118,7 +118,14 @@ def answers(folder: Path) -> Iterator[tuple[Answer, Answer]]:
 
 
 def save(folder: Path, name: str, table: pa.Table) -> None:
-    pq.write_table(table, folder / f"{name}.parquet")
+    """Times are UTC and say so, as in the files of the lake."""
+    fields = [
+        field.with_type(pa.timestamp("us", tz="UTC"))
+        if pa.types.is_timestamp(field.type)
+        else field
+        for field in table.schema
+    ]
+    pq.write_table(table.cast(pa.schema(fields)), folder / f"{name}.parquet")
 
 
 def plain(row: Any) -> tuple[Any, ...]:

@@ -29,10 +29,11 @@ _OF_FILES: Final = (
     *("No FileSystem for scheme", "FileSystem not found"),
 )
 """Signs in Spark's errors that it does not see files as they are seen here."""
-_SHARE: Final = (
+SHARE: Final = (
     "the server and its workers have to read and write the warehouse by the name that it has here "
     "(docs/spark.md)"
 )
+"""What is said then."""
 _SETTINGS: Final = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
@@ -109,7 +110,7 @@ def complaints(remote: str) -> Iterator[None]:
         said = _in_one_line(error)
         words = f"Spark ({shown(remote)}): {said}"
         if any(sign in said for sign in _OF_FILES):
-            raise SparkError(f"{words}: {_SHARE}") from None
+            raise SparkError(f"{words}: {SHARE}") from None
         raise SparkError(words, of_question=isinstance(error, asked_wrong)) from None
     except RpcError as error:
         raise SparkError(f"Spark ({shown(remote)}) can't be asked: {_in_one_line(error)}") from None

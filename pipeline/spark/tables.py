@@ -16,6 +16,7 @@ from pipeline.lake import catalog, engine
 from pipeline.lake.macros import TIME_ZONES, VIEWS, time_zones
 from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, Dataset
 from pipeline.lake.snapshot import UNDATED
+from pipeline.spark.connect import SHARE, SparkError
 from pipeline.spark.dialect import to_spark
 from pipeline.timeline import DAY, Window, day_range, day_window, spans
 
@@ -81,9 +82,10 @@ def make_views(
     Raises what a session raises.
     """
     wanted = inputs_of(names)
+    by_folder = _knows_folders(session, files(COVERAGE.name))
     for name in sorted(wanted & DATASETS.keys()):
         found = files(name)
-        rows = read(session, DATASETS[name], found, with_day=True)
+        rows = _read_with_day(session, DATASETS[name], found, by_folder=by_folder)
         if name == COVERAGE.name:
             rows = _with_missing_hours(session, rows, found)
         rows.createOrReplaceTempView(name)
@@ -110,25 +112,53 @@ def inputs_of(names: Collection[str]) -> frozenset[str]:
     return frozenset(table for name in names for table in _OF_VIEWS.get(name, (name,)))
 
 
-def read(
-    session: SparkSession, dataset: Dataset, files: Mapping[date, str], *, with_day: bool = False
-) -> DataFrame:
-    """A dataset's rows from its files; without files, none.
-
-    `with_day` adds the day of each row, by its file, where rows have a time: a condition on it
-    leaves out the files of other days.
-    """
+def read(session: SparkSession, dataset: Dataset, files: Mapping[date, str]) -> DataFrame:
+    """A dataset's rows from its files; without files, none."""
     columns = {it.name: _TYPES[str(it.type)] for it in dataset.columns}
-    if with_day and not columns.keys().isdisjoint({*_MOMENTS, _DAY}):
-        columns[_DAY] = "DATE"
     if not files:
         return _nothing(session, columns)
-    schema = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-    places = [as_read(place) for place in files.values()]
-    reader = session.read.schema(schema)
-    if columns.get(_DAY) == "DATE":
-        reader = reader.option("basePath", as_written(_base(next(iter(files.values())))))
-    return reader.parquet(*places).select(*columns)
+    return session.read.schema(_ddl(columns)).parquet(*map(as_read, files.values()))
+
+
+def _read_with_day(
+    session: SparkSession, dataset: Dataset, files: Mapping[date, str], *, by_folder: bool
+) -> DataFrame:
+    """The same with the UTC day of each row, where rows have a time.
+
+    `by_folder` takes it from the name of the folder that a file is in, so a condition on it leaves
+    out the files of other days.
+    """
+    columns = {it.name: _TYPES[str(it.type)] for it in dataset.columns}
+    moments = [name for name in (*_MOMENTS, _DAY) if name in columns]
+    if not moments:
+        return read(session, dataset, files)
+    columns[_DAY] = "DATE"
+    if not files:
+        return _nothing(session, columns)
+    if not by_folder:
+        others = [name for name in columns if name != _DAY]
+        day = f"CAST({moments[0]} AS DATE) AS {_DAY}"  # a session is in UTC
+        return read(session, dataset, files).selectExpr(*others, day)
+    folder = as_written(_base(next(iter(files.values()))))
+    reader = session.read.schema(_ddl(columns)).option("basePath", folder)
+    return reader.parquet(*map(as_read, files.values())).select(*columns)
+
+
+def _knows_folders(session: SparkSession, files: Mapping[date, str]) -> bool:
+    """Whether a server finds the day in the name of a folder: Sail reads it as NULL.
+
+    SparkError where it finds no rows in a file that has some: other tables would be empty too.
+    """
+    one = dict(list(files.items())[:1])
+    found = _read_with_day(session, COVERAGE, one, by_folder=True).select(_DAY).limit(1).collect()
+    if one and not found:
+        (place,) = one.values()
+        raise SparkError(f"Spark finds no rows in {place}, which has some: {SHARE}")
+    return all(row[0] is not None for row in found)
+
+
+def _ddl(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
 
 
 def _nothing(session: SparkSession, columns: Mapping[str, str]) -> DataFrame:

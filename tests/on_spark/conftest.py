@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-
-pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
-pytest.importorskip("sqlglot", reason="Spark needs the extra `spark`")
 
 from pipeline.emulator import Event, World
 from pipeline.lake.store import Lake
 from pipeline.shared_lake import Place, open_shared_lake
-from pipeline.shared_lake.shared import SharedLake
 from pipeline.timeline import DAY, Window, day_window
 from tests.fixtures_local import published_home
+
+if TYPE_CHECKING:
+    from pipeline.shared_lake.shared import SharedLake
 
 DAYS = (date(2024, 11, 2), date(2024, 11, 3), date(2024, 11, 4))
 WINDOW = Window(day_window(DAYS[0]).start, day_window(DAYS[-1]).end)

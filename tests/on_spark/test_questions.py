@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("sqlglot", reason="questions to Spark need the extra `spark`")
+
 from pipeline.lake.macros import MACROS
 from pipeline.spark.connect import SparkError, connected, shown
 from pipeline.spark.dialect import to_spark

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
+
 from pipeline.lake import files
 from pipeline.lake.manifest import digest
 from pipeline.lake.schemas import USAGE

@@ -13,6 +13,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
+pytest.importorskip("sqlglot", reason="questions to Spark need the extra `spark`")
+
 from pipeline.lake import files
 from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.schemas import USAGE
