@@ -63,7 +63,7 @@ def alerts(at: At = None, send: Send = False, dry_run: DryRun = False) -> None:
         def now() -> float:
             return time.time() if at is None else float(at)
 
-        def look() -> Mapping[Alert, Evaluation]:
+        def evaluated() -> Mapping[Alert, Evaluation]:
             found = evaluate(lake, settings.thresholds, now(), files=settings)
             _refuse_nothing(settings, found)
             return found
@@ -72,9 +72,9 @@ def alerts(at: At = None, send: Send = False, dry_run: DryRun = False) -> None:
         with reading(lake), _outbox(settings) as outbox:
             if send and not dry_run:
                 channels = _channels(settings)
-                found, sent = send_alerts(outbox, channels, look, now)
+                found, sent = send_alerts(outbox, channels, evaluated, now)
             else:
-                found = look()
+                found = evaluated()
             if dry_run:
                 _show(settings, pending_alerts(outbox, found, now()))
                 return

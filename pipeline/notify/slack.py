@@ -26,7 +26,7 @@ _LONGEST: Final = 2_900
 
 @dataclass(frozen=True, slots=True)
 class Slack:
-    """A channel of Slack, or of what takes the same messages."""
+    """A channel of Slack."""
 
     url: SecretStr
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
@@ -54,7 +54,13 @@ def payload(message: Message) -> dict[str, Any]:
     ]
     for part in message.parts:
         blocks += _blocks(part)
-    return {"text": _escaped(message.title, _LONGEST), "blocks": blocks}
+    return {"text": _escaped(_in_short(message), _LONGEST), "blocks": blocks}
+
+
+def _in_short(message: Message) -> str:
+    """What a phone shows: the title, and what is worst where that does not say it."""
+    first = next((line for part in message.parts for line in part.lines), "")
+    return message.title if first in message.title else f"{message.title}: {first}"
 
 
 def _blocks(part: Part) -> list[dict[str, Any]]:

@@ -73,6 +73,15 @@ def test_slack_gets_blocks_in_which_no_id_means_anything() -> None:
     assert "select 1 &lt; 2 and '&amp;'" in json.dumps(sent)
 
 
+def test_a_phone_shows_what_is_worst() -> None:
+    several = Message(
+        "x", "alerts", "2 errors", 0, (Part("Began", ("late",)), Part("y", ("z",))), {}
+    )
+    assert slack_payload(several)["text"] == "2 errors: late"
+    one = Message("x", "alerts", "error: late", 0, (Part("Began", ("late",)),), {})
+    assert slack_payload(one)["text"] == "error: late"
+
+
 def test_what_is_long_is_cut_to_what_slack_takes() -> None:
     long = Message(
         "x", "alerts", "&" * 9_999, 0, (Part("<" * 9_999, ("y" * 9_999,), "`" * 9_999),) * 16, {}

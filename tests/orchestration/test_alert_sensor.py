@@ -263,4 +263,4 @@ def test_a_tick_sends_what_is_new_to_the_channels_that_are_set(tmp_path: Path) -
         watched.tick()
         assert len(server.posted) == 2
         assert "found, none of them a new error" in str(watched.said)
-        assert json.loads(server.posted[1].body)["text"] == "2 warnings"
+        assert json.loads(server.posted[1].body)["text"].startswith("2 warnings: user u: 900 ")
