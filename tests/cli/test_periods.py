@@ -83,12 +83,6 @@ def test_a_period_is_given_alone(name: str, given: str, complaint: str) -> None:
     assert not list(Path().iterdir())
 
 
-def test_buckets_are_of_some_time() -> None:
-    ended = command(["buckets"])
-    assert (ended.code, ended.out) == (2, b"")
-    assert "say which time: --start, or a period such as --last-month" in ended.err
-
-
 def test_a_period_of_which_nothing_is_loaded_is_said() -> None:
     ended = command(["report", "--last-week"])
     assert ended.code == 1
