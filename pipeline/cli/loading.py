@@ -133,7 +133,7 @@ def _days(settings: Settings, start: int | None, end: int | None, now: float) ->
         )
     if first < settings.first_day:
         raise typer.BadParameter(
-            f"--start is before the first day, {settings.first_day}: "
+            f"{first} is before the first day, {settings.first_day}: "
             f"set MKA1_USAGE_FIRST_DAY to {first} or earlier to load it"
         )
     return first, last

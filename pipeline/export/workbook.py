@@ -37,7 +37,9 @@ MOST_LETTERS: Final = 32_767
 """UTF-16 units that a cell holds."""
 
 _WIDEST: Final = 40
-"""Letters of a column, at most."""
+"""Letters of a column of texts, at most."""
+_NUMBER: Final = 20
+"""Letters of a column of numbers or times: 15 digits with a sign and a point, or a second."""
 _DAY: Final = DAY * 1_000_000
 """Microseconds."""
 _FIRST_DAY: Final = 25_569
@@ -125,7 +127,7 @@ def _write_about(book: Any, contents: Sequence[_Content], about: About) -> None:
     """The first sheet: what this is, of when, what is missing, and which sheets there are."""
     sheet = _add_sheet(book, "About")
     sheet.hide_gridlines(2)
-    for column, width in enumerate((24, 12, 40, 90)):
+    for column, width in enumerate((24, 12, 58, 120)):
         sheet.set_column(column, column, width)
     bold, head = book.add_format({"bold": True}), _head(book)
     sheet.write_string(0, 0, "MKA1 usage", book.add_format({"bold": True, "font_size": 16}))
@@ -138,14 +140,14 @@ def _write_about(book: Any, contents: Sequence[_Content], about: About) -> None:
     row += 1
     for column, name in enumerate(("sheet", "rows", "one row per", "what it has")):
         sheet.write_string(row, column, name, head)
-    whole = book.add_format({"num_format": "#,##0", "valign": "top"})
-    wrapped = book.add_format({"text_wrap": True, "valign": "top", "indent": 1})
+    whole = book.add_format({"num_format": "#,##0"})
+    apart = book.add_format({"indent": 1})  # from the numbers
     for content in contents:
         row += 1
         sheet.write_string(row, 0, ", ".join(content.sheets))
         sheet.write_number(row, 1, content.rows, whole)
-        sheet.write_string(row, 2, content.table.grain, wrapped)
-        sheet.write_string(row, 3, content.table.description, wrapped)
+        sheet.write_string(row, 2, content.table.grain, apart)
+        sheet.write_string(row, 3, content.table.description, apart)
 
 
 def _facts(about: About) -> Iterator[tuple[str, str]]:
@@ -186,8 +188,8 @@ def _add_sheet(book: Any, name: str) -> Any:
     return sheet
 
 
-def _head(book: Any) -> Any:
-    return book.add_format({"bold": True, "bottom": 1})
+def _head(book: Any, **more: Any) -> Any:
+    return book.add_format({"bold": True, "bottom": 1, **more})
 
 
 def _write_table(book: Any, content: _Content) -> int:
@@ -209,7 +211,7 @@ def _write_table(book: Any, content: _Content) -> int:
             sheet.autofilter(0, 0, min(left, MOST_ROWS), len(columns) - 1)
             for place, (column, width) in enumerate(zip(columns, widths, strict=True)):
                 sheet.set_column(place, place, width, cells.format_of(column.type))
-                sheet.write_string(0, place, column.name, cells.head)
+                sheet.write_string(0, place, column.name, cells.head_of(column.type))
             for row, values in enumerate(islice(rows, MOST_ROWS), 1):
                 for place, value in enumerate(values):
                     if value is not None:
@@ -223,14 +225,21 @@ class _Cells:
 
     def __init__(self, book: Any) -> None:
         self.cut = 0
-        self.head = _head(book)
-        self._quoted = book.add_format({"quote_prefix": True})
+        self._head, self._head_of_texts = _head(book, align="right"), _head(book, indent=1)
+        self._text = book.add_format({"indent": 1})
+        self._quoted = book.add_format({"indent": 1, "quote_prefix": True})
         self._formats = {
             text: book.add_format({"num_format": text}) for text in (*_FORMATS.values(), _MONEY)
         }
 
+    def head_of(self, kind: pa.DataType) -> Any:
+        """How the name of a column of that type is shown: above its values."""
+        return self._head_of_texts if pa.types.is_string(kind) else self._head
+
     def format_of(self, kind: pa.DataType) -> Any:
         """How a column of that type is shown; None: as it comes."""
+        if pa.types.is_string(kind):
+            return self._text
         return self._formats.get(_MONEY if pa.types.is_decimal(kind) else _FORMATS.get(kind, ""))
 
     def write(self, sheet: Any, row: int, column: int, value: Any) -> None:
@@ -255,17 +264,13 @@ def _as_numbers(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _widths(columns: Sequence[Column], frame: pl.DataFrame) -> list[int]:
-    """How wide columns are, in letters: as their names, times, and the first texts."""
+    """How wide columns are, in letters: names, the first texts, and any number or time fit."""
     texts = frame.head(_SAMPLE).select(cs.string().str.len_chars().max())
     longest = {name: texts[name].item() or 0 for name in texts.columns}
     return [
-        min(
-            _WIDEST,
-            max(
-                len(column.name) + 4,
-                len(_FORMATS.get(column.type, "")),
-                longest.get(column.name, 0) + 2,
-            ),
+        max(
+            len(column.name) + 4,
+            min(longest[column.name] + 2, _WIDEST) if column.name in longest else _NUMBER,
         )
         for column in columns
     ]

@@ -50,7 +50,7 @@ def lines(ended: Ended) -> list[str]:
 # Arguments and settings
 
 MISUSED: list[tuple[str, Mapping[str, str], str]] = [
-    ("buckets", {}, "Missing option '--start'"),
+    ("buckets", {}, "say which time: --start, or a period such as --last-month"),
     ("buckets --start yesterday", {}, "'yesterday' is not a time"),
     ("buckets --start 2024-01-01T00:00:00.5", {}, "fraction of a second"),
     ("buckets --start 2024-01-02 --end 2024-01-02", {}, "--end is 2024-01-02T00:00:00Z"),

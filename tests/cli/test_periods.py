@@ -83,13 +83,18 @@ def test_a_period_is_given_alone(name: str, given: str, complaint: str) -> None:
     assert not list(Path().iterdir())
 
 
-def test_buckets_are_of_some_time() -> None:
-    ended = command(["buckets"])
-    assert (ended.code, ended.out) == (2, b"")
-    assert "say which time: --start, or a period such as --last-month" in ended.err
-
-
 def test_a_period_of_which_nothing_is_loaded_is_said() -> None:
     ended = command(["report", "--last-week"])
     assert ended.code == 1
     assert "no day of 2023-12-25 to 2023-12-31 is loaded" in ended.err
+
+
+def test_a_period_before_the_first_day_is_refused_by_its_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MKA1_API_KEY", "key")
+    ended = command(["run", "--last-month"])
+    assert (ended.code, ended.out) == (2, b"")
+    assert "2023-12-01 is before the first day, 2024-01-01: set MKA1_USAGE_FIRST_DAY" in " ".join(
+        ended.err.split()
+    )

@@ -204,6 +204,19 @@ def test_unknown_money_is_an_empty_cell_and_known_money_a_number(tmp_path: Path)
     assert shown[1] == -12345.6789
 
 
+def test_every_column_is_as_wide_as_its_header_and_its_numbers(
+    book: tuple[Path, Exported],
+) -> None:
+    """Else a spreadsheet shows ### in place of a number."""
+    loaded = openpyxl.load_workbook(book[0])
+    for name in NAMES:
+        spans = list(loaded[name].column_dimensions.values())
+        for place, column in enumerate(TABLES[name].columns, 1):
+            [width] = [span.width for span in spans if span.min <= place <= span.max]
+            assert width > len(column.name)
+            assert width >= 20 or column.type == pa.string()
+
+
 @pytest.mark.parametrize(
     ("lacking", "through"),
     [
