@@ -158,7 +158,7 @@ def _content(path: Path, must_exist: bool) -> str | None:
         raise HandWrittenError(f"{path}, line {line}: it is not {encoding} text: {_SAVE}") from None
     if "\0" in text.partition("\n")[0]:
         raise HandWrittenError(
-            f"{path} has bytes of zero, as UTF-16 text without a byte order mark has: {_SAVE}"
+            f"{path} cannot be read: it seems to be UTF-16 text without a byte order mark: {_SAVE}"
         )
     return text
 

@@ -150,7 +150,7 @@ def test_wrong_lines_are_one_line_with_their_place(
         ),
         (
             HEADER.encode("utf-16-le"),
-            " has bytes of zero, as UTF-16 text without a byte order mark has: save it",
+            " cannot be read: it seems to be UTF-16 text without a byte order mark: save",
         ),
     ],
 )
