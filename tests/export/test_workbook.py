@@ -20,10 +20,10 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pipeline.export.names import Names
 
 from pipeline.export.export import WORKBOOK, Exported, export
 from pipeline.export.files import Dialect, Format, write_csv
-from pipeline.export.names import Names
 from pipeline.export.rows import Lacking
 from pipeline.export.tables import DIM_DATE, DIM_USER, FACT_COSTS, FACT_TOKENS, TABLES, Table
 from pipeline.export.workbook import MOST_LETTERS, About, write_workbook
