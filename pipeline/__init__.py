@@ -9,6 +9,7 @@
     report/          mka1-usage report: a page of charts, in HTML and as pictures
     serve/           mka1-usage serve: the API's own pages over HTTP
     alerts/          late data, spikes, silence, failures and budgets, found in the lake
+    forget/          mka1-usage forget: a person taken out of all that is kept
     emulator/        a stand-in for the API, with a count of its own
 
     query/           questions to the lake: buckets, ad-hoc SQL, status, reconciliation

@@ -39,7 +39,10 @@ def test_the_pages_commands_do_what_it_says(tmp_path: Path) -> None:
                 ended = pasted(line, tmp_path, environment)
                 assert ended.returncode == 0, f"{line}\n{ended.stdout}{ended.stderr}"
                 said[line] = ended.stdout + ended.stderr
-    assert "3 days committed" in said["mka1-usage run --usage-only --start 2024-01-01 --end 2024-01-04"]
+    assert (
+        "3 days committed"
+        in said["mka1-usage run --usage-only --start 2024-01-01 --end 2024-01-04"]
+    )
     assert "3 days" in said["mka1-usage pull"]
     assert "2024-01-01" in said['mka1-usage sql "from usage_1d limit 3"']
 

@@ -20,6 +20,7 @@ from pipeline.cli.checking import probe, reconcile, status, verify
 from pipeline.cli.emulating import emulator
 from pipeline.cli.exit_codes import tolerant
 from pipeline.cli.exporting import export
+from pipeline.cli.forgetting import forget
 from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.operating import dagster_home, doctor
 from pipeline.cli.pricing import budgets, prices
@@ -55,6 +56,7 @@ for command, in_short in (
     (serve, "Answer HTTP as the API does, from the lake."),
     (report, "Write a page to look at and to send around."),
     (emulator, "Serve a stand-in for the MKA1 API."),
+    (forget, "Take a person out of all that is kept, and prove it."),
     (doctor, "Check the place where it runs, and say how to fix it."),
     (dagster_home, "Make Dagster's folder ready, and print it."),
 ):

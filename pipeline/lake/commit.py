@@ -130,18 +130,22 @@ def publish_days(
     return changed
 
 
-def adopt(lake: Lake, folders: Mapping[date, Path]) -> dict[date, Path]:
+def adopt(
+    lake: Lake, folders: Mapping[date, Path], based_on: Mapping[date, Path] | None = None
+) -> dict[date, Path]:
     """Let finished folders, each with all files of a version and its manifest, be the versions of
     their days, at one stroke; returns these versions.
 
-    The folders are on the lake's disk. Raises ContractError or OSError, and leaves all days as they
-    were.
+    A day of `based_on` of which another version counts by now is left as it is. The folders are on
+    the lake's disk. Raises ContractError or OSError, and leaves all days as they were.
     """
     with lake.lock("publish"):
         finish_commit(lake)
         new: dict[date, Path] = {}
         try:
             for day, folder in sorted(folders.items()):
+                if based_on is not None and lake.version(day) != based_on[day]:
+                    continue
                 if lake.version(day) is None:
                     _refuse_unknown(lake, day)
                 new[day] = _new_version(lake, day)

@@ -38,11 +38,19 @@ class Expired:
     bytes: int
 
 
-def expire(catalog: SharedCatalog, io: FileIO, root: str, now: float) -> Expired:
-    """Remove what no reader of the last day needs, at `now` (Unix seconds)."""
+def expire(
+    catalog: SharedCatalog,
+    io: FileIO,
+    root: str,
+    now: float,
+    *,
+    kept_seconds: float = KEPT_SECONDS,
+) -> Expired:
+    """Remove what no reader of the last day needs, at `now` (Unix seconds); with other
+    `kept_seconds`, what nobody has needed for so long."""
     snapshots = files = size = 0
     for name in TABLES:
-        dropped, table = _drop_snapshots(catalog, name, utc(now))
+        dropped, table = _drop_snapshots(catalog, name, utc(now), kept_seconds)
         snapshots += dropped
         if table is None:
             continue
@@ -50,7 +58,7 @@ def expire(catalog: SharedCatalog, io: FileIO, root: str, now: float) -> Expired
         there = list(_there(io, table, f"{root}/{name}"))
         current = catalog.load_table(table.name())
         needed = set(_needed(current))
-        old = [one for one in there if one.location not in needed and one.at < now - KEPT_SECONDS]
+        old = [one for one in there if one.location not in needed and one.at <= now - kept_seconds]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda one: storage.remove_file(io, one.location), old))
         files += len(old)
@@ -58,11 +66,13 @@ def expire(catalog: SharedCatalog, io: FileIO, root: str, now: float) -> Expired
     return Expired(snapshots, files, size)
 
 
-def _drop_snapshots(catalog: SharedCatalog, name: str, now: datetime) -> tuple[int, Table | None]:
+def _drop_snapshots(
+    catalog: SharedCatalog, name: str, now: datetime, kept_seconds: float
+) -> tuple[int, Table | None]:
     """How many snapshots were dropped, and the table; it is begun anew where others commit."""
     for _ in range(_TRIES):
         table = tables.load(catalog, name)
-        old = [] if table is None else outdated(table.metadata, now)
+        old = [] if table is None else outdated(table.metadata, now, kept_seconds)
         if table is None or not old:
             return 0, table
         head = table.metadata.current_snapshot_id

@@ -24,7 +24,7 @@ from pipeline.api.usage import MAX_LIMIT
 from pipeline.lake import engine
 from pipeline.lake.manifest import Reading, intact, manifest_of, reading_of
 from pipeline.lake.store import Lake
-from pipeline.pseudonyms import Pseudonyms
+from pipeline.pseudonyms import UserIds
 from pipeline.timeline import (
     CLOCKS_DIFFER,
     SECONDS,
@@ -172,7 +172,7 @@ class ChangedHours:
         client: Client,
         lake: Lake,
         feed: Feed,
-        pseudonyms: Pseudonyms | None,
+        ids: UserIds | None,
         now: Callable[[], float],
     ) -> None:
         self.at = now()
@@ -182,7 +182,7 @@ class ChangedHours:
         self._client = client
         self._lake = lake
         self._feed = feed
-        self._pseudonyms = pseudonyms
+        self._ids = ids
         self._now = now
 
     async def ask_hours(self, windows: Mapping[date, Window]) -> None:
@@ -312,7 +312,7 @@ class ChangedHours:
     def _counted(self, bucket: ServedBucket) -> Counts:
         counts: Counts = {}
         for result in bucket.results:
-            add(counts, self._feed.group(result, self._pseudonyms), self._feed.measures(result))
+            add(counts, self._feed.group(result, self._ids), self._feed.measures(result))
         return counts
 
 
