@@ -31,6 +31,7 @@
     timeline         UTC days, windows, bucket widths: all date arithmetic
     zones            time zones as offsets, from the IANA database
     thresholds       what the alerts compare with
+    retention        for how long fine tables are kept
     memory           how much of it queries may use
     paths            which folders can be used, by the characters in their paths
     pseudonyms       user ids that name nobody, by a keyed hash

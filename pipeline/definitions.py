@@ -21,6 +21,7 @@ from pipeline.orchestration.checks import (
 )
 from pipeline.orchestration.partitions import backfill_policy, daily
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.retention import retention_job
 from pipeline.orchestration.schedules import SCHEDULES, conversations_job, export_job, usage_job
 
 
@@ -48,7 +49,15 @@ def build_defs(services: Services | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[usage_job, conversations_job, export_job, refresh_job, report_job, alerts_job],
+        jobs=[
+            usage_job,
+            conversations_job,
+            export_job,
+            refresh_job,
+            report_job,
+            alerts_job,
+            retention_job,
+        ],
         schedules=SCHEDULES,
         sensors=[watch_alerts],
         resources={"services": services},

@@ -42,6 +42,7 @@ from pipeline.endpoints import CONVERSATIONS, METERED
 from pipeline.memory import LEAST
 from pipeline.paths import unusable
 from pipeline.pseudonyms import Pseudonyms
+from pipeline.retention import LEAST_DAYS, Retention
 from pipeline.thresholds import Thresholds
 
 GATEWAY: Final = "https://apigw.mka1.com"
@@ -260,8 +261,8 @@ def _holds(annotation: Any, kind: type) -> bool:
     return annotation is kind or any(_holds(part, kind) for part in get_args(annotation))
 
 
-class Settings(BaseSettings):
-    """All settings. Build it with `load_settings()`."""
+class _Kept(BaseSettings):
+    """For how many days what is kept."""
 
     model_config = SettingsConfigDict(
         # The variable of a field that names none itself: MKA1_USAGE_HOME of `home`.
@@ -271,6 +272,34 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         hide_input_in_errors=True,
     )
+
+    keep_minutes_days: int | None = Field(None, ge=LEAST_DAYS, le=36_600)
+    """For how many days minutes and rows as served are kept; None: for ever."""
+    keep_hours_days: int | None = Field(None, ge=LEAST_DAYS, le=36_600)
+    """For how many days hours are kept; None: for ever."""
+    keep_contents_days: int | None = Field(None, ge=1, le=36_600)
+    """For how many days what items say is kept; None: for ever."""
+
+    @field_validator("keep_hours_days")
+    @classmethod
+    def _no_shorter_than_minutes(cls, hours: int | None, info: ValidationInfo) -> int | None:
+        minutes = info.data.get("keep_minutes_days")
+        if hours is not None and (minutes is None or minutes > hours):
+            asked = "is not set" if minutes is None else f"is {minutes}"
+            raise ValueError(
+                f"is {hours}, and MKA1_USAGE_KEEP_MINUTES_DAYS {asked}: minutes are kept no longer "
+                f"than hours, so set it to {hours} or less"
+            )
+        return hours
+
+    @property
+    def retention(self) -> Retention:
+        """How long each kind of table is kept."""
+        return Retention(self.keep_minutes_days, self.keep_hours_days, self.keep_contents_days)
+
+
+class Settings(_Kept):
+    """All settings. Build it with `load_settings()`."""
 
     @classmethod
     def settings_customise_sources(
@@ -354,6 +383,17 @@ class Settings(BaseSettings):
     """A CSV with names of users and API keys for exports."""
     export_readable_by: Literal["owner", "group", "all"] = "owner"
     """Who may read exported files."""
+
+    @field_validator("daily_lookback_days")
+    @classmethod
+    def _within_hours(cls, days: int, info: ValidationInfo) -> int:
+        hours = info.data.get("keep_hours_days")
+        if hours is not None and days > hours:
+            raise ValueError(
+                f"is {days}, and MKA1_USAGE_KEEP_HOURS_DAYS is {hours}: that window goes by hours, "
+                f"so set it to {hours} or less"
+            )
+        return days
 
     @field_validator("pseudonym_key")
     @classmethod

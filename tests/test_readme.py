@@ -39,7 +39,9 @@ README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN: Final = Path(sys.executable).parent
 DAYS: Final = list(day_range(day_of(parse_time("2024-01-01")), day_of(parse_time("2024-01-07"))))
 DOCS: Final = ROOT / "docs"
-OTHER_TESTS: Final = {"alerts", "bi", "contributing", "operations", "serving", "shared-lake"}
+OTHER_TESTS: Final = {
+    *("alerts", "bi", "contributing", "operations", "retention", "serving", "shared-lake"),
+}
 """Pages whose commands a test of their own runs, in a world of their own."""
 
 PAGES: Final = {

@@ -26,6 +26,7 @@ from pipeline.cli.operating import dagster_home, doctor
 from pipeline.cli.pricing import budgets, prices
 from pipeline.cli.querying import buckets, sql
 from pipeline.cli.reporting import report
+from pipeline.cli.retention import prune
 from pipeline.cli.serving import serve
 from pipeline.cli.spark import rollup
 from pipeline.settings import misspelt, read_env_file
@@ -56,6 +57,7 @@ for command, in_short in (
     (serve, "Answer HTTP as the API does, from the lake."),
     (report, "Write a page to look at and to send around."),
     (emulator, "Serve a stand-in for the MKA1 API."),
+    (prune, "Drop the minutes and hours of days that are old."),
     (forget, "Take a person out of all that is kept, and prove it."),
     (doctor, "Check the place where it runs, and say how to fix it."),
     (dagster_home, "Make Dagster's folder ready, and print it."),

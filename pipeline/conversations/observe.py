@@ -93,9 +93,11 @@ def _staged(
 def active_pairs(con: duckdb.DuckDBPyConnection, lake: Lake, window: Window) -> pa.Table:
     """Who used the API in a window, by `usage_1m`: `user_id`, `api_key_id` and the three measures.
 
-    A row per pair with any measure above zero; the window lies on minute edges.
+    A row per pair with any measure above zero; the window is of whole days.
     """
-    engine.bind(con, {"usage_1m": (USAGE["1m"], lake.files("usage_1m", window.days))})
+    # Where minutes are not kept: whole days say the same of whole days.
+    found = (lake.file("usage_1m", day) or lake.file("usage_1d", day) for day in window.days)
+    engine.bind(con, {"usage_1m": (USAGE["1m"], [path for path in found if path is not None])})
     params = {"start": window.start, "end": window.end}
     return con.sql(engine.sql("active_pairs"), params=params).to_arrow_table()
 

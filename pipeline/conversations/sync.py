@@ -49,7 +49,7 @@ from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.damage import is_sound
 from pipeline.lake.files import covered
 from pipeline.lake.forgotten import Forgotten, forgotten
-from pipeline.lake.manifest import days_that_owe
+from pipeline.lake.manifest import days_that_owe, manifest_of
 from pipeline.lake.snapshot import Damage
 from pipeline.lake.store import Lake
 from pipeline.messages import count
@@ -137,7 +137,7 @@ def sync_days(
     """
     days = sorted(set(days))
     for day in days:
-        if not all(is_sound(lake.file(name, day)) for name in ("usage_1m", "usage_1d")):
+        if not all(is_sound(lake.file(name, day)) for name in _needed(lake, day)):
             raise FileNotFoundError(
                 f"usage of {day} is not loaded, or damaged, and it says who is to be asked for: "
                 f"load it first, with `{messages.run(day, day)}`"
@@ -158,6 +158,12 @@ def sync_days(
     if sync.failures:
         raise SyncError(synced, sync.failures)
     return synced
+
+
+def _needed(lake: Lake, day: date) -> list[str]:
+    """The tables of a day that say who is to be asked for."""
+    dropped = manifest_of(lake.version(day)).dropped
+    return [name for name in ("usage_1m", "usage_1d") if name not in dropped]
 
 
 def _take_out_damage(

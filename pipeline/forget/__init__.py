@@ -2,7 +2,6 @@
 
     person       who is meant, and how texts write them
     days         the tables: every day that names them, redone
-    shared       the same in a shared lake, whose old snapshots go at once
     leftovers    what is no table: unfinished pages, exports, reports, Dagster's records, logs
     search       the proof: all that is kept, read again
     forgetting   the steps, in their order

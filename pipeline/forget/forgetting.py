@@ -19,11 +19,11 @@ from pipeline.forget import leftovers
 from pipeline.forget.days import redo_days
 from pipeline.forget.person import Person
 from pipeline.forget.search import Searched, search
-from pipeline.forget.shared import hydrated
 from pipeline.lake import forgotten
 from pipeline.lake.catalog import build_catalog, prices_of
 from pipeline.lake.store import Lake
 from pipeline.messages import count
+from pipeline.shared_lake.committed import committed
 
 if TYPE_CHECKING:
     from pipeline.shared_lake.shared import SharedLake
@@ -103,7 +103,10 @@ def _forget_tables(
     def waiting() -> None:
         say("other runs of this home are at work: waiting until they are done")
 
-    with hydrated(places.shared, lake, waiting), _held(lake, "sync", say):
+    def tell(shared: SharedLake) -> None:
+        shared.tell_forgotten(lake)
+
+    with committed(places.shared, lake, waiting, tell), _held(lake, "sync", say):
         leftovers.forget_pages(lake)
         leftovers.forget_state(lake, person, name)
         for _ in range(_TIMES):
@@ -112,6 +115,9 @@ def _forget_tables(
             done |= {*days}
             if not days:
                 break
+    if places.shared is not None:
+        say("removing what the shared lake had before")
+        places.shared.expire_replaced()
     return sorted(done)
 
 

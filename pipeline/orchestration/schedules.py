@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import dagster as dg
 
+from pipeline.orchestration import retention
 from pipeline.orchestration.alert_sensor import ALERT_CHECKS
 from pipeline.orchestration.assets import conversations, export, meters, refresh, usage
 from pipeline.orchestration.assets.days import loading
@@ -118,6 +119,12 @@ def _once_loaded(services: Services, tick: datetime) -> _Tick:
     return dg.RunRequest(run_key=tick.isoformat())
 
 
+def _where_anything_is_dropped(services: Services, tick: datetime) -> _Tick:
+    if not services.settings.retention.is_set:
+        return dg.SkipReason("all is kept for ever: MKA1_USAGE_KEEP_MINUTES_DAYS is not set")
+    return _once_loaded(services, tick)
+
+
 conversations_schedule: Final = _schedule(
     "hourly_conversations",
     CONVERSATIONS_JOB,
@@ -164,5 +171,12 @@ SCHEDULES: Final = (
         "50 * * * *",  # once usage and conversations are in
         "Writes what has changed of the files for BI tools.",
         _once_loaded,
+    ),
+    _schedule(
+        "daily_retention",
+        retention.JOB,
+        "35 5 * * *",  # once the refresh has made old days final
+        "Drops the minutes, hours and contents of days that are older than they are kept.",
+        _where_anything_is_dropped,
     ),
 )

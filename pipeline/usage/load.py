@@ -286,7 +286,11 @@ class _Load:
             self.failures[day.day] = error
         else:
             day.buffer.remove()
-            self._on_progress(Progress(day.day, published.rows[self._feed.raw.name], published))
+            self._on_progress(
+                Progress(
+                    day.day, published.rows.get(self._feed.raw.name, day.buffer.rows), published
+                )
+            )
 
     async def _next(self, client: Client) -> tuple[DayRead, Window | None] | None:
         """The next part to walk, of the day that is being read or of the next one.

@@ -130,7 +130,8 @@ class Metered:
         others = {
             name: one
             for name, one in before.readings.items()
-            if name != self.endpoint and (name == BILLS or standing[RAW_METERS.name])
+            if name != self.endpoint
+            and (name == BILLS or standing[RAW_METERS.name] or RAW_METERS.name in before.dropped)
         }
         ends = [one.through for name, one in others.items() if name != BILLS]
         window = Window(buffer.window.start, max([*ends, reading.through]))
@@ -143,7 +144,31 @@ class Metered:
         found = consistency.meter_totals(con, {name: [path] for name, path in paths.items()})
         if found:
             raise consistency.ConsistencyError("; ".join(map(str, found)))
+        if RAW_METERS.name in before.dropped:
+            self._keep_others(con, standing, paths, window)
         return Staged(day, buffer.window, paths, {}, {**others, self.endpoint: reading})
+
+    def _keep_others(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        standing: Mapping[str, Path | None],
+        paths: Mapping[str, Path],
+        window: Window,
+    ) -> None:
+        """Put the other endpoints' buckets beside this one's, where their minutes are not kept."""
+        for width in ("1h", "1d"):
+            dataset = METERS[width]
+            path, stored = paths[dataset.name], standing[dataset.name]
+            own = path.replace(path.with_name(f"own-{path.name}"))
+            columns = dataset.schema.names
+            order = ", ".join(f"{name} NULLS FIRST" for name in columns)
+            others = engine.scan(dataset, [stored] if stored else [])
+            rows = con.sql(
+                f"SELECT * FROM ({engine.scan(dataset, [own])} UNION ALL "
+                f"SELECT * FROM ({others}) WHERE endpoint <> {engine.literal(self.endpoint)}) "
+                f"ORDER BY {order}"
+            )
+            _write(dataset, rows, path, window)
 
     def publish(
         self,

@@ -80,6 +80,7 @@ def test_what_a_code_location_holds() -> None:
         "hourly_conversations",
         "hourly_export",
         "daily_refresh",
+        "daily_retention",
     }
     policy = graph.get(dg.AssetKey("usage_1d")).backfill_policy
     assert policy == dg.BackfillPolicy.single_run()

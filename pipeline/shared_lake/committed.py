@@ -1,4 +1,4 @@
-"""A shared lake: its days redone and committed, and what they were before is gone at once."""
+"""Work on all days of a home that shares its lake: hydrated before, committed after."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def hydrated(shared: SharedLake | None, lake: Lake, waiting: Callable[[], None]) -> Iterator[None]:
+def committed(
+    shared: SharedLake | None,
+    lake: Lake,
+    waiting: Callable[[], None],
+    before_commit: Callable[[SharedLake], None] = lambda _: None,
+) -> Iterator[None]:
     """Let all days of the shared lake be here for the block, and commit what becomes of them.
 
-    Other runs of this home are waited for. Without a shared lake nothing is done. SharedLakeError
-    where it can't be used.
+    Other runs of this home are waited for, once `waiting` was called. Without a shared lake nothing
+    is done. SharedLakeError where it can't be used, or another worker has committed one of the days
+    meanwhile.
     """
     if shared is None:
         yield
@@ -26,6 +32,5 @@ def hydrated(shared: SharedLake | None, lake: Lake, waiting: Callable[[], None])
     with claiming(lake, None, waiting):
         shared.hydrate(lake)
         yield
-        shared.tell_forgotten(lake)
+        before_commit(shared)
         shared.commit(lake)
-        shared.expire_replaced()
