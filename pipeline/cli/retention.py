@@ -27,14 +27,14 @@ def prune() -> None:
     with exit_codes():
         settings = load_settings()
         from pipeline.lake.catalog import build_catalog, prices_of
-        from pipeline.lake.retention import any_dropped
+        from pipeline.lake.retention import dropped_days
         from pipeline.lake.retention import prune as prune_lake
         from pipeline.lake.store import Lake
         from pipeline.shared_lake import open_shared_lake, place_of
         from pipeline.shared_lake.committed import committed
 
         lake = Lake(settings.lake, settings.lookback_days, settings.memory)
-        if not settings.retention.is_set and not any_dropped(lake):
+        if not settings.retention.is_set and not dropped_days(lake):
             fail(f"all is kept for ever: set {_SETTINGS}", MISUSED)
         place = place_of(settings.shared_catalog, settings.shared_warehouse)
         shared = None if place is None else open_shared_lake(place)

@@ -46,6 +46,8 @@ class Places:
     def folders(self) -> list[Path]:
         """The folders that are searched, none of them below another."""
         every = {path.resolve() for path in (self.home, self.export_dir, self.dagster_home)}
+        if self.shared is not None and "://" not in self.shared.place.warehouse:
+            every.add(Path(self.shared.place.warehouse).resolve())
         return sorted(path for path in every if not any(other in path.parents for other in every))
 
 

@@ -20,6 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, overload
 
+import pyarrow.compute as pc
+
+from pipeline.lake.files import row_groups
+from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake, private_folder, replacing
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.pseudonyms import Pseudonyms, UserIds
@@ -177,6 +181,20 @@ def learn(lake: Lake, public: str) -> bool:
             return False
         _write(lake, Forgotten(lists, known.unfinished))
         return True
+
+
+def names_forgotten(known: Forgotten, version: Path) -> bool:
+    """Whether a version of a day has rows of somebody who was forgotten, by their id."""
+    if not known:
+        return False
+    for path in version.glob("*.parquet"):
+        if "user_id" not in DATASETS[path.stem].schema.names:
+            continue
+        for batch in row_groups(path, ["user_id"]):
+            ids = pc.unique(batch.column("user_id")).drop_null().to_pylist()
+            if any(known.name_of(one) is not None for one in ids):
+                return True
+    return False
 
 
 def _read(path: Path) -> Forgotten:

@@ -93,9 +93,15 @@ def prune(
     return Pruned(dropped, again, not_final)
 
 
-def any_dropped(lake: Lake) -> bool:
-    """Whether a table of any day was dropped."""
-    return any(manifest_of(lake.version(day)).dropped for day in lake.all_days())
+def dropped_days(lake: Lake) -> dict[Kind, list[date]]:
+    """The days of which tables were dropped, by kind, in order."""
+    found: dict[Kind, list[date]] = {}
+    for day in lake.all_days():
+        dropped = {*manifest_of(lake.version(day)).dropped}
+        for kind in KINDS if dropped else ():
+            if dropped & {*TABLES[kind]}:
+                found.setdefault(kind, []).append(day)
+    return found
 
 
 def dropped_at(retention: Retention, age: int) -> frozenset[str]:

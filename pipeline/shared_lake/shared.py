@@ -112,6 +112,7 @@ class SharedLake:
             return []
         with self._reaching():
             self._claim(lake)
+            _require_unnamed(lake, versions)
             committed = self._committed(
                 lake,
                 {
@@ -241,6 +242,18 @@ def _to_commit(version: Path, based_on: str | None) -> DayToCommit:
             f"{version / MANIFEST} is no manifest ({error}): `mka1-usage verify` says how to fix it"
         ) from None
     return DayToCommit(text, {name: version / f"{name}.parquet" for name in names}, based_on)
+
+
+def _require_unnamed(lake: Lake, versions: Mapping[date, Path]) -> None:
+    """Raise SharedLakeError where a day has rows of somebody who was forgotten by another worker
+    while it was loaded here."""
+    known = forgotten.forgotten(lake)
+    for day, version in versions.items():
+        if forgotten.names_forgotten(known, version):
+            raise SharedLakeError(
+                f"{day} has rows of somebody who was forgotten in the shared lake, so it is not "
+                "committed: run `mka1-usage forget USER` in this home too"
+            )
 
 
 def _public(lake: Lake) -> dict[str, str]:
