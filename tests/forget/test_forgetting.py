@@ -104,6 +104,7 @@ def test_what_they_wrote_goes_and_what_others_wrote_stays_but_where_it_names_the
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_no_version_is_left_from_before(reader: Reader, home: Path) -> None:
     forgotten(reader, home)
     for day in DAYS:
@@ -147,6 +148,7 @@ def test_a_home_without_them_refuses_to_bring_them_in(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_with_pseudonyms_either_id_will_do(server: EmulatorServer, tmp_path: Path) -> None:
     home = tmp_path / "home"
     reader = new_home(server, home, PSEUDONYMS)
@@ -163,6 +165,7 @@ def test_with_pseudonyms_either_id_will_do(server: EmulatorServer, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_the_list_of_the_forgotten_names_nobody_and_is_needed(reader: Reader, home: Path) -> None:
     outcome = forgotten(reader, home)
     path = home / "lake" / ".forgotten.json"
@@ -189,6 +192,7 @@ def test_lists_of_several_homes_stand_beside_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_what_people_wrote_themselves_is_left_to_them_and_named(reader: Reader, home: Path) -> None:
     budgets = home / "budgets.csv"
     budgets.write_text(f"scope,id\nuser,{WHO}\n", encoding="utf-8")
@@ -202,6 +206,7 @@ def test_what_people_wrote_themselves_is_left_to_them_and_named(reader: Reader, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_other_words_are_looked_for_too(reader: Reader, home: Path) -> None:
     note = home / "note.txt"
     note.write_text("call Zaphod Beeblebrox\n", encoding="utf-8")
@@ -225,6 +230,7 @@ def test_the_search_sees_into_every_kind_of_file_that_is_kept(original: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_a_file_that_can_not_be_read_is_no_proof(reader: Reader, home: Path) -> None:
     version = reader.lake.version(DAYS[0])
     assert version is not None
@@ -236,6 +242,7 @@ def test_a_file_that_can_not_be_read_is_no_proof(reader: Reader, home: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_people_with_short_ids_are_forgotten_too(reader: Reader, home: Path) -> None:
     outcome = forgotten(reader, home, person_of("bob", None))
     assert outcome.proven

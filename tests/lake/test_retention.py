@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.emulator import EmulatorServer
+from pipeline.emulator import EmulatorServer, MeterEvent
+from pipeline.emulator.endpoints import ENDPOINTS
+from pipeline.endpoints import METERED
 from pipeline.lake import engine
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.files import covered
@@ -24,6 +27,8 @@ from pipeline.query.buckets import NotLoadedError, PageQuery, answer
 from pipeline.query.status import states
 from pipeline.retention import Retention
 from pipeline.timeline import DAY, day_window
+from pipeline.usage.load import load_days
+from pipeline.usage.meters import Metered
 from pipeline.usage.refresh import refresh_days
 from pipeline.usage.rollup import rebuild_day
 from pipeline.usage.totals_check import compare_days
@@ -36,6 +41,17 @@ MINUTES = Retention(minutes=40)
 HOURS = Retention(minutes=40, hours=40)
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two days, final, with conversations and contents; tests copy them."""
+    folder = tmp_path_factory.mktemp("original") / "lake"
+    with EmulatorServer(new_world()) as server:
+        reader = Reader(server, Lake(folder), DAYS)
+        reader.load()
+        reader.sync(keep_content=True)
+    return folder
+
+
 @pytest.fixture
 def server() -> Iterator[EmulatorServer]:
     with EmulatorServer(new_world()) as server:
@@ -43,12 +59,10 @@ def server() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def reader(server: EmulatorServer, tmp_path: Path) -> Reader:
-    """Two days, final, with conversations and contents."""
-    reader = Reader(server, Lake(tmp_path / "lake"), DAYS)
-    reader.load()
-    reader.sync(keep_content=True)
-    return reader
+def reader(server: EmulatorServer, original: Path, tmp_path: Path) -> Reader:
+    """Such days of the test's own, and the API that they are of."""
+    folder = shutil.copytree(original, tmp_path / "lake", symlinks=True)
+    return Reader(server, Lake(Path(folder)), DAYS)
 
 
 def tables_of(lake: Lake, day: date) -> set[str]:
@@ -200,3 +214,29 @@ def test_a_manifest_says_nothing_of_it_where_all_is_kept(reader: Reader) -> None
     assert first is not None
     assert "usage_1m" in read_manifest(first).dropped
     assert covered(first / "usage_1d.parquet").complete(DAYS[0])
+
+
+@pytest.mark.slow
+def test_a_load_of_one_endpoint_keeps_the_hours_of_the_others(
+    server: EmulatorServer, tmp_path: Path
+) -> None:
+    """Their minutes are gone, so they can't be counted again."""
+    lake = Lake(tmp_path / "lake")
+    connect = next(iter(Reader(server, lake, DAYS).connect().values()))
+    feeds = [Metered(METERED[name]) for name in ("responses", "completions")]
+    world = server.world
+    for number, name in enumerate(("responses", "completions")):
+        at = day_window(DAYS[0]).start + 600 * number
+        measures = dict.fromkeys(ENDPOINTS[name].measures, 5)
+        world.log_meter(MeterEvent(name, at, "bob", "key_web", "m", measures=measures))
+    for feed in feeds:
+        load_days(connect, lake, DAYS, feed=feed, now=world.clock)
+    Reader(server, lake, DAYS).load()
+    reader = Reader(server, lake, DAYS)
+    hours, days = reader.rows("meters_1h"), reader.rows("meters_1d")
+    assert {row["endpoint"] for row in hours} >= {"responses", "completions"}
+    prune(lake, MINUTES, NOW)
+    load_days(connect, lake, DAYS, feed=feeds[0], now=world.clock)
+    assert (reader.rows("meters_1h"), reader.rows("meters_1d")) == (hours, days)
+    assert coverage(lake, "meters:completions") == {"final": 48}
+    assert "meters_1m" not in tables_of(lake, DAYS[0])
