@@ -22,7 +22,10 @@ _SHOWN = 10
 
 def forget(
     user: Annotated[
-        str, typer.Argument(metavar="USER", help="The user id; with pseudonyms, that or the id.")
+        str,
+        typer.Argument(
+            metavar="USER", help="The user id; with pseudonyms, the real id or the pseudonym."
+        ),
     ],
     also: Annotated[
         list[str] | None,

@@ -123,7 +123,7 @@ def redo_days(lake: Lake, person: Person, name: str, on_day: Callable[[date], No
                         redone.append(day)
                         on_day(day)
                 with lake.lock("publish"):
-                    if version is not None and version.is_dir():
+                    if version is not None and lake.versions(day).is_dir():
                         lake.expire(day, at_once=True)
     return redone
 

@@ -82,13 +82,20 @@ def forget(
         days = _forget_tables(lake, places, person, name, say)
         with lake.staging():  # sweeps what killed processes left
             pass
-        build_catalog(lake, places.catalog, prices=prices_of(places.catalog))
+        build_catalog(
+            lake,
+            places.catalog,
+            on_set_aside=lambda folder: say(f"kept, what a client put into the catalog: {folder}"),
+            prices=prices_of(places.catalog),
+        )
         removed = leftovers.forget_outputs(places.home, places.export_dir, person)
         for path in removed:
             say(f"removed, to be made anew: {path}")
-        rewritten = leftovers.forget_records(places.dagster_home, person, name)
+        rewritten = leftovers.forget_records(lake, places.home, places.dagster_home, person, name)
         if rewritten:
-            say(f"{count(len(rewritten), 'file')} of Dagster's records and logs rewritten")
+            say(f"{count(len(rewritten), 'file')} of records and logs rewritten")
+        if leftovers.keeps_records_elsewhere(places.dagster_home):
+            say("not searched: the database server in which Dagster keeps its runs (dagster.yaml)")
         say(f"searching {', '.join(map(str, places.folders))}")
         searched = search(places.folders, person)
         outcome = Outcome(name, tuple(days), tuple(removed), tuple(rewritten), searched)

@@ -23,6 +23,9 @@ from pipeline.lake.store import Lake, remove, replacing
 _WAIT: Final = 60.0
 """Seconds to wait for Dagster, where it holds its database."""
 _EXPORT: Final = "export.json"
+_NOTED: Final = {".json", ".log", ".db", ".sqlite"}
+"""Endings of files that commands write; those that people write, such as CSV, are left alone."""
+_SERVERS: Final = ("postgres", "mysql")
 
 
 def forget_state(lake: Lake, person: Person, name: str) -> None:
@@ -68,13 +71,22 @@ def _any_names(folder: Path, person: Person) -> bool:
     return False
 
 
-def forget_records(dagster_home: Path, person: Person, name: str) -> list[Path]:
-    """Let Dagster's databases and logs speak of the person by another name; returns which did not.
+def forget_records(
+    lake: Lake, home: Path, dagster_home: Path, person: Person, name: str
+) -> list[Path]:
+    """Let Dagster's databases and logs, and what commands note in the home, speak of the person by
+    another name; returns which did not.
 
     OSError, sqlite3.Error where one can't be written.
     """
     changed: list[Path] = []
-    for path in search.files_below([dagster_home]):
+    records = [*search.files_below([dagster_home])]
+    notes = (path for path in search.files_below([home]) if path.suffix in _NOTED)
+    apart = (lake.root, dagster_home.absolute())
+    records += (
+        path for path in notes if not any(path.absolute().is_relative_to(it) for it in apart)
+    )
+    for path in records:
         try:
             with path.open("rb") as file:
                 head = file.read(16)
@@ -86,6 +98,16 @@ def forget_records(dagster_home: Path, person: Person, name: str) -> list[Path]:
         elif b"\0" not in head and path.suffix != ".lock" and _rewrite_text(path, person, name):
             changed.append(path)
     return changed
+
+
+def keeps_records_elsewhere(dagster_home: Path) -> bool:
+    """Whether Dagster keeps its runs in a database server, by its dagster.yaml."""
+    try:
+        text = (dagster_home / "dagster.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    lines = (line.partition("#")[0] for line in text.splitlines())
+    return any(server in line for line in lines for server in _SERVERS)
 
 
 def _rewrite_text(path: Path, person: Person, name: str) -> bool:

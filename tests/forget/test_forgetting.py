@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from pipeline.conversations import cursors
 from pipeline.emulator import EmulatorServer
-from pipeline.forget import person_of
+from pipeline.forget import forget, person_of
 from pipeline.forget.search import search
 from pipeline.lake import forgotten as people
 from pipeline.lake.schemas import DATASETS
@@ -28,6 +28,7 @@ from tests.forget.people import (
     named_in,
     new_home,
     new_world,
+    places_of,
 )
 from tests.synced import Reader, rows_of
 from tests.torture.search import everything
@@ -123,6 +124,21 @@ def test_later_loads_refreshes_and_syncs_do_not_bring_them_back(reader: Reader, 
     assert not any("zaphod" in target for _, target, _ in reader.server.requests[asked:])
     assert not any(WHO in str(gap) for gap in synced.gaps)
     assert forgotten(reader, home).days == ()  # nothing is left to be done
+
+
+@pytest.mark.slow
+def test_what_commands_note_is_rewritten_and_a_database_server_is_named(
+    reader: Reader, home: Path
+) -> None:
+    (home / "told.json").write_text(f'{{"told": "spike of {WHO}"}}', encoding="utf-8")
+    (home / "dagster" / "dagster.yaml").write_text("storage:\n  postgres:\n", encoding="utf-8")
+    said: list[str] = []
+    outcome = forget(reader.lake, places_of(home), person_of(WHO, None), said.append)
+    assert outcome.proven
+    assert (home / "told.json").read_text(encoding="utf-8") == (
+        f'{{"told": "spike of {outcome.name}"}}'
+    )
+    assert any("database server" in words for words in said)
 
 
 @pytest.mark.slow
