@@ -11,6 +11,7 @@
     report/          mka1-usage report: a page of charts, in HTML and as pictures
     serve/           mka1-usage serve: the API's own pages over HTTP
     alerts/          late data, spikes, silence, failures and budgets, found in the lake
+    forget/          mka1-usage forget: a person taken out of all that is kept
     emulator/        a stand-in for the API, with a count of its own
 
     names/           names.csv: what people call users, keys and teams
@@ -37,6 +38,7 @@
     periods          periods by name: this week, last month
     zones            time zones as offsets, from the IANA database
     thresholds       what the alerts compare with
+    retention        for how long fine tables are kept
     memory           how much of it queries may use
     paths            which folders can be used, by the characters in their paths
     pseudonyms       user ids that name nobody, by a keyed hash

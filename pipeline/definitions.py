@@ -22,6 +22,7 @@ from pipeline.orchestration.checks import (
 from pipeline.orchestration.digest import digest_job
 from pipeline.orchestration.partitions import backfill_policy, daily
 from pipeline.orchestration.resources import Services
+from pipeline.orchestration.retention import retention_job
 from pipeline.orchestration.schedules import (
     EXPIRING,
     SCHEDULES,
@@ -59,7 +60,7 @@ def build_defs(services: Services | None = None) -> dg.Definitions:
         asset_checks=checks,
         jobs=[
             *(usage_job, conversations_job, export_job, refresh_job, report_job, alerts_job),
-            digest_job,
+            *(digest_job, retention_job),
             *([expire_job] if shared else []),
         ],
         schedules=[*SCHEDULES, *([EXPIRING] if shared else [])],

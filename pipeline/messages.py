@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
 
@@ -23,6 +23,12 @@ def count(value: int, name: str) -> str:
 def be(value: int) -> str:
     """The verb that follows that number."""
     return "is" if value == 1 else "are"
+
+
+def by_width(rows: Mapping[str, int], table: str) -> str:
+    """How many rows a day has in its tables of each width, those that are kept."""
+    words = {f"{table}_1m": "minute", f"{table}_1h": "hour", f"{table}_1d": "day"}
+    return ", ".join(f"{rows[name]:,} by {width}" for name, width in words.items() if name in rows)
 
 
 RUN = "mka1-usage run"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
-from typing import Final, overload
+from typing import Final, Protocol, overload
 
 from pydantic import SecretStr
 
@@ -16,6 +16,18 @@ _USER: Final = "mka1-usage user id\0"
 _FINGERPRINT: Final = "mka1-usage fingerprint\0"
 _REMEMBERED: Final = 1 << 17
 """So many pseudonyms are kept in memory: the same ids come bucket after bucket."""
+
+
+class UserIds(Protocol):
+    """What users are called in all that is written, where that is not what the API calls them."""
+
+    @overload
+    def of(self, user_id: str) -> str: ...
+    @overload
+    def of(self, user_id: str | None) -> str | None: ...
+    def hides(self, user_id: str | None, said: str) -> bool:
+        """Whether what else is `said` of a user (JSON), which may name people, is left out."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,10 @@ class Pseudonyms:
                 self._known.clear()
             pseudonym = self._known[user_id] = f"p_{self._hash(_USER + user_id)[:32]}"
         return pseudonym
+
+    def hides(self, user_id: str | None, said: str) -> bool:
+        """Whether what else is said of a user is left out: of all, since any may be named."""
+        return True
 
     @property
     def fingerprint(self) -> str:

@@ -42,6 +42,7 @@ from pipeline.endpoints import CONVERSATIONS, METERED
 from pipeline.memory import LEAST
 from pipeline.paths import unusable
 from pipeline.pseudonyms import Pseudonyms
+from pipeline.retention import LEAST_DAYS, Retention
 from pipeline.thresholds import Thresholds
 
 GATEWAY: Final = "https://apigw.mka1.com"
@@ -320,7 +321,35 @@ class _SharedLake(BaseSettings):
         return warehouse.rstrip("/")
 
 
-class Settings(_Quota, _SharedLake, MessageSettings):
+class _Kept(BaseSettings):
+    """For how many days what is kept."""
+
+    keep_minutes_days: int | None = Field(None, ge=LEAST_DAYS, le=36_600)
+    """For how many days minutes and rows as served are kept; None: for ever."""
+    keep_hours_days: int | None = Field(None, ge=LEAST_DAYS, le=36_600)
+    """For how many days hours are kept; None: for ever."""
+    keep_contents_days: int | None = Field(None, ge=1, le=36_600)
+    """For how many days what items say is kept; None: for ever."""
+
+    @field_validator("keep_hours_days")
+    @classmethod
+    def _no_shorter_than_minutes(cls, hours: int | None, info: ValidationInfo) -> int | None:
+        minutes = info.data.get("keep_minutes_days")
+        if hours is not None and (minutes is None or minutes > hours):
+            asked = "is not set" if minutes is None else f"is {minutes}"
+            raise ValueError(
+                f"is {hours}, and MKA1_USAGE_KEEP_MINUTES_DAYS {asked}: minutes are kept no longer "
+                f"than hours, so set it to {hours} or less"
+            )
+        return hours
+
+    @property
+    def retention(self) -> Retention:
+        """How long each kind of table is kept."""
+        return Retention(self.keep_minutes_days, self.keep_hours_days, self.keep_contents_days)
+
+
+class Settings(_Quota, _Kept, _SharedLake, MessageSettings):
     """All settings. Build it with `load_settings()`."""
 
     model_config = SettingsConfigDict(
@@ -401,6 +430,17 @@ class Settings(_Quota, _SharedLake, MessageSettings):
     """A CSV with names for exports alone: what there was before `names`."""
     export_readable_by: Literal["owner", "group", "all"] = "owner"
     """Who may read exported files."""
+
+    @field_validator("daily_lookback_days")
+    @classmethod
+    def _within_hours(cls, days: int, info: ValidationInfo) -> int:
+        hours = info.data.get("keep_hours_days")
+        if hours is not None and days > hours:
+            raise ValueError(
+                f"is {days}, and MKA1_USAGE_KEEP_HOURS_DAYS is {hours}: that window goes by hours, "
+                f"so set it to {hours} or less"
+            )
+        return days
 
     @field_validator("pseudonym_key")
     @classmethod

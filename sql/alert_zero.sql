@@ -17,7 +17,7 @@ WITH measures AS (
   SELECT CAST(FLOOR(epoch(start_time)) AS BIGINT) AS hour_start
   FROM coverage
   WHERE dataset = 'usage_1h'
-    AND status <> 'missing'
+    AND status NOT IN ('missing', 'dropped')
     AND complete_through >= end_time
     AND start_time >= to_timestamp($through - $days * 86400 - 86400)
     AND start_time < to_timestamp($through)

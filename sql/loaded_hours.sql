@@ -10,5 +10,5 @@ SELECT
     ELSE CAST(epoch(complete_through) AS BIGINT)
   END AS hour_through
 FROM coverage
-WHERE dataset = $dataset AND status <> 'missing'
+WHERE dataset = $dataset AND status NOT IN ('missing', 'dropped')
 ORDER BY hour_start NULLS FIRST

@@ -12,7 +12,7 @@ WITH known AS (
       ELSE CAST(FLOOR(epoch(start_time)) AS BIGINT)
     END AS hour_through
   FROM coverage
-  WHERE dataset = $dataset AND status <> 'missing'
+  WHERE dataset = $dataset AND status NOT IN ('missing', 'dropped')
 ),
 
 marked AS (

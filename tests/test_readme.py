@@ -41,7 +41,8 @@ BIN: Final = Path(sys.executable).parent
 DAYS: Final = list(day_range(day_of(parse_time("2024-01-01")), day_of(parse_time("2024-01-07"))))
 DOCS: Final = ROOT / "docs"
 OTHER_TESTS: Final = {
-    *("alerts", "bi", "contributing", "engines", "operations", "serving", "shared-lake", "spark"),
+    *("alerts", "bi", "contributing", "engines", "operations", "retention", "serving"),
+    *("shared-lake", "spark"),
 }
 """Pages whose commands a test of their own runs, in a world of their own."""
 

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from pipeline.api import Client
 from pipeline.pseudonyms import Pseudonyms
+from pipeline.retention import Retention
 from pipeline.settings import Settings, SettingsError, load_settings, misspelt
 from pipeline.thresholds import Thresholds
 
@@ -79,6 +80,9 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_FIRST_DAY": "2025-06-01",
         "MKA1_USAGE_LOOKBACK_DAYS": "5",
         "MKA1_USAGE_DAILY_LOOKBACK_DAYS": "60",
+        "MKA1_USAGE_KEEP_MINUTES_DAYS": "90",
+        "MKA1_USAGE_KEEP_HOURS_DAYS": "730",
+        "MKA1_USAGE_KEEP_CONTENTS_DAYS": "14",
         "MKA1_USAGE_CONCURRENCY": "8",
         "MKA1_USAGE_REQUESTS_PER_SECOND": "9.5",
         "MKA1_USAGE_RETRY_SECONDS": "30",
@@ -132,6 +136,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.home, loaded.dagster_home) == (Path("/tmp/usage"), Path("/tmp/dagster"))
     assert loaded.first_day == date(2025, 6, 1)
     assert (loaded.lookback_days, loaded.daily_lookback_days) == (5, 60)
+    assert loaded.retention == Retention(90, 730, 14)
     assert (loaded.concurrency, loaded.requests_per_second) == (8, 9.5)
     assert (loaded.retry_seconds, loaded.request_timeout) == (30, 10)
     assert loaded.max_answer_mb == 64
@@ -330,6 +335,9 @@ def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], cont
         ("MKA1_USAGE_FIRST_DAY", ["today", "2024-02-30", "20240101", "0001-01-01", "1969-12-31"]),
         ("MKA1_USAGE_LOOKBACK_DAYS", ["-1", "367", "3.5", "three"]),
         ("MKA1_USAGE_DAILY_LOOKBACK_DAYS", ["-1", "367", "x"]),
+        ("MKA1_USAGE_KEEP_MINUTES_DAYS", ["0", "31", "-1", "36601", "x"]),
+        ("MKA1_USAGE_KEEP_HOURS_DAYS", ["31", "36601", "400", SECRET]),
+        ("MKA1_USAGE_KEEP_CONTENTS_DAYS", ["0", "-1", "x"]),
         ("MKA1_USAGE_CONCURRENCY", ["0", "65", "x"]),
         ("MKA1_USAGE_REQUESTS_PER_SECOND", ["0", "-1", "10001", "nan", "inf"]),
         ("MKA1_USAGE_RETRY_SECONDS", ["-1", "nan", "inf", "1e999", SECRET]),
@@ -580,3 +588,16 @@ def test_a_slip_has_a_nearest_setting(name: str, near: str | None) -> None:
 )
 def test_a_setting_and_what_others_call_theirs_is_no_slip(name: str) -> None:
     assert misspelt([name]) == {}
+
+
+def test_minutes_are_kept_no_longer_than_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKA1_USAGE_KEEP_HOURS_DAYS", "400")
+    monkeypatch.setenv("MKA1_USAGE_KEEP_MINUTES_DAYS", "401")
+    with pytest.raises(SettingsError, match="400 or less"):
+        load_settings()
+    monkeypatch.setenv("MKA1_USAGE_KEEP_MINUTES_DAYS", "40")
+    assert load_settings().retention == Retention(40, 400)
+    monkeypatch.setenv("MKA1_USAGE_KEEP_HOURS_DAYS", "40")
+    monkeypatch.setenv("MKA1_USAGE_DAILY_LOOKBACK_DAYS", "60")
+    with pytest.raises(SettingsError, match=r"^MKA1_USAGE_DAILY_LOOKBACK_DAYS: is 60"):
+        load_settings()

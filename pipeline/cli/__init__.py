@@ -21,12 +21,14 @@ from pipeline.cli.dagster_dev import dagster
 from pipeline.cli.emulating import emulator
 from pipeline.cli.exit_codes import tolerant
 from pipeline.cli.exporting import export
+from pipeline.cli.forgetting import forget
 from pipeline.cli.loading import demo, refresh, run
 from pipeline.cli.naming import names
 from pipeline.cli.operating import dagster_home, doctor
 from pipeline.cli.pricing import budgets, prices
 from pipeline.cli.querying import buckets, sql
 from pipeline.cli.reporting import report
+from pipeline.cli.retention import prune
 from pipeline.cli.serving import serve
 from pipeline.cli.sharing import expire, pull, push
 from pipeline.cli.spark import rollup
@@ -63,6 +65,8 @@ for command, in_short in (
     (expire, "Remove what nobody needs from the shared lake."),
     (emulator, "Serve a stand-in for the MKA1 API."),
     (dagster, "Open Dagster's page: graph, runs, schedules, alerts."),
+    (prune, "Drop the minutes and hours of days that are old."),
+    (forget, "Take a person out of all that is kept, and prove it."),
     (doctor, "Check the place where it runs, and say how to fix it."),
     (dagster_home, "Make Dagster's folder ready, and print it."),
 ):

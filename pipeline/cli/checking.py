@@ -20,7 +20,7 @@ from pipeline.cli.sharing import failing, opened, say_age
 from pipeline.messages import count
 from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.terminal import say
-from pipeline.timeline import spans
+from pipeline.timeline import in_words, spans
 
 
 @with_periods
@@ -29,6 +29,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
 
     Without --start: from the first day that is loaded. Without --end: through today.
     """
+    from pipeline.lake.retention import dropped_days
     from pipeline.lake.snapshot import Snapshot
     from pipeline.lake.snapshot import left_out as words
     from pipeline.lake.store import Lake
@@ -44,7 +45,10 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
             left_out(words(one))
         if days.complete_through is None and not days.damage:
             nothing_loaded(settings.lake)
-        print_status(days, stdout())
+        out = stdout()
+        print_status(days, out)
+        for kind, gone in dropped_days(lake).items():
+            out.print(f"\nNot kept any more: {kind} of {in_words(gone)}", soft_wrap=True)
 
 
 def verify() -> None:

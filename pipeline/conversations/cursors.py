@@ -10,7 +10,7 @@ read again. So is what speaks of rows that are not stored (`forget_unfounded`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -167,6 +167,20 @@ def save_visits(lake: Lake, day: date, table: pa.Table) -> None:
     path = _visits(lake, day)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, table.cast(VISITS))
+
+
+def rename_users(lake: Lake, names: Mapping[str, str]) -> None:
+    """Let the state speak of users by other names; to be called with the lock `sync`."""
+    folder = lake.root / _FOLDER
+    paths = {folder / "listings.parquet": _LISTINGS}
+    paths |= dict.fromkeys((folder / "visits").glob("????-??-??.parquet"), VISITS)
+    for path, schema in paths.items():
+        table = _read(path, schema)
+        place = schema.get_field_index("user_id")
+        users = table.column("user_id").to_pylist()
+        if names.keys() & {*users}:
+            renamed = pa.array([user and names.get(user, user) for user in users], pa.string())
+            _write(path, table.set_column(place, schema.field("user_id"), renamed).cast(schema))
 
 
 def _visits(lake: Lake, day: date) -> Path:

@@ -5,7 +5,7 @@ Belongs here: publishing `observed_*` and `tokens_*`, and the pairs of user and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -93,8 +93,21 @@ def _staged(
 def active_pairs(con: duckdb.DuckDBPyConnection, lake: Lake, window: Window) -> pa.Table:
     """Who used the API in a window, by `usage_1m`: `user_id`, `api_key_id` and the three measures.
 
-    A row per pair with any measure above zero; the window lies on minute edges.
+    A row per pair with any measure above zero; the window is of whole days.
     """
-    engine.bind(con, {"usage_1m": (USAGE["1m"], lake.files("usage_1m", window.days))})
+    # Where minutes are not kept: whole days say the same of whole days.
+    found = (lake.file("usage_1m", day) or lake.file("usage_1d", day) for day in window.days)
+    engine.bind(con, {"usage_1m": (USAGE["1m"], [path for path in found if path is not None])})
     params = {"start": window.start, "end": window.end}
     return con.sql(engine.sql("active_pairs"), params=params).to_arrow_table()
+
+
+def conversations_of(
+    con: duckdb.DuckDBPyConnection, lake: Lake, users: Collection[str]
+) -> frozenset[str]:
+    """The ids of the conversations that are stored of some users."""
+    if not users:
+        return frozenset()
+    engine.bind(con, {"conversations": (CONVERSATIONS, lake.files("conversations"))})
+    con.register("people", pa.table({"user_id": pa.array(sorted(users), pa.string())}))
+    return frozenset(name for (name,) in con.sql(engine.sql("conversations_of")).fetchall())

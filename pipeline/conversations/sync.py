@@ -17,7 +17,7 @@ from datetime import date
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
@@ -39,7 +39,7 @@ from pipeline.conversations.cursors import ListingState, Pair, TailState
 from pipeline.conversations.derive import derive
 from pipeline.conversations.fetch import Expected, Found, Listing, at_once, read_listing
 from pipeline.conversations.merge import EARLIEST, merge_rows
-from pipeline.conversations.observe import active_pairs
+from pipeline.conversations.observe import active_pairs, conversations_of
 from pipeline.conversations.pseudonym_resolver import PseudonymResolver
 from pipeline.conversations.reconcile import open_days
 from pipeline.conversations.repair import take_out_damage
@@ -48,7 +48,8 @@ from pipeline.lake import engine, user_id_mode
 from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.damage import is_sound
 from pipeline.lake.files import covered
-from pipeline.lake.manifest import days_that_owe
+from pipeline.lake.forgotten import Forgotten, forgotten
+from pipeline.lake.manifest import days_that_owe, manifest_of
 from pipeline.lake.snapshot import Damage
 from pipeline.lake.store import Lake
 from pipeline.messages import count
@@ -136,7 +137,7 @@ def sync_days(
     """
     days = sorted(set(days))
     for day in days:
-        if not all(is_sound(lake.file(name, day)) for name in ("usage_1m", "usage_1d")):
+        if not all(is_sound(lake.file(name, day)) for name in _needed(lake, day)):
             raise FileNotFoundError(
                 f"usage of {day} is not loaded, or damaged, and it says who is to be asked for: "
                 f"load it first, with `{messages.run(day, day)}`"
@@ -146,7 +147,7 @@ def sync_days(
     # What was read last time is only right for one sync at a time.
     with lake.lock("sync"), lake.staging() as folder, closing(engine.connect(lake)) as con:
         damaged = _take_out_damage(con, lake, days)
-        plan = _Plan(con, lake, days, full, real_ids)
+        plan = _Plan(con, lake, days, full, real_ids, forgotten(lake))
         # Metadata may name people: beside pseudonyms they stay NULL.
         columns = (*_CONVERSATION, "metadata") if real_ids is None else _CONVERSATION
         sync = _Sync(con, lake, plan, days, folder, keep_content, columns, now)
@@ -157,6 +158,12 @@ def sync_days(
     if sync.failures:
         raise SyncError(synced, sync.failures)
     return synced
+
+
+def _needed(lake: Lake, day: date) -> list[str]:
+    """The tables of a day that say who is to be asked for."""
+    dropped = manifest_of(lake.version(day)).dropped
+    return [name for name in ("usage_1m", "usage_1d") if name not in dropped]
 
 
 def _take_out_damage(
@@ -181,12 +188,16 @@ class _Plan:
         days: Sequence[date],
         full: bool,
         real_ids: Mapping[str, str] | None,
+        gone: Forgotten,
     ) -> None:
         self._con = con
         self._lake = lake
         self._days = days
         self._full = full
         self._real_ids = real_ids
+        self.gone = gone
+        self._gone = gone.names
+        self.hidden = conversations_of(con, lake, gone.names)
         self.state = cursors.load(lake)
         cursors.forget_unfounded(con, lake, self.state)
         # Who reads a listing has seen what usage said before: not what is loaded meanwhile.
@@ -205,6 +216,8 @@ class _Plan:
         waiting = [_pair(state) for state in self.state.listings.values() if state.waiting]
         owners: list[Pair] = [(key, None) for key in keys]
         for key, user in dict.fromkeys([*owners, *self._active(self._days), *waiting]):
+            if user in self._gone:  # who was forgotten is not asked for
+                continue
             if key is None or key not in wanted:
                 without_secret[key] = without_secret.get(key, 0) + 1
                 continue
@@ -424,6 +437,8 @@ class _Sync:
             columns |= {name: [value] * len(seen) for name, value in of_all.items()}
             if kind == "items":
                 columns["conversation_id"] = [name for name, _ in found.items]
+            if self._plan.gone:
+                _hide(columns, self._plan.hidden, self._plan.gone)
             self._buffer.add(kind, columns)
             self._rows[kind] += len(seen)
         until = seen_at + CLOCKS_DIFFER
@@ -473,6 +488,18 @@ class _Sync:
 
     def _new_buffer(self) -> RowBuffer:
         return RowBuffer(Path(tempfile.mkdtemp(dir=self._folder)))
+
+
+def _hide(columns: dict[str, list[Any]], hidden: Collection[str], gone: Forgotten) -> None:
+    """Leave out what is said of and in conversations of those who were forgotten, which the key's
+    own listing may show still, and what names them."""
+    whose = columns.get("conversation_id", columns["id"])
+    for name in ("metadata", "body"):
+        if name in columns:
+            columns[name] = [
+                None if said is None or one in hidden or gone.is_named_in(said) else said
+                for one, said in zip(whose, columns[name], strict=True)
+            ]
 
 
 def _impossible(records: Iterable[Conversation | Response], until: float) -> set[str]:

@@ -17,7 +17,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from pipeline.doctor.finding import CheckContext, Finding, failed, ok, skipped, warning
-from pipeline.lake import user_id_mode
+from pipeline.lake import forgotten, user_id_mode
 from pipeline.lake.catalog import difference, shows_another_lake
 from pipeline.lake.engine import openable
 from pipeline.lake.snapshot import Snapshot
@@ -47,6 +47,7 @@ def lake(context: CheckContext) -> Iterator[Finding]:
     except user_id_mode.UserIdModeError as error:
         found, _, fix = str(error).rpartition(": ")
         yield failed(found, fix)
+    yield from _forgetting(held)
     days = held.all_days()
     if not days:
         yield _EMPTY
@@ -78,6 +79,22 @@ def _spread(days: Sequence[date]) -> list[date]:
         return list(days)
     places = {round(step * (len(days) - 1) / (_SAMPLE - 1)) for step in range(_SAMPLE)}
     return [days[place] for place in sorted(places)]
+
+
+def _forgetting(held: Lake) -> Iterator[Finding]:
+    """Whether it is known who was forgotten, and whether that came to its end."""
+    try:
+        begun = len(forgotten.forgotten(held).unfinished)
+    except user_id_mode.UserIdModeError as error:
+        found, _, fix = str(error).rpartition(": ")
+        yield failed(found, fix)
+        return
+    if begun:
+        yield warning(
+            f"to forget {count(begun, 'user')} was begun and not finished, so they may still be "
+            "named somewhere",
+            "run `mka1-usage forget USER` again for each, to its end",
+        )
 
 
 def _within_size(held: Lake, days: Sequence[date]) -> Iterator[date]:

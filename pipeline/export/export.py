@@ -40,7 +40,7 @@ from pipeline.export.tables import (
 from pipeline.export.workbook import About, write_workbook
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.catalog import PRICES
-from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
+from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS, USAGE
 from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import UNDATED, DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
@@ -190,6 +190,12 @@ def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:
 def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> None:
     """Raise ExportError where there is nothing to export."""
     if not selection.loaded:
+        seen = selection.snapshot
+        if any(seen.is_dropped(USAGE["1h"].name, day) for day in seen.versions):
+            raise ExportError(
+                f"no hour of {lake.root} is kept any more (MKA1_USAGE_KEEP_HOURS_DAYS), and "
+                "exports are made of hours: `mka1-usage sql` has the days, in usage_1d"
+            )
         raise ExportError(
             f"nothing is loaded in {lake.root}: load days with `mka1-usage run`, or set "
             "MKA1_USAGE_HOME to the folder that has them"

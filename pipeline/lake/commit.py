@@ -66,7 +66,9 @@ class Change:
     there. `disputed` says whether the day's usage has other totals than the API itself gives; None
     leaves that as it is. `owes` is to be done about the day from now on, `done` is done with this:
     computed from the version `based_on`, so if another one counts by now, it is to be done again.
-    `readings` are all those of the day from now on; None leaves them as they are.
+    `readings` are all those of the day from now on; None leaves them as they are. `dropped` are all
+    tables that the day does not keep from now on, and `files` of which are left out; None leaves
+    that as it is.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict[str, Path])
@@ -77,6 +79,7 @@ class Change:
     done: Collection[Work] = ()
     based_on: Path | None = None
     readings: Mapping[str, Reading] | None = None
+    dropped: Collection[str] | None = None
 
 
 def publish(
@@ -130,18 +133,22 @@ def publish_days(
     return changed
 
 
-def adopt(lake: Lake, folders: Mapping[date, Path]) -> dict[date, Path]:
+def adopt(
+    lake: Lake, folders: Mapping[date, Path], based_on: Mapping[date, Path] | None = None
+) -> dict[date, Path]:
     """Let finished folders, each with all files of a version and its manifest, be the versions of
     their days, at one stroke; returns these versions.
 
-    The folders are on the lake's disk. Raises ContractError or OSError, and leaves all days as they
-    were.
+    A day of `based_on` of which another version counts by now is left as it is. The folders are on
+    the lake's disk. Raises ContractError or OSError, and leaves all days as they were.
     """
     with lake.lock("publish"):
         finish_commit(lake)
         new: dict[date, Path] = {}
         try:
             for day, folder in sorted(folders.items()):
+                if based_on is not None and lake.version(day) != based_on[day]:
+                    continue
                 if lake.version(day) is None:
                     _refuse_unknown(lake, day)
                 new[day] = _new_version(lake, day)
@@ -176,6 +183,9 @@ def _prepared(
     if standing is None:
         _refuse_unknown(lake, day)
     before = manifest_of(standing)
+    dropped = {*(before.dropped if change.dropped is None else change.dropped)}
+    kept = {name: path for name, path in change.files.items() if name not in dropped}
+    change = replace(change, files=kept, removed={*change.removed, *dropped}, dropped=dropped)
     changed = [
         name
         for name in change.files
@@ -214,6 +224,7 @@ def _known(
         files={name: it for name, it in before.files.items() if name not in change.removed},
         read_at=read_at,
         disputed=before.disputed if change.disputed is None else change.disputed,
+        dropped=tuple(sorted(change.dropped or ())),
     )
     owed: set[Work] = {*before.owed, *change.owes}
     if change.based_on is None or change.based_on == standing:
@@ -339,7 +350,9 @@ def _fill(
         if name in before.files:  # a file that was damaged since is not what it was
             records[name] = before.files[name]
     revisions = intact(standing, before, REVISIONS.name)
-    if USAGE["1m"].name not in changed and revisions is not None:
+    if REVISIONS.name in known.dropped:
+        pass
+    elif USAGE["1m"].name not in changed and revisions is not None:
         _same_file(revisions, new / revisions.name)
     elif (new / f"{USAGE['1m'].name}.parquet").is_file():
         write_revisions(con, day, standing, before, known.read_at, new)

@@ -113,7 +113,7 @@ _TOKENS: Final = (
 _COMPARED_DAYS: Final = (
     "SELECT CAST(day AS TIMESTAMP) AS start_time FROM coverage WHERE dataset IN "
     "('costs_1d', CASE WHEN source = 'reported' THEN 'meters_1m' ELSE 'tokens_1m' END) "
-    "AND status <> 'missing' GROUP BY day "
+    "AND status NOT IN ('missing', 'dropped') GROUP BY day "
     "HAVING count(DISTINCT dataset) = 2"
 )
 """Of days that one of them lacks, nothing can be said."""

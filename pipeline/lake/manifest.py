@@ -90,7 +90,7 @@ class Manifest:
 
     `disputed`: the totals of its usage are not those that the API itself gives. `owed`: what is
     still to be done about it, in order. `readings` are those of the other usage endpoints, and of
-    BILLS, by name.
+    BILLS, by name. `dropped` are the tables that are not kept any more.
     """
 
     files: dict[str, FileEntry] = field(default_factory=dict[str, FileEntry])
@@ -98,6 +98,7 @@ class Manifest:
     disputed: bool = False
     owed: tuple[Work, ...] = ()
     readings: dict[str, Reading] = field(default_factory=dict[str, Reading])
+    dropped: tuple[str, ...] = ()
 
 
 def read_manifest(version: Path) -> Manifest:
@@ -121,6 +122,7 @@ def manifest_from(text: str) -> Manifest:
             bool(facts["disputed"]),
             tuple(facts["owed"]),
             {name: Reading(**of) for name, of in facts.get("readings", {}).items()},
+            tuple(facts.get("dropped", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from None
@@ -182,6 +184,8 @@ def days_that_owe(lake: Lake, *work: Work) -> list[date]:
 def write_manifest(version: Path, record: Manifest) -> None:
     """Write down what a version holds."""
     facts = asdict(record)
+    if not record.dropped:  # most lakes keep all, and their records say no more than they did
+        del facts["dropped"]
     sealed = facts | {"seal": _checksum(facts)}
     path = version / MANIFEST
     path.write_text(json.dumps(sealed, sort_keys=True, indent=1), encoding="utf-8")
@@ -293,6 +297,9 @@ def _all_known(lake: Lake, record: Manifest, new: Path) -> list[tuple[str, _Know
     known: dict[str, _Known] = {}
     for name in COVERED:
         path = new / f"{name}.parquet"
+        if name in record.dropped:
+            known[name] = _Known(None, None, None, False, restated_for, dropped=True)
+            continue
         if name in METER_DATASETS or name in COST_DATASETS:
             readings = bills if name in COST_DATASETS else [*read.values()]
             known[name] = _read_of(readings if path.is_file() else [], restated_for)
@@ -338,13 +345,16 @@ class _Known:
     disputed: bool
     restated_for: int
     """Seconds after an hour within which the API may still restate it."""
+    dropped: bool = False
+    """Whether its rows are not kept any more."""
 
     def of(self, start: datetime) -> dict[str, object]:
         """The columns of `coverage` for the hour from `start` on, its rows aside."""
         end = start + timedelta(hours=1)
         bounds = {"start_time": start, "end_time": end}
         if self.through is None or self.through <= start:
-            return {**bounds, "status": "missing", "complete_through": None, "fetched_at": None}
+            status = "dropped" if self.dropped else "missing"
+            return {**bounds, "status": status, "complete_through": None, "fetched_at": None}
         settled = (
             self.read_at is not None
             and self.read_at.timestamp() >= end.timestamp() + self.restated_for
@@ -375,9 +385,10 @@ def _rows_by_hour(name: str, path: Path) -> Counter[int]:
 
 
 def _rows_of_endpoints(version: Path) -> Mapping[str, Mapping[int, int]]:
-    """The same of each endpoint in the minutes of meters, by its name in `coverage`."""
+    """The same of each endpoint in the finest table of meters, by its name in `coverage`."""
     counted: dict[str, Counter[int]] = {}
-    path = version / f"{METERS['1m'].name}.parquet"
+    paths = [version / f"{dataset.name}.parquet" for dataset in METERS.values()]
+    path = next((path for path in paths if path.is_file()), paths[0])
     with suppress(OSError, KeyError, pa.ArrowException):  # damaged, or not there
         columns = ["endpoint", "start_time"]
         for batch in files.row_groups(path, columns):

@@ -285,7 +285,8 @@ COVERAGE: Final = Dataset(
             "status",
             pa.string(),
             "final: read after the API's time to restate it. provisional: read sooner, or in part. "
-            "disputed: read, but the day's totals are not the API's own. missing: not read.",
+            "disputed: read, but the day's totals are not the API's own. missing: not read. "
+            "dropped: read, and not kept any more.",
         ),
         Column(
             "complete_through",

@@ -22,6 +22,7 @@ from pipeline.lake import engine
 from pipeline.lake.damage import damaged
 from pipeline.lake.engine import literal, scan
 from pipeline.lake.files import ContractError, Loaded, covered
+from pipeline.lake.manifest import manifest_of
 from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, METERS, USAGE
 from pipeline.lake.shortage import first_line, shortage
 from pipeline.lake.store import Lake
@@ -127,6 +128,13 @@ class Snapshot:
     def is_damaged(self, name: str, day: date) -> bool:
         """Whether a day's file of a dataset was published and is left out."""
         return day in self.versions and bool(self._wrong(day, (name,)))
+
+    def is_dropped(self, name: str, day: date) -> bool:
+        """Whether a day's table was there and is not kept any more."""
+        version = self.versions.get(day)
+        if version is None or (version / f"{name}.parquet").is_file():
+            return False
+        return name in manifest_of(version).dropped
 
     def file(self, name: str, day: date) -> Path | None:
         """A day's file of a dataset, where there is one that is not damaged."""

@@ -234,8 +234,10 @@ class Lake:
             with self.lock("publish"):
                 self.expire(date.fromisoformat(folder.name))
 
-    def expire(self, day: date) -> None:
+    def expire(self, day: date, *, at_once: bool = False) -> None:
         """Remove the versions of a day that were replaced long ago, and those that never counted.
+
+        `at_once`: also those that were replaced just now, whoever reads them.
 
         Where the day's link is gone, what is whole is kept. To be called with the lock `publish`.
         """
@@ -247,7 +249,7 @@ class Lake:
                 remove(version)
             elif counts and version < counts and successor is not None:
                 replaced_at = successor.stat().st_mtime
-                if time.time() - replaced_at > KEPT_SECONDS:
+                if at_once or time.time() - replaced_at > KEPT_SECONDS:
                     remove(version)
 
     def _private(self, name: str) -> Path:

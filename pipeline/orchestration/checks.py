@@ -114,12 +114,15 @@ def _checked(
     days = _days(context, services)
     snapshot = Snapshot(services.lake)
     files = {name: snapshot.published(name, days) for name in DATASETS}
+    # Tables of a day can be held against each other where all of them are kept.
+    kept = [day for day in days if not any(snapshot.is_dropped(name, day) for name in DATASETS)]
+    whole = {name: snapshot.published(name, kept) for name in DATASETS}
     with closing(engine.connect(services.lake)) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
             found: Sequence[object]
             try:
-                found = _find(con, snapshot, key.name, {asset: files[asset]}, files)
+                found = _find(con, snapshot, key.name, {asset: files[asset]}, whole)
             except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
                 # A file that can't be read fails the check, and leaves the others to be made.
                 found = [f"can't be checked: {reason(services.lake, error)}"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pipeline.messages import count, noun
+from pipeline.messages import by_width, count, noun
 from pipeline.terminal import say
 
 if TYPE_CHECKING:
@@ -113,16 +113,12 @@ def _line(loading: Loading) -> None:
         say(_waiting(loading))
     if loading.published:
         rows = loading.published.rows
-        raw, minutes, hours, by_day = (
-            ("raw_meters", "meters_1m", "meters_1h", "meters_1d")
-            if loading.endpoint
-            else ("raw_usage", "usage_1m", "usage_1h", "usage_1d")
-        )
+        table = "meters" if loading.endpoint else "usage"
         became = "published" if loading.published.changed else "unchanged"
         print(
             f"{loading.day} {loading.endpoint}".rstrip()
-            + f" {became}: {count(rows[raw], 'row')} served, {rows[minutes]:,} by minute, "
-            f"{rows[hours]:,} by hour, {rows[by_day]:,} by day",
+            + f" {became}: {count(loading.rows, 'row')} served, "
+            + by_width(rows, table),
             file=sys.stderr,
             flush=True,
         )

@@ -14,7 +14,7 @@ import dagster as dg
 
 from pipeline.messages import count
 from pipeline.notify.channels import channels_of
-from pipeline.orchestration import digest
+from pipeline.orchestration import digest, retention
 from pipeline.orchestration.alert_sensor import ALERT_CHECKS
 from pipeline.orchestration.assets import conversations, export, meters, refresh, usage
 from pipeline.orchestration.assets.days import loading
@@ -149,6 +149,12 @@ def _where_channels_are(services: Services, tick: datetime) -> _Tick:
     return _once_loaded(services, tick)
 
 
+def _where_anything_is_dropped(services: Services, tick: datetime) -> _Tick:
+    if not services.settings.retention.is_set:
+        return dg.SkipReason("all is kept for ever: MKA1_USAGE_KEEP_MINUTES_DAYS is not set")
+    return _once_loaded(services, tick)
+
+
 conversations_schedule: Final = _schedule(
     "hourly_conversations",
     CONVERSATIONS_JOB,
@@ -210,5 +216,12 @@ SCHEDULES: Final = (
         "0 6 * * 1",  # once the daily schedules have compared the week
         "Sends what the last week came to, to the channels for messages that are set.",
         _where_channels_are,
+    ),
+    _schedule(
+        "daily_retention",
+        retention.JOB,
+        "35 5 * * *",  # once the refresh has made old days final
+        "Drops the minutes, hours and contents of days that are older than they are kept.",
+        _where_anything_is_dropped,
     ),
 )

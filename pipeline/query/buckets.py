@@ -38,7 +38,7 @@ from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import check
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.query.page import TEAM, Count, Page, count, json
-from pipeline.timeline import ANY_WIDTHS, AnyWidth, Window, day_window, iso
+from pipeline.timeline import ANY_WIDTHS, WIDTHS, AnyWidth, Width, Window, day_window, iso, spans
 from pipeline.zones import zone
 
 _LOADED: Final = USAGE["1d"].name
@@ -208,6 +208,7 @@ def answer_on(
     # Of years that are not loaded, no day is looked at.
     days = part.among(list(snapshot.versions))
     snapshot.check(days, {_LOADED, USAGE[finest(asked)].name, COVERAGE.name})
+    _require_kept(snapshot, days, finest(asked))
     disputed = disputed_days(snapshot, days)
     complete_through = _complete_through(
         snapshot, part, days, disputed, partial=partial, ahead=now is not None
@@ -220,6 +221,29 @@ def answer_on(
     page = Page(asked, native, query.group_by, query.user_ids, following, called, query.names)
     text = json(page, count(con, snapshot, page, days))
     return Answered(text, part.end, complete_through, snapshot, disputed)
+
+
+_KEPT_AS: Final[dict[Width, tuple[str, str]]] = {
+    "1m": ("minutes", "MKA1_USAGE_KEEP_MINUTES_DAYS"),
+    "1h": ("hours", "MKA1_USAGE_KEEP_HOURS_DAYS"),
+}
+
+
+def _require_kept(snapshot: Snapshot, days: Sequence[date], width: Width) -> None:
+    """Raise NotLoadedError where what a page is counted from is not kept any more: neither empty,
+    nor to be had by a load."""
+    gone = [day for day in days if snapshot.is_dropped(USAGE[width].name, day)]
+    if not gone:
+        return
+    rest = [it for it in WIDTHS if not snapshot.is_dropped(USAGE[it].name, gone[0])]
+    what, setting = _KEPT_AS[width]
+    first, last = spans(gone)[0]
+    words = f"{first}" if first == last else f"{first} to {last}"
+    more = f" (and {len(gone) - (last - first).days - 1} more)" if gone[-1] > last else ""
+    raise NotLoadedError(
+        f"the {what} of {words}{more} are not kept any more ({setting}): ask for buckets of "
+        f"{' or '.join(rest)} that begin and end with those of UTC"
+    )
 
 
 def stored_users(lake: Lake, users: Sequence[str], pseudonyms: Pseudonyms | None) -> Sequence[str]:

@@ -271,6 +271,12 @@ def _read(source: Source, period: Period, prices: PriceList) -> Figures:
     days = days_of(period, known)
     if all(days[day] == "missing" for day in period.days):
         end = period.last + timedelta(days=1)
+        if source.snapshot.is_dropped(USAGE["1h"].name, period.last):
+            raise NothingToReportError(
+                f"the hours of {period.first} to {period.last} are not kept any more "
+                "(MKA1_USAGE_KEEP_HOURS_DAYS), and reports are made of hours: `mka1-usage sql` has "
+                "the days, in usage_1d"
+            )
         raise NothingToReportError(
             f"no day of {period.first} to {period.last} is loaded: load them with "
             f"`mka1-usage run --start {period.first} --end {end}`, or ask for days from "

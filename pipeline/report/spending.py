@@ -138,7 +138,8 @@ def read_spending(source: Source, axis: Axis, prices: pa.Table) -> Spending | No
     `prices` is the table of a `PriceList`; one without rows: there is no price list.
     """
     whole = Window(axis.spans[0].start, axis.spans[-1].end)
-    known = source.known(whole.days, TOKENS["1h"])
+    # Costs are counted from minutes, which old days may not keep: unknown then, not zero.
+    known = source.known(whole.days, TOKENS["1m" if prices.num_rows else "1h"])
     days = days_of(axis.period, known)
     paired = paired_days(axis.period, days)
     _bind(source, axis, paired, whole)

@@ -52,20 +52,28 @@ class Expired:
     bytes: int
 
 
-def expire(catalog: SharedCatalog, io: FileIO, root: str, now: float) -> Expired:
-    """Remove what no reader of the last day needs, at `now` (Unix seconds)."""
+def expire(
+    catalog: SharedCatalog,
+    io: FileIO,
+    root: str,
+    now: float,
+    *,
+    kept_seconds: float = KEPT_SECONDS,
+) -> Expired:
+    """Remove what no reader of the last day needs, at `now` (Unix seconds); with other
+    `kept_seconds`, what nobody has needed for so long."""
     snapshots = files = size = 0
     named = _named(catalog, root)
     for name in TABLES:
-        dropped, table = _drop_snapshots(catalog, name, utc(now))
+        dropped, table = _drop_snapshots(catalog, name, utc(now), kept_seconds)
         snapshots += dropped
         if table is None:
             continue
         # What is referred to is looked up after what is there: what comes between is young.
         there = list(_there(io, table, f"{root}/{name}"))
         current = catalog.load_table(table.name())
-        needed = {*_needed(current, _recent(io, there, now)), *named}
-        old = [one for one in there if one.location not in needed and one.at < now - KEPT_SECONDS]
+        needed = {*_needed(current, _recent(io, there, now, kept_seconds)), *named}
+        old = [one for one in there if one.location not in needed and one.at <= now - kept_seconds]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda one: storage.remove_file(io, one.location), old))
         files += len(old)
@@ -86,11 +94,13 @@ def _named(catalog: SharedCatalog, root: str) -> set[str]:
     }
 
 
-def _drop_snapshots(catalog: SharedCatalog, name: str, now: datetime) -> tuple[int, Table | None]:
+def _drop_snapshots(
+    catalog: SharedCatalog, name: str, now: datetime, kept_seconds: float
+) -> tuple[int, Table | None]:
     """How many snapshots were dropped, and the table; it is begun anew where others commit."""
     for _ in range(_TRIES):
         table = tables.load(catalog, name)
-        old = [] if table is None else outdated(table.metadata, now)
+        old = [] if table is None else outdated(table.metadata, now, kept_seconds)
         if table is None or not old:
             return 0, table
         head = table.metadata.current_snapshot_id
@@ -114,13 +124,15 @@ def _there(io: FileIO, table: Table, folder: str) -> Iterator[Stored]:
         yield from storage.list_files(io, table.location())
 
 
-def _recent(io: FileIO, there: Iterable[Stored], now: float) -> list[TableMetadata]:
+def _recent(
+    io: FileIO, there: Iterable[Stored], now: float, kept_seconds: float
+) -> list[TableMetadata]:
     """Versions of a table's metadata of the last day that list all its snapshots of that day.
 
     Each lists the last KEPT_SNAPSHOTS, so one of so many is enough, and one of half as many surely.
     """
     young = [
-        one for one in there if one.location.endswith(_METADATA) and one.at >= now - KEPT_SECONDS
+        one for one in there if one.location.endswith(_METADATA) and one.at > now - kept_seconds
     ]
     young.sort(key=lambda one: one.at, reverse=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:

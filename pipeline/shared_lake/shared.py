@@ -15,7 +15,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from requests import RequestException
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.lake import user_id_mode
+from pipeline.lake import forgotten, user_id_mode
 from pipeline.lake.manifest import manifest_from
 from pipeline.lake.store import MANIFEST, Lake
 from pipeline.shared_lake import published, storage, tables
@@ -32,9 +32,12 @@ from pipeline.shared_lake.table_change import files_by_day
 from pipeline.shared_lake.tables import PUBLISHED_DAYS
 from pipeline.shared_lake.verifying import SharedProblem, verify
 from pipeline.shared_lake.warehouse import Warehouse
+from pipeline.timeline import DAY
 
 _USER_IDS: Final = "mka1-usage.user-ids"
 """The property of `published_days` that says whose ids the tables hold."""
+_FORGOTTEN: Final = "mka1-usage.forgotten"
+"""The property that says who was forgotten, so that no worker brings them back."""
 _PLAIN: Final = "as they are"
 
 
@@ -125,6 +128,7 @@ class SharedLake:
             return []
         with self._reaching():
             self._claim(lake)
+            _require_unnamed(lake, versions)
             committed = self._committed(
                 lake,
                 {
@@ -172,11 +176,29 @@ class SharedLake:
         with self._reaching():
             return expire(self._catalog, self._io, self._root, now)
 
+    def tell_forgotten(self, lake: Lake) -> None:
+        """Let all workers know who was forgotten in the home."""
+        with self._reaching():
+            self._claim(lake)
+            table = tables.load(self._catalog, PUBLISHED_DAYS.name)
+            known = forgotten.forgotten(lake)
+            if table is not None and known and table.properties.get(_FORGOTTEN) != known.public:
+                with table.transaction() as change:
+                    change.set_properties({_FORGOTTEN: known.public})
+
+    def expire_replaced(self) -> Expired:
+        """Remove all that was replaced, whoever reads it, and what no table refers to.
+
+        A commit of another worker that is under way fails, and is done again.
+        """
+        with self._reaching():
+            return expire(self._catalog, self._io, self._root, time.time(), kept_seconds=-DAY)
+
     def _committed(self, lake: Lake, days: Mapping[date, DayToCommit]) -> Committed:
         claimed = user_id_mode.claimed(lake)
         whose = _PLAIN if claimed is None or claimed[0] is None else claimed[0]
         with lake.staging() as folder:
-            return self._committing(folder, {_USER_IDS: whose}).commit(days)
+            return self._committing(folder, {_USER_IDS: whose, **_public(lake)}).commit(days)
 
     def _committing(self, folder: Path, properties: Mapping[str, str]) -> Committing:
         return Committing(self._catalog, self._io, self._root, properties, folder)
@@ -184,6 +206,8 @@ class SharedLake:
     def _claim(self, lake: Lake) -> None:
         """See to it that the home holds ids of the kind that the shared lake has."""
         table = tables.load(self._catalog, PUBLISHED_DAYS.name)
+        if table is not None and _FORGOTTEN in table.properties:
+            self._learn(lake, table.properties[_FORGOTTEN])
         theirs = None if table is None else table.properties.get(_USER_IDS)
         if theirs is None:
             return
@@ -196,6 +220,15 @@ class SharedLake:
                 f"{self.place.shown} has user ids {_words(wanted)}, and {lake.root} "
                 f"{_words(ours[0] if ours else None)}: set MKA1_USAGE_HOME to another folder"
             )
+
+    def _learn(self, lake: Lake, public: str) -> None:
+        try:
+            forgotten.learn(lake, public)
+        except ValueError as error:
+            raise SharedLakeError(
+                f"{PUBLISHED_DAYS.name} does not say who was forgotten ({error}): put its property "
+                f"{_FORGOTTEN} back"
+            ) from None
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -226,6 +259,23 @@ def _to_commit(version: Path, based_on: str | None, put_all: bool) -> DayToCommi
         ) from None
     paths = {name: version / f"{name}.parquet" for name in names}
     return DayToCommit(text, paths, based_on, put_all)
+
+
+def _require_unnamed(lake: Lake, versions: Mapping[date, Path]) -> None:
+    """Raise SharedLakeError where a day has rows of somebody who was forgotten by another worker
+    while it was loaded here."""
+    known = forgotten.forgotten(lake)
+    for day, version in versions.items():
+        if forgotten.names_forgotten(known, version):
+            raise SharedLakeError(
+                f"{day} has rows of somebody who was forgotten in the shared lake, so it is not "
+                "committed: run `mka1-usage forget USER` in this home too"
+            )
+
+
+def _public(lake: Lake) -> dict[str, str]:
+    known = forgotten.forgotten(lake)
+    return {_FORGOTTEN: known.public} if known else {}
 
 
 def _words(fingerprint: str | None) -> str:

@@ -282,10 +282,12 @@ def dropping(snapshots: list[int]) -> RemoveSnapshotsUpdate:
     return RemoveSnapshotsUpdate.model_validate({"snapshot_ids": snapshots})
 
 
-def outdated(metadata: TableMetadata, now: datetime) -> list[int]:
-    """The snapshots that were replaced longer ago than KEPT_SECONDS, or by more than
-    KEPT_SNAPSHOTS since, and that no name leads to."""
-    before = int((now - timedelta(seconds=KEPT_SECONDS)).timestamp() * 1_000)
+def outdated(
+    metadata: TableMetadata, now: datetime, kept_seconds: float = KEPT_SECONDS
+) -> list[int]:
+    """The snapshots that were replaced longer ago than that, or by more than KEPT_SNAPSHOTS since,
+    and that no name leads to."""
+    before = int((now - timedelta(seconds=kept_seconds)).timestamp() * 1_000)
     named = {ref.snapshot_id for ref in metadata.refs.values()}
     ordered = sorted(metadata.snapshots, key=lambda one: one.sequence_number or 0)
     many = len(ordered) - KEPT_SNAPSHOTS

@@ -22,11 +22,12 @@ from pipeline.api.costs import CostGroup
 from pipeline.async_runner import run_async
 from pipeline.lake import engine, files, user_id_mode
 from pipeline.lake.commit import Change, publish_days
+from pipeline.lake.forgotten import LakeIds
 from pipeline.lake.manifest import BILLS, Reading, manifest_of
 from pipeline.lake.schemas import COSTS
 from pipeline.lake.shortage import shortage
 from pipeline.lake.store import Lake
-from pipeline.pseudonyms import Pseudonyms
+from pipeline.pseudonyms import Pseudonyms, UserIds
 from pipeline.timeline import Window, closed_through, day_range, day_window, spans
 from pipeline.usage.load import LoadError
 from pipeline.usage.rollup import DayPublished
@@ -50,11 +51,11 @@ def load_bills(
     published as disputed. Raises LoadError when a day failed: days after it are not begun.
     """
     user_id_mode.claim(lake, pseudonyms.fingerprint if pseudonyms else None)
-    wanted = sorted(set(days))
+    wanted, ids = sorted(set(days)), LakeIds(lake, pseudonyms)
 
     async def run() -> list[DayPublished]:
         async with connect() as client:
-            return await _load(client, lake, wanted, pseudonyms, client.clock.over(now))
+            return await _load(client, lake, wanted, ids, client.clock.over(now))
 
     return run_async(run())
 
@@ -63,7 +64,7 @@ async def _load(
     client: Client,
     lake: Lake,
     days: Sequence[date],
-    pseudonyms: Pseudonyms | None,
+    ids: LakeIds,
     now: Callable[[], float],
 ) -> list[DayPublished]:
     done: list[DayPublished] = []
@@ -76,7 +77,7 @@ async def _load(
             found, agrees, moved = await _bills(client, window)
             moves = moved and asked_at < lake.final_from(day)
             reading = Reading(asked_at, window.end, not (agrees or moves))
-            done.append(await asyncio.to_thread(_publish, lake, day, found, reading, pseudonyms))
+            done.append(await asyncio.to_thread(_publish, lake, day, found, reading, ids))
         except _FAILURES as error:
             missing = [one for one in days if one not in {it.day for it in done}]
             raise LoadError(done, missing, f"{day}: {shortage(error) or error}") from error
@@ -96,16 +97,14 @@ async def _bills(client: Client, window: Window) -> tuple[Costs, bool, bool]:
     return costs, False, len(totals) > 1
 
 
-def _publish(
-    lake: Lake, day: date, costs: Costs, reading: Reading, pseudonyms: Pseudonyms | None
-) -> DayPublished:
+def _publish(lake: Lake, day: date, costs: Costs, reading: Reading, ids: LakeIds) -> DayPublished:
     window = Window(day_window(day).start, reading.through)
     with (
         lake.day_lock(day),
         lake.staging() as folder,
         closing(engine.connect(lake)) as con,
     ):
-        con.register("billed", _rows(day, costs, pseudonyms))
+        con.register("billed", _rows(day, costs, ids.now))
         rows = con.sql(engine.sql(COSTS.name)).to_arrow_reader(files.ROW_GROUP)
         path = folder / f"{COSTS.name}.parquet"
         written = files.write(COSTS, rows, path, window)
@@ -115,13 +114,13 @@ def _publish(
     return DayPublished(day, window, {COSTS.name: written}, tuple(changed), reading.disputed)
 
 
-def _rows(day: date, costs: Costs, pseudonyms: Pseudonyms | None) -> pa.Table:
+def _rows(day: date, costs: Costs, ids: UserIds | None) -> pa.Table:
     whole = day_window(day)
     users = [row.external_user_id for row in costs.rows]
     values: Mapping[str, object] = {
         "start_time": [datetime.fromtimestamp(whole.start, UTC)] * len(costs.rows),
         "end_time": [datetime.fromtimestamp(whole.end, UTC)] * len(costs.rows),
-        "user_id": [pseudonyms.of(user) for user in users] if pseudonyms else users,
+        "user_id": [ids.of(user) for user in users] if ids else users,
         "api_key_id": [row.api_key_id for row in costs.rows],
         "model": [row.model for row in costs.rows],
         "team_id": [row.team_id for row in costs.rows],

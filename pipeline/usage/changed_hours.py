@@ -24,7 +24,7 @@ from pipeline.api.usage import MAX_LIMIT
 from pipeline.lake import engine
 from pipeline.lake.manifest import Reading, intact, manifest_of, reading_of
 from pipeline.lake.store import Lake
-from pipeline.pseudonyms import Pseudonyms
+from pipeline.pseudonyms import UserIds
 from pipeline.timeline import (
     CLOCKS_DIFFER,
     SECONDS,
@@ -71,9 +71,14 @@ class Standing:
 
     def minutes_in(self, size: int, feed: Feed) -> int:
         """How many minutes an answer of `size` bytes holds, if they are all alike."""
-        raw = manifest_of(self.version).files[feed.raw.name]
+        raw = manifest_of(self.version).files.get(feed.raw.name)
+        rows = raw.rows if raw else 0
         minutes = (self.window.end - self.window.start) // SECONDS["1m"]
-        return max(1, min(size * minutes // max(1, raw.rows * ROW_BYTES), MAX_LIMIT))
+        return max(1, min(size * minutes // max(1, rows * ROW_BYTES), MAX_LIMIT))
+
+    def has_rows(self, feed: Feed) -> bool:
+        """Whether its rows as served are kept, from which a part of it can be taken."""
+        return (self.version / f"{feed.raw.name}.parquet").is_file()
 
     def file(self, feed: Feed, width: Width) -> Path:
         """The file of its buckets of a width."""
@@ -112,7 +117,9 @@ def standing_of(lake: Lake, feed: Feed, day: date, now: float) -> Standing | Non
         return None
     if reading.seen_at > now + CLOCKS_DIFFER:
         return None
-    names = [feed.raw.name, *(dataset.name for dataset in feed.tables.values())]
+    tables = [feed.raw.name, *(dataset.name for dataset in feed.tables.values())]
+    fine = {feed.raw.name, feed.tables["1m"].name}  # of old days, these may not be kept
+    names = [name for name in tables if not (name in fine and name in record.dropped)]
     if not all(name in record.files and intact(version, record, name) for name in names):
         return None
     return Standing(day, version, reading)
@@ -172,7 +179,7 @@ class ChangedHours:
         client: Client,
         lake: Lake,
         feed: Feed,
-        pseudonyms: Pseudonyms | None,
+        ids: UserIds | None,
         now: Callable[[], float],
     ) -> None:
         self.at = now()
@@ -182,7 +189,7 @@ class ChangedHours:
         self._client = client
         self._lake = lake
         self._feed = feed
-        self._pseudonyms = pseudonyms
+        self._ids = ids
         self._now = now
 
     async def ask_hours(self, windows: Mapping[date, Window]) -> None:
@@ -250,6 +257,9 @@ class ChangedHours:
             other = await self._hours_of_users(standing)
             if not other:  # the API contradicts itself
                 return None
+        in_part = bool(other) or standing.window != window
+        if in_part and not standing.has_rows(self._feed):
+            return None
         known = Window(window.start, min(window.end, standing.window.end))
         windows = known.without(Window(start, start + SECONDS["1h"]) for start in other)
         by: Proof = "usage" if self.knows_users(day) else "totals"
@@ -312,7 +322,7 @@ class ChangedHours:
     def _counted(self, bucket: ServedBucket) -> Counts:
         counts: Counts = {}
         for result in bucket.results:
-            add(counts, self._feed.group(result, self._pseudonyms), self._feed.measures(result))
+            add(counts, self._feed.group(result, self._ids), self._feed.measures(result))
         return counts
 
 

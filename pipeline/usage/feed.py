@@ -27,7 +27,7 @@ from pipeline.lake.files import covered
 from pipeline.lake.manifest import days_to_reload
 from pipeline.lake.schemas import MEASURES, RAW_USAGE, USAGE, Dataset
 from pipeline.lake.store import Lake
-from pipeline.pseudonyms import Pseudonyms
+from pipeline.pseudonyms import UserIds
 from pipeline.timeline import Width, Window
 from pipeline.usage.page_buffer import SERVED_ROWS, PageBuffer
 from pipeline.usage.rollup import (
@@ -101,12 +101,12 @@ class Feed(Protocol):
         ...
 
     def rows(
-        self, page: Any, first_serving: int, fetched_at: float, pseudonyms: Pseudonyms | None
+        self, page: Any, first_serving: int, fetched_at: float, ids: UserIds | None
     ) -> pa.Table:
         """A page's rows as `served_rows`; its buckets' servings are numbered from the first."""
         ...
 
-    def group(self, result: Any, pseudonyms: Pseudonyms | None) -> Group:
+    def group(self, result: Any, ids: UserIds | None) -> Group:
         """Whose a result is."""
         ...
 
@@ -185,10 +185,9 @@ class _Conversations:
         )
 
     def rows(
-        self, page: UsagePage, first_serving: int, fetched_at: float, pseudonyms: Pseudonyms | None
+        self, page: UsagePage, first_serving: int, fetched_at: float, ids: UserIds | None
     ) -> pa.Table:
-        """With `pseudonyms` those are the user ids, and extra fields, which may name people, are
-        NULL."""
+        """Users are called as `ids` say; extra fields of those whom they hide are NULL."""
         results = list(chain.from_iterable(bucket.results for bucket in page.buckets))
         place, times = placed(page, [len(bucket.results) for bucket in page.buckets])
         fetched = pa.scalar(int(fetched_at * 1_000_000), pa.int64())
@@ -196,22 +195,22 @@ class _Conversations:
         return pa.table(
             [
                 *times,
-                pa.array(map(pseudonyms.of, user_ids) if pseudonyms else user_ids, pa.string()),
+                pa.array(map(ids.of, user_ids) if ids else user_ids, pa.string()),
                 pa.array([result.api_key_id for result in results], pa.string()),
                 pa.array([result.num_conversations_created for result in results], pa.int64()),
                 pa.array([result.num_items_added for result in results], pa.int64()),
                 pa.array([result.num_operations for result in results], pa.int64()),
                 pa.nulls(len(results), pa.string())
-                if page.extras is None or pseudonyms
-                else pa.array(page.extras, pa.string()),
+                if page.extras is None
+                else pa.array(_extras(page.extras, user_ids, ids), pa.string()),
                 pa.repeat(fetched, len(results)).cast(MOMENT),
                 pc.add(place, first_serving),
             ],
             schema=SERVED_ROWS,
         )
 
-    def group(self, result: Result, pseudonyms: Pseudonyms | None) -> Group:
-        user = pseudonyms.of(result.user_id) if pseudonyms else result.user_id
+    def group(self, result: Result, ids: UserIds | None) -> Group:
+        user = ids.of(result.user_id) if ids else result.user_id
         return user, result.api_key_id
 
     def measures(self, result: Result) -> Mapping[str, int | None]:
@@ -277,6 +276,15 @@ class _Conversations:
 
 CONVERSATIONS: Final[Feed] = _Conversations()
 MOMENT: Final = SERVED_ROWS.field("start_time").type
+
+
+def _extras(
+    extras: Sequence[str | None], user_ids: Sequence[str | None], ids: UserIds | None
+) -> Sequence[str | None]:
+    if ids is None:
+        return extras
+    pairs = zip(user_ids, extras, strict=True)
+    return [None if extra is None or ids.hides(user, extra) else extra for user, extra in pairs]
 
 
 def placed(page: ServedPage, rows: Sequence[int]) -> tuple[pa.Array, tuple[pa.Array, pa.Array]]:

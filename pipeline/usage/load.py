@@ -29,6 +29,7 @@ from pipeline.async_runner import run_async
 from pipeline.lake import user_id_mode
 from pipeline.lake.consistency import ConsistencyError
 from pipeline.lake.files import ContractError
+from pipeline.lake.forgotten import LakeIds
 from pipeline.lake.manifest import reading_of
 from pipeline.lake.shortage import shortage
 from pipeline.lake.store import Lake
@@ -111,7 +112,8 @@ def load_days(
     through = closed_through(now())
     windows = {day: _known_part(day, through) for day in sorted(set(days))}
     user_id_mode.claim(lake, pseudonyms.fingerprint if pseudonyms else None)
-    load = _Load(lake, windows, feed, reads, _of_endpoint(feed.endpoint, on_progress), pseudonyms)
+    ids = LakeIds(lake, pseudonyms)
+    load = _Load(lake, windows, feed, reads, _of_endpoint(feed.endpoint, on_progress), ids)
 
     async def run() -> None:
         async with connect() as client:
@@ -164,7 +166,7 @@ class _Load:
         feed: Feed,
         reads: Reads,
         on_progress: Callable[[Progress], None],
-        pseudonyms: Pseudonyms | None,
+        ids: LakeIds,
     ) -> None:
         self.published: dict[date, DayPublished] = {}
         self.failures: dict[date, Exception] = {}
@@ -173,7 +175,7 @@ class _Load:
         self._feed = feed
         self._reads = reads
         self._on_progress = on_progress
-        self._pseudonyms = pseudonyms
+        self._ids = ids
         self._current: DayRead | None = None
         self._size = PageSize()
         self._held = ExitStack()  # what is left of days that an interrupt cut off
@@ -225,7 +227,7 @@ class _Load:
     async def _ask(self, client: Client, windows: Mapping[date, Window]) -> None:
         """Ask for totals, by which days are compared: as much as this load goes by."""
         feed, lake = self._feed, self._lake
-        self._changed = changed = ChangedHours(client, lake, feed, self._pseudonyms, self._now)
+        self._changed = changed = ChangedHours(client, lake, feed, self._ids.now, self._now)
         loaded = [day for day in windows if reading_of(lake.version(day), feed.endpoint)]
         if self._reads == "days":
             await changed.ask_users(day for day in loaded if windows[day] == day_window(day))
@@ -284,7 +286,11 @@ class _Load:
             self.failures[day.day] = error
         else:
             day.buffer.remove()
-            self._on_progress(Progress(day.day, published.rows[self._feed.raw.name], published))
+            self._on_progress(
+                Progress(
+                    day.day, published.rows.get(self._feed.raw.name, day.buffer.rows), published
+                )
+            )
 
     async def _next(self, client: Client) -> tuple[DayRead, Window | None] | None:
         """The next part to walk, of the day that is being read or of the next one.
@@ -347,7 +353,7 @@ class _Load:
             async for page in feed.pages(client, window, "1m", size, "all"):
                 # In this thread: a page takes milliseconds, and a second thread would only fight
                 # with this one for the interpreter.
-                rows = feed.rows(page, chunk.servings, client.clock(), self._pseudonyms)
+                rows = feed.rows(page, chunk.servings, client.clock(), self._ids.now)
                 chunk.add([bucket.start_time for bucket in page.buckets], rows)
                 self._on_progress(Progress(day.day, day.buffer.rows))
             chunk.finish()

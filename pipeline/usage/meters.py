@@ -25,7 +25,7 @@ from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.manifest import BILLS, Reading, intact, manifest_of, readings_to_reload
 from pipeline.lake.schemas import METER_DATASETS, METER_REVISIONS, METERS, RAW_METERS, Dataset
 from pipeline.lake.store import Lake
-from pipeline.pseudonyms import Pseudonyms
+from pipeline.pseudonyms import UserIds
 from pipeline.timeline import SECONDS, Width, Window, day_window
 from pipeline.usage.feed import (
     MOMENT,
@@ -78,14 +78,14 @@ class Metered:
         return meter_pages(client, query, size)
 
     def rows(
-        self, page: MeterPage, first_serving: int, fetched_at: float, pseudonyms: Pseudonyms | None
+        self, page: MeterPage, first_serving: int, fetched_at: float, ids: UserIds | None
     ) -> pa.Table:
-        """A row for each measure. With `pseudonyms` those are the user ids, and extra fields, which
-        may name people, are NULL."""
+        """A row for each measure. Users are called as `ids` say; extra fields of those whom
+        they hide are NULL."""
         of_bucket = [sum(len(row.measures) for row in bucket.results) for bucket in page.buckets]
         place, times = placed(page, of_bucket)
         rows = [
-            (*self.group(row, pseudonyms), measure, value, None if pseudonyms else row.extra)
+            (*self.group(row, ids), measure, value, _extra(row, ids))
             for bucket in page.buckets
             for row in bucket.results
             for measure, value in row.measures.items()
@@ -106,8 +106,8 @@ class Metered:
             schema=SERVED_METERS,
         )
 
-    def group(self, result: MeterRow, pseudonyms: Pseudonyms | None) -> Group:
-        user = pseudonyms.of(result.user_id) if pseudonyms else result.user_id
+    def group(self, result: MeterRow, ids: UserIds | None) -> Group:
+        user = ids.of(result.user_id) if ids else result.user_id
         return user, result.api_key_id, result.model
 
     def measures(self, result: MeterRow) -> Mapping[str, int | None]:
@@ -130,7 +130,8 @@ class Metered:
         others = {
             name: one
             for name, one in before.readings.items()
-            if name != self.endpoint and (name == BILLS or standing[RAW_METERS.name])
+            if name != self.endpoint
+            and (name == BILLS or standing[RAW_METERS.name] or RAW_METERS.name in before.dropped)
         }
         ends = [one.through for name, one in others.items() if name != BILLS]
         window = Window(buffer.window.start, max([*ends, reading.through]))
@@ -143,7 +144,31 @@ class Metered:
         found = consistency.meter_totals(con, {name: [path] for name, path in paths.items()})
         if found:
             raise consistency.ConsistencyError("; ".join(map(str, found)))
+        if RAW_METERS.name in before.dropped:
+            self._keep_others(con, standing, paths, window)
         return Staged(day, buffer.window, paths, {}, {**others, self.endpoint: reading})
+
+    def _keep_others(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        standing: Mapping[str, Path | None],
+        paths: Mapping[str, Path],
+        window: Window,
+    ) -> None:
+        """Put the other endpoints' buckets beside this one's, where their minutes are not kept."""
+        for width in ("1h", "1d"):
+            dataset = METERS[width]
+            path, stored = paths[dataset.name], standing[dataset.name]
+            own = path.replace(path.with_name(f"own-{path.name}"))
+            columns = dataset.schema.names
+            order = ", ".join(f"{name} NULLS FIRST" for name in columns)
+            others = engine.scan(dataset, [stored] if stored else [])
+            rows = con.sql(
+                f"SELECT * FROM ({engine.scan(dataset, [own])} UNION ALL "
+                f"SELECT * FROM ({others}) WHERE endpoint <> {engine.literal(self.endpoint)}) "
+                f"ORDER BY {order}"
+            )
+            _write(dataset, rows, path, window)
 
     def publish(
         self,
@@ -224,6 +249,11 @@ class Metered:
         change = Change(readings={**readings, self.endpoint: reading})
         publish_days(con, lake, {day: change})
         return self._published(lake, day, reading)
+
+
+def _extra(row: MeterRow, ids: UserIds | None) -> str | None:
+    hidden = ids is not None and row.extra is not None and ids.hides(row.user_id, row.extra)
+    return None if hidden else row.extra
 
 
 def _write_raw(

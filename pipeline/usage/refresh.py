@@ -18,11 +18,12 @@ import pyarrow as pa
 from pipeline.api import Client
 from pipeline.async_runner import run_async
 from pipeline.lake import engine, user_id_mode
+from pipeline.lake.forgotten import LakeIds
 from pipeline.lake.manifest import reading_of
 from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import UNDATED, Snapshot
 from pipeline.lake.store import Lake
-from pipeline.pseudonyms import Pseudonyms
+from pipeline.pseudonyms import Pseudonyms, UserIds
 from pipeline.timeline import closed_through, day_of, day_window
 from pipeline.usage.changed_hours import ChangedHours, Standing
 from pipeline.usage.feed import CONVERSATIONS, Feed
@@ -84,7 +85,7 @@ def refresh_days(
     requests, differing, same = 0, set[date](), list[Standing]()
     if whole:
         requests, differing, same = run_async(
-            _compared(connect, lake, feed, pseudonyms, whole, now)
+            _compared(connect, lake, feed, LakeIds(lake, pseudonyms).now, whole, now)
         )
     asked_at = min(asked_at, now())  # an answer may have shown that the clock is ahead
     today = day_of(closed_through(asked_at))
@@ -112,7 +113,7 @@ async def _compared(
     connect: Callable[[], Client],
     lake: Lake,
     feed: Feed,
-    pseudonyms: Pseudonyms | None,
+    ids: UserIds | None,
     whole: Sequence[Standing],
     now: Callable[[], float],
 ) -> tuple[int, set[date], list[Standing]]:
@@ -123,7 +124,7 @@ async def _compared(
     differing: set[date] = set()
     same: list[Standing] = []
     async with connect() as client:
-        api = ChangedHours(client, lake, feed, pseudonyms, now)
+        api = ChangedHours(client, lake, feed, ids, now)
         await api.ask_users(one.day for one in whole)
         too_big = [one for one in whole if not api.knows_users(one.day)]
         await api.ask_hours({one.day: one.window for one in too_big})
@@ -133,7 +134,8 @@ async def _compared(
             agrees = (
                 api.same_users(one.day, one.file(feed, "1d"))
                 if by_user
-                else not api.other_hours(one, one.window)
+                # Hours that are not kept can't be compared: the day stays as it is.
+                else not (one.file(feed, "1h").is_file() and api.other_hours(one, one.window))
             )
         except (OSError, pa.ArrowException, duckdb.Error) as error:
             if shortage(error):

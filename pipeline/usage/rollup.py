@@ -113,6 +113,11 @@ def rebuild_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> DayPub
     """
     with lake.day_lock(day), lake.staging() as folder:
         raw = lake.file("raw_usage", day)
+        if raw is None and RAW_USAGE.name in manifest_of(lake.version(day)).dropped:
+            raise FileNotFoundError(
+                f"raw_usage of {day} is not kept any more (MKA1_USAGE_KEEP_MINUTES_DAYS), so its "
+                "buckets stay as they are"
+            )
         if raw is None:
             raise FileNotFoundError(
                 f"raw_usage has no day {day}: load it first, for example with "

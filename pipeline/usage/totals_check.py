@@ -21,6 +21,7 @@ from pipeline.api import Client, PageSize
 from pipeline.api.usage import MAX_LIMIT
 from pipeline.async_runner import run_async
 from pipeline.lake import engine
+from pipeline.lake.manifest import manifest_of
 from pipeline.lake.store import Lake
 from pipeline.timeline import SECONDS, Width, Window, day_range, day_window, floor_to, spans
 from pipeline.usage.feed import CONVERSATIONS, ByBucket, Feed, Totals, summed
@@ -172,13 +173,19 @@ def compare_days(
     ours: dict[Width, ByBucket] = {
         width: _our_totals(lake, feed, width, list(windows)) for width in ("1d", "1h")
     }
+    hourly = feed.tables["1h"].name  # which old days may not keep
+    by_hour = {
+        day
+        for day, window in windows.items()
+        if window == day_window(day) and hourly not in manifest_of(lake.version(day)).dropped
+    }
     return [
         Comparison(
             day,
             window,
             ours["1d"].get(day_window(day).start, _NOTHING),
             _sum(api[_NARROWEST if window != day_window(day) else "1d"], window),
-            _differing(ours["1h"], api["1h"], window) if window == day_window(day) else (),
+            _differing(ours["1h"], api["1h"], window) if day in by_hour else (),
         )
         for day, window in windows.items()
     ]

@@ -81,6 +81,7 @@ def test_what_a_code_location_holds() -> None:
         "hourly_export",
         "daily_refresh",
         "weekly_digest",
+        "daily_retention",
     }
     policy = graph.get(dg.AssetKey("usage_1d")).backfill_policy
     assert policy == dg.BackfillPolicy.single_run()

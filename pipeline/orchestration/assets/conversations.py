@@ -161,7 +161,9 @@ def _shown(lake: Lake, synced: Synced) -> Iterator[tuple[str, date, dict[str, dg
     with closing(engine.connect(lake)) as con:
         for day in synced.days:
             classes = summary(con, snapshot, [day]).to_pylist()
-            tokens = token_metadata(con, snapshot.file(TOKENS["1h"].name, day), day)
+            hours = snapshot.file(TOKENS["1h"].name, day)
+            gone = snapshot.is_dropped(TOKENS["1h"].name, day)
+            tokens = {} if gone else token_metadata(con, hours, day)
             for name in _DEPENDS_ON:
                 loaded = snapshot.loaded(name, day)
                 of_name = {"classes": _classes(classes)} if name == "reconciliation" else {}

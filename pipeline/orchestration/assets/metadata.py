@@ -39,7 +39,10 @@ def day_metadata(
 ) -> dict[str, dict[str, dg.MetadataValue]]:
     """Per dataset, the metadata of the day's materialization."""
     day = published.day
-    engine.bind(con, {"usage_1h": (USAGE["1h"], [lake.path("usage_1h", day)])})
+    kept = lake.path("usage_1h", day)
+    by_hour = kept.is_file()  # of old days, hours may not be kept
+    source = kept if by_hour else lake.path("usage_1d", day)
+    engine.bind(con, {"usage_1h": (USAGE["1h"], [source])})
     hours: list[HourOfDay] = con.sql(engine.sql("hours_of_day")).fetchall()
     totals = [sum(hour[place] or 0 for hour in hours) for place in (1, 2, 3)]
     shared: dict[str, dg.MetadataValue] = {
@@ -47,8 +50,9 @@ def day_metadata(
             f"{iso(published.window.start)} to {iso(published.window.end)}"
         ),
         **{name: dg.MetadataValue.int(total) for name, total in zip(MEASURES, totals, strict=True)},
-        "chart": _picture(day, {hour[0]: hour[3] or 0 for hour in hours}, "operations"),
     }
+    if by_hour:
+        shared["chart"] = _picture(day, {hour[0]: hour[3] or 0 for hour in hours}, "operations")
     return {
         name: {
             "dagster/row_count": dg.MetadataValue.int(rows),

@@ -21,7 +21,7 @@ from pipeline.lake.manifest import days_to_reload
 from pipeline.lake.schemas import LEDGER_DATASETS, USAGE_DATASETS
 from pipeline.lake.shortage import shortage
 from pipeline.lake.user_id_mode import UserIdModeError
-from pipeline.messages import count
+from pipeline.messages import by_width, count
 from pipeline.orchestration.assets.days import LOAD_USAGE, LoadConfig, days_asked, resume
 from pipeline.orchestration.assets.finalize import (
     Materializations,
@@ -150,9 +150,8 @@ def _load(
                 shown_at = time.monotonic()
             rows = progress.published.rows
             context.log.info(
-                f"{progress.day} is published: {count(rows['raw_usage'], 'row')} as served, "
-                f"{rows['usage_1m']:,} by minute, {rows['usage_1h']:,} by hour, "
-                f"{rows['usage_1d']:,} by day"
+                f"{progress.day} is published: {count(progress.rows, 'row')} as served, "
+                + by_width(rows, "usage")
             )
             report_disputed(services, progress.published)
         services.on_progress(progress)

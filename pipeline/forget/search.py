@@ -1,0 +1,216 @@
+"""The proof: every file of some folders is read again, and nothing in it names the person.
+
+Belongs here: what a file says, however it is packed. Of Parquet, Arrow, DuckDB, SQLite, zip and
+gzip each value is looked at, and the bytes of every file. A short id is not looked for in the bytes
+of packed files, where it stands by chance.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sqlite3
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.forget.person import Person
+from pipeline.lake.engine import literal, openable
+
+_CHUNK: Final = 1 << 22
+_OVERLAP: Final = 1 << 12
+"""Bytes that two chunks share: longer than any form of an id."""
+_PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF")
+_FAILS: Final = (
+    *(OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile),
+    *(pa.ArrowException, duckdb.Error, sqlite3.Error),
+)
+
+
+@dataclass(slots=True)
+class Searched:
+    """What was looked at. `found` are the files that name the person, `unread` those that could
+    not be read, with the reason."""
+
+    files: int = 0
+    bytes: int = 0
+    kinds: dict[str, int] = field(default_factory=dict[str, int])
+    found: list[Path] = field(default_factory=list[Path])
+    unread: dict[Path, str] = field(default_factory=dict[Path, str])
+
+
+def search(folders: Iterable[Path], person: Person) -> Searched:
+    """Read every file below the folders (each once, links as what they lead to) for the person."""
+    done = Searched()
+    seen: set[tuple[int, int]] = set()
+    for path in files_below(folders):
+        try:
+            found = path.stat()
+        except OSError:  # removed meanwhile
+            continue
+        if (found.st_dev, found.st_ino) in seen:
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        done.files += 1
+        done.bytes += found.st_size
+        kind, values = _opened(path)
+        done.kinds[kind] = done.kinds.get(kind, 0) + 1
+        try:
+            if _names(path, kind, values, person):
+                done.found.append(path)
+        except FileNotFoundError:
+            continue
+        except _FAILS as error:
+            done.unread[path] = " ".join(str(error).split())[:200]
+    return done
+
+
+def names(path: Path, person: Person) -> bool:
+    """Whether a file names the person. Raises what reading it raises."""
+    return _names(path, *_opened(path), person)
+
+
+def files_below(folders: Iterable[Path]) -> Iterator[Path]:
+    """Every file below the folders, no link, in order."""
+    for folder in folders:
+        for root, below, found in os.walk(folder):
+            below.sort()
+            for name in sorted(found):
+                path = Path(root, name)
+                if not path.is_symlink() and path.is_file():
+                    yield path
+
+
+_Values = Callable[[Path], Iterator[str]]
+
+
+def _names(path: Path, kind: str, values: _Values | None, person: Person) -> bool:
+    if person.is_in(path.name):
+        return True
+    if values is not None and any(person.is_in(text) for text in values(path)):
+        return True
+    return (person.is_unlikely or kind == "text") and _bytes_name(path, person)
+
+
+def _bytes_name(path: Path, person: Person) -> bool:
+    with path.open("rb") as file:
+        before = b""
+        while chunk := file.read(_CHUNK):
+            if person.is_in_bytes(before + chunk):
+                return True
+            before = chunk[-_OVERLAP:]
+    return False
+
+
+def _opened(path: Path) -> tuple[str, _Values | None]:
+    """What kind of file it is, and what gives its values; text has no others than its bytes."""
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(_OVERLAP)
+        for start, kind, values in _KINDS:
+            if head.startswith(start):
+                return kind, values
+        if head[8:12] == b"DUCK":
+            return "DuckDB", _of_duckdb
+        if head.startswith(_PICTURES):
+            return "picture", None
+        if b"\0" in head:
+            return "other", None
+    return "text", _of_text
+
+
+def _of_text(path: Path) -> Iterator[str]:
+    """Line by line: JSON writes a line's end as two characters, which an id may follow."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from file
+
+
+def _of_parquet(path: Path) -> Iterator[str]:
+    with pq.ParquetFile(path) as file:
+        yield str(file.metadata.metadata)
+        for batch in file.iter_batches(1 << 17):
+            for column in batch.columns:
+                yield from _texts(column)
+
+
+def _of_arrow(path: Path) -> Iterator[str]:
+    with pa.ipc.open_file(path) as file:
+        for number in range(file.num_record_batches):
+            for column in file.get_batch(number).columns:
+                yield from _texts(column)
+
+
+def _texts(column: pa.Array) -> Iterator[str]:
+    """The values of a column that can hold text, each once."""
+    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = column.flatten()
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        yield from (value for value in pc.unique(column).to_pylist() if value is not None)
+    elif pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        yield from map(str, column.to_pylist())
+
+
+def _of_duckdb(path: Path) -> Iterator[str]:
+    with openable(path) as readable, closing(duckdb.connect()) as con:
+        con.execute(f"ATTACH {literal(str(readable))} AS searched (READ_ONLY)")
+        for sql in ("duckdb_views()", "duckdb_columns()", "duckdb_tables()"):
+            for row in con.execute(f"FROM {sql} WHERE database_name = 'searched'").fetchall():
+                yield from map(str, row)
+        tables = con.execute(
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'searched'"
+        ).fetchall()
+        for names_of in tables:
+            schema, table = (f'"{name}"' for name in names_of)
+            for batch in con.sql(f"FROM searched.{schema}.{table}").to_arrow_reader(1 << 16):
+                for column in batch.columns:
+                    yield from _texts(column)
+
+
+def _of_sqlite(path: Path) -> Iterator[str]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as con:
+        con.text_factory = lambda value: value.decode("utf-8", "replace")
+        tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (name,) in tables:
+            for row in con.execute(f'SELECT * FROM "{name}"'):
+                for value in row:
+                    yield from _of_value(value)
+
+
+def _of_value(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes):
+        yield value.decode("utf-8", "replace")
+        with suppress(zlib.error):
+            yield zlib.decompress(value).decode("utf-8", "replace")
+
+
+def _of_zip(path: Path) -> Iterator[str]:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            yield name
+            yield archive.read(name).decode("utf-8", "replace")
+
+
+def _of_gzip(path: Path) -> Iterator[str]:
+    with gzip.open(path) as file:
+        yield file.read().decode("utf-8", "replace")
+
+
+_KINDS: Final[tuple[tuple[bytes, str, _Values], ...]] = (
+    (b"PAR1", "Parquet", _of_parquet),
+    (b"ARROW1", "Arrow", _of_arrow),
+    (b"SQLite format 3\0", "SQLite", _of_sqlite),
+    (b"PK\x03\x04", "zip", _of_zip),
+    (b"\x1f\x8b", "gzip", _of_gzip),
+)
