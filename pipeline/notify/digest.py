@@ -16,10 +16,10 @@ from pipeline.alerts.alert import Alert, Evaluation
 from pipeline.alerts.evaluate import evaluate
 from pipeline.lake.store import Lake
 from pipeline.messages import be, count, run
+from pipeline.names.file import Files
 from pipeline.notify.message import Message, Part, Tone
 from pipeline.pricing.budget_table import amount_of, notes
 from pipeline.pricing.budgets import Budget, load_budgets
-from pipeline.pricing.hand_written import Files
 from pipeline.pricing.prices import load_prices
 from pipeline.report.figures import Figures, Ranking, read
 from pipeline.report.formatting import (

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pytest
 
 from pipeline.export.export import ExportError, export
-from pipeline.export.names import Names
 from pipeline.export.tables import FOCUS_COSTS, chosen
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY
 from tests.export.exported import rows
 from tests.lake.served import Row
+from tests.named import names as names_of
 from tests.pricing.spent import FIRST, START, spend
 
 TEXT, MONEY, MOMENT = pa.string(), pa.decimal128(38, 9), pa.timestamp("us")
@@ -90,7 +90,7 @@ def folder(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its export in Parquet and in CSV."""
     folder = tmp_path_factory.mktemp("focus")
     for form in ("parquet", "csv"):
-        export(lake, folder, ["focus_costs"], form=form, names=Names({"ada": "Ada Lovelace"}))
+        export(lake, folder, ["focus_costs"], form=form, names=names_of({"ada": "Ada Lovelace"}))
     return folder
 
 

@@ -20,7 +20,6 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pipeline.export.names import Names
 
 from pipeline.export.export import WORKBOOK, Exported, export
 from pipeline.export.files import Dialect, Format, write_csv
@@ -30,6 +29,7 @@ from pipeline.export.workbook import MOST_LETTERS, About, write_workbook
 from pipeline.lake.store import Lake
 from tests.bounded import finished
 from tests.export.exported import DAYS, digests
+from tests.named import names as names_of
 
 NAMES = ["dim_date", "dim_user", "fact_usage", "fact_tokens", "usage_1d"]
 Convert = Callable[..., None]
@@ -88,7 +88,7 @@ def book(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ex
         NAMES,
         form="xlsx",
         last=date(2024, 1, 4),
-        names=Names({"user_0000": '=HYPERLINK("https://example.org")'}),
+        names=names_of({"user_0000": '=HYPERLINK("https://example.org")'}),
     )
 
 
@@ -260,7 +260,7 @@ def office(request: pytest.FixtureRequest, tmp_path: Path) -> Convert:
 def test_libreoffice_reads_every_row_and_computes_nothing(
     form: Format, office: Convert, lake: Lake, star: Path, tmp_path: Path
 ) -> None:
-    folder, names = tmp_path / "out", Names({"user_0000": "=1+1"})
+    folder, names = tmp_path / "out", names_of({"user_0000": "=1+1"})
     export(lake, folder, ["dim_user", "usage_1d"], form=form, names=names)
     if form == "xlsx":
         office(folder / WORKBOOK, f"csv:{AS_CSV},false,false,-1")

@@ -134,7 +134,7 @@ def test_what_spark_refuses_is_said_in_one_line(
 def test_a_server_that_does_not_see_the_warehouse_is_said_in_one_line() -> None:
     gone = {date(2024, 11, 2): "/nowhere/usage_1d/data/day=2024-11-02/x.parquet"}
     with pytest.raises(SparkError, match=r"have to read and write the warehouse") as refused:
-        ask(spark_remote(), understood("from usage_1d"), lambda _: gone, lambda: None)
+        ask(spark_remote(), understood("from usage_1d"), lambda _: gone, {})
     assert "\n" not in str(refused.value)
     assert not refused.value.of_question
 
