@@ -47,8 +47,9 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
             nothing_loaded(settings.lake)
         out = stdout()
         print_status(days, out)
-        for kind, gone in dropped_days(lake).items():
-            out.print(f"\nNot kept any more: {kind} of {in_words(gone)}", soft_wrap=True)
+        gone = [f"  {kind} of {in_words(days)}" for kind, days in dropped_days(lake).items()]
+        if gone:
+            out.print("\n".join(["\nNot kept any more:", *gone]), highlight=False, soft_wrap=True)
 
 
 def verify() -> None:
