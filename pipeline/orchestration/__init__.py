@@ -8,7 +8,7 @@ checks         the checks
 schedules      the jobs and when they are launched
 alert_sensor   alerts as checks, a sensor, and a job that fails
 instance       the Dagster home below the home folder
-dev            `dagster dev` as a child of this process
+dev            `dagster dev` as a child of this process, which is `dev_process`
 runs           the jobs, run in this process
 progress       what a person sees while a job runs in this process
 """

@@ -23,6 +23,8 @@ from typing import Final
 
 import httpx
 
+from pipeline.orchestration import dev_process
+
 HOST: Final = "127.0.0.1"
 _PATIENCE: Final = 300.0
 """Seconds that the page may take to answer."""
@@ -94,6 +96,8 @@ class DagsterDev:
                 time.sleep(_POLL)
         self._send(signal.SIGKILL)
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         self._reader.join(_POLL)
 
     def _send(self, number: int) -> bool:
@@ -130,13 +134,14 @@ def dagster_dev(environment: Mapping[str, str], folder: Path, port: int) -> Iter
         workspace.write_text(_WORKSPACE, encoding="utf-8")
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)),
+                *(sys.executable, "-m", dev_process.__name__),
+                *("dev", "--workspace", str(workspace)),
                 *("--host", HOST, "--port", str(port)),
                 *("--log-level", "warning", "--code-server-log-level", "warning"),
             ],
             env=environment,
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

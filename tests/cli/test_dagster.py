@@ -217,6 +217,21 @@ def test_ctrl_c_ends_dagster_and_leaves_no_process(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "dagster" / "dagster.yaml").is_file()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="it looks for processes in /proc")
+@pytest.mark.timeout(1_800)
+def test_kill_ends_dagster_too(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if not request.config.getoption("--long"):
+        pytest.skip("Dagster is started once more: --long does it")
+    with opened(["dagster", "--port", "0"], tmp_path) as (_, process):
+        children = children_of(process)
+        process.kill()
+        process.wait(BOUND)
+        deadline = time.monotonic() + BOUND
+        while in_sessions_of(children) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert in_sessions_of(children) == []
+
+
 @pytest.mark.timeout(1_800)
 def test_the_demo_works_at_first_click(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if not request.config.getoption("--long"):
