@@ -89,6 +89,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: folders.get(item.path.parent.name, len(folders)))
 
 
+@pytest.fixture
+def at_length(request: pytest.FixtureRequest) -> None:
+    """Only with `--long`."""
+    if not request.config.getoption("--long"):
+        pytest.skip("only with --long")
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the modules and tests: they stay until the end anyway.
 

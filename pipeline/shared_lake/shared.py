@@ -268,7 +268,7 @@ def _require_unnamed(lake: Lake, versions: Mapping[date, Path]) -> None:
     for day, version in versions.items():
         if forgotten.names_forgotten(known, version):
             raise SharedLakeError(
-                f"{day} has rows of somebody who was forgotten in the shared lake, so it is not "
+                f"somebody who was forgotten in the shared lake has rows on {day}, so it is not "
                 "committed: run `mka1-usage forget USER` in this home too"
             )
 

@@ -16,6 +16,7 @@ from tests.forget.people import FIRST, named_in
 from tests.truth import digests
 
 WINDOW = Window(day_window(FIRST).start, day_window(FIRST).end)
+pytestmark = pytest.mark.slow
 WHO = "käthe.müller@example.org"
 
 
@@ -56,7 +57,6 @@ def test_it_says_what_it_did_and_proves_it(home: Path) -> None:
     assert name in command(["sql", "--format", "csv", "select distinct user_id from usage_1d"]).text
 
 
-@pytest.mark.slow
 def test_what_is_left_is_named_and_is_a_failure(home: Path) -> None:
     (home / "budgets.csv").write_text(f"{WHO}\n", encoding="utf-8")
     ended = command(["forget", WHO, "--yes"])

@@ -127,6 +127,7 @@ def test_later_loads_refreshes_and_syncs_do_not_bring_them_back(reader: Reader, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_what_commands_note_is_rewritten_and_a_database_server_is_named(
     reader: Reader, home: Path
 ) -> None:
@@ -142,6 +143,7 @@ def test_what_commands_note_is_rewritten_and_a_database_server_is_named(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_syncs_go_on_where_they_were(reader: Reader, home: Path) -> None:
     before = cursors.load(reader.lake)
     outcome = forgotten(reader, home)
@@ -231,6 +233,7 @@ def test_other_words_are_looked_for_too(reader: Reader, home: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_the_search_sees_into_every_kind_of_file_that_is_kept(original: Path) -> None:
     """Held against a search that shares no code with it."""
     person = person_of(WHO, None)

@@ -136,12 +136,9 @@ def test_who_asks_for_minutes_is_told_in_one_line_and_days_are_answered(reader: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("retention", [MINUTES, HOURS], ids=["minutes", "hours"])
-def test_later_loads_refreshes_and_syncs_leave_out_what_is_not_kept(
-    reader: Reader, retention: Retention
-) -> None:
+def test_later_loads_refreshes_and_syncs_leave_out_what_is_not_kept(reader: Reader) -> None:
     lake = reader.lake
-    prune(lake, retention, NOW)
+    prune(lake, HOURS, NOW)
     there, days = tables_of(lake, DAYS[0]), reader.rows("usage_1d")
     reader.load()
     connect = next(iter(reader.connect().values()))
@@ -196,6 +193,7 @@ def test_a_longer_time_lets_a_load_bring_them_back(reader: Reader) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("at_length")
 def test_contents_go_alone(reader: Reader) -> None:
     prune(reader.lake, Retention(contents=40), NOW)
     assert "item_contents" not in tables_of(reader.lake, DAYS[0])

@@ -99,6 +99,9 @@ def test_a_worker_that_had_loaded_them_meanwhile_commits_nothing_of_theirs(
     shared.commit(first)
     begin(first, WHO)
     shared.tell_forgotten(first)
-    with pytest.raises(SharedLakeError, match="has rows of somebody who was forgotten"):
+    with pytest.raises(
+        SharedLakeError,
+        match="somebody who was forgotten in the shared lake has rows on 2024-01-02",
+    ):
         shared.commit(late.lake)
     assert shared.days() == DAYS[:1]
