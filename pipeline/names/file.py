@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, Protocol, cast
+from typing import Final, Literal, Protocol, cast, get_args
 
 import pyarrow as pa
 
@@ -157,7 +157,7 @@ def read_names(path: Path, *, needed: bool = False) -> Names:
     quotes no id of a user.
     """
     found: dict[tuple[str, str], Named] = {}
-    for row in hand_written.rows(path, _COLUMNS, _OPTIONAL, must_exist=needed):
+    for row in hand_written.rows(path, _COLUMNS, _OPTIONAL, must_exist=needed, quoted=False):
         named = _named(row)
         space = "team" if named.kind in _GROUPS else named.kind
         before = found.setdefault((space, named.id), named)
@@ -185,9 +185,9 @@ def load_names(files: Files, lake: Lake, path: Path | None = None) -> Names:
 
 
 def _named(row: Row) -> Named:
-    if (kind := row.cells["kind"]) not in _FORMER:
-        kind = row.one_of("kind", "user", "key", "team", "cost_centre")
-    kind = _FORMER.get(kind, kind)
+    kind = _FORMER.get(row.cells["kind"], row.cells["kind"])
+    if kind not in get_args(Kind):  # not quoted: in a line without a kind, it is an id
+        raise HandWrittenError(f"{row.place('kind')}: write user, key, team or cost_centre")
     name, team = (row.text(it) if row.cells[it] else "" for it in ("name", "team"))
     if kind in _GROUPS and team:
         raise HandWrittenError(

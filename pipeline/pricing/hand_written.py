@@ -102,7 +102,12 @@ class Row:
 
 
 def rows(
-    path: Path, needed: Sequence[str], optional: Sequence[str], *, must_exist: bool
+    path: Path,
+    needed: Sequence[str],
+    optional: Sequence[str],
+    *,
+    must_exist: bool,
+    quoted: bool = True,
 ) -> Iterator[Row]:
     """The lines of a CSV whose header has these columns in any order.
 
@@ -110,7 +115,7 @@ def rows(
     Windows-1252; with commas, semicolons or tabs between the cells, and a line `sep=;` before all.
     An optional column that is absent is empty in each line. Lines without a text are passed over. A
     file that does not exist has no lines, unless it must. Raises HandWrittenError, also where the
-    file can't be read.
+    file can't be read; where it is not `quoted`, without a word of the file, which may be an id.
     """
     content = _content(path, must_exist)
     if content is None:
@@ -118,7 +123,7 @@ def rows(
     separator, before, content = _separator(content)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
     try:
-        header = _header(path, before + 1, next(reader, []), needed, optional)
+        header = _header(path, before + 1, next(reader, []), needed, optional, quoted=quoted)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue  # spreadsheets save empty lines
@@ -178,7 +183,13 @@ def _decoded(content: bytes) -> str:
 
 
 def _header(
-    path: Path, line: int, cells: Sequence[str], needed: Sequence[str], optional: Sequence[str]
+    path: Path,
+    line: int,
+    cells: Sequence[str],
+    needed: Sequence[str],
+    optional: Sequence[str],
+    *,
+    quoted: bool,
 ) -> list[str]:
     header = [cell.strip() for cell in cells]
     known = [*needed, *optional]
@@ -187,7 +198,8 @@ def _header(
         raise HandWrittenError(f"{path}, line {line}: there is no header: {must}")
     for place, name in enumerate(header):
         if name not in known:
-            raise HandWrittenError(f"{path}, line {line}: {name!r} is no column: {must}")
+            what = repr(name) if quoted else f"number {place + 1}"
+            raise HandWrittenError(f"{path}, line {line}: {what} is no column: {must}")
         if name in header[:place]:
             raise HandWrittenError(f"{path}, line {line}: the column {name} stands there twice")
     for name in needed:

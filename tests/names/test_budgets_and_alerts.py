@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.alerts.alert import shown
+from pipeline.alerts.spikes import spikes
+from pipeline.timeline import DAY
+from tests.alerts.history import HOUR, History, thresholds
+from tests.alerts.history import START as BEGIN
 from tests.fixtures_local import clean_environment, command
+from tests.named import names as names_of
 from tests.named import write_names
 from tests.names.people import SPENT, team
 
@@ -88,6 +93,18 @@ def test_names_that_are_wrong_stop_no_alert_that_needs_none(
     ended = command(asked)
     assert "error: budget: can't be looked for: " in ended.err
     assert "names.csv, line 2, column id: it is empty" in ended.err
+
+
+def test_who_is_far_above_the_usual_is_named_and_asked_for_by_the_id() -> None:
+    at = BEGIN + 28 * DAY + 12 * HOUR
+    history = History()
+    history.daily(100, range(9, 17))
+    history.use(at, 1_250)
+    with history.tables("1h") as con:
+        named = names_of({"u": "Ada"}, {"k": "Web shop"})
+        found = spikes(con, "1h", at, thresholds(), names=named).findings
+    assert {one.what.partition(":")[0] for one in found} == {"user Ada (u)", "key Web shop (k)"}
+    assert any("user_id = 'u'" in one.query for one in found)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ import pytest
 from pipeline.lake.catalog import names_of
 from pipeline.lake.store import Lake
 from pipeline.names.file import read_names
+from pipeline.orchestration.assets.finalize import build
+from pipeline.orchestration.resources import Services
+from pipeline.settings import load_settings
 from tests.fixtures_local import clean_environment, command
 from tests.named import write_names
 from tests.names.people import LINES, SPENT, team
@@ -143,3 +146,23 @@ def test_a_check_without_a_file_or_days_says_so(
     assert "note: there are no names in names.csv, so ids show as they are" in ended.err
     assert "nothing is loaded in lake" in ended.err
     assert not Lake(tmp_path / "lake").all_days()
+
+
+def test_a_run_with_a_wrong_file_warns_and_keeps_the_names(tmp_path: Path) -> None:
+    spend(tmp_path, SPENT[:1])
+    settings, said = load_settings(home=tmp_path), list[str]()
+    services = Services(load=lambda: settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Services, "warn", lambda _, message: said.append(message))
+        for line, names in (
+            ("user,ada,Ada,", [("ada", "Ada", None)]),
+            ("user,,Ada,", [("ada", "Ada", None)]),
+            ("user,ada,Countess,crew", [("ada", "Countess", "crew")]),
+        ):
+            write_names(tmp_path, line)
+            build(services)
+            assert ask(tmp_path, "from user_names") == names
+    [warning] = said
+    assert warning.endswith(
+        "names.csv, line 2, column id: it is empty; the catalog keeps the names that it had"
+    )

@@ -102,12 +102,12 @@ COLUMNS = "the columns are kind, id, name, team, with commas between them"
     [
         (b"", f"line 1: there is no header: {COLUMNS}"),
         (b"id,name\nuser_0000,Ada\n", f"line 1: the column kind is missing: {COLUMNS}"),
-        (b"kind,id,name,email\n", f"line 1: 'email' is no column: {COLUMNS}"),
+        (b"kind,id,name,email\n", f"line 1: number 4 is no column: {COLUMNS}"),
         (
             HEADER + b"user,a,A,\nperson,b,B,\n",
-            "line 3, column kind: kind is 'person': write user,",
+            "line 3, column kind: write user, key, team or cost_centre",
         ),
-        (HEADER + b",a,A,\n", "line 2, column kind: kind is empty: write user, key, team or cost"),
+        (HEADER + b",a,A,\n", "line 2, column kind: write user, key, team or cost_centre"),
         (HEADER + b"user,,A,\n", "line 2, column id: it is empty"),
         (HEADER + b"user,a, ,\n", "line 2, column name: neither name nor team is given"),
         (HEADER + b"team,a,,\n", "line 2, column name: the name is empty"),
@@ -134,6 +134,27 @@ def test_a_bad_line_is_named(tmp_path: Path, content: bytes, complaint: str) -> 
     assert complaint in str(raised.value)
     assert str(raised.value).startswith(str(path))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a.real,kind,id\n",
+        "kind,id,name,team\na.real,user,A,\n",
+        "kind,id,name,team\nuser,a.real,A,\nuser,a.real,A,\n",
+        "kind,id,name,team\nuser,a.real,,\n",
+        "kind,id,name,team\nuser,a.real,A\n",
+        'kind,id,name,team\nuser,a.real,"A\n',
+        "kind,id,name,team\nuser,a.real\u200b,A,\n",
+        "kind,id,name,team\nteam,t,T,a.real\n",
+    ],
+)
+def test_no_complaint_quotes_an_id(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(HandWrittenError) as raised:
+        read_names(path)
+    assert "a.real" not in str(raised.value)
 
 
 def test_under_pseudonyms_teams_count_and_names_of_users_are_left_out() -> None:

@@ -13,6 +13,7 @@ from pipeline.names.file import read_names
 from pipeline.pricing.prices import read_prices
 from pipeline.report import page
 from pipeline.report.figures import Figures, read
+from pipeline.report.sections import page_content
 from tests.named import names as names_of
 from tests.names.people import SPENT, team
 from tests.pricing.spent import FIRST
@@ -68,17 +69,31 @@ def test_a_name_that_is_the_id_of_another_is_told_apart(home: Path) -> None:
     assert figures.teams is None
 
 
-def test_the_page_names_people_and_teams(figures: Figures) -> None:
-    html = page.render(figures)
+def test_sentences_and_tables_name_people_and_teams(figures: Figures) -> None:
+    html = said(figures)
     for words in (
         *("Top teams", "Top teams by cost", "Research (shop) made ", "The teams that use most"),
         *("Ada Lovelace (bob)", "Web shop", "(no team)", "sales"),
     ):
         assert words in html
-    assert "teams.png" in page.pictures(figures)
+
+
+@pytest.mark.slow
+def test_charts_name_people_and_teams(figures: Figures) -> None:
+    svg = "".join(page.render(figures).split("<svg")[1:])
+    for words in ("Research (shop)", "Ada Lovelace (bob)", "(no team)", "Web shop"):
+        assert words in svg
+    assert {"teams.png", "teams-by-cost.png"} <= page.pictures(figures).keys()
 
 
 def test_without_names_a_report_has_no_teams(home: Path) -> None:
-    html = page.render(read(Lake(home / "lake"), FIRST, None, UTC))
+    html = said(read(Lake(home / "lake"), FIRST, None, UTC))
     assert "team" not in html
     assert "Ada Lovelace" not in html
+
+
+def said(figures: Figures) -> str:
+    """The headings, sentences and tables of a report."""
+    sections = page_content(figures).sections
+    tables = [table for one in sections for table in one.tables]
+    return repr([(one.heading, one.finding) for one in sections]) + repr(tables)
