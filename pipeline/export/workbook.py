@@ -114,8 +114,8 @@ def write_workbook(
             )
         if cut:
             yield (
-                f"{count(cut, 'text')} of {name} {be(cut)} cut at {MOST_LETTERS:,} characters, which "
-                "is all that a cell holds: whole in the other formats"
+                f"{count(cut, 'text')} of {name} {be(cut)} cut at {MOST_LETTERS:,} characters, "
+                "which is all that a cell holds: whole in the other formats"
             )
     try:
         book.close()
