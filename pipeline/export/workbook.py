@@ -29,7 +29,7 @@ from pipeline.export.files import MOST_ROWS
 from pipeline.export.rows import Lacking
 from pipeline.export.tables import Table
 from pipeline.lake.schemas import Column
-from pipeline.messages import count
+from pipeline.messages import be, count
 from pipeline.query.ad_hoc import FORMULA
 from pipeline.timeline import DAY, iso
 
@@ -114,8 +114,8 @@ def write_workbook(
             )
         if cut:
             yield (
-                f"{count(cut, 'text')} of {name} are cut at {MOST_LETTERS:,} characters, which is "
-                "all that a cell holds; other formats have them whole"
+                f"{count(cut, 'text')} of {name} {be(cut)} cut at {MOST_LETTERS:,} characters, "
+                "which is all that a cell holds: whole in the other formats"
             )
     try:
         book.close()

@@ -175,7 +175,7 @@ def test_a_text_that_no_cell_holds_is_cut_and_that_is_said(letter: str, tmp_path
     assert MOST_LETTERS - 1 <= len(cut.encode("utf-16-le")) // 2 <= MOST_LETTERS
     assert short == "short"
     [note] = notes
-    assert note.startswith("1 text of dim_user ")
+    assert note.startswith("1 text of dim_user is cut at 32,767 characters")
 
 
 @pytest.mark.parametrize(("rows", "sheets"), [(0, 1), (9, 1), (10, 1), (11, 2), (30, 3), (31, 4)])
