@@ -28,6 +28,7 @@ from pipeline.terminal import say, short
 
 if TYPE_CHECKING:  # the command imports what it needs
     from pipeline.export.export import Exported
+    from pipeline.export.files import Dialect
 
 _Format = Literal["parquet", "csv", "duckdb", "xlsx"]
 _FORMER: Final = (
@@ -46,6 +47,19 @@ def _as_separator(text: str) -> str:
 
 def _separators_like(incomplete: str) -> list[str]:
     return [name for name in _SEPARATORS if name.startswith(incomplete)]
+
+
+def _dialect(form: _Format, separator: str | None, decimal_comma: bool) -> Dialect:
+    """What a CSV is to look like; typer.BadParameter where it can't, or there is none."""
+    if form != "csv" and (separator or decimal_comma):
+        given = "--separator" if separator else "--decimal-comma"
+        raise typer.BadParameter(f"{given} is for --format csv, and this is {form}")
+    if separator == "," and decimal_comma:
+        raise typer.BadParameter("--decimal-comma takes --separator semicolon or tab, not comma")
+    from pipeline.export.files import Dialect
+
+    between = separator or (";" if decimal_comma else ",")
+    return Dialect(_SEPARATORS.get(between, between), decimal_comma)
 
 
 @with_periods
@@ -114,13 +128,9 @@ def export(
     again and only what has changed is written.
     """
     not_empty(start, end)
-    if form != "csv" and (separator or decimal_comma):
-        given = "--separator" if separator else "--decimal-comma"
-        raise typer.BadParameter(f"{given} is for --format csv, and this is {form}")
-    if separator == "," and decimal_comma:
-        raise typer.BadParameter("--decimal-comma takes --separator semicolon or tab, not comma")
+    dialect = _dialect(form, separator, decimal_comma)
     from pipeline.export.export import ExportError, export
-    from pipeline.export.files import MOST_ROWS, Dialect
+    from pipeline.export.files import MOST_ROWS
     from pipeline.export.folder import FolderError
     from pipeline.export.tables import FACT_TOKENS, UnknownTableError
     from pipeline.lake.store import Lake
@@ -128,14 +138,13 @@ def export(
     with exit_codes():
         settings = load_settings()
         lake = Lake(settings.lake, memory=settings.memory)
+        say_age(settings, lake)
         found = named(settings, lake, names or settings.export_names)
         if names is None and settings.export_names is not None:
             say(_FORMER)
         first, last = days_of(start, end)
         needs_prices = not table or FACT_TOKENS.name in table
         console = Console(stderr=True)
-        lake = Lake(settings.lake, memory=settings.memory)
-        say_age(settings, lake)
         try:
             with console.status("exporting") as status:
                 exported = export(
@@ -143,12 +152,7 @@ def export(
                     folder or settings.export_dir,
                     table or (),
                     form=form,
-                    dialect=Dialect(
-                        "\t"
-                        if separator == "tab"
-                        else separator or (";" if decimal_comma else ","),
-                        decimal_comma,
-                    ),
+                    dialect=dialect,
                     by_day=partition_by == "day",
                     first=first,
                     last=last,

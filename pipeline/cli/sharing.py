@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.damage import left_out, nothing_loaded
 from pipeline.cli.exit_codes import FAILED, exit_codes, fail
-from pipeline.cli.options import OptionalTime, days_of, not_empty
+from pipeline.cli.options import OptionalTime, days_of, not_empty, with_periods
 from pipeline.cli.pricing import price_list
 from pipeline.messages import count
 from pipeline.settings import Settings, SettingsError, load_settings
@@ -27,6 +27,7 @@ _AT_ONCE: Final = 31
 _UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 
 
+@with_periods
 def pull(start: OptionalTime = None, end: OptionalTime = None) -> None:
     """Make this home a copy of the shared lake, for serve, report, export, sql and buckets.
 
@@ -57,6 +58,7 @@ def pull(start: OptionalTime = None, end: OptionalTime = None) -> None:
         )
 
 
+@with_periods
 def push(start: OptionalTime = None, end: OptionalTime = None) -> None:
     """Commit days of this home that the shared lake does not have: how a team begins with one.
 

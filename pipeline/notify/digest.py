@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 from pipeline.alerts.alert import Alert, Evaluation
 from pipeline.alerts.evaluate import evaluate
 from pipeline.lake.store import Lake
-from pipeline.messages import be, count, run
-from pipeline.names.file import Files
+from pipeline.messages import be, count, noun, run
+from pipeline.names.file import Files, load_names
 from pipeline.notify.message import Message, Part, Tone
 from pipeline.pricing.budget_table import amount_of, notes
 from pipeline.pricing.budgets import Budget, load_budgets
@@ -59,15 +59,9 @@ def make_digest(lake: Lake, thresholds: Thresholds, files: Files, now: float) ->
     monday = last_week(now)
     prices = load_prices(files)
     budgets = load_budgets(files, prices)
-    figures = read(
-        lake,
-        monday,
-        monday + timedelta(days=_WEEK - 1),
-        ZONE,
-        prices,
-        budgets,
-        files.pseudonyms,
-    )
+    last = monday + timedelta(days=_WEEK - 1)
+    names = load_names(files, lake)
+    figures = read(lake, monday, last, ZONE, prices, budgets, files.pseudonyms, names)
     return digest_of(figures, evaluate(lake, thresholds, now, files=files), now)
 
 
@@ -96,9 +90,14 @@ def digest_of(figures: Figures, found: Mapping[Alert, Evaluation], now: float) -
     )
 
 
+def _counted(amount: int | None, what: str) -> str:
+    """How many there are of it, which may be unknown."""
+    return f"{number(None)} {noun(0, what)}" if amount is None else count(amount, what)
+
+
 def _headline(figures: Figures) -> str:
     """The operations, and whether that is all of them."""
-    words = f"{number(figures.totals.counts.operations)} operations"
+    words = _counted(figures.totals.counts.operations, "operation")
     if lacking := len(_lacking(figures)):
         return f"{words}, and {count(lacking, 'day')} {be(lacking)} not whole"
     return words if all(state == "final" for state in _states(figures)) else f"{words} so far"
@@ -144,7 +143,7 @@ def _spending(spending: Spending | None) -> list[Part]:
             words += f", beside {count(total.bill.unpriced, 'response')} of unknown cost"
         lines.append(f"Cost: {words}")
     models = [
-        f"{name_of(used.id, 'model', _LONGEST_NAME)}: {number(used.tokens.total)} tokens"
+        f"{name_of(used.id, 'model', _LONGEST_NAME)}: {_counted(used.tokens.total, 'token')}"
         for used in spending.models[:_TOP]
     ]
     if more := len(spending.models[_TOP:]):
@@ -158,7 +157,8 @@ def _spending(spending: Spending | None) -> list[Part]:
 def _most_active(heading: str, kind: str, ranking: Ranking) -> list[Part]:
     lines: list[str] = []
     for one in ranking.top[:_TOP]:
-        line = f"{name_of(one.id, kind, _LONGEST_NAME)}: {number(one.counts.operations)} operations"
+        who = name_of(one.shown, kind, _LONGEST_NAME)
+        line = f"{who}: {_counted(one.counts.operations, 'operation')}"
         if (moved := change(one.compared, one.before)) is not None:
             line += f" ({moved.sign})"
         lines.append(line)

@@ -59,7 +59,7 @@ def expire_shared(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
     if removed is not None:
         context.log.info(
             f"{count(removed.snapshots, 'snapshot')} and {count(removed.files, 'file')} "
-            f"({removed.bytes:,} bytes) removed"
+            f"({removed.bytes / 1e6:,.1f} MB) removed"
         )
 
 

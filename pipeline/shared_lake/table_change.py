@@ -139,7 +139,7 @@ def _check_day(file: DataFile, dataset: Dataset, day: date) -> None:
             moment = int(from_bytes(TimestamptzType(), bounds[column]))
             if moment // (DAY * 1_000_000) != number(day):
                 raise SharedLakeError(
-                    f"{dataset.name} of {day} has rows of {day_of(moment // 1_000_000)}: load the "
+                    f"{dataset.name} of {day} has a row of {day_of(moment // 1_000_000)}: load the "
                     "day again"
                 )
 

@@ -12,6 +12,7 @@ from pyiceberg.io import FileIO
 
 from pipeline.lake.manifest import FileEntry
 from pipeline.lake.schemas import DATASETS
+from pipeline.messages import count
 from pipeline.shared_lake import published, storage, tables
 from pipeline.shared_lake.catalogs import NAME, SharedCatalog
 from pipeline.shared_lake.locations import location_of
@@ -83,7 +84,7 @@ def _of_file(io: FileIO, root: str, name: str, day: date, entry: FileEntry) -> S
     except OSError as error:
         return SharedProblem(where, day, f"can't be read: {error}")
     if (size, sha256) != (entry.bytes, entry.sha256):
-        what = f"changed: it has {size:,} bytes, the manifest says {entry.bytes:,}"
+        what = f"changed: it has {count(size, 'byte')}, the manifest says {entry.bytes:,}"
         return SharedProblem(where, day, f"{what}: {_AGAIN}")
     return None
 

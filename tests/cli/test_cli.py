@@ -170,7 +170,7 @@ def test_help_fits_the_terminal_and_is_not_cut_off(name: str) -> None:
     assert ended.code == 0
     assert max(map(len, ended.text.splitlines())) <= 80
     assert "..." not in ended.text.replace("[ARGS]...", "")
-    assert not re.search(r"<(str|int|list|path)", re.sub(r"(QUERY|DIR) <\w+>", "", ended.text))
+    assert not re.search(r"<(str|int|list|path)", re.sub(r"(QUERY|DIR|USER) <\w+>", "", ended.text))
 
 
 # Buckets

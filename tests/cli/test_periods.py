@@ -14,7 +14,7 @@ from pipeline.timeline import DAY, Window
 from tests.fixtures_local import clean_environment, command, published_home
 from tests.report.scenes import START, one_a_day
 
-COMMANDS = ["run", "status", "reconcile", "rollup", "buckets", "report", "export"]
+COMMANDS = ["run", "status", "reconcile", "rollup", "buckets", "report", "export", "pull", "push"]
 
 
 @pytest.fixture(scope="module")

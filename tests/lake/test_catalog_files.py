@@ -85,7 +85,7 @@ def _each_catalog_is_built_once(tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("built")
     built: dict[object, Path] = {}
 
-    def once(snapshot: Snapshot, path: Path, _: object) -> None:
+    def once(snapshot: Snapshot, path: Path, *_: object) -> None:
         shown = [snapshot.coverage(), *(tuple(snapshot.files(name)) for name in DATASETS)]
         key = (tuple(shown), tuple(snapshot.damage))
         if key not in built:

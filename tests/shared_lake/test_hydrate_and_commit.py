@@ -231,7 +231,7 @@ def test_rows_of_another_day_are_never_committed(place: Place, tmp_path: Path) -
     row = {"start_time": at, "end_time": at, "num_operations": 1}
     wrong = pa.Table.from_pylist([row], schema=USAGE["1d"].schema)
     files.write(USAGE["1d"], wrong.to_batches(), path, day_window(DAYS[0]))
-    with pytest.raises(SharedLakeError, match="usage_1d of 2024-01-01 has rows of 2024-01-02"):
+    with pytest.raises(SharedLakeError, match="usage_1d of 2024-01-01 has a row of 2024-01-02"):
         shared.replace({DAYS[0]: {"usage_1d": path}})
     assert list(shared.verify()) == []
 

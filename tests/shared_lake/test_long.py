@@ -156,7 +156,7 @@ def test_four_workers_lose_no_day_and_readers_never_see_part_of_one(
             meanwhile += any(worker.poll() is None for worker in workers)
             read(catalog, whole=reads % READ_WHOLE == 0)
             reads += 1
-        assert [worker.wait() for worker in workers] == [0] * WORKERS
+        assert [worker.wait(LONG) for worker in workers] == [0] * WORKERS
     taken = datetime.now(UTC) - began
     refused = sum(int((tmp_path / f"refused-{n}").read_text()) for n in range(WORKERS))
     with capsys.disabled():

@@ -89,7 +89,7 @@ def test_two_workers_on_the_same_days_lose_none_and_readers_see_no_half_of_one(
                 ]
                 assert all(published_days <= found for found in tables)
                 seen += 1
-            assert (one.wait(), other.wait(), seen > 0) == (0, 0, True)
+            assert (one.wait(60), other.wait(60), seen > 0) == (0, 0, True)
     shared = open_shared_lake(place_on_s3)
     assert shared.days() == six
     assert list(shared.verify()) == []
