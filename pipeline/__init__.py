@@ -7,7 +7,7 @@
 
     export/          the lake as files for BI tools: a star schema, described
     report/          mka1-usage report: a page of charts, in HTML and as pictures
-    serve/           mka1-usage serve: the API's own pages over HTTP
+    serve/           mka1-usage serve: the API's own pages over HTTP, and the report live
     alerts/          late data, spikes, silence, failures and budgets, found in the lake
     emulator/        a stand-in for the API, with a count of its own
 

@@ -29,6 +29,8 @@ from pipeline.query.buckets import NotLoadedError
 from pipeline.serve.answers import Answers, Body, BusyError, UnreadableError
 from pipeline.serve.keys import Keys, names_this_machine
 from pipeline.serve.openapi import document
+from pipeline.serve.page_route import page_route
+from pipeline.serve.pages import Pages
 from pipeline.serve.parameters import parse
 from pipeline.settings import Settings
 from pipeline.terminal import say
@@ -49,21 +51,27 @@ _LONGEST_ERROR: Final = 500
 
 
 def build_app(
-    settings: Settings, *, partial: bool = False, clock: Callable[[], float] = time.time
+    settings: Settings,
+    *,
+    partial: bool = False,
+    clock: Callable[[], float] = time.time,
+    pulled_at: Callable[[], float | None] = lambda: None,
 ) -> Starlette:
     """The app over the lake of `settings`, for those who have one of its keys to serve.
 
     Where it has none, only requests that call the host by a name of this machine are answered.
     `partial` counts days that were never loaded as empty; `clock` says what "now" is (Unix
-    seconds), where a window without an end ends.
+    seconds), where a window without an end ends, and `pulled_at` when a copy was pulled.
     """
     keys = Keys(settings.serve_keys)
+    lake = Lake(settings.lake, settings.lookback_days, settings.memory)
     answers = Answers(
-        Lake(settings.lake, settings.lookback_days, settings.memory),
+        lake,
         partial=partial,
         pseudonyms=settings.pseudonyms,
         clock=clock,
     )
+    pages = Pages(settings, lake, pulled_at)
     contract = msgspec.json.encode(document(by_key=bool(keys)))
 
     async def usage(request: Request) -> Response:
@@ -107,9 +115,14 @@ def build_app(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         answers.close()
+        pages.close()
 
     app = Starlette(
-        routes=[Route(PATH, usage, methods=["GET"]), Route("/openapi.json", openapi)],
+        routes=[
+            Route(PATH, usage, methods=["GET"]),
+            Route("/openapi.json", openapi),
+            Route("/", page_route(keys, pages, _is_known), methods=["GET"]),
+        ],
         middleware=[] if keys else [Middleware(_ThisMachineOnly)],
         exception_handlers={HTTPException: _refusal, 500: _broken},
         lifespan=lifespan,
