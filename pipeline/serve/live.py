@@ -19,6 +19,7 @@ from pipeline.report.figures import DEFAULT_DAYS, Figures
 from pipeline.report.formatting import MONTHS, name_of
 from pipeline.report.page import TEMPLATE_FOLDER, TEMPLATES, contents
 from pipeline.report.period import Period
+from pipeline.report.source import EVERYTHING
 from pipeline.serve.page_question import FIELDS, Question
 from pipeline.zones import zones
 
@@ -60,6 +61,7 @@ def report(
         **contents(found, pulled_at, lambda kind, id_: asked.of(kind, id_).address),
         **_form(fields | only, offered, pseudonyms=pseudonyms),
         links_to_periods=_periods(found, asked, offered),
+        of_all=replace(asked, only=EVERYTHING).address,
         problem=None,
     )
 
