@@ -18,6 +18,8 @@ from pipeline.report.source import Source
 
 MOST: Final = 200
 """Of a kind, the most active: more are typed in."""
+LONGEST_ID: Final = 1_000
+"""Characters of an id that is offered, and led to: longer ones make no address."""
 _LAST: Final = 7
 
 
@@ -43,7 +45,8 @@ def choices(lake: Lake, period: Period | None) -> Choices:
         days = source.days[-_LAST:] if period is None else period.window.days
         source.bind("usage_rows", USAGE["1d"], days)
         source.bind("tokens_rows", TOKENS["1d"], days)
-        found = source.rows("choices", at_most=MOST)
+        rows = source.rows("choices", at_most=MOST)
+    found = [(kind, id_) for kind, id_ in rows if len(id_) <= LONGEST_ID]
     of = {wanted: [id_ for kind, id_ in found if kind == wanted] for wanted in ("user", "key")}
     models = [id_ for kind, id_ in found if kind == "model"]
     return Choices(source.days[0], source.days[-1], of["user"], of["key"], models)

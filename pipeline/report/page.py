@@ -41,8 +41,8 @@ _SIGNS: Final = {
 """What a sign of the key looks like, in words."""
 
 
-Links: TypeAlias = Callable[[str, str], str]
-"""The address of the report of a user, a key or a model alone: its kind and id."""
+Links: TypeAlias = Callable[[str, str], str | None]
+"""The address of the report of a user, a key or a model alone, by kind and id, if it has one."""
 
 
 def render(figures: Figures, pulled_at: float | None = None) -> str:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from jinja2 import FileSystemLoader
 
-from pipeline.report.choices import Choices
+from pipeline.report.choices import LONGEST_ID, Choices
 from pipeline.report.drawing import COLOURS
 from pipeline.report.figures import DEFAULT_DAYS, Figures
 from pipeline.report.formatting import MONTHS, name_of
@@ -58,7 +58,7 @@ def report(
     only = {name: value or "" for name, value in asked.only._asdict().items()}
     fields = {"first": str(found.period.first), "last": str(found.period.last), "tz": asked.tz}
     return _PAGES.get_template("live.html").render(
-        **contents(found, pulled_at, lambda kind, id_: asked.of(kind, id_).address),
+        **contents(found, pulled_at, lambda kind, id_: _alone(asked, kind, id_)),
         **_form(fields | only, offered, pseudonyms=pseudonyms),
         links_to_periods=_periods(found, asked, offered),
         of_all=replace(asked, only=EVERYTHING).address,
@@ -92,6 +92,10 @@ def _form(fields: Mapping[str, str], offered: Choices, *, pseudonyms: bool) -> d
         "pseudonyms": pseudonyms,
         "label": lambda id_, kind: name_of(id_, kind, 60),
     }
+
+
+def _alone(asked: Question, kind: str, id_: str) -> str | None:
+    return asked.of(kind, id_).address if len(id_) <= LONGEST_ID else None
 
 
 def _periods(found: Figures, asked: Question, offered: Choices) -> list[Link]:

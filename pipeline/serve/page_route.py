@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -11,7 +12,7 @@ from starlette.responses import Response
 
 from pipeline.serve.keys import Keys
 from pipeline.serve.live import Problem
-from pipeline.serve.page_question import read
+from pipeline.serve.page_question import Question, read
 from pipeline.serve.pages import Page, Pages, TooManyError, problem_page
 
 LONGEST_PAGE_QUERY: Final = 1 << 13
@@ -31,6 +32,8 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_EMPTY: Final = re.compile(rb"=(&|$)")
+"""A field that a form sent empty: its page has a shorter address, which is the one to keep."""
 _AGAIN: Final = {"Retry-After": "5", "Refresh": "5"}
 _BUSY: Final = Problem(
     "This page is still being made", "It is asked for again in 5 seconds, without your doing."
@@ -60,15 +63,17 @@ def page_route(
         raw: bytes = request.scope["query_string"]
         if len(raw) > LONGEST_PAGE_QUERY:
             return _response(too_long)
+        asked = read(raw)
+        if isinstance(asked, Question) and _EMPTY.search(raw):
+            return Response(status_code=303, headers={**_HEADERS, "Location": asked.address})
         try:
-            page, etag = await asyncio.wait_for(pages.page(read(raw)), LONGEST_WAIT)
+            page, etag = await asyncio.wait_for(pages.page(asked), LONGEST_WAIT)
         except (TimeoutError, TooManyError):
             return _response(busy, _AGAIN)
-        if page.status != 200:
-            return _response(page)
-        if known(etag, ", ".join(request.headers.getlist("if-none-match"))):
-            return Response(status_code=304, headers={**_HEADERS, "ETag": etag})
-        return _response(page, {"ETag": etag})
+        tag = {"ETag": etag} if page.status == 200 else {}
+        if tag and known(etag, ", ".join(request.headers.getlist("if-none-match"))):
+            return Response(status_code=304, headers={**_HEADERS, **tag})
+        return _response(page, tag)
 
     return answer
 

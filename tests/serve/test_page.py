@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import date
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.api.usage import PATH
 from pipeline.emulator import World
@@ -64,9 +66,32 @@ QUESTIONS: list[tuple[str, Question]] = [
 
 
 @pytest.mark.parametrize(("query", "question"), QUESTIONS)
-def test_an_address_is_a_question_and_a_question_an_address(query: str, question: Question) -> None:
+def test_an_address_is_a_question(query: str, question: Question) -> None:
     assert read(query.encode()) == question
+
+
+IDS = st.none() | st.text().filter(str.strip)
+
+
+@given(
+    days=st.integers(1, 3_660),
+    period=st.none() | st.tuples(st.dates(), st.dates()).map(sorted),
+    tz=st.sampled_from(["UTC", "Asia/Karachi", "Etc/GMT+5"]),
+    only=st.builds(Only, IDS, IDS, IDS),
+)
+def test_a_question_has_an_address_that_asks_it(
+    days: int, period: list[date] | None, tz: str, only: Only
+) -> None:
+    question = (
+        Question(*period, tz=tz, only=only) if period else Question(None, None, days, tz, only)
+    )
     assert read(question.address.removeprefix("/").removeprefix("?").encode()) == question
+
+
+def test_a_form_leads_to_the_address_to_keep(http: httpx.Client) -> None:
+    answer = http.get("/?first=2024-01-02&last=2024-01-03&tz=UTC&user=a%26b&key=&model=")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/?first=2024-01-02&last=2024-01-03&user=a%26b"
 
 
 NO_QUESTIONS = [
@@ -210,7 +235,7 @@ def test_a_wrong_price_list_is_a_page_and_a_line_for_the_operator(
 ) -> None:
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("no,such,columns\n")
-    setting = {f"set_{name}": wrong}
+    setting: dict[str, Any] = {f"set_{name}": wrong}
     with serving(home, **setting) as server, client(server.url) as http:
         answer = http.get("/")
         assert answer.status_code == 500
@@ -349,10 +374,14 @@ def test_it_is_made_again_once_a_day_prices_or_budgets_are_new(tmp_path: Path) -
     day = tmp_path / "lake" / "days" / "2024-01-01"
     assert lake.link(date(2024, 1, 1)) == day
 
+    def replaced() -> None:
+        day.rename(tmp_path / "old")
+        day.mkdir()
+
     async def work(pages: Counted) -> None:
-        changes: list[Callable[[], object]] = [
+        changes: list[Callable[[], None]] = [
             lambda: day.mkdir(parents=True),
-            lambda: (day.rename(tmp_path / "old"), day.mkdir()),
+            replaced,
             (tmp_path / "prices.csv").touch,
             (tmp_path / "budgets.csv").touch,
         ]
