@@ -78,6 +78,7 @@ def _announce(settings: Settings, url: str, asked: str) -> None:
         "in another terminal:\n"
         f'  curl{bearer} "{url}/api/v1/llm/usage/conversations{asked}"\n'
         f"or, in a browser, the report: {url}/"
+        f"{' (the password is a key)' if settings.serve_keys else ''}"
     )
 
 

@@ -27,7 +27,7 @@ from pipeline.report.formatting import (
     stretches,
 )
 from pipeline.report.parts import Key, Section, Tile, bar_keys, extremes, than_before
-from pipeline.report.source import WHOLE, Knowledge, Only
+from pipeline.report.source import EVERYTHING, WHOLE, Knowledge, Only
 from pipeline.report.spending import Spending
 from pipeline.report.tables import Table
 
@@ -71,7 +71,7 @@ class PageContent:
 def page_content(figures: Figures) -> PageContent:
     """The report in words."""
     period, spending = figures.period, figures.spending
-    by_model = figures.only.model is not None
+    by_model, of_usage = figures.only.model is not None, _has_usage(figures)
     return PageContent(
         title=span(period.first, period.last),
         of=of_what(figures.only),
@@ -82,10 +82,10 @@ def page_content(figures: Figures) -> PageContent:
         lead=spending_sections.lead(spending) if by_model and spending else _lead(figures),
         warnings=_warnings(figures),
         tiles=[
-            *([] if by_model else _tiles(figures)),
+            *(_tiles(figures) if of_usage else []),
             *(spending_sections.tiles(spending) if spending else []),
         ],
-        compared=("" if by_model else _compared(figures))
+        compared=(_compared(figures) if of_usage else "")
         + (spending_sections.compared(figures, spending) if spending else ""),
         sections=_sections(figures, spending),
     )
@@ -93,7 +93,7 @@ def page_content(figures: Figures) -> PageContent:
 
 def _sections(figures: Figures, spending: Spending | None) -> list[Section]:
     of_responses = spending_sections.sections(figures, spending) if spending else []
-    if figures.only.model is not None:  # of which the API reports no usage
+    if not _has_usage(figures):
         return [*of_responses, _coverage(figures)]
     return [
         _over_time(figures),
@@ -106,6 +106,12 @@ def _sections(figures: Figures, spending: Spending | None) -> list[Section]:
         _coverage(figures),
         _reconciliation(figures),
     ]
+
+
+def _has_usage(figures: Figures) -> bool:
+    """False of a model, of which the API reports no usage, and of a part without any."""
+    only = figures.only
+    return only.model is None and (only == EVERYTHING or figures.users.ids > 0)
 
 
 def of_what(only: Only) -> str:
@@ -124,7 +130,9 @@ def of_what(only: Only) -> str:
 
 def _lead(figures: Figures) -> str:
     if not figures.users.ids:
-        return "There is no usage in what is loaded of this period."
+        of = of_what(figures.only)
+        who = f" {of[0].lower()}{of[1:]}" if of else ""
+        return f"There is no usage{who} in what is loaded of this period."
     totals = figures.totals
     operations, items, conversations = (
         f"{verb} an unknown number of {noun(0, counted)}"
@@ -293,6 +301,8 @@ def _coverage(figures: Figures) -> Section:
 
 def _reconciliation(figures: Figures) -> Section:
     name, heading = "reconciliation", "Reported and observed"
+    if not figures.reconciliation and figures.reconciled:
+        return Section(name, heading, "There is nothing to compare on either side.")
     if not figures.reconciliation:
         return Section(
             name,
@@ -326,7 +336,7 @@ def _agreement(by_class: Counter[Class]) -> str:
     )
     if explained:
         reasons = [
-            f"{name} {number(by_class[name])}"
+            f"{name}: {number(by_class[name])}"
             for name in CLASSES
             if name not in {"match", "unexplained", "not derivable"} and by_class[name]
         ]

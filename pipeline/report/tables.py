@@ -182,4 +182,5 @@ def reconciliation(figures: Figures) -> Table:
 
 def measure_name(column: str) -> str:
     """The measure of a column of the tables, as it is called here."""
-    return next((NAMES[name] for name in MEASURES if name in column), column)
+    known = next((NAMES[name] for name in MEASURES if name in column), None)
+    return known or column.removeprefix("num_").replace("_", " ").capitalize()

@@ -124,6 +124,8 @@ class Pages:
         self._kept_bytes = 0
         self._under_way: dict[Asked, asyncio.Future[_Kept]] = {}
         self._threads = ThreadPoolExecutor(MAKERS, thread_name_prefix="pages")
+        # What is wrong with an address is said at once, also while pages are made.
+        self._refusals = ThreadPoolExecutor(1, thread_name_prefix="refusals")
 
     async def page(self, asked: Asked) -> tuple[Page, str]:
         """The page of a question as the lake is now, and its tag. TooManyError.
@@ -143,12 +145,14 @@ class Pages:
 
     def close(self) -> None:
         """Begin nothing any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._threads, self._refusals):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, asked: Asked) -> asyncio.Future[_Kept]:
         if len(self._under_way) >= MOST_UNDER_WAY:
             raise TooManyError
-        future = asyncio.get_running_loop().run_in_executor(self._threads, self._make, asked)
+        pool = self._refusals if isinstance(asked, NoQuestion) else self._threads
+        future = asyncio.get_running_loop().run_in_executor(pool, self._make, asked)
         self._under_way[asked] = future
         future.add_done_callback(lambda done: self._keep(asked, done))
         return future

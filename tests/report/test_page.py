@@ -279,6 +279,17 @@ def test_the_tables_hold_the_numbers(page: Page, figures: Figures) -> None:
     assert [row[2] for row in active] == [f"{bar.users:,}" for bar in figures.bars]
 
 
+def test_a_wide_table_scrolls_by_keyboard_and_says_so(page: Page) -> None:
+    regions = [attrs for attrs in page.all("div") if attrs.get("class") == "scroll"]
+    assert regions
+    for region in regions:
+        assert (region["role"], region["tabindex"]) == ("region", "0")
+        assert region["aria-label"]
+    hints = [attrs for attrs in page.all("p") if "more" in attrs.get("class", "").split()]
+    assert len(hints) == len(regions)
+    assert {attrs["aria-hidden"] for attrs in hints} == {"true"}, "a screen reader needs no hint"
+
+
 def test_the_headline_says_what_happened_and_where(page: Page, figures: Figures) -> None:
     counts = figures.totals.counts
     assert f"{counts.operations:,} operations" in page.said("p")

@@ -166,6 +166,14 @@ def test_a_report_of_a_model_says_nothing_of_what_is_not_known_by_model(synced: 
     assert "coverage" in {one.name for one in report.sections}
 
 
+def test_a_part_without_usage_says_so_and_shows_what_is_loaded(synced: Lake) -> None:
+    report = page_content(read(synced, None, None, UTC, only=Only(user="nobody")))
+    assert report.lead == "There is no usage of user nobody in what is loaded of this period."
+    assert [one.name for one in report.sections] == ["coverage"]
+    assert not report.tiles
+    assert report.compared == ""
+
+
 def compare(
     synced: Lake,
     every: list[Answered],

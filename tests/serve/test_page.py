@@ -82,9 +82,9 @@ IDS = st.none() | st.text().filter(str.strip)
 def test_a_question_has_an_address_that_asks_it(
     days: int, period: list[date] | None, tz: str, only: Only
 ) -> None:
-    question = (
-        Question(*period, tz=tz, only=only) if period else Question(None, None, days, tz, only)
-    )
+    question = Question(days=days, tz=tz, only=only)
+    if period:
+        question = Question(first=period[0], last=period[1], tz=tz, only=only)
     assert read(question.address.removeprefix("/").removeprefix("?").encode()) == question
 
 
