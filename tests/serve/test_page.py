@@ -20,6 +20,7 @@ from pipeline.api.usage import PATH
 from pipeline.emulator import World
 from pipeline.lake.store import Lake
 from pipeline.report.source import Only
+from pipeline.serve import page_route
 from pipeline.serve import pages as made
 from pipeline.serve.page_question import NoQuestion, Question, read
 from pipeline.serve.page_route import LONGEST_PAGE_QUERY
@@ -242,6 +243,16 @@ def test_a_wrong_price_list_is_a_page_and_a_line_for_the_operator(
         assert "`mka1-usage prices check`" in Page(answer.text).said("p")
         assert str(wrong) not in answer.text
     assert str(wrong) in capfd.readouterr().err
+
+
+def test_a_page_that_takes_long_is_asked_for_again_by_the_browser(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_route, "LONGEST_WAIT", 0)
+    answer = http.get("/?days=0")
+    assert answer.status_code == 503
+    assert answer.headers["refresh"] == answer.headers["retry-after"] == "5"
+    assert "still being made" in Page(answer.text).said("h1")
 
 
 def test_an_address_that_is_too_long_is_refused(http: httpx.Client) -> None:
