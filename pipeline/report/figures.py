@@ -185,6 +185,7 @@ def read(
     prices: PriceList = NO_PRICES,
     budgets: Sequence[Budget] = (),
     pseudonyms: Pseudonyms | None = None,
+    *,
     only: Only = EVERYTHING,
     days: int = DEFAULT_DAYS,
 ) -> Figures:
@@ -197,7 +198,7 @@ def read(
     asked for of which no response is listed.
     """
     with closing(engine.connect(lake)) as con:
-        source = Source(con, lake, only)
+        source = Source(con, lake, only=only)
         if not source.days:
             damage = source.snapshot.damage
             raise NothingToReportError(

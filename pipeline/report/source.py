@@ -48,7 +48,9 @@ EVERYTHING: Final = Only()
 class Source:
     """Files of usage and tokens, each day's in one version, and a connection to read them with."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, lake: Lake, only: Only = EVERYTHING) -> None:
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, lake: Lake, *, only: Only = EVERYTHING
+    ) -> None:
         self.con = con
         self.only = only
         tokens = [dataset.name for dataset in TOKENS.values()]

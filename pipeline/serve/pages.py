@@ -220,8 +220,8 @@ class Pages:
             prices,
             load_budgets(self._settings, prices),
             self._settings.pseudonyms,
-            asked.only,
-            asked.days,
+            only=asked.only,
+            days=asked.days,
         )
 
     def _refusal(self, status: int, what: Problem, asked: Asked) -> Page:
