@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Final
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -19,14 +20,17 @@ from hypothesis import strategies as st
 from pipeline.api.usage import PATH
 from pipeline.emulator import World
 from pipeline.lake.store import Lake
+from pipeline.report import figures
+from pipeline.report.choices import LONGEST_ID, choices
 from pipeline.report.source import Only
-from pipeline.serve import page_route
+from pipeline.serve import live, page_route
 from pipeline.serve import pages as made
 from pipeline.serve.page_question import NoQuestion, Question, read
 from pipeline.serve.page_route import LONGEST_PAGE_QUERY
 from pipeline.serve.pages import MOST_UNDER_WAY, Asked, Pages, TooManyError
 from pipeline.settings import load_settings
 from pipeline.timeline import day_of
+from tests.report.scenes import LATER, ODD_IDS, loaded, one_a_day
 from tests.report.test_page import Page
 from tests.serve.asking import END, KEYS, START, client, serving
 
@@ -170,6 +174,23 @@ def test_it_is_of_the_user_and_the_key_that_are_asked_for(
     assert [row[0] for row in page.table("The users that use most")[1:]] == [ODD]
     assert [row[0] for row in page.table("The keys that use most")[1:]] == ["key_web"]
     assert "/" in {link["href"] for link in page.all("a")}, "the way back to all"
+
+
+@pytest.mark.slow
+def test_odd_ids_lead_to_themselves_and_do_nothing_else(tmp_path: Path) -> None:
+    lake = loaded(tmp_path / "lake", one_a_day(ODD_IDS, range(1)), (LATER, [0]))
+    found = figures.read(lake, None, None, ZoneInfo("UTC"))
+    text = live.report(found, Question(), choices(lake, found.period), pseudonyms=True)
+    page = Page(text)
+    assert "<script" not in text
+    links = {link["href"].partition("?")[2] for link in page.all("a")}
+    questions = [read(link.encode()) for link in links]
+    led_to = {one.only.user for one in questions if isinstance(one, Question)}
+    short = {id_ for id_ in ODD_IDS if len(id_) <= LONGEST_ID and id_.strip()}
+    assert led_to - {None} == short
+    assert short <= {one["value"] for one in page.all("option")}
+    assert "x" * 101 not in text, "nor is a long one repeated"
+    assert "User (pseudonym)" in page.said("label")
 
 
 @pytest.mark.slow
