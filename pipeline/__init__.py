@@ -9,7 +9,7 @@
 
     export/          the lake as files for BI tools: a star schema, described
     report/          mka1-usage report: a page of charts, in HTML and as pictures
-    serve/           mka1-usage serve: the API's own pages over HTTP
+    serve/           mka1-usage serve: the API's own pages over HTTP, and the report live
     alerts/          late data, spikes, silence, failures and budgets, found in the lake
     forget/          mka1-usage forget: a person taken out of all that is kept
     emulator/        a stand-in for the API, with a count of its own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +17,9 @@ from pipeline.interrupts import interrupts
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import say, short
 from pipeline.timeline import day_window
+
+if TYPE_CHECKING:
+    from pipeline.lake.store import Lake
 
 _CONNECTIONS: Final = 16_384
 _TURN: Final = 0.001
@@ -35,6 +38,8 @@ def serve(
 ) -> None:
     """Answer GET /api/v1/llm/usage/conversations from the lake, exactly as the API does.
 
+    A browser gets the report at /, for any period, time zone, user, key and model.
+
     A tool written for the API needs another base URL and nothing else. It is let in with one of the
     bearer keys of MKA1_USAGE_SERVE_KEYS; where none is set, from this machine without a key.
     """
@@ -49,12 +54,20 @@ def serve(
         days = lake.days("usage_1d")
         if not days:
             nothing_loaded(settings.lake)
-        server = Server(build_app(settings, partial=partial), host, port)
+        app = build_app(settings, partial=partial, pulled_at=lambda: _pulled_at(lake))
+        server = Server(app, host, port)
         _let_in_many()
         sys.setswitchinterval(_TURN)
         asked = f"?start_time={day_window(days[-1]).start}&bucket_width=1h"
         with suppress(KeyboardInterrupt), interrupts():  # which is how to stop it
             server.run(lambda: _announce(settings, server.url, asked))
+
+
+def _pulled_at(lake: Lake) -> float | None:
+    from pipeline.shared_lake import copied
+
+    copy = copied(lake)
+    return copy.at if copy else None
 
 
 def _announce(settings: Settings, url: str, asked: str) -> None:
@@ -63,7 +76,9 @@ def _announce(settings: Settings, url: str, asked: str) -> None:
         f"serving {short(settings.lake)} on {url} until Ctrl-C, to "
         f"{'those who have a key' if settings.serve_keys else 'this machine only'}; "
         "in another terminal:\n"
-        f'  curl{bearer} "{url}/api/v1/llm/usage/conversations{asked}"'
+        f'  curl{bearer} "{url}/api/v1/llm/usage/conversations{asked}"\n'
+        f"or, in a browser, the report: {url}/"
+        f"{' (the password is a key)' if settings.serve_keys else ''}"
     )
 
 

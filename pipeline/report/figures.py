@@ -28,11 +28,10 @@ from pipeline.pricing.budget_states import BudgetState, budget_states
 from pipeline.pricing.budgets import Budget
 from pipeline.pricing.prices import PriceList
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.query.reconciliation import summary
 from pipeline.report.axis import Axis, axis_of, days_of, paired_days
 from pipeline.report.naming import named
 from pipeline.report.period import LONGEST, Period, local_day, starts_at
-from pipeline.report.source import WHOLE, Knowledge, Known, Source
+from pipeline.report.source import EVERYTHING, WHOLE, Knowledge, Known, Only, Source
 from pipeline.report.spending import Spending, read_spending
 from pipeline.timeline import SECONDS, Window, day_window
 
@@ -187,6 +186,7 @@ class Figures:
     budgets: Sequence[BudgetState] = ()
     teams: Ranking | None = None
     """None where nobody is in a team."""
+    only: Only = EVERYTHING
 
     def known(self, state: Knowledge) -> list[date]:
         """The days of the period of which this is known."""
@@ -202,16 +202,20 @@ def read(
     budgets: Sequence[Budget] = (),
     pseudonyms: Pseudonyms | None = None,
     names: Names = NOBODY,
+    *,
+    only: Only = EVERYTHING,
+    days: int = DEFAULT_DAYS,
 ) -> Figures:
-    """The figures of the local days from `first` through `last`.
+    """The figures of the local days from `first` through `last`, of all or `only` of some usage.
 
-    By default the last 28 complete days, or as many as there are. Without `prices` there are no
+    By default the last `days` complete ones, or as many as there are. Without `prices` there are no
     costs. Budgets are those of the last moment that is loaded of these days; UserIdModeError where
     one is of a user, and the lake has another kind of user ids than `pseudonyms`. PeriodError where
-    the days make no period, NothingToReportError where none of them is loaded.
+    the days make no period, NothingToReportError where none of them is loaded, or where a model is
+    asked for of which no response is listed.
     """
     with closing(engine.connect(lake)) as con:
-        source = Source(con, lake, names)
+        source = Source(con, lake, names, only=only)
         if not source.days:
             damage = source.snapshot.damage
             raise NothingToReportError(
@@ -219,8 +223,8 @@ def read(
                 if damage
                 else f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
             )
-        figures = named(_read(source, _period(source, first, last, zone), prices), names)
-    if not budgets:
+        figures = named(_read(source, _period(source, first, last, zone, days), prices), names)
+    if not budgets or only != EVERYTHING:  # a budget is not of a part of what it is for
         return figures
     end = figures.end
     states = budget_states(
@@ -231,7 +235,9 @@ def read(
     return replace(figures, budgets=states)
 
 
-def _period(source: Source, first: date | None, last: date | None, zone: ZoneInfo) -> Period:
+def _period(
+    source: Source, first: date | None, last: date | None, zone: ZoneInfo, days: int
+) -> Period:
     """The days that were asked for, or the default. Raises PeriodError."""
     if last is None:
         last = _last_whole_day(source, zone)
@@ -242,7 +248,7 @@ def _period(source: Source, first: date | None, last: date | None, zone: ZoneInf
         earliest = local_day(begins, zone)
         if starts_at(earliest, zone) < begins:
             earliest += timedelta(days=1)  # west of Greenwich a UTC day begins in mid-day
-        first = max(last - timedelta(days=DEFAULT_DAYS - 1), min(earliest, last))
+        first = max(last - timedelta(days=days - 1), min(earliest, last))
     if last < first:
         raise PeriodError(f"the period ends before it begins: {first} to {last}")
     if last.year > _LAST_YEAR:
@@ -292,6 +298,7 @@ def _read(source: Source, period: Period, prices: PriceList) -> Figures:
         this, prior = (_totals(source, name, paired=True) for name in ("this", "before"))
         compared = Compared(len(paired), this, prior)
     asked = set(period.window.days)
+    asked &= {*source.days}
     reconciled = [day for day in source.snapshot.days(RECONCILIATION.name) if day in asked]
     return Figures(
         period=period,
@@ -307,11 +314,22 @@ def _read(source: Source, period: Period, prices: PriceList) -> Figures:
         history=len(history),
         reconciliation=_reconciliation(source, reconciled),
         reconciled=len(reconciled),
-        spending=read_spending(source, axis, prices.table),
+        spending=_spending(source, axis, prices),
         damage=source.snapshot.damage,
         through=_through(source),
         end=_end(known, period.window.end),
+        only=source.only,
     )
+
+
+def _spending(source: Source, axis: Axis, prices: PriceList) -> Spending | None:
+    spending, period = read_spending(source, axis, prices.table), axis.period
+    if spending is None and source.only.model is not None:
+        raise NothingToReportError(
+            f"no response of this model is listed from {period.first} to {period.last}: usage is "
+            "known by model only where responses are listed, by a run with MKA1_API_KEYS"
+        )
+    return spending
 
 
 def _end(known: Known, end: int) -> int:
@@ -418,5 +436,6 @@ def _people(source: Source) -> People:
 
 def _reconciliation(source: Source, days: Sequence[date]) -> list[dict[str, Any]]:
     """By measure and class, in the order in which classes are tried."""
-    rows = summary(source.con, source.snapshot, days).to_pylist() if days else []
+    source.bind(RECONCILIATION.name, RECONCILIATION, days)
+    rows = source.con.sql(engine.sql("reconciliation_summary")).to_arrow_table().to_pylist()
     return sorted(rows, key=lambda row: (row["measure"], CLASSES.index(row["class"])))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from shlex import quote
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -22,8 +22,9 @@ from pipeline.report.period import Period
 from pipeline.report.sections import PageContent, page_content
 from pipeline.timeline import iso
 
-_TEMPLATES: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
+TEMPLATE_FOLDER: Final = Path(__file__).parent
+TEMPLATES: Final = Environment(
+    loader=FileSystemLoader(TEMPLATE_FOLDER),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -40,18 +41,30 @@ _SIGNS: Final = {
 """What a sign of the key looks like, in words."""
 
 
+Links: TypeAlias = Callable[[str, str], str | None]
+"""The address of the report of a user, a key or a model alone, by kind and id, if it has one."""
+
+
 def render(figures: Figures, pulled_at: float | None = None) -> str:
     """The whole page; it says when the lake was pulled (Unix seconds), where it is a copy."""
+    return TEMPLATES.get_template("page.html").render(contents(figures, pulled_at))
+
+
+def contents(
+    figures: Figures, pulled_at: float | None = None, links: Links | None = None
+) -> dict[str, Any]:
+    """What the template is filled with; with `links` in its tables where it is served."""
     report = page_content(figures)
-    return _TEMPLATES.get_template("page.html").render(
-        page_content=report,
-        sections=report.sections,
-        drawn={one.name: _both(one, one.chart) for one in report.sections if one.chart},
-        colours=COLOURS,
-        zone=figures.period.zone.key,
-        command=command(figures.period),
-        pulled_at=None if pulled_at is None else iso(int(pulled_at)),
-    )
+    return {
+        "links": links,
+        "page_content": report,
+        "sections": report.sections,
+        "drawn": {one.name: _both(one, one.chart) for one in report.sections if one.chart},
+        "colours": COLOURS,
+        "zone": figures.period.zone.key,
+        "command": command(figures.period),
+        "pulled_at": None if pulled_at is None else iso(int(pulled_at)),
+    }
 
 
 def pictures(figures: Figures) -> dict[str, bytes]:

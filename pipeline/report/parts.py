@@ -72,6 +72,8 @@ def extremes(
         return ""
     at = {"week": "from", "month": "in"}.get(unit, "on")
     most, high = max(there, key=lambda one: one[0])
+    if not most:
+        return ""
     least, low = min(there, key=lambda one: one[0])
     said = f" Most {at} {when(high)} with {words(most)}"
     # Of many hours in which nothing happens, none is worth a word.

@@ -27,13 +27,14 @@ from pipeline.report.formatting import (
     stretches,
 )
 from pipeline.report.parts import Key, Section, Tile, bar_keys, extremes, than_before
-from pipeline.report.source import Knowledge
+from pipeline.report.source import EVERYTHING, WHOLE, Knowledge, Only
+from pipeline.report.spending import Spending
 from pipeline.report.tables import Table
 
-_NOUNS: Final[dict[Measure, tuple[str, str]]] = {
-    "operations": ("operation", ""),
-    "items": ("item", " added"),
-    "conversations": ("conversation", " created"),
+_MADE: Final[dict[Measure, tuple[str, str]]] = {
+    "operations": ("made", "operation"),
+    "items": ("added", "item"),
+    "conversations": ("created", "conversation"),
 }
 _CLASSES: Final[dict[Class, str]] = {
     "match": "no difference",
@@ -57,6 +58,8 @@ class PageContent:
     """All that a report says, in order."""
 
     title: str
+    of: str
+    """`Of user ada`; empty where the report is of all."""
     about: str
     lead: str
     warnings: Sequence[str]
@@ -68,44 +71,78 @@ class PageContent:
 def page_content(figures: Figures) -> PageContent:
     """The report in words."""
     period, spending = figures.period, figures.spending
+    by_model, of_usage = figures.only.model is not None, _has_usage(figures)
     return PageContent(
         title=span(period.first, period.last),
+        of=of_what(figures.only),
         about=(
             f"{count(period.length, 'day')} in {period.zone.key}, complete through "
             f"{moment(figures.through, period.zone)}"
         ),
-        lead=_lead(figures),
+        lead=spending_sections.lead(spending) if by_model and spending else _lead(figures),
         warnings=_warnings(figures),
-        tiles=[*_tiles(figures), *(spending_sections.tiles(spending) if spending else [])],
-        compared=_compared(figures)
-        + (spending_sections.compared(figures, spending) if spending else ""),
-        sections=[
-            _over_time(figures),
-            *(spending_sections.sections(figures, spending) if spending else []),
-            *([budgets.section(figures.budgets, period.zone)] if figures.budgets else []),
-            _ranking(figures, figures.users, "user"),
-            _ranking(figures, figures.keys, "key"),
-            *([_ranking(figures, figures.teams, "team")] if figures.teams else []),
-            _week(figures),
-            _active(figures),
-            _coverage(figures),
-            _reconciliation(figures),
+        tiles=[
+            *(_tiles(figures) if of_usage else []),
+            *(spending_sections.tiles(spending) if spending else []),
         ],
+        compared=(_compared(figures) if of_usage else "")
+        + (spending_sections.compared(figures, spending) if spending else ""),
+        sections=_sections(figures, spending),
     )
+
+
+def _sections(figures: Figures, spending: Spending | None) -> list[Section]:
+    of_responses = spending_sections.sections(figures, spending) if spending else []
+    if not _has_usage(figures):
+        return [*of_responses, _coverage(figures)]
+    return [
+        _over_time(figures),
+        *of_responses,
+        *([budgets.section(figures.budgets, figures.period.zone)] if figures.budgets else []),
+        _ranking(figures, figures.users, "user"),
+        _ranking(figures, figures.keys, "key"),
+        *([_ranking(figures, figures.teams, "team")] if figures.teams else []),
+        _week(figures),
+        _active(figures),
+        _coverage(figures),
+        _reconciliation(figures),
+    ]
+
+
+def _has_usage(figures: Figures) -> bool:
+    """False of a model, of which the API reports no usage, and of a part without any."""
+    only = figures.only
+    return only.model is None and (only == EVERYTHING or figures.users.ids > 0)
+
+
+def of_what(only: Only) -> str:
+    """`Of user ada, model large`; empty where it is of all."""
+    named = [
+        f"{words} {name_of(id_, kind, 60)}"
+        for words, kind, id_ in (
+            ("user", "user", only.user),
+            ("API key", "key", only.key),
+            ("model", "model", only.model),
+        )
+        if id_ is not None
+    ]
+    return f"Of {', '.join(named)}" if named else ""
 
 
 def _lead(figures: Figures) -> str:
     if not figures.users.ids:
-        return "There is no usage in what is loaded of this period."
+        of = of_what(figures.only)
+        who = f" {of[0].lower()}{of[1:]}" if of else ""
+        return f"There is no usage{who} in what is loaded of this period."
     totals = figures.totals
     operations, items, conversations = (
-        f"an unknown number of {noun(0, counted)}{verb}"
+        f"{verb} an unknown number of {noun(0, counted)}"
         if (value := totals.counts.of(name)) is None
-        else f"{count(value, counted)}{verb}"
-        for name, (counted, verb) in _NOUNS.items()
+        else f"{verb} {count(value, counted)}"
+        for name, (verb, counted) in _MADE.items()
     )
     who = f"{count(totals.users, 'user')} with {count(totals.keys, 'API key')}"
-    return f"{who} made {operations}, {items} and {conversations}."
+    return f"{who} {operations}, {items} and {conversations}."
 
 
 def _warnings(figures: Figures) -> list[str]:
@@ -121,10 +158,11 @@ def _compared(figures: Figures) -> str:
     before, found = figures.period.before, figures.compared
     when = span(before.first, before.last)
     if found is None:
-        loaded = sum(figures.days[day] in {"final", "provisional"} for day in before.days)
+        loaded = sum(figures.days[day] in WHOLE for day in before.days)
         return (
-            f"Not compared with {when}: of {count(len(before.days), 'day')}, "
-            f"{loaded or 'none'} {be(max(loaded, 1))} loaded whole."
+            f"Nothing is compared with the period before, {when}: of its "
+            f"{count(len(before.days), 'day')}, {loaded or 'none'} {be(max(loaded, 1))} loaded "
+            "whole."
         )
     if found.days == len(figures.period.days):
         return f"Compared with {when}."
@@ -264,6 +302,8 @@ def _coverage(figures: Figures) -> Section:
 
 def _reconciliation(figures: Figures) -> Section:
     name, heading = "reconciliation", "Reported and observed"
+    if not figures.reconciliation and figures.reconciled:
+        return Section(name, heading, "There is nothing to compare on either side.")
     if not figures.reconciliation:
         return Section(
             name,
@@ -271,24 +311,44 @@ def _reconciliation(figures: Figures) -> Section:
             "Nothing of this period is held against the conversations themselves: that takes "
             "MKA1_API_KEYS and a run over these days.",
         )
-    by_class = Counter[str]()
+    by_class = Counter[Class]()
     for row in figures.reconciliation:
         by_class[row["class"]] += row["comparisons"]
-    possible = by_class.total() - by_class["not derivable"]
-    unexplained = by_class["unexplained"]
-    finding = f"None of {count(by_class.total(), 'comparison')} can be made."
-    if possible:
-        finding = (
-            f"Of {count(possible, 'comparison')} that can be made, by day, user, key and measure, "
-            f"{share(by_class['match'], possible)} match. "
-        )
-        finding += (
-            f"{number(unexplained)} {'differ' if unexplained > 1 else 'differs'} without an "
-            "explanation: one of the two sides is wrong."
-            if unexplained
-            else "No difference is unexplained."
-        )
     classes = " ".join(f"{known}: {_CLASSES[known]}." for known in CLASSES if known in by_class)
     note = f"Shares of comparisons, on {count(figures.reconciled, 'UTC day')}. {classes}"
     table, chart = tables.reconciliation(figures), partial(charts.reconciliation, figures)
-    return Section(name, heading, finding, [table], chart, note=note)
+    return Section(name, heading, _agreement(by_class), [table], chart, note=note)
+
+
+def _agreement(by_class: Counter[Class]) -> str:
+    """How many numbers of the API are the same in the conversations, and why the others are not."""
+    possible = by_class.total() - by_class["not derivable"]
+    said = (
+        "For each day, user, key and measure, the number that the API reports is compared with the "
+        "number found in the conversations themselves. "
+    )
+    if not possible:
+        return f"{said}None of these {count(by_class.total(), 'comparison')} can be made."
+    same, unexplained = by_class["match"], by_class["unexplained"]
+    explained = possible - same - unexplained
+    said += (
+        f"Of the {count(possible, 'number')} that can be compared, {number(same)} "
+        f"({share(same, possible)}) {be(same)} the same on both sides"
+    )
+    if explained:
+        reasons = [
+            f"{name}: {number(by_class[name])}"
+            for name in CLASSES
+            if name not in {"match", "unexplained", "not derivable"} and by_class[name]
+        ]
+        said += (
+            f" and {number(explained)} ({share(explained, possible)}) "
+            f"{'differs' if explained == 1 else 'differ'} for a known reason "
+            f"({', '.join(reasons)})"
+        )
+    if not unexplained:
+        return f"{said}. No difference is unexplained."
+    return (
+        f"{said}. {number(unexplained)} {'differs' if unexplained == 1 else 'differ'} without an "
+        "explanation: one of the two sides is wrong."
+    )

@@ -25,12 +25,41 @@ WHOLE: Final = {"final", "provisional"}
 """What is known of a day that is loaded to its end."""
 
 
+class Only(NamedTuple):
+    """What a report is of, where that is not all: a user, a key, a model, by the lake's ids."""
+
+    user: str | None = None
+    key: str | None = None
+    model: str | None = None
+
+    def condition(self, dataset: Dataset) -> str:
+        """Which rows of a dataset are of it. A table without such a column has all its rows."""
+        asked = {"user_id": self.user, "api_key_id": self.key, "model": self.model}
+        columns = {column.name for column in dataset.columns}
+        return " AND ".join(
+            f"{column} = {_literal(value)}"
+            for column, value in asked.items()
+            if value is not None and column in columns
+        )
+
+
+EVERYTHING: Final = Only()
+
+
 class Source:
     """Files of usage and tokens, each day's in one version, and a connection to read them with."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, lake: Lake, names: Names = NOBODY) -> None:
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        names: Names = NOBODY,
+        *,
+        only: Only = EVERYTHING,
+    ) -> None:
         self.con = con
         self.names = names
+        self.only = only
         con.register("names", names.table)
         tokens = [dataset.name for dataset in TOKENS.values()]
         self.snapshot = Snapshot(
@@ -44,13 +73,25 @@ class Source:
         """The days that are loaded: none of which a table of usage is damaged."""
 
     def bind(
-        self, name: str, dataset: Dataset, days: Iterable[date], window: Window | None = None
+        self,
+        name: str,
+        dataset: Dataset,
+        days: Iterable[date],
+        window: Window | None = None,
+        *,
+        of_all: bool = False,
     ) -> None:
-        """Make a view of a dataset's rows of those days that are loaded, or of a window of them."""
+        """Make a view of a dataset's rows of those days that are loaded, or of a window of them.
+
+        They are those of what the report is `only` of, or `of_all`.
+        """
         files = self.snapshot.files(dataset.name, set(days).intersection(self.days))
         rows = engine.scan(dataset, files)
-        if window is not None:
-            rows = f"FROM ({rows}) WHERE {engine.within(window.start, window.end)}"
+        tests = [] if window is None else [engine.within(window.start, window.end)]
+        if not of_all and (of := self.only.condition(dataset)):
+            tests.append(of)
+        if tests:
+            rows = f"FROM ({rows}) WHERE {' AND '.join(tests)}"
         self.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {rows}')
 
     def number_of_rows(self, dataset: Dataset, days: Iterable[date]) -> int:
@@ -100,6 +141,11 @@ class Known(NamedTuple):
         if loaded < sum(span.end - span.start for span in spans):
             return "in part"
         return "final" if hours <= self.final else "provisional"
+
+
+def _literal(text: str) -> str:
+    """A SQL string literal, also of what holds the character that ends a statement."""
+    return " || chr(0) || ".join(map(engine.literal, text.split("\0")))
 
 
 def _hours_of(span: Window) -> range:

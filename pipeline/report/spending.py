@@ -283,5 +283,5 @@ def _by_cost(used: Sequence[Used], currencies: Sequence[str]) -> list[Used]:
 
 
 def _unlisted(source: Source, window: Window) -> list[Unlisted]:
-    source.bind(RECONCILIATION.name, RECONCILIATION, window.days)
+    source.bind(RECONCILIATION.name, RECONCILIATION, window.days, of_all=True)
     return [Unlisted(*row) for row in source.rows("unlisted")]

@@ -32,6 +32,16 @@ def sections(figures: Figures, spending: Spending) -> list[Section]:
     ]
 
 
+def lead(spending: Spending) -> str:
+    """The sentence to begin with, where a report is of a model."""
+    of = spending.total.tokens
+    tokens = "an unknown number of tokens" if of.total is None else count(of.total, "token")
+    return (
+        f"{count(of.responses, 'response')} that could be listed took {tokens}. Operations, items "
+        "and conversations are not known by model."
+    )
+
+
 def tiles(spending: Spending) -> list[Tile]:
     """Tokens and, where a price list says, their cost."""
     found = [

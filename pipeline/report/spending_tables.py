@@ -73,7 +73,8 @@ def _ranked(
     rows = [
         [name, *_tokens(one.tokens), *_money(one, spending)] for name, one in _named(used, kind)
     ]
-    return Table(caption, head, rows, left_out=_more(used, kind))
+    ids = [one.id for one in used[:TOP]]
+    return Table(caption, head, rows, left_out=_more(used, kind), kind=kind, ids=ids)
 
 
 def _named(used: Sequence[Used], kind: str) -> list[tuple[str, Used]]:

@@ -39,6 +39,9 @@ class Table:
     rows: Sequence[Sequence[str]]
     words: int = 1
     left_out: str = ""
+    kind: str = ""
+    """What each row is of, where that has an id: a user, a key, a model."""
+    ids: Sequence[str | None] = ()
 
 
 def over_time(figures: Figures) -> Table:
@@ -110,6 +113,8 @@ def ranking(figures: Figures, found: Ranking, kind: str) -> Table:
         head,
         rows,
         left_out=f"{count(more, f'more {kind}')} with usage: not listed." if more else "",
+        kind=kind,
+        ids=[one.id for one in found.top],
     )
 
 
@@ -177,4 +182,5 @@ def reconciliation(figures: Figures) -> Table:
 
 def measure_name(column: str) -> str:
     """The measure of a column of the tables, as it is called here."""
-    return next((NAMES[name] for name in MEASURES if name in column), column)
+    known = next((NAMES[name] for name in MEASURES if name in column), None)
+    return known or column.removeprefix("num_").replace("_", " ").capitalize()

@@ -9,7 +9,6 @@ queue has a bound, and so have the requests that wait: beyond it, they are refus
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 import time
@@ -17,10 +16,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import date
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from pathlib import Path
 from typing import Final, TypeAlias
 
 import duckdb
@@ -29,11 +26,11 @@ import pyarrow as pa
 
 from pipeline.lake import engine
 from pipeline.lake.files import ContractError
-from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.query.buckets import PageQuery, answer_on, stored_users
 from pipeline.query.together import Together
+from pipeline.serve.seen import Seen
 
 KEPT_BYTES: Final = 64 << 20
 """How much is kept in memory at most; one answer takes an eighth of it at most."""
@@ -52,13 +49,9 @@ _OVERHEAD: Final = 1_000
 """Bytes that keeping an answer takes beside those of its body, and a request beside its users."""
 _PER_DAY: Final = 500
 """Bytes that it takes to know of a day which version an answer was made from."""
-_SETTLED: Final = 60 * 10**9
-"""Nanoseconds after which a change of a folder is sure to be seen by the time of its last one: file
-systems count time in steps, in which more may happen."""
 _AGAIN: Final = 0.05
 """Seconds after which a query is interrupted again: the next of an answer's queries may run."""
 
-Mark: TypeAlias = tuple[int, int] | None
 Key: TypeAlias = bytes
 """Stands for a question, however long that is."""
 
@@ -93,45 +86,12 @@ class Body:
     etag: str
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What was seen of the lake while an answer was made, which is right while that is still so."""
-
-    links: Mark
-    """Of the folder of links to versions, in which every publication renames one."""
-    days: int
-    """Stands for the days of which anything is there."""
-    versions: dict[str, Mark] = field(default_factory=dict[str, Mark])
-
-    @classmethod
-    def of(cls, lake: Lake) -> _Seen:
-        """What is seen before anything is read."""
-        return cls(_mark(_links(lake)), hash(tuple(lake.all_days())))
-
-    def read(self, lake: Lake, snapshot: Snapshot) -> _Seen:
-        """What was seen once all was read from a snapshot."""
-        marks = {str(lake.link(day)): _mark(path) for day, path in snapshot.versions.items()}
-        return replace(self, versions=marks)
-
-    def still(self, lake: Lake) -> bool:
-        """Whether it is so now. As long as nothing is published, that is one look."""
-        links = _mark(_links(lake))
-        if links == self.links and links is not None and links[1] < time.time_ns() - _SETTLED:
-            return True
-        if hash(tuple(lake.all_days())) != self.days:
-            return False
-        if any(_mark(path) != mark for path, mark in self.versions.items()):
-            return False
-        self.links = links
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class _Made:
     """An answer, and what it was made from."""
 
     body: Body
-    seen: _Seen
+    seen: Seen
 
     @property
     def size(self) -> int:
@@ -330,7 +290,7 @@ class Answers:
 
     def _answer(self, work: _Work, query: PageQuery, now: int) -> _Made:
         """The answer, from what the lake holds now. Runs in a thread of the pool."""
-        seen = _Seen.of(self._lake)
+        seen = Seen.of(self._lake)
         try:
             users = stored_users(self._lake, query.user_ids, self._pseudonyms)
             stored = replace(query, user_ids=users) if users else query
@@ -383,16 +343,3 @@ def _within(limit: int, pieces: Iterable[bytes]) -> bytes:
             )
         taken.append(piece)
     return b"".join(taken)
-
-
-def _links(lake: Lake) -> Path:
-    return lake.link(date.min).parent
-
-
-def _mark(path: Path | str) -> Mark:
-    """What differs between two versions of a day, also where a lake was begun anew."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - each request looks at each of its days
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns

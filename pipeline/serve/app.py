@@ -31,6 +31,8 @@ from pipeline.serve.answers import Answers, Body, BusyError, UnreadableError
 from pipeline.serve.keys import Keys, names_this_machine
 from pipeline.serve.metrics import Metrics, Timed
 from pipeline.serve.openapi import document
+from pipeline.serve.page_route import page_route
+from pipeline.serve.pages import Pages
 from pipeline.serve.parameters import parse
 from pipeline.settings import Settings
 from pipeline.terminal import say
@@ -50,13 +52,17 @@ _LONGEST_ERROR: Final = 500
 
 
 def build_app(
-    settings: Settings, *, partial: bool = False, clock: Callable[[], float] = time.time
+    settings: Settings,
+    *,
+    partial: bool = False,
+    clock: Callable[[], float] = time.time,
+    pulled_at: Callable[[], float | None] = lambda: None,
 ) -> Starlette:
     """The app over the lake of `settings`, for those who have one of its keys to serve.
 
     Where it has none, only requests that call the host by a name of this machine are answered.
     `partial` counts days that were never loaded as empty; `clock` says what "now" is (Unix
-    seconds), where a window without an end ends.
+    seconds), where a window without an end ends, and `pulled_at` when a copy was pulled.
     """
     keys = Keys(settings.serve_keys)
     lake = Lake(settings.lake, settings.lookback_days, settings.memory)
@@ -70,6 +76,7 @@ def build_app(
     measured = Metrics(
         Lake(settings.lake, settings.lookback_days, settings.memory), settings.home, clock
     )
+    pages = Pages(settings, lake, pulled_at)
     contract = msgspec.json.encode(document(by_key=bool(keys)))
 
     def admit(request: Request) -> None:
@@ -123,12 +130,14 @@ def build_app(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         answers.close()
+        pages.close()
 
     app = Starlette(
         routes=[
             Route(PATH, usage, methods=["GET"]),
             Route("/openapi.json", openapi),
             Route("/metrics", metrics, methods=["GET"]),
+            Route("/", page_route(keys, pages, _is_known), methods=["GET"]),
         ],
         middleware=[
             Middleware(Timed, answers=measured.answers),

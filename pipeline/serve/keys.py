@@ -1,8 +1,9 @@
-"""Who is let in: bearer keys, and without any, this machine alone."""
+"""Who is let in: those with keys, and without any, this machine alone."""
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Iterable
 from hashlib import sha256
 from hmac import compare_digest
@@ -30,9 +31,23 @@ class Keys:
         How long that takes reveals nothing of a key: hashes are compared, all of them, in full.
         """
         scheme, _, secret = (authorization or "").partition(" ")
-        sent = _digest(secret.strip())
+        return self._has(secret.strip()) and scheme.lower() == "bearer"
+
+    def admit_browser(self, authorization: str | None) -> bool:
+        """The same, or whether it has a key as the password of any user (RFC 7617)."""
+        scheme, _, encoded = (authorization or "").partition(" ")
+        if scheme.lower() != "basic":
+            return self.admit(authorization)
+        try:
+            sent = b64decode(encoded.strip(), validate=True).decode()
+        except ValueError:
+            return False
+        return self._has(sent.partition(":")[2])
+
+    def _has(self, secret: str) -> bool:
+        sent = _digest(secret)
         admitted = [compare_digest(sent, digest) for digest in self._digests]
-        return scheme.lower() == "bearer" and any(admitted)
+        return any(admitted)
 
 
 def names_this_machine(host: str | None) -> bool:

@@ -15,9 +15,10 @@ from pipeline.lake.store import Lake
 from pipeline.report import figures as figures_module
 from pipeline.report.figures import Counts, NothingToReportError, PeriodError, read
 from pipeline.report.sections import page_content
+from pipeline.report.source import EVERYTHING, Only
 from pipeline.timeline import DAY
 from tests.disputed import dispute
-from tests.report.scenes import FIRST, LATER, START, loaded, on, one_a_day
+from tests.report.scenes import FIRST, LATER, ODD_IDS, START, loaded, on, one_a_day
 
 UTC = ZoneInfo("UTC")
 ZONES = [
@@ -52,11 +53,39 @@ def total(events: Iterable[Event]) -> Counts:
 def test_every_number_is_that_of_the_events(
     world: World, lake: Lake, first: date, last: date, name: str
 ) -> None:
-    zone = ZoneInfo(name)
-    figures = read(lake, first, last, zone)
-    events = within(world.events(), first, last, zone)
+    compare(world, lake, first, last, ZoneInfo(name), EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    "only",
+    [
+        *(Only(user="user_0003"), Only(key="key_web"), Only(user="user_0000", key="key_batch")),
+        *(Only(user="nobody"), Only(user="' OR 1 = 1 --\0")),
+    ],
+)
+def test_a_part_is_that_of_its_events(world: World, lake: Lake, only: Only) -> None:
+    compare(world, lake, *PERIODS[0], ZoneInfo("Asia/Kathmandu"), only)
+
+
+def test_an_id_stands_for_itself_whatever_it_is_made_of(tmp_path: Path) -> None:
+    events = one_a_day(ODD_IDS, range(1))
+    lake = loaded(tmp_path / "lake", events, (LATER, [0]))
+    for id_ in ODD_IDS:
+        [found] = read(lake, None, None, UTC, only=Only(user=id_)).users.top
+        assert found.id == id_
+
+
+def compare(world: World, lake: Lake, first: date, last: date, zone: ZoneInfo, only: Only) -> None:
+    """That a report's numbers are those of the events of what it is `only` of."""
+    figures = read(lake, first, last, zone, only=only)
+    everything = [
+        one
+        for one in world.events()
+        if only.user in {None, one.user_id} and only.key in {None, one.api_key_id}
+    ]
+    events = within(everything, first, last, zone)
     gone = timedelta(days=(last - first).days + 1)
-    before = within(world.events(), first - gone, last - gone, zone)
+    before = within(everything, first - gone, last - gone, zone)
     users = {one.user_id for one in events} - {None}
     assert figures.totals.counts == total(events)
     assert figures.totals.users == len(users)
@@ -91,7 +120,7 @@ def test_every_number_is_that_of_the_events(
     assert figures.users.ids == len(by_user)
     assert all(by_user[one.id] == one.counts.operations for one in figures.users.top)
 
-    earlier = {one.user_id for one in world.events() if one.second < figures.period.window.start}
+    earlier = {one.user_id for one in everything if one.second < figures.period.window.start}
     were = {one.user_id for one in before} - {None}
     assert figures.people.counts == {
         "new": len(users - earlier),

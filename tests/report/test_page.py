@@ -279,6 +279,17 @@ def test_the_tables_hold_the_numbers(page: Page, figures: Figures) -> None:
     assert [row[2] for row in active] == [f"{bar.users:,}" for bar in figures.bars]
 
 
+def test_a_wide_table_scrolls_by_keyboard_and_says_so(page: Page) -> None:
+    regions = [attrs for attrs in page.all("div") if attrs.get("class") == "scroll"]
+    assert regions
+    for region in regions:
+        assert (region["role"], region["tabindex"]) == ("region", "0")
+        assert region["aria-label"]
+    hints = [attrs for attrs in page.all("p") if "more" in attrs.get("class", "").split()]
+    assert len(hints) == len(regions)
+    assert {attrs["aria-hidden"] for attrs in hints} == {"true"}, "a screen reader needs no hint"
+
+
 def test_the_headline_says_what_happened_and_where(page: Page, figures: Figures) -> None:
     counts = figures.totals.counts
     assert f"{counts.operations:,} operations" in page.said("p")
@@ -340,7 +351,7 @@ def test_a_measure_that_nobody_reports_is_unknown_in_charts_tables_and_words(
         plant(lake, f"usage_{width}", [row], on(0), read_at=LATER)
     text = render(read(lake, None, None, UTC))
     page = Page(text)
-    assert "made an unknown number of operations, 3 items added and an" in page.said("p")
+    assert "made an unknown number of operations, added 3 items and created an" in page.said("p")
     assert "not reported" in page.said("span")
     assert page.table("Usage by hour")[1][2:] == ["–", "3", "–"]
     assert page.table("The users that use most")[1][1:] == ["–", "3", "–", "–"]
@@ -349,8 +360,9 @@ def test_a_measure_that_nobody_reports_is_unknown_in_charts_tables_and_words(
 
 def test_a_period_before_that_is_not_loaded_is_no_rise_from_zero(drawn: Drawn) -> None:
     page = Page(drawn("one user")[1])
-    assert "Not compared with 31 December 2023: of 1 day, none is loaded whole." in page.said("p")
-    assert page.said("span").count("not compared") == 4
+    why = "compared with the period before, 31 December 2023: of its 1 day, none is loaded whole."
+    assert f"Nothing is {why}" in page.said("p")
+    assert "not compared" not in page.said("dd"), "that is said once"
     assert not re.search("[▲▼]", page.said("span"))
 
 
@@ -381,6 +393,9 @@ def test_the_reconciliation_is_summed_up(tmp_path: Path) -> None:
     assert sum(int(row[2].replace(",", "")) for row in table) == len(rows)
     matches = [row for row in table if row[1] == "match"]
     assert sum(int(row[2]) for row in matches) == sum(row["class"] == "match" for row in rows)
+    same = sum(row["class"] == "match" for row in rows)
+    possible = sum(row["class"] != "not derivable" for row in rows)
+    assert f"Of the {possible:,} numbers that can be compared, {same:,} (" in page.said("p")
     assert "No difference is unexplained." in page.said("p")
     assert "reconciliation" in charts_of(figures)
 

@@ -19,9 +19,16 @@ from pipeline.pricing.budgets import read_budgets
 from pipeline.pricing.prices import PriceList, read_prices
 from pipeline.report import charts
 from pipeline.report.drawing import WIDE
-from pipeline.report.figures import NO_PRICES, Counts, Figures, read
+from pipeline.report.figures import (
+    NO_PRICES,
+    Counts,
+    Figures,
+    NothingToReportError,
+    read,
+)
 from pipeline.report.parts import Section
 from pipeline.report.sections import page_content
+from pipeline.report.source import EVERYTHING, Only
 from pipeline.report.spending import NO_TOKENS, Bill, Spending, Tokens
 from tests.report.conftest import UNLISTED, Answered
 from tests.report.scenes import Bucket, listed, on
@@ -131,8 +138,60 @@ def test_every_number_is_that_of_the_responses(
     zone_name: str,
 ) -> None:
     zone = ZoneInfo(zone_name)
-    figures = read(synced, first, last, zone, prices)
+    compare(synced, responses, prices, (first, last, zone), EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    "only",
+    [Only(model="small"), Only(model="large"), Only(user="ada"), Only("cy", "key_web")],
+)
+def test_a_part_is_that_of_its_responses(
+    synced: Lake, responses: list[Answered], prices: PriceList, only: Only
+) -> None:
+    period = date(2024, 3, 28), date(2024, 3, 31), UTC
+    compare(synced, responses, prices, period, only)
+
+
+def test_a_model_of_which_nothing_is_listed_has_no_report(synced: Lake) -> None:
+    with pytest.raises(NothingToReportError, match="no response of this model is listed from"):
+        read(synced, None, None, UTC, only=Only(model="elsewhere"))
+
+
+def test_a_report_of_a_model_says_nothing_of_what_is_not_known_by_model(synced: Lake) -> None:
+    report = page_content(read(synced, None, None, UTC, only=Only(model="small")))
+    assert report.of == "Of model small"
+    assert [tile.name for tile in report.tiles] == ["Tokens"]
+    assert "Operations, items and conversations are not known by model." in report.lead
+    assert {"usage", "users", "keys", "week"}.isdisjoint(one.name for one in report.sections)
+    assert "coverage" in {one.name for one in report.sections}
+
+
+def test_a_part_without_usage_says_so_and_shows_what_is_loaded(synced: Lake) -> None:
+    report = page_content(read(synced, None, None, UTC, only=Only(user="nobody")))
+    assert report.lead == "There is no usage of user nobody in what is loaded of this period."
+    assert [one.name for one in report.sections] == ["coverage"]
+    assert not report.tiles
+    assert report.compared == ""
+
+
+def compare(
+    synced: Lake,
+    every: list[Answered],
+    prices: PriceList,
+    period: tuple[date, date, ZoneInfo],
+    only: Only,
+) -> None:
+    """That a report's tokens and costs are those of the responses of what it is `only` of."""
+    first, last, zone = period
+    figures = read(synced, first, last, zone, prices, only=only)
     found = spending_of(figures)
+    responses = [
+        one
+        for one in every
+        if only.user in {None, one.user}
+        and only.key in {None, one.key}
+        and only.model in {None, one.model}
+    ]
     these = within(responses, first, last, zone)
     gone = timedelta(days=(last - first).days + 1)
     before = within(responses, first - gone, last - gone, zone)

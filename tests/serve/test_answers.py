@@ -23,6 +23,7 @@ from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.lake.store import Lake
 from pipeline.query.buckets import Answered, NotLoadedError, PageQuery, answer_on
 from pipeline.serve import answers as module
+from pipeline.serve import seen as seen_module
 from pipeline.serve.answers import Answers, Body, BusyError
 from pipeline.timeline import DAY, day_of
 from tests.disputed import dispute
@@ -165,13 +166,13 @@ def test_a_page_that_is_kept_is_right_at_one_look_until_something_is_published(
     lake = publish(world, tmp_path, 0, 1, 2)
     links = lake.link(day_of(START)).parent
     looks: list[Path | str] = []
-    mark = module._mark
+    mark = seen_module.mark
 
-    def noted(path: Path | str) -> module.Mark:
+    def noted(path: Path | str) -> seen_module.Mark:
         looks.append(path)
         return mark(path)
 
-    monkeypatch.setattr(module, "_mark", noted)
+    monkeypatch.setattr(seen_module, "mark", noted)
 
     async def work(answers: Answers) -> list[int]:
         query = PageQuery(START, START + 3 * DAY)

@@ -101,7 +101,7 @@ def test_other_methods_are_refused_as_the_api_refuses_them(
     assert error_of(ours) == "Method Not Allowed"
 
 
-@pytest.mark.parametrize("path", ["/", "/api", f"{PATH}s", "/..", "/%00", "/openapi.json/x"])
+@pytest.mark.parametrize("path", ["/api", f"{PATH}s", "/%2e%2e", "/%00", "/openapi.json/x"])
 def test_other_paths_are_refused_as_the_api_refuses_them(
     http: httpx.Client, api: httpx.Client, path: str
 ) -> None:

@@ -20,6 +20,9 @@ from pipeline.serve.answers import KEPT_BYTES, QUEUE, WAITING_BYTES
 from pipeline.serve.app import LONGEST_WAIT
 from pipeline.serve.connections import PIPELINED, ConnectionLimits
 from pipeline.serve.openapi import document
+from pipeline.serve.page_question import FIELDS, Question, read
+from pipeline.serve.page_route import LONGEST_WAIT as LONGEST_PAGE_WAIT
+from pipeline.serve.pages import KEPT_PAGES, MAKERS
 from pipeline.serve.parameters import DEFAULT_LIMITS
 from pipeline.timeline import WIDTHS
 from tests.bounded import LIMIT, finished, started
@@ -117,6 +120,19 @@ def test_what_is_new_or_left_out_is_named() -> None:
     assert set(re.findall(r"\b[45]\d\d\b", table)) - {"429"} == set(operation["responses"]) - {
         *("200", "304")
     } | {"404", "405"}
+
+
+def test_the_page_is_as_the_document_says() -> None:
+    section = " ".join(
+        TEXT.partition("## The report in a browser")[2].partition("\n## ")[0].split()
+    )
+    rows = re.findall(r"^\| (`.*?) \|", TEXT.partition("| Parameter |")[2], re.MULTILINE)
+    assert re.findall("`(.*?)`", " ".join(rows))[: len(FIELDS)] == [*FIELDS]
+    assert f"{KEPT_PAGES >> 20} MB at most; two pages are made at once" in section
+    assert MAKERS == 2
+    assert f"what takes longer than {LONGEST_PAGE_WAIT:.0f} is asked for again" in section
+    for address in re.findall(r"`/\?(.*?)`", section):
+        assert isinstance(read(address.encode()), Question)
 
 
 def test_its_bounds_are_those_of_the_server() -> None:
