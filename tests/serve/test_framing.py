@@ -40,7 +40,7 @@ PIPELINED: dict[str, tuple[bytes, list[int]]] = {
     "five, of which some are kept": (b"".join(map(page, (1, 3, 2, 3, 1))), [1, 3, 2, 3, 1, 7]),
     "an error between pages": (page(1) + page(2_000) + page(2), [1, 400, 2, 7]),
     "an unknown path between pages": (
-        page(1) + b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + page(2),
+        page(1) + b"GET /no HTTP/1.1\r\nHost: localhost\r\n\r\n" + page(2),
         [1, 404, 2, 7],
     ),
     "one that closes": (page(1) + page(2, "Connection: close") + page(3), [1, 2]),
