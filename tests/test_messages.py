@@ -76,6 +76,8 @@ def test_no_message_puts_a_number_before_a_plural_by_itself() -> None:
     # Constants and limits are many; a name, a width or a share is no count.
     others = {
         "name",
+        "section.finding",
+        "len(COLUMNS)",
         "by",
         "kind",
         "config",

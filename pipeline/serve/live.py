@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from jinja2 import FileSystemLoader
 
+from pipeline.messages import count
 from pipeline.report.choices import LONGEST_ID, Choices
 from pipeline.report.drawing import COLOURS
 from pipeline.report.figures import DEFAULT_DAYS, Figures
@@ -101,7 +102,7 @@ def _alone(asked: Question, kind: str, id_: str) -> str | None:
 def _periods(found: Figures, asked: Question, offered: Choices) -> list[Link]:
     """The last days, the months that are loaded last, and what is before and after."""
     links = [
-        _link(asked, found.period, f"Last {days} days", days=days, first=None, last=None)
+        _link(asked, found.period, f"Last {count(days, 'day')}", days=days, first=None, last=None)
         for days in _LENGTHS
     ]
     if offered.first is None or offered.last is None:

@@ -1,8 +1,8 @@
 """Reports as pages: each made once, in a thread, and kept for as long as the lake is the same.
 
 Belongs here: when a page is made, by whom, and for how long it is right. A page is right while
-every day has the version that it was made from, and prices and budgets are the same files. At most
-one is made of a question at a time; who asks meanwhile waits for that one.
+every day has the version that it was made from, and prices, budgets and names are the same files.
+At most one is made of a question at a time; who asks meanwhile waits for that one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pyarrow as pa
 from pipeline.lake.files import ContractError
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
+from pipeline.names.file import load_names
 from pipeline.pricing.budgets import load_budgets
 from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.pricing.prices import load_prices
@@ -53,8 +54,9 @@ _TOO_MUCH: Final = Problem(
     "This takes more memory than the server has", "Ask for fewer days, by From and Through."
 )
 _WRONG_LIST: Final = Problem(
-    "The price list or the budgets cannot be read",
-    "`mka1-usage prices check` and `mka1-usage budgets` say what is wrong in which line.",
+    "The price list, the budgets or the names cannot be read",
+    "`mka1-usage prices check`, `mka1-usage budgets` and `mka1-usage names check` say what is wrong "
+    "in which line.",
 )
 _OTHER_IDS: Final = Problem(
     "The budgets cannot be counted",
@@ -89,10 +91,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What a page is made from: the lake, prices and budgets, and when the lake was copied."""
+    """What a page is made from: the lake, what people wrote, and when the lake was copied."""
 
     seen: Seen
-    files: tuple[Mark, Mark]
+    files: tuple[Mark, ...]
     copied_at: float | None
 
 
@@ -175,8 +177,9 @@ class Pages:
     def _state(self) -> _State:
         return _State(Seen.whole(self._lake), self._files(), self._pulled_at())
 
-    def _files(self) -> tuple[Mark, Mark]:
-        return mark(self._settings.prices), mark(self._settings.budgets)
+    def _files(self) -> tuple[Mark, ...]:
+        written = (self._settings.prices, self._settings.budgets, self._settings.names)
+        return tuple(map(mark, written))
 
     def _is_right(self, state: _State) -> bool:
         return state.seen.still(self._lake) and self._files() == state.files
@@ -220,6 +223,7 @@ class Pages:
             prices,
             load_budgets(self._settings, prices),
             self._settings.pseudonyms,
+            load_names(self._settings, self._lake),
             only=asked.only,
             days=asked.days,
         )
