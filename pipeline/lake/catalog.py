@@ -28,6 +28,7 @@ from pipeline.lake.catalog_files import CatalogFiles
 from pipeline.lake.engine import literal, no_glob, openable, scan
 from pipeline.lake.macros import MACROS, NOW, TIME_ZONES, VIEWS, plain, time_zones, view
 from pipeline.lake.schemas import COVERAGE, DATASETS, Dataset
+from pipeline.lake.shortage import shortage
 from pipeline.lake.snapshot import Damage, Snapshot
 from pipeline.lake.store import Lake, private_folder
 from pipeline.timeline import Window, day_window
@@ -80,7 +81,15 @@ def build_catalog(
         with engine.building(staging) as folder:
             built = folder / "catalog.duckdb"
             snapshot = Snapshot(lake)
-            build(snapshot, built, prices, names)
+            try:
+                build(snapshot, built, prices, names)
+            except duckdb.Error as error:
+                # A footer that Arrow reads and DuckDB does not: every file is read to find it.
+                snapshot = Snapshot(lake, thorough=True)
+                if shortage(error) or not snapshot.damage:
+                    raise
+                built.unlink(missing_ok=True)
+                build(snapshot, built, prices, names)
             private_folder(path.parent)
             finished = staging / path.name
             shutil.copyfile(built, finished)

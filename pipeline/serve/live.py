@@ -20,7 +20,7 @@ from pipeline.report.figures import DEFAULT_DAYS, Figures
 from pipeline.report.formatting import MONTHS, name_of
 from pipeline.report.page import TEMPLATE_FOLDER, TEMPLATES, contents
 from pipeline.report.period import Period
-from pipeline.report.source import EVERYTHING
+from pipeline.report.source import EVERYTHING, Only
 from pipeline.serve.page_question import FIELDS, Question
 from pipeline.zones import zones
 
@@ -96,7 +96,9 @@ def _form(fields: Mapping[str, str], offered: Choices, *, pseudonyms: bool) -> d
 
 
 def _alone(asked: Question, kind: str, id_: str) -> str | None:
-    return asked.of(kind, id_).address if len(id_) <= LONGEST_ID else None
+    if kind not in Only._fields or len(id_) > LONGEST_ID:
+        return None
+    return asked.of(kind, id_).address
 
 
 def _periods(found: Figures, asked: Question, offered: Choices) -> list[Link]:

@@ -55,8 +55,8 @@ _TOO_MUCH: Final = Problem(
 )
 _WRONG_LIST: Final = Problem(
     "The price list, the budgets or the names cannot be read",
-    "`mka1-usage prices check`, `mka1-usage budgets` and `mka1-usage names check` say what is wrong "
-    "in which line.",
+    "`mka1-usage prices check`, `mka1-usage budgets` and `mka1-usage names check` say what is "
+    "wrong in which line.",
 )
 _OTHER_IDS: Final = Problem(
     "The budgets cannot be counted",

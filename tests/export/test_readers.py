@@ -107,6 +107,9 @@ def test_spark_makes_the_same_star_from_the_lake(lake: Lake, star: Path, tmp_pat
         session.read.parquet(str(star / f"dim_{kind}.parquet")).selectExpr(
             *columns
         ).createOrReplaceTempView(name)
+    written = "kind STRING, id STRING, name STRING, team_id STRING"
+    session.createDataFrame([], written).createOrReplaceTempView("names")
+    session.createDataFrame([], "id STRING, number BIGINT").createOrReplaceTempView("teams")
     days = [(day_window(day).start // DAY, True, True) for day in DAYS]
     columns_of_days = "day_number BIGINT, is_loaded BOOLEAN, is_complete BOOLEAN"
     session.createDataFrame(days, columns_of_days).createOrReplaceTempView("days")
@@ -118,7 +121,7 @@ def test_spark_makes_the_same_star_from_the_lake(lake: Lake, star: Path, tmp_pat
             session.table(f"{kind}s").createOrReplaceTempView("members")
         (query,) = sqlglot.transpile(engine.sql(name), read="duckdb", write="spark")
         found = [
-            dict(zip(table.schema.names, row, strict=True))
+            {name: row[name] for name in table.schema.names}  # without teams, as the files
             for row in session.sql(query, params).collect()
         ]
         assert _plain(found) == _plain(rows(star, table.name)), table.name

@@ -51,6 +51,7 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reader.sync()
     (home / "prices.csv").write_text(PRICES)
     (home / "budgets.csv").write_text(BUDGETS)
+    (home / "names.csv").write_text("kind,id,name,team\nuser,user_0000,,research\n")
     return home
 
 
