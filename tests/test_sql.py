@@ -14,6 +14,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
+
+pytest.importorskip("sqlglot", reason="queries are carried to Spark by the extra `spark`")
+
 import sqlglot
 from sqlglot import exp
 

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+pytest.importorskip("sqlglot", reason="queries are carried to Spark by the extra `spark`")
+
 from pipeline.emulator import synthetic_world
 from pipeline.export.keys import members
 from pipeline.lake import engine

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-import sqlglot
 
 from pipeline.emulator import World
 from pipeline.export.export import DATABASE, export
@@ -95,6 +94,7 @@ def test_superset_would_find_the_tables_and_the_same_answers(database: Path, sta
 @pytest.mark.slow
 def test_spark_makes_the_same_star_from_the_lake(lake: Lake, star: Path, tmp_path: Path) -> None:
     """The files in `sql/` are the whole computation: carried over, they give the same rows."""
+    sqlglot = pytest.importorskip("sqlglot", reason="the extra `spark` carries queries there")
     session = spark()
     for name in ("usage_1h", "tokens_1h", "coverage"):
         # Under names that are no pattern to Spark, and not hidden.

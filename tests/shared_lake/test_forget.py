@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
+
 from pipeline.emulator import EmulatorServer
 from pipeline.forget import forget, person_of
 from pipeline.lake.forgotten import begin, forgotten

@@ -15,6 +15,9 @@ from typing import Final
 
 import polars as pl
 import pytest
+
+pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
+
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
