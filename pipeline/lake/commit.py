@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -113,23 +113,12 @@ def publish_days(
     for change in changes.values():
         for name, path in change.files.items():
             check_contract(DATASETS[name], path)
-    with lake.lock("publish"):
-        finish_commit(lake)
-        new: dict[date, Path] = {}
-        changed: dict[date, list[str]] = {}
-        try:
-            for day, change in sorted(changes.items()):
-                changed[day], version = _prepared(con, lake, day, change)
-                if version is not None:
-                    new[day] = version
-            _commit(lake, new)
-        except BaseException:
-            for day, version in new.items():
-                if lake.version(day) != version:
-                    remove(version)
-            raise
-        for day in changes:
-            _link(lake, day)
+    changed: dict[date, list[str]] = {}
+    with _at_one_stroke(lake, changes) as new:
+        for day, change in sorted(changes.items()):
+            changed[day], version = _prepared(con, lake, day, change)
+            if version is not None:
+                new[day] = version
     return changed
 
 
@@ -142,27 +131,37 @@ def adopt(
     A day of `based_on` of which another version counts by now is left as it is. The folders are on
     the lake's disk. Raises ContractError or OSError, and leaves all days as they were.
     """
+    with _at_one_stroke(lake, folders) as new:
+        for day, folder in sorted(folders.items()):
+            if based_on is not None and lake.version(day) != based_on[day]:
+                continue
+            if lake.version(day) is None:
+                _refuse_unknown(lake, day)
+            new[day] = _new_version(lake, day)
+            folder.replace(new[day])
+            flush_folder(new[day].parent)
+    return new
+
+
+@contextmanager
+def _at_one_stroke(lake: Lake, days: Collection[date]) -> Iterator[dict[date, Path]]:
+    """What is to have the new versions of days at the end of the block: from then on they count.
+
+    Where anything fails, they are removed, and all days stay as they were.
+    """
     with lake.lock("publish"):
         finish_commit(lake)
         new: dict[date, Path] = {}
         try:
-            for day, folder in sorted(folders.items()):
-                if based_on is not None and lake.version(day) != based_on[day]:
-                    continue
-                if lake.version(day) is None:
-                    _refuse_unknown(lake, day)
-                new[day] = _new_version(lake, day)
-                folder.replace(new[day])
-                flush_folder(new[day].parent)
+            yield new
             _commit(lake, new)
         except BaseException:
             for day, version in new.items():
                 if lake.version(day) != version:
                     remove(version)
             raise
-        for day in folders:
+        for day in days:
             _link(lake, day)
-    return new
 
 
 def finish_commit(lake: Lake) -> None:
