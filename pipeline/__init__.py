@@ -31,6 +31,7 @@
 
     settings         the environment as one validated object
     terminal         messages to a person
+    fitting          which columns of a table a narrow terminal shows
     messages         counts and commands as messages name them
     addresses        where messages go: webhooks, mail servers, mail addresses
     endpoints        the usage endpoints: a row each
