@@ -11,7 +11,11 @@
     verification       whether the lake is what was published
     partitioned_write  rows of many days as a file a day
     engine             DuckDB in memory: connections, views over files, the files in `sql/`
+    slices             tables in windows of time, for what memory does not hold at once
+    shortage           too little memory or disk, said as that
     user_id_mode       whose ids the lake holds: as they are, or pseudonyms of one key
+    forgotten          who has been forgotten, and what the lake calls them from then on
+    retention          fine tables of old days are dropped, the coarser ones stay
     consistency        whether the tables agree with the contract and with each other
     buckets            buckets of any width on the wall clock of any time zone
     macros             what `usage.duckdb` has besides the tables: macros and views

@@ -9,10 +9,13 @@
     table_change   the next snapshot of one table: files of some days replaced by others
     warehouse      the warehouse as engines see it that read and write it by themselves
     storage        files of the warehouse: put there, got, listed, removed
+    locations      where a file of a day stands: by its table, its day and its hash
     published      what stands of each day: its manifest, which orders all commits
     hydrating      days of the shared lake become versions of a home's own lake
     pulling        a home becomes a copy of what stands
     committing     versions of a home become the days of the shared lake, all at once
+    rewriting      a published day with other files of some of its tables
+    committed      work on all days of a home that shares its lake: hydrated before, committed after
     verifying      whether the files are what their manifests say
     expiring       what no reader of the last day needs is removed
 
