@@ -36,6 +36,7 @@
     addresses        where messages go: webhooks, mail servers, mail addresses
     endpoints        the usage endpoints: a row each
     timeline         UTC days, windows, bucket widths: all date arithmetic
+    apart            where records of days that are not loaded stand
     periods          periods by name: this week, last month
     zones            time zones as offsets, from the IANA database
     thresholds       what the alerts compare with

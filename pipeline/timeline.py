@@ -13,6 +13,8 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import Final, Literal, get_args
 
+from pipeline.apart import UNDATED, is_apart, month_of
+
 Width = Literal["1m", "1h", "1d"]
 """What the API has, and there are tables of."""
 AnyWidth = Literal["1m", "5m", "15m", "1h", "6h", "1d", "1w", "1mo"]
@@ -142,8 +144,18 @@ def spans(days: Iterable[date]) -> list[tuple[date, date]]:
 
 
 def in_words(days: Iterable[date]) -> str:
-    """`2024-01-01, 2024-01-05 to 2024-01-09`; `none` where there are none."""
-    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in spans(days)) or "none"
+    """`2024-01-01, 2024-01-05 to 2024-01-09`; `none` where there are none.
+
+    What stands apart (`pipeline.apart`) comes last: `days of 2023-05 that are not loaded`.
+    """
+    asked = set(days)
+    places = sorted(filter(is_apart, asked))
+    words = [f"{a}" if a == b else f"{a} to {b}" for a, b in spans(asked.difference(places))]
+    if months := [f"{month_of(place):%Y-%m}" for place in places if place != UNDATED]:
+        words.append(f"days of {', '.join(months)} that are not loaded")
+    if UNDATED in places:
+        words.append("no known day")
+    return ", ".join(words) or "none"
 
 
 def iso(seconds: int) -> str:

@@ -1,7 +1,7 @@
 -- conversations: what is landed of some days, and what was seen since of the same days.
--- grain: conversation; times are UTC; day_number is the UTC day (since 1970) whose file it is in
+-- grain: conversation; times are UTC; day_number is the day (since 1970) whose file it is in
 -- inputs: seen (seen_conversations), landed (conversations of the days), disputed (id; those that
---   were listed for several users)
+--   were listed for several users), homes (day_number, stands_on: whose file the rows of a day are in)
 -- parameters: earliest, until (epoch seconds; what says that it was created at another time is in no
 --   day's file but in that of number 0)
 -- The latest row says when it was created, whether it is deleted and what its metadata are. The key
@@ -53,10 +53,12 @@ SELECT
   folded.last_seen_at,
   CASE
     WHEN epoch(ranked.created_at) >= $earliest AND epoch(ranked.created_at) < $until
-      THEN CAST(FLOOR(epoch(ranked.created_at)) AS BIGINT) // 86400
+      THEN homes.stands_on
     ELSE 0
   END AS day_number
 FROM folded
 INNER JOIN ranked ON folded.id = ranked.id AND ranked.place = 1
 LEFT JOIN disputed ON folded.id = disputed.id
+LEFT JOIN homes
+  ON CAST(FLOOR(epoch(ranked.created_at)) AS BIGINT) // 86400 = homes.day_number
 ORDER BY day_number, folded.id

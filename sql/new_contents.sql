@@ -1,7 +1,7 @@
 -- new_contents: what items say that are new on their day, or were not landed with their content.
--- grain: item (conversation and id); day_number is the UTC day whose file it is in
+-- grain: item (conversation and id); day_number is the day whose file it is in
 -- inputs: seen_items, landed_items (all as they were), new_items (new, or told another time),
---   item_contents (all landed)
+--   item_contents (all landed), homes (day_number, stands_on: whose file the rows of a day are in)
 -- What is landed of an item stays what it says; it moves with its item.
 -- epoch() counts exactly for any day before the year 2500.
 WITH seen AS (
@@ -34,7 +34,7 @@ SELECT
   said.id,
   said.conversation_id,
   said.body,
-  CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 86400 AS day_number
+  COALESCE(homes.stands_on, CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 86400) AS day_number
 FROM said
 INNER JOIN (
   SELECT id, conversation_id, added_at
@@ -52,4 +52,6 @@ INNER JOIN (
     )
 ) AS items
   ON said.conversation_id = items.conversation_id AND said.id = items.id
+LEFT JOIN homes
+  ON CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 86400 = homes.day_number
 ORDER BY day_number, said.id, said.conversation_id

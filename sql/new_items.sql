@@ -1,7 +1,8 @@
 -- new_items: items that were seen and are not landed, and landed ones whose time is told anew.
 -- grain: item (conversation and id); times are UTC
 -- inputs: seen_items, seen_responses (id), responses (id and created_at of all, as they are to be
---   landed), landed_items (all that are landed)
+--   landed), landed_items (all that are landed), misplaced (of these, those that are to stand on their
+--   own day from now on: where there are any, no item is seen)
 -- parameters: earliest, until (epoch seconds; a response that says it was created at another time
 --   tells nothing)
 -- No item carries a time: its response's is taken where that is known, else when it was first seen.
@@ -58,6 +59,9 @@ WITH dates AS (
   INNER JOIN dates ON landed_items.response_id = dates.id
   INNER JOIN (SELECT DISTINCT id FROM seen_responses) AS seen ON dates.id = seen.id
   WHERE landed_items.added_at <> dates.created_at OR landed_items.added_at_source <> 'response'
+  UNION ALL
+  SELECT id, conversation_id, response_id, type, role, added_at, added_at_source, content_chars
+  FROM misplaced
 )
 SELECT id, conversation_id, response_id, type, role, added_at, added_at_source, content_chars
 FROM told

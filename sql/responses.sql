@@ -1,7 +1,7 @@
 -- responses: what is landed of some days, and what was seen since of the same days.
--- grain: response; times are UTC; day_number is the UTC day (since 1970) whose file it is in
+-- grain: response; times are UTC; day_number is the day (since 1970) whose file it is in
 -- inputs: seen (seen_responses), landed (responses of the days), disputed (id; those that were
---   listed for several users)
+--   listed for several users), homes (day_number, stands_on: whose file the rows of a day are in)
 -- parameters: earliest, until (epoch seconds; what says that it was created at another time is in no
 --   day's file but in that of number 0)
 -- The latest row wins, whole: a response changes until it is final. What is landed was seen before.
@@ -58,10 +58,12 @@ SELECT
   ranked.total_tokens,
   CASE
     WHEN epoch(ranked.created_at) >= $earliest AND epoch(ranked.created_at) < $until
-      THEN CAST(FLOOR(epoch(ranked.created_at)) AS BIGINT) // 86400
+      THEN homes.stands_on
     ELSE 0
   END AS day_number
 FROM owners
 INNER JOIN ranked ON owners.id = ranked.id AND ranked.place = 1
 LEFT JOIN disputed ON owners.id = disputed.id
+LEFT JOIN homes
+  ON CAST(FLOOR(epoch(ranked.created_at)) AS BIGINT) // 86400 = homes.day_number
 ORDER BY day_number, owners.id

@@ -226,6 +226,7 @@ PARAMETERS: dict[str, object] = {
 }
 """By name; the others are numbers."""
 
+HOMES = pa.schema([("day_number", pa.int64()), ("stands_on", pa.int64())])
 EXTENTS = pa.schema([("day_number", pa.int64()), ("through", pa.int64())])
 
 INPUTS: dict[str, dict[str, pa.Schema]] = {
@@ -240,10 +241,14 @@ INPUTS: dict[str, dict[str, pa.Schema]] = {
             "seen": SEEN[name],
             "landed": DATASETS[name].schema,
             "disputed": pa.schema([("id", pa.string())]),
+            "homes": HOMES,
         }
         for name in ("conversations", "responses")
     },
-    "items": dict.fromkeys(("landed_items", "new_items"), DATASETS["items"].schema),
+    "items": {
+        **dict.fromkeys(("landed_items", "new_items"), DATASETS["items"].schema),
+        "homes": HOMES,
+    },
     "item_contents": {
         **dict.fromkeys(("landed_contents", "new_contents"), DATASETS["item_contents"].schema),
         "new_items": DATASETS["items"].schema,

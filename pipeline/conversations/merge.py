@@ -1,9 +1,9 @@
 """Merging what a sync has read into conversations, responses and items.
 
 Belongs here: which days' files are read and written, and in which order. An id stands on one day
-only: where it gets another time, it moves. What says that it was created at a time that can't be
-stands in the file of 1970-01-01 (UNDATED), which is shown as no day. One commit publishes all days
-that change, with what they owe from then on.
+only: where it gets another time, it moves. Rows of days that are not loaded stand apart, a month
+each (`pipeline.apart`), and move when their day is. One commit publishes all days that change,
+with what they owe from then on.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from pipeline.apart import EARLIEST, UNDATED, apart, is_apart, month_of
 from pipeline.conversations.repair import is_observed, take_out_damage
 from pipeline.conversations.row_buffer import Kind, RowBuffer
 from pipeline.lake import engine
 from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.files import DISPUTED, ROW_GROUP, noted, same_but_for, write
-from pipeline.lake.manifest import Work, manifest_of
+from pipeline.lake.manifest import MOMENT, Work, manifest_of
 from pipeline.lake.partitioned_write import days_in, write_days
 from pipeline.lake.schemas import (
     CONVERSATIONS,
@@ -33,15 +35,12 @@ from pipeline.lake.schemas import (
     RESPONSES,
     Dataset,
 )
-from pipeline.lake.snapshot import UNDATED, Damage
+from pipeline.lake.snapshot import Damage
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, Window, day_of, day_window
+from pipeline.timeline import DAY, Window, day_of, day_range, day_window
 
 _WHEN_SEEN: Final = frozenset({"first_seen_at", "last_seen_at"})
-
-
-EARLIEST: Final = date(2020, 1, 1)
-"""There was no such API before."""
+_NEW_ITEMS: Final = "SELECT conversation_id, id FROM new_items"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,11 @@ class Merged:
 
 
 def merge_rows(
-    con: duckdb.DuckDBPyConnection, lake: Lake, buffer: RowBuffer, until: float
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    buffer: RowBuffer,
+    until: float,
+    loaded: Collection[date],
 ) -> Merged:
     """Merge rows into the lake and publish the days concerned; one merge goes on at a time.
 
@@ -72,12 +75,24 @@ def merge_rows(
     - An item's content is stored only where a row carries it.
 
     `until` (Unix seconds): what says that it was created from then on, or before EARLIEST, says
-    nothing. Raises OSError when the disk fails, duckdb.Error when memory does: then nothing is
+    nothing. `loaded`: the days with usage, whose rows stand by themselves. Raises OSError when the disk fails, duckdb.Error when memory does: then nothing is
     changed. `con` should have a scratch folder where contents are kept: sorting them may outgrow
     memory.
     """
     with lake.lock("records"), lake.staging() as folder:
-        return _Merge(con, lake, buffer, folder, until).run()
+        return _Merge(con, lake, buffer, folder, until, loaded).run()
+
+
+def place_rows(
+    con: duckdb.DuckDBPyConnection, lake: Lake, until: float, loaded: Collection[date]
+) -> Merged:
+    """Let rows that stand apart stand on their own day, where that is among `loaded` now.
+
+    To be called before days are observed that were loaded since the last merge. Raises as
+    `merge_rows`.
+    """
+    with lake.lock("records"), lake.staging() as folder:
+        return _Merge(con, lake, RowBuffer(folder), folder, until, loaded, places=True).run()
 
 
 class _Merge:
@@ -88,6 +103,9 @@ class _Merge:
         buffer: RowBuffer,
         folder: Path,
         until: float,
+        loaded: Collection[date],
+        *,
+        places: bool = False,
     ) -> None:
         self._con = con
         self._lake = lake
@@ -95,6 +113,19 @@ class _Merge:
         self._folder = folder
         self._span = {"earliest": day_window(EARLIEST).start, "until": until}
         self._damaged: list[Damage] = []
+        self._loaded = frozenset(loaded)
+        self._homes = {
+            day: day if day in self._loaded else apart(day)
+            for day in day_range(EARLIEST, max([day_of(int(until)), *self._loaded]))
+        }
+        con.register("homes", _numbers(self._homes))
+        months = {day.replace(day=1) for day in self._loaded} if places else set()
+        self._to_place = [
+            day
+            for day in lake.all_days()
+            if is_apart(day) and day != UNDATED and month_of(day) in months
+        ]
+        """Where rows stand apart some of which may have to move."""
 
     def run(self) -> Merged:
         """Stage everything, then publish it."""
@@ -109,18 +140,24 @@ class _Merge:
             ITEMS.name: items,
         }
         news = {name: self._news(name, of) for name, of in staged.items()}
-        to_observe = {*news[CONVERSATIONS.name], *news[ITEMS.name], *moved} - {UNDATED}
+        to_observe = self._loaded.intersection(
+            [*news[CONVERSATIONS.name], *news[ITEMS.name], *moved]
+        )
         self._publish(staged, {day for days in news.values() for day in days}, to_observe)
         return Merged(news, tuple(sorted(to_observe)), tuple(self._damaged))
 
     def _owned(self, dataset: Dataset, kind: Kind) -> dict[date, Path]:
         """Stage the days of records that have a time of creation, a user and a key."""
         con, lake, seen = self._con, self._lake, self._buffer.table(kind)
-        if not seen.num_rows:
+        misplaced = self._misplaced(dataset)
+        if not seen.num_rows and not misplaced:
             return {}
         con.register("seen", seen)
-        days = {*self._plausible_days(seen.column("created_at")), UNDATED}
-        days |= self._days_of_ids(dataset)
+        plausible = self._plausible_days(seen.column("created_at"))
+        days = {UNDATED, *misplaced, *(self._homes[day] for day in plausible)}
+        days |= self._files_of(
+            dataset, "SELECT CAST(NULL AS VARCHAR) AS conversation_id, id FROM seen"
+        )
         self._take_out_damage(days)
         landed = lake.files(dataset.name, days)
         engine.bind(con, {"landed": (dataset, landed)})
@@ -153,14 +190,30 @@ class _Merge:
         )
         return days_in(moments.filter(inside))
 
-    def _days_of_ids(self, dataset: Dataset) -> set[date]:
-        """The days that records stand on which were seen again, whatever they say now."""
+    def _misplaced(self, dataset: Dataset) -> set[date]:
+        """Where rows stand apart whose own day is loaded now, and these days."""
+        places: set[date] = set()
+        for place in self._to_place:
+            if path := self._lake.file(dataset.name, place):
+                moments = pq.read_table(path, columns=[MOMENT[dataset.name]]).column(0)
+                if days := self._loaded.intersection(days_in(moments)):
+                    places |= {place, *days}
+        return places
+
+    def _files_of(self, dataset: Dataset, wanted: str) -> set[date]:
+        """The days in whose files rows of a dataset stand, whatever day they are of.
+
+        `wanted`: a SELECT of `conversation_id` and `id`, which is NULL where ids are unique.
+        """
         files = self._lake.files(dataset.name)
         if not files:
             return set()
         paths = ", ".join(engine.literal(engine.no_glob(path)) for path in files)
+        within = "conversation_id" if dataset in {ITEMS, ITEM_CONTENTS} else "NULL"
+        self._con.execute(f"CREATE OR REPLACE TEMP VIEW wanted AS {wanted}")
         self._con.execute(
-            "CREATE OR REPLACE TEMP VIEW landed AS SELECT id, filename AS file "
+            "CREATE OR REPLACE TEMP VIEW landed AS "
+            f"SELECT CAST({within} AS VARCHAR) AS conversation_id, id, filename AS file "
             f"FROM read_parquet([{paths}], hive_partitioning = false, filename = true)"
         )
         found = self._con.sql(engine.sql("files_of_ids")).fetchall()
@@ -170,7 +223,8 @@ class _Merge:
     def _items(self, responses: Mapping[date, Path]) -> tuple[dict[date, Path], dict[date, Path]]:
         """Stage the days of new and moved items, and those of their contents."""
         con, lake = self._con, self._lake
-        if not (self._buffer.rows("items") or self._buffer.rows("responses")):
+        apart_items = lake.files(ITEMS.name, self._to_place)
+        if not (self._buffer.rows("items") or self._buffer.rows("responses") or apart_items):
             return {}, {}
         con.register("seen_items", self._buffer.table("items"))
         con.register("seen_responses", self._buffer.table("responses"))
@@ -182,17 +236,18 @@ class _Merge:
         damaged = True
         while damaged:  # what is taken out of the lake is stored no more
             all_items = lake.files("items")
-            engine.bind(con, {"landed_items": (ITEMS, all_items)})
+            apart_items = lake.files(ITEMS.name, self._to_place)
+            inputs = {"landed_items": (ITEMS, all_items), "apart_items": (ITEMS, apart_items)}
+            engine.bind(con, inputs)
+            con.execute(f"CREATE OR REPLACE TEMP VIEW misplaced AS {engine.sql('misplaced_items')}")
             rows = con.sql(engine.sql("new_items"), params=self._span).to_arrow_reader(ROW_GROUP)
             write(ITEMS, rows, new, Window(0, 0))
             engine.bind(con, {"new_items": (ITEMS, [new])})
-            left = {
-                day_of(number * DAY) for (number,) in con.sql(engine.sql("days_left")).fetchall()
-            }
             added = con.table("new_items").select("added_at").to_arrow_table().column(0)
-            days = {*days_in(added), *left}
+            days = {self._homes.get(day, day) for day in days_in(added)}
+            days |= self._files_of(ITEMS, _NEW_ITEMS)
             damaged = self._take_out_damage(days)
-        contents = self._contents(all_items, left)
+        contents = self._contents(all_items)
         if not days:
             return {}, contents
         engine.bind(con, {"landed_items": (ITEMS, lake.files("items", days))})
@@ -200,11 +255,12 @@ class _Merge:
         there = [day for day in days if lake.file("items", day) is not None]
         return write_days(ITEMS, rows, "day_number", self._folder, also=there), contents
 
-    def _contents(self, all_items: Sequence[Path], left: Collection[date]) -> dict[date, Path]:
+    def _contents(self, all_items: Sequence[Path]) -> dict[date, Path]:
         con, lake = self._con, self._lake
         landed = lake.files("item_contents")
         seen = pc.any(self._buffer.table("items").column("body").is_valid()).as_py()
-        if not (seen or (left and landed)):
+        left = self._files_of(ITEM_CONTENTS, _NEW_ITEMS)
+        if not (seen or left):
             return {}
         inputs = {
             "landed_items": (ITEMS, all_items),
@@ -216,7 +272,7 @@ class _Merge:
         rows = con.sql(engine.sql("new_contents")).to_arrow_reader(ROW_GROUP)
         new = write_days(ITEM_CONTENTS, rows, "day_number", folder)
         merged: dict[date, Path] = {}
-        for day in sorted({*new, *(day for day in left if lake.file("item_contents", day))}):
+        for day in sorted({*new, *left}):
             merged[day] = self._folder / f"contents-{day}.parquet"
             inputs = {
                 "landed_contents": (ITEM_CONTENTS, lake.files("item_contents", [day])),
@@ -277,3 +333,9 @@ class _Merge:
 
 def _ids(ids: Iterable[str]) -> pa.Table:
     return pa.table({"id": pa.array(list(ids), pa.string())})
+
+
+def _numbers(homes: Mapping[date, date]) -> pa.Table:
+    """Days and where their rows stand, as numbers of days since 1970."""
+    numbers = ([day_window(day).start // DAY for day in side] for side in (homes, homes.values()))
+    return pa.table([pa.array(side, pa.int64()) for side in numbers], ["day_number", "stands_on"])

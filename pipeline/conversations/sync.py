@@ -22,6 +22,7 @@ from typing import Any, Final
 import duckdb
 
 from pipeline import messages
+from pipeline.apart import EARLIEST, is_apart
 from pipeline.api import (
     ApiError,
     Client,
@@ -38,7 +39,7 @@ from pipeline.conversations import cursors, visit_log
 from pipeline.conversations.cursors import ListingState, Pair, TailState
 from pipeline.conversations.derive import derive
 from pipeline.conversations.fetch import Expected, Found, Listing, at_once, read_listing
-from pipeline.conversations.merge import EARLIEST, merge_rows
+from pipeline.conversations.merge import Merged, merge_rows, place_rows
 from pipeline.conversations.observe import active_pairs, conversations_of
 from pipeline.conversations.pseudonym_resolver import PseudonymResolver
 from pipeline.conversations.reconcile import open_days
@@ -50,6 +51,7 @@ from pipeline.lake.damage import is_sound
 from pipeline.lake.files import covered
 from pipeline.lake.forgotten import Forgotten, forgotten
 from pipeline.lake.manifest import days_that_owe, manifest_of
+from pipeline.lake.schemas import USAGE
 from pipeline.lake.snapshot import Damage
 from pipeline.lake.store import Lake
 from pipeline.messages import count
@@ -153,6 +155,7 @@ def sync_days(
         sync = _Sync(con, lake, plan, days, folder, keep_content, columns, now)
         sync.on_progress = on_progress or (lambda _: None)
         sync.report_damage(damaged)
+        sync.place()
         run_async(sync.run(connect))
         synced = sync.finalize()
     if sync.failures:
@@ -203,7 +206,10 @@ class _Plan:
         # Who reads a listing has seen what usage said before: not what is loaded meanwhile.
         self.usage = visit_log.usage_files(lake)
         self._growth = visit_log.growth(con, lake, self.usage)
-        self.damaged_days = sorted({*days}.intersection(days_that_owe(lake, "read")))
+        lost = days_that_owe(lake, "read")
+        self.damaged_days = sorted({*days}.intersection(lost))
+        self.reread = [*self.damaged_days, *(filter(is_apart, lost) if full else ())]
+        """The days of which nothing is lost any more once all is read."""
         self._to_reread = set(self._active(self.damaged_days))
         self.unchanged = 0
         self.gaps: list[str] = []
@@ -331,6 +337,14 @@ class _Sync:
         """Say which files could not be read, and what becomes of them."""
         self._warnings += (f"taken out of the lake, since it is damaged: {it}" for it in damaged)
 
+    def place(self) -> None:
+        """Let records that stand apart stand on days that were loaded since the last sync."""
+        until = self._now() + CLOCKS_DIFFER
+        self._take(place_rows(self._con, self._lake, until, self._loaded()))
+
+    def _loaded(self) -> list[date]:
+        return self._lake.days(USAGE["1d"].name)
+
     async def run(self, connect: Mapping[str, Callable[[], Client]]) -> None:
         """Read all listings that there are to read, key by key side by side, and merge them."""
         listings = self._plan.to_visit(connect)
@@ -358,7 +372,7 @@ class _Sync:
         # Since it began an answer may have shown that the clock is ahead.
         derive(self._con, self._lake, self._through, min(self._began, self._now()))
         if not self.failures:  # who had usage on damaged days has been read from the beginning
-            done = {day: Change(done={"read"}) for day in self._plan.damaged_days}
+            done = {day: Change(done={"read"}) for day in self._plan.reread}
             publish_days(self._con, self._lake, done)
         self._warnings += _lost(self._lake)
         self._warnings += _of_no_day(self._impossible)
@@ -481,8 +495,10 @@ class _Sync:
     async def _merge(self, buffer: RowBuffer) -> None:
         loop = asyncio.get_running_loop()
         until = self._now() + CLOCKS_DIFFER
-        work = partial(merge_rows, self._con, self._lake, buffer, until)
-        merged = await loop.run_in_executor(self._thread, work)
+        work = partial(merge_rows, self._con, self._lake, buffer, until, self._loaded())
+        self._take(await loop.run_in_executor(self._thread, work))
+
+    def _take(self, merged: Merged) -> None:
         self._news = self._news or any(merged.days.values()) or bool(merged.to_observe)
         self.report_damage(merged.damaged)
 
@@ -509,7 +525,13 @@ def _impossible(records: Iterable[Conversation | Response], until: float) -> set
 
 
 def _lost(lake: Lake) -> Iterator[str]:
-    for first, last in spans(days_that_owe(lake, "read")):
+    days = set(days_that_owe(lake, "read"))
+    if places := set(filter(is_apart, days)):
+        yield (
+            f"records of {in_words(places)} were lost: read them again with `{messages.FULL}` over "
+            "all days that are loaded"
+        )
+    for first, last in spans(days - places):
         yield (
             f"records of {in_words(day_range(first, last))} were lost: read them again with "
             f"`{messages.run(first, last, '--full')}`"

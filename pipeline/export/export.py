@@ -14,6 +14,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
+from pipeline.apart import UNDATED
 from pipeline.export import dictionary
 from pipeline.export.files import (
     Dialect,
@@ -42,7 +43,7 @@ from pipeline.lake import engine, user_id_mode
 from pipeline.lake.catalog import PRICES
 from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS, USAGE
 from pipeline.lake.shortage import shortage
-from pipeline.lake.snapshot import UNDATED, DamagedError, Snapshot, reason
+from pipeline.lake.snapshot import DamagedError, Snapshot, reason
 from pipeline.lake.store import Lake
 from pipeline.messages import be, count
 from pipeline.names.file import Names

@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.apart import UNDATED, apart, is_apart
 from pipeline.export.keys import members
 from pipeline.export.tables import (
     DIM_API_KEY,
@@ -30,8 +31,19 @@ from pipeline.export.tables import (
 from pipeline.lake import engine
 from pipeline.lake.completeness import disputed_days
 from pipeline.lake.files import ROW_GROUP
-from pipeline.lake.schemas import COSTS, COVERAGE, DATASETS, TOKENS, USAGE, Dataset
-from pipeline.lake.snapshot import UNDATED, Snapshot
+from pipeline.lake.manifest import MOMENT
+from pipeline.lake.schemas import (
+    COSTS,
+    COVERAGE,
+    DATASETS,
+    ITEM_CONTENTS,
+    ITEMS,
+    RECORD_DATASETS,
+    TOKENS,
+    USAGE,
+    Dataset,
+)
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.names.file import Names
 from pipeline.pricing.costs import bind_costs
@@ -110,12 +122,18 @@ class Selection:
         self._asked = [
             day
             for day in seen.versions
-            if (first or day) <= day <= (last or day) and day != UNDATED
+            if (first or day) <= day <= (last or day) and not is_apart(day)
         ]
+        self._apart = {
+            name: self._days_apart(name) for name in sorted(sources & RECORD_DATASETS.keys())
+        }
+        """By table of records: the exported days of which rows stand apart."""
         self.damage = [
             one
             for one in seen.damage
-            if one.day in self._asked or one.path.stem in {_HOURS.name, *whole}
+            if one.day in self._asked
+            or (is_apart(one.day) and one.day != UNDATED)
+            or one.path.stem in {_HOURS.name, *whole}
         ]
         """The files of what is exported that are not what was published."""
 
@@ -127,7 +145,8 @@ class Selection:
     def days_of(self, table: Table) -> list[date]:
         """The exported days that there are of a table, in order; of a dimension, those of usage."""
         source = _source(table.name) if table.by_day else _HOURS.name
-        return [day for day in self._asked if self.of_day(source, day)]
+        own = (day for day in self._asked if self.of_day(source, day))
+        return sorted({*own, *self._apart.get(source, ())})
 
     def span(self, tables: Iterable[Table]) -> list[date]:
         """Every exported day. Without a first or a last day, from the first or to the last day of
@@ -168,6 +187,22 @@ class Selection:
     def of_day(self, dataset: str, day: date) -> list[Path]:
         """The file of a day of a dataset, if there is one."""
         return self.snapshot.published(dataset, [day])
+
+    def apart_of(self, dataset: str, day: date) -> list[Path]:
+        """The file in which rows of a day stand apart, among those of other days."""
+        found = day in self._apart.get(dataset, ())
+        return self.snapshot.published(dataset, [apart(day)]) if found else []
+
+    def _days_apart(self, name: str) -> frozenset[date]:
+        # A content has no time: it is of the day of its item.
+        dated = ITEMS.name if name == ITEM_CONTENTS.name else name
+        days: set[date] = set()
+        for place in self.snapshot.versions:
+            if is_apart(place) and place != UNDATED and self.snapshot.published(name, [place]):
+                for path in self.snapshot.published(dated, [place]):
+                    moments = pl.read_parquet(path, columns=[MOMENT[dated]])[MOMENT[dated]]
+                    days.update(moments.dt.date().unique())
+        return frozenset(day for day in days if (self._first or day) <= day <= (self._last or day))
 
 
 class Rows:
@@ -223,12 +258,36 @@ class Rows:
             for batch in rows.to_arrow_reader(ROW_GROUP):
                 yield batch.select(table.schema.names)
             return
-        (path,) = self._selection.of_day(table.name, day)
         names = [column.name for column in table.columns[1:]]
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROW_GROUP, columns=names):
-                dates = pa.repeat(pa.scalar(day, pa.date32()), batch.num_rows)
-                yield batch.select(names).add_column(0, "date", dates)
+        for batch in self._records(table, day, names):
+            dates = pa.repeat(pa.scalar(day, pa.date32()), batch.num_rows)
+            yield batch.select(names).add_column(0, "date", dates)
+
+    def _records(self, table: Table, day: date, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """The rows of a day of a table of the lake, from its own file, and from among those that
+        stand apart."""
+        own = self._selection.of_day(table.name, day)
+        among = self._selection.apart_of(table.name, day)
+        if not among:
+            with pq.ParquetFile(*own) as file:
+                yield from file.iter_batches(ROW_GROUP, columns=names)
+            return
+        dataset = DATASETS[table.name]
+        items = self._selection.snapshot.published(ITEMS.name, [apart(day)])
+        engine.bind(self._con, {"own": (dataset, own), "apart": (dataset, among)})
+        engine.bind(self._con, {"apart_items": (ITEMS, items)})
+        moment = MOMENT.get(table.name, "items.added_at")
+        joined = (
+            "" if table.name in MOMENT else "JOIN apart_items AS items USING (conversation_id, id)"
+        )
+        columns = ", ".join(names)
+        order = "id, conversation_id" if "conversation_id" in names else "id"
+        rows = self._con.sql(
+            f"SELECT {columns} FROM own UNION ALL SELECT {columns} FROM apart {joined} "
+            f"WHERE CAST(FLOOR(epoch({moment})) AS BIGINT) // {DAY} = $day_number ORDER BY {order}",
+            params={"day_number": day_window(day).start // DAY},
+        )
+        yield from rows.to_arrow_reader(ROW_GROUP)
 
     def of_all(self, table: Table) -> Iterator[pa.RecordBatch]:
         """The rows of a table whose rows have no day: of the whole lake, by their first column."""

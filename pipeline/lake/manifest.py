@@ -53,7 +53,7 @@ be read from the beginning. observe: the records that its observed buckets count
 reconcile: what its reconciliation compares has changed."""
 
 _METERS: Final = "meters:"
-_MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
+MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +377,7 @@ def _through(path: Path) -> int | None:
 
 def _rows_by_hour(name: str, path: Path) -> Counter[int]:
     """How many rows of a table lie in each UTC hour (Unix seconds), those without rows left out."""
-    moment = _MOMENT.get(name, "start_time")
+    moment = MOMENT.get(name, "start_time")
     counted: Counter[int] = Counter()
     for batch in files.row_groups(path, [moment]):
         counted += _by_hour(batch.column(moment))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from pipeline.apart import is_apart, last_of
 from pipeline.lake import engine
 from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.manifest import Manifest, is_final, manifest_of
@@ -119,7 +120,8 @@ def _wanted(
 ) -> frozenset[str] | None:
     """The tables that are to be dropped; None where it is so already."""
     there = record.files.keys() | {*record.dropped}
-    wanted = dropped_at(retention, (today - day).days) & there
+    last = last_of(day) if is_apart(day) else day
+    wanted = dropped_at(retention, (today - last).days) & there
     return None if wanted == {*record.dropped} else wanted
 
 

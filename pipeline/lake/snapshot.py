@@ -5,7 +5,7 @@ damaged file is left out, and coverage says that its hours are missing: no reade
 empty. A reader that shows less than was published says so, in the words of `warnings`.
 
 A day of the lake is one of which usage is loaded, or that lies between two of those. Records may be
-of other days, and of UNDATED: these are no days that are missing.
+of other days, and stand apart (`pipeline.apart`): these are no days that are missing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 import duckdb
 
+from pipeline.apart import is_apart
 from pipeline.lake import engine
 from pipeline.lake.damage import damaged
 from pipeline.lake.engine import literal, scan
@@ -27,9 +28,6 @@ from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, METERS, USAGE
 from pipeline.lake.shortage import first_line, shortage
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, spans
-
-UNDATED: Final = date(1970, 1, 1)
-"""Holds records whose `created_at` is no moment that a record can have: no day of the lake."""
 
 ADVICE: Final = "`mka1-usage verify` says how to fix it"
 """What to do about a damaged file."""
@@ -173,7 +171,7 @@ class Snapshot:
         loaded = [
             day
             for day, version in self.versions.items()
-            if day != UNDATED
+            if not is_apart(day)
             and (self.is_damaged(_USAGE, day) or (version / f"{_USAGE}.parquet").is_file())
         ]
         return (loaded[0], loaded[-1]) if loaded else None
@@ -195,7 +193,7 @@ class Snapshot:
         stretches = [(name, first, last) for first, last in self._absent(asked) for name in COVERED]
         for day in self.versions:
             path = self.file(COVERAGE.name, day)
-            if path is None or day == UNDATED or not (asked is None or day in asked):
+            if path is None or is_apart(day) or not (asked is None or day in asked):
                 continue
             lost = [name for name in COVERED if self.is_damaged(name, day)]
             if not self._is_within(day):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from pipeline import messages
+from pipeline.apart import is_apart
 from pipeline.lake import consistency, engine
 from pipeline.lake.catalog import difference
 from pipeline.lake.commit import target
@@ -75,12 +76,18 @@ def verify(lake: Lake, catalog: Path, days: Sequence[date] | None = None) -> Ver
                 found = list(_of_day(con, lake, day))
             if found and not alone:  # it may have been published at that moment
                 found = list(_of_day(con, lake, day))
-            problems += found
+            problems += map(_of_records_apart, found) if is_apart(day) else found
             version = lake.version(day)
             files += len(list(version.glob("*.parquet"))) if version else 0
         problems += _ids(con, lake)
     problems += _of_catalog(lake, catalog)
     return Verified(len(days), files, tuple(problems))
+
+
+def _of_records_apart(problem: Problem) -> Problem:
+    """What is wrong with records of days that are not loaded: these can't be loaded again."""
+    what = f"{problem.what}: `{messages.FULL}` over all days that are loaded puts that right"
+    return replace(problem, day=None, what=what)
 
 
 def _days(lake: Lake) -> list[date]:

@@ -140,7 +140,9 @@ def schema_of(dataset: Dataset) -> Schema:
 
 def _fields(dataset: Dataset) -> Iterator[NestedField]:
     if dataset.partitioned_by is None:
-        words = "The UTC day that the row is on; 1970-01-01: none that is known."
+        words = (
+            "The UTC day that the row is on; in 1970: none that is loaded, or none that is known."
+        )
         yield NestedField(1, DAY, DateType(), required=False, doc=words)
     for column in dataset.columns:
         number = dataset.field_ids[column.name]

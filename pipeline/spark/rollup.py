@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.apart import is_apart
 from pipeline.lake import engine, files
 from pipeline.lake.manifest import FileEntry, describe
 from pipeline.lake.schemas import MEASURES, USAGE, Dataset
-from pipeline.lake.snapshot import UNDATED
 from pipeline.lake.store import Lake
 from pipeline.shared_lake.errors import DaysMovedError
 from pipeline.timeline import Width, Window, in_words
@@ -107,7 +107,7 @@ def _roll_up_once(
     shared: SharedLake, compute: Compute, first: date | None, last: date | None, lake: Lake
 ) -> Rolled:
     published = shared.days()
-    days = [it for it in published if (first or it) <= it <= (last or it) and it != UNDATED]
+    days = [it for it in published if (first or it) <= it <= (last or it) and not is_apart(it)]
     standing = shared.standing(days) if days else {}
     minutes = _minutes(shared.warehouse, standing)
     if not minutes:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from pipeline.apart import UNDATED, is_apart
 from pipeline.lake import catalog, engine
 from pipeline.lake.macros import TIME_ZONES, VIEWS, time_zones
 from pipeline.lake.schemas import COVERAGE, COVERED, DATASETS, Dataset
-from pipeline.lake.snapshot import UNDATED
 from pipeline.spark.connect import SHARE, SparkError
 from pipeline.spark.dialect import to_spark
 from pipeline.timeline import DAY, Window, day_range, day_window, spans
@@ -90,7 +90,7 @@ def make_views(
             rows = _with_missing_hours(session, rows, found)
         rows.createOrReplaceTempView(name)
     if TIME_ZONES in wanted:
-        known = sorted(day for day in files(COVERAGE.name) if day != UNDATED) or [UNDATED]
+        known = sorted(day for day in files(COVERAGE.name) if not is_apart(day)) or [UNDATED]
         first, last = known[0], known[-1]
         zones = time_zones(Window(day_window(first).start, day_window(last).end))
         session.createDataFrame(zones).createOrReplaceTempView(TIME_ZONES)
@@ -191,7 +191,7 @@ def _with_missing_hours(
     """Coverage as every reader sees it: days in between that were never loaded are missing, and of
     days that are none of the lake's nothing is."""
     rows.createOrReplaceTempView("coverage_of_files")
-    parts = [f"SELECT * FROM coverage_of_files WHERE day <> DATE '{UNDATED}'"]
+    parts = [f"SELECT * FROM coverage_of_files WHERE YEAR(day) <> {UNDATED.year}"]
     if stretches := ", ".join(_stretches(files)):
         columns = ", ".join(COVERAGE.schema.names)
         parts.append(
@@ -209,7 +209,7 @@ def _with_missing_hours(
 
 def _stretches(files: Mapping[date, str]) -> Iterator[str]:
     """Days between the first and the last of which nothing says what is known, table by table."""
-    known = {day for day in files if day != UNDATED}
+    known = {day for day in files if not is_apart(day)}
     if known:
         absent = (day for day in day_range(min(known), max(known)) if day not in known)
         for first, last in spans(absent):

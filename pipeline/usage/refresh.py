@@ -15,13 +15,14 @@ from datetime import date
 import duckdb
 import pyarrow as pa
 
+from pipeline.apart import is_apart
 from pipeline.api import Client
 from pipeline.async_runner import run_async
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.forgotten import LakeIds
 from pipeline.lake.manifest import reading_of
 from pipeline.lake.shortage import shortage
-from pipeline.lake.snapshot import UNDATED, Snapshot
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms, UserIds
 from pipeline.timeline import closed_through, day_of, day_window
@@ -65,7 +66,7 @@ def refresh_days(
     today = day_of(closed_through(asked_at))
     names = {feed.raw.name, *(dataset.name for dataset in feed.tables.values())}
     seen = Snapshot(lake, days, names=names)
-    damaged = {one.day for one in seen.damage if one.day != UNDATED}
+    damaged = {one.day for one in seen.damage if not is_apart(one.day)}
     table = feed.tables["1d"].name
     if days is None:
         loaded = [day for day in seen.days(table) if feed.loaded(lake, day) is not None]

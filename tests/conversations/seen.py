@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -13,14 +13,17 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from pipeline.apart import EARLIEST
 from pipeline.conversations.merge import Merged, merge_rows
 from pipeline.conversations.row_buffer import Kind, RowBuffer
 from pipeline.lake.store import Lake
+from pipeline.timeline import day_of, day_range
 from tests.lake.served import MIDNIGHT, Row, rows_of
 
 NOON = MIDNIGHT + 43_200
-FAR = MIDNIGHT + 10_000 * 86_400
+FAR = MIDNIGHT + 5_000 * 86_400
 """Nothing is created later."""
+EVERY_DAY = frozenset(day_range(EARLIEST, day_of(FAR)))
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,15 @@ def gather(folder: Path, seen: Iterable[Sight]) -> RowBuffer:
 
 
 def land_seen(
-    con: duckdb.DuckDBPyConnection, lake: Lake, *seen: Sight, until: float = FAR
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    *seen: Sight,
+    until: float = FAR,
+    loaded: Collection[date] = EVERY_DAY,
 ) -> Merged:
     """Land the sights of one sync."""
     with tempfile.TemporaryDirectory() as folder:
-        return merge_rows(con, lake, gather(Path(folder), seen), until)
+        return merge_rows(con, lake, gather(Path(folder), seen), until, loaded)
 
 
 def landed(lake: Lake, dataset: str) -> dict[str, Row]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.apart import UNDATED
 from pipeline.conversations import cursors, derive, sync
 from pipeline.emulator import EmulatorServer, ManualClock, World
 from pipeline.lake import manifest
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.schemas import OBSERVED_DATASETS, RECONCILIATION, RECORD_DATASETS
-from pipeline.lake.snapshot import UNDATED
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import Problem, verify
 from pipeline.timeline import DAY, day_window

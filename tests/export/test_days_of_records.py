@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.apart import UNDATED
 from pipeline.export.export import export
-from pipeline.lake.snapshot import UNDATED
 from pipeline.lake.store import Lake
 from tests.export.exported import rows
 from tests.lake.test_snapshot import load, records

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.apart import UNDATED
 from pipeline.lake import commit, engine
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.schemas import COVERAGE, COVERED
-from pipeline.lake.snapshot import UNDATED, Damage, Snapshot
+from pipeline.lake.snapshot import Damage, Snapshot
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
 from tests.lake.served import temporary, write_rows
