@@ -75,9 +75,9 @@ def merge_rows(
     - An item's content is stored only where a row carries it.
 
     `until` (Unix seconds): what says that it was created from then on, or before EARLIEST, says
-    nothing. `loaded`: the days with usage, whose rows stand by themselves. Raises OSError when the disk fails, duckdb.Error when memory does: then nothing is
-    changed. `con` should have a scratch folder where contents are kept: sorting them may outgrow
-    memory.
+    nothing. `loaded`: the days with usage, whose rows stand by themselves. Raises OSError when the
+    disk fails, duckdb.Error when memory does: then nothing is changed. `con` should have a scratch
+    folder where contents are kept: sorting them may outgrow memory.
     """
     with lake.lock("records"), lake.staging() as folder:
         return _Merge(con, lake, buffer, folder, until, loaded).run()
