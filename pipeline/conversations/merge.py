@@ -17,15 +17,15 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.apart import EARLIEST, UNDATED, apart, is_apart, month_of
+from pipeline.apart import EARLIEST, UNDATED
+from pipeline.conversations.places import Places, files_of
 from pipeline.conversations.repair import is_observed, take_out_damage
 from pipeline.conversations.row_buffer import Kind, RowBuffer
 from pipeline.lake import engine
 from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.files import DISPUTED, ROW_GROUP, noted, same_but_for, write
-from pipeline.lake.manifest import MOMENT, Work, manifest_of
+from pipeline.lake.manifest import Work, manifest_of
 from pipeline.lake.partitioned_write import days_in, write_days
 from pipeline.lake.schemas import (
     CONVERSATIONS,
@@ -37,7 +37,7 @@ from pipeline.lake.schemas import (
 )
 from pipeline.lake.snapshot import Damage
 from pipeline.lake.store import Lake
-from pipeline.timeline import DAY, Window, day_of, day_range, day_window
+from pipeline.timeline import DAY, Window, day_of, day_window
 
 _WHEN_SEEN: Final = frozenset({"first_seen_at", "last_seen_at"})
 _NEW_ITEMS: Final = "SELECT conversation_id, id FROM new_items"
@@ -113,18 +113,9 @@ class _Merge:
         self._folder = folder
         self._span = {"earliest": day_window(EARLIEST).start, "until": until}
         self._damaged: list[Damage] = []
-        self._loaded = frozenset(loaded)
-        self._homes = {
-            day: day if day in self._loaded else apart(day)
-            for day in day_range(EARLIEST, max([day_of(int(until)), *self._loaded]))
-        }
-        con.register("homes", _numbers(self._homes))
-        months = {day.replace(day=1) for day in self._loaded} if places else set()
-        self._to_place = [
-            day
-            for day in lake.all_days()
-            if is_apart(day) and day != UNDATED and month_of(day) in months
-        ]
+        self._places = Places(loaded, day_of(int(until)))
+        con.register("homes", self._places.table)
+        self._to_place = self._places.to_look_at(lake) if places else []
         """Where rows stand apart some of which may have to move."""
 
     def run(self) -> Merged:
@@ -140,7 +131,7 @@ class _Merge:
             ITEMS.name: items,
         }
         news = {name: self._news(name, of) for name, of in staged.items()}
-        to_observe = self._loaded.intersection(
+        to_observe = self._places.loaded.intersection(
             [*news[CONVERSATIONS.name], *news[ITEMS.name], *moved]
         )
         self._publish(staged, {day for days in news.values() for day in days}, to_observe)
@@ -149,14 +140,14 @@ class _Merge:
     def _owned(self, dataset: Dataset, kind: Kind) -> dict[date, Path]:
         """Stage the days of records that have a time of creation, a user and a key."""
         con, lake, seen = self._con, self._lake, self._buffer.table(kind)
-        misplaced = self._misplaced(dataset)
+        misplaced = self._places.misplaced(lake, dataset, self._to_place)
         if not seen.num_rows and not misplaced:
             return {}
         con.register("seen", seen)
         plausible = self._plausible_days(seen.column("created_at"))
-        days = {UNDATED, *misplaced, *(self._homes[day] for day in plausible)}
-        days |= self._files_of(
-            dataset, "SELECT CAST(NULL AS VARCHAR) AS conversation_id, id FROM seen"
+        days = {UNDATED, *misplaced, *(self._places.home(day) for day in plausible)}
+        days |= files_of(
+            con, lake, dataset, "SELECT CAST(NULL AS VARCHAR) AS conversation_id, id FROM seen"
         )
         self._take_out_damage(days)
         landed = lake.files(dataset.name, days)
@@ -190,36 +181,6 @@ class _Merge:
         )
         return days_in(moments.filter(inside))
 
-    def _misplaced(self, dataset: Dataset) -> set[date]:
-        """Where rows stand apart whose own day is loaded now, and these days."""
-        places: set[date] = set()
-        for place in self._to_place:
-            if path := self._lake.file(dataset.name, place):
-                moments = pq.read_table(path, columns=[MOMENT[dataset.name]]).column(0)
-                if days := self._loaded.intersection(days_in(moments)):
-                    places |= {place, *days}
-        return places
-
-    def _files_of(self, dataset: Dataset, wanted: str) -> set[date]:
-        """The days in whose files rows of a dataset stand, whatever day they are of.
-
-        `wanted`: a SELECT of `conversation_id` and `id`, which is NULL where ids are unique.
-        """
-        files = self._lake.files(dataset.name)
-        if not files:
-            return set()
-        paths = ", ".join(engine.literal(engine.no_glob(path)) for path in files)
-        within = "conversation_id" if dataset in {ITEMS, ITEM_CONTENTS} else "NULL"
-        self._con.execute(f"CREATE OR REPLACE TEMP VIEW wanted AS {wanted}")
-        self._con.execute(
-            "CREATE OR REPLACE TEMP VIEW landed AS "
-            f"SELECT CAST({within} AS VARCHAR) AS conversation_id, id, filename AS file "
-            f"FROM read_parquet([{paths}], hive_partitioning = false, filename = true)"
-        )
-        found = self._con.sql(engine.sql("files_of_ids")).fetchall()
-        # A version's folder stands in that of its day.
-        return {date.fromisoformat(Path(path).parent.parent.name) for (path,) in found}
-
     def _items(self, responses: Mapping[date, Path]) -> tuple[dict[date, Path], dict[date, Path]]:
         """Stage the days of new and moved items, and those of their contents."""
         con, lake = self._con, self._lake
@@ -244,8 +205,8 @@ class _Merge:
             write(ITEMS, rows, new, Window(0, 0))
             engine.bind(con, {"new_items": (ITEMS, [new])})
             added = con.table("new_items").select("added_at").to_arrow_table().column(0)
-            days = {self._homes.get(day, day) for day in days_in(added)}
-            days |= self._files_of(ITEMS, _NEW_ITEMS)
+            days = {self._places.home(day) for day in days_in(added)}
+            days |= files_of(con, lake, ITEMS, _NEW_ITEMS)
             damaged = self._take_out_damage(days)
         contents = self._contents(all_items)
         if not days:
@@ -259,7 +220,7 @@ class _Merge:
         con, lake = self._con, self._lake
         landed = lake.files("item_contents")
         seen = pc.any(self._buffer.table("items").column("body").is_valid()).as_py()
-        left = self._files_of(ITEM_CONTENTS, _NEW_ITEMS)
+        left = files_of(con, lake, ITEM_CONTENTS, _NEW_ITEMS)
         if not (seen or left):
             return {}
         inputs = {
@@ -333,9 +294,3 @@ class _Merge:
 
 def _ids(ids: Iterable[str]) -> pa.Table:
     return pa.table({"id": pa.array(list(ids), pa.string())})
-
-
-def _numbers(homes: Mapping[date, date]) -> pa.Table:
-    """Days and where their rows stand, as numbers of days since 1970."""
-    numbers = ([day_window(day).start // DAY for day in side] for side in (homes, homes.values()))
-    return pa.table([pa.array(side, pa.int64()) for side in numbers], ["day_number", "stands_on"])

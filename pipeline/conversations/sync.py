@@ -155,12 +155,17 @@ def sync_days(
         sync = _Sync(con, lake, plan, days, folder, keep_content, columns, now)
         sync.on_progress = on_progress or (lambda _: None)
         sync.report_damage(damaged)
-        sync.place()
+        sync.take(place_rows(con, lake, now() + CLOCKS_DIFFER, _loaded(lake)))
         run_async(sync.run(connect))
         synced = sync.finalize()
     if sync.failures:
         raise SyncError(synced, sync.failures)
     return synced
+
+
+def _loaded(lake: Lake) -> list[date]:
+    """The days whose records stand by themselves."""
+    return lake.days(USAGE["1d"].name)
 
 
 def _needed(lake: Lake, day: date) -> list[str]:
@@ -329,21 +334,13 @@ class _Sync:
         self._rows: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._impossible: dict[Kind, set[str]] = {kind: set() for kind in KINDS}
         self._news = False
-        self._buffer = self._new_buffer()
+        self._buffer = RowBuffer(Path(tempfile.mkdtemp(dir=folder)))
         self._merges: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1)
 
     def report_damage(self, damaged: Iterable[Damage]) -> None:
         """Say which files could not be read, and what becomes of them."""
         self._warnings += (f"taken out of the lake, since it is damaged: {it}" for it in damaged)
-
-    def place(self) -> None:
-        """Let records that stand apart stand on days that were loaded since the last sync."""
-        until = self._now() + CLOCKS_DIFFER
-        self._take(place_rows(self._con, self._lake, until, self._loaded()))
-
-    def _loaded(self) -> list[date]:
-        return self._lake.days(USAGE["1d"].name)
 
     async def run(self, connect: Mapping[str, Callable[[], Client]]) -> None:
         """Read all listings that there are to read, key by key side by side, and merge them."""
@@ -489,21 +486,19 @@ class _Sync:
 
     def _begin_merge(self) -> None:
         """Begin to merge the rows so far; further ones are kept apart."""
-        buffer, self._buffer = self._buffer, self._new_buffer()
+        buffer, self._buffer = self._buffer, RowBuffer(Path(tempfile.mkdtemp(dir=self._folder)))
         self._merges.append(asyncio.ensure_future(self._merge(buffer)))
 
     async def _merge(self, buffer: RowBuffer) -> None:
         loop = asyncio.get_running_loop()
         until = self._now() + CLOCKS_DIFFER
-        work = partial(merge_rows, self._con, self._lake, buffer, until, self._loaded())
-        self._take(await loop.run_in_executor(self._thread, work))
+        work = partial(merge_rows, self._con, self._lake, buffer, until, _loaded(self._lake))
+        self.take(await loop.run_in_executor(self._thread, work))
 
-    def _take(self, merged: Merged) -> None:
+    def take(self, merged: Merged) -> None:
+        """Note what a merge has changed, and what it could not read."""
         self._news = self._news or any(merged.days.values()) or bool(merged.to_observe)
         self.report_damage(merged.damaged)
-
-    def _new_buffer(self) -> RowBuffer:
-        return RowBuffer(Path(tempfile.mkdtemp(dir=self._folder)))
 
 
 def _hide(columns: dict[str, list[Any]], hidden: Collection[str], gone: Forgotten) -> None:
