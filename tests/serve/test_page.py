@@ -82,7 +82,7 @@ IDS = st.none() | st.text().filter(str.strip)
     days=st.integers(1, 3_660),
     period=st.none() | st.tuples(st.dates(), st.dates()).map(sorted),
     tz=st.sampled_from(["UTC", "Asia/Karachi", "Etc/GMT+5"]),
-    only=st.builds(Only, IDS, IDS, IDS),
+    only=st.builds(Only, IDS, IDS, IDS, IDS),
 )
 def test_a_question_has_an_address_that_asks_it(
     days: int, period: list[date] | None, tz: str, only: Only
@@ -110,7 +110,7 @@ NO_QUESTIONS = [
     ("tz=Karachi", "'Karachi' is no time zone: did you mean Asia/Karachi?"),
     ("user=a&user=b", "user is given twice"),
     ("key=%FF", "the address is not percent-encoded UTF-8"),
-    ("team=a", "unknown parameter 'team': it takes first, last, days, tz, user, key, model"),
+    ("org=a", "unknown parameter 'org': it takes first, last, days, tz, user, key, model, team"),
 ]
 
 
@@ -133,7 +133,7 @@ def test_a_browser_gets_the_report_of_the_last_days(shown: httpx.Response) -> No
     fields = {one["name"]: one.get("value") for one in page.all("input")}
     assert fields == {"first": "2024-01-01", "last": str(LAST), "tz": "UTC", "user": ""}
     labelled = {one["for"] for one in page.all("label")}
-    assert labelled == {*fields, "key", "model"}
+    assert labelled == {*fields, "key", "model"}, "and no team where there is none"
     assert labelled == {one["id"] for kind in ("input", "select") for one in page.all(kind)}
 
 
