@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-from pipeline.pseudonyms import PSEUDONYM, Pseudonyms
+from pipeline.pseudonyms import Pseudonyms
 
+_PSEUDONYM: Final = re.compile(r"p_[0-9a-f]{32}")
 _ESCAPED: Final = re.compile(r"\\+[nrt\"'/]|\\\\")
 LEAST_BYTES: Final = 6
 """So many bytes at least have ids that no compressed file holds by chance."""
@@ -93,7 +94,7 @@ def person_of(user: str, pseudonyms: Pseudonyms | None, others: Iterable[str] = 
 
     `others` are more words that name them. ValueError where a word is empty.
     """
-    is_pseudonym = pseudonyms is not None and PSEUDONYM.fullmatch(user) is not None
+    is_pseudonym = pseudonyms is not None and _PSEUDONYM.fullmatch(user) is not None
     stored = pseudonyms.of(user) if pseudonyms is not None and not is_pseudonym else user
     words = tuple(dict.fromkeys([stored, user, *others]))
     if not all(word.strip() for word in words):

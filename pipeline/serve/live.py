@@ -6,6 +6,7 @@ Belongs here: what stands around the report, and nothing of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Final, NamedTuple
 from jinja2 import FileSystemLoader
 
 from pipeline.messages import count
+from pipeline.report.charts import layered, marks
 from pipeline.report.choices import LONGEST_ID, MOST, Choices
-from pipeline.report.drawing import COLOURS
+from pipeline.report.drawing import COLOURS, finished
 from pipeline.report.figures import DEFAULT_DAYS, Figures
 from pipeline.report.formatting import MONTHS, names_of
 from pipeline.report.page import TEMPLATE_FOLDER, TEMPLATES, contents
@@ -100,6 +102,13 @@ def problem(
         links_to_periods=[],
         problem=what,
     )
+
+
+def warm_up() -> None:
+    """Draw a chart that nobody sees: the first one of a process takes seconds, in which what draws
+    it is started. A failure is left to the first page, which says it."""
+    with suppress(Exception):
+        finished(layered(marks([{}]).mark_point()))
 
 
 def _form(fields: Mapping[str, str], offered: Choices, *, pseudonyms: bool) -> dict[str, object]:
