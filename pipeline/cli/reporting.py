@@ -79,6 +79,7 @@ def report(
     from pipeline.pricing.hand_written import HandWrittenError
     from pipeline.query.buckets import stored_user
     from pipeline.report import figures
+    from pipeline.report.drawing_process import DrawingError
     from pipeline.report.period import local_day
     from pipeline.report.source import Only
 
@@ -110,7 +111,10 @@ def report(
             fail(str(error), FAILED)
         for one in found.damage:
             left_out(words(one))
-        _write(found, output, png, tz, copy)
+        try:
+            _write(found, output, png, tz, copy)
+        except DrawingError as error:
+            fail(str(error), FAILED)
 
 
 def _write(found: Figures, output: Path, png: Path | None, tz: str, copy: Copy | None) -> None:

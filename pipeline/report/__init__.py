@@ -7,6 +7,7 @@
     spending_*                 the same of tokens and money
     parts                      what sections are made of
     drawing, page, writing     SVG and PNG, HTML (`page.html`, `page.css`), files
+    drawing_process            the process that draws (`chart_worker`), since it may crash
 
 The same lake and period make the same bytes. From a REPL:
 `render(read(Lake(Path("data/lake")), None, None, ZoneInfo("UTC")))`.

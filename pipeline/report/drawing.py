@@ -15,7 +15,8 @@ from html import escape
 from typing import Any, Final
 
 import altair as alt
-import vl_convert
+
+from pipeline.report.drawing_process import DRAWING
 
 INK: Final = "#1B1F24"
 MUTED: Final = "#57606A"
@@ -89,18 +90,12 @@ def finished(chart: alt.LayerChart | alt.VConcatChart, title: str = "", words: s
             **{"anchor": "start", "offset": 16, "fontSize": 18, "color": INK},
             **{"subtitleColor": MUTED, "subtitleFontSize": 12, "subtitlePadding": 6},
         }
-    drawn: str = vl_convert.vegalite_to_svg(
-        spec,
-        vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2]),
-        allowed_base_urls=[],
-    )
-    return drawn
+    return DRAWING.svg(spec, ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2]))
 
 
 def png(svg: str) -> bytes:
     """The picture's bytes, at twice the chart's size."""
-    drawn: bytes = vl_convert.svg_to_png(svg, scale=SCALE)
-    return drawn
+    return DRAWING.png(svg, SCALE)
 
 
 def inline(svg: str, name: str, frame: Frame, title: str, words: str) -> str:

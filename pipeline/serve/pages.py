@@ -26,6 +26,7 @@ from pipeline.pricing.budgets import load_budgets
 from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.pricing.prices import load_prices
 from pipeline.report.choices import choices
+from pipeline.report.drawing_process import DrawingError
 from pipeline.report.figures import Figures, NothingToReportError, PeriodError, read
 from pipeline.serve import live
 from pipeline.serve.live import Problem
@@ -63,9 +64,11 @@ _OTHER_IDS: Final = Problem(
     "One is of a user, and the lake has user ids of another kind than the server: start it with "
     "the MKA1_USAGE_PSEUDONYM_KEY that the lake was loaded with.",
 )
+_NO_CHARTS: Final = Problem("The charts cannot be drawn", "Reload this page.")
 _NO_ANSWER: Final = "This cannot be answered"
 _FAILURES: Final[Mapping[type[Exception], tuple[int, Problem]]] = {
     duckdb.OutOfMemoryException: (503, _TOO_MUCH),
+    DrawingError: (500, _NO_CHARTS),
     HandWrittenError: (500, _WRONG_LIST),
     UserIdModeError: (500, _OTHER_IDS),
     **dict.fromkeys((OSError, ContractError, duckdb.Error, pa.ArrowException), (500, _UNREADABLE)),
