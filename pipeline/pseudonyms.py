@@ -7,11 +7,14 @@ id behind a pseudonym nor find out whether a pseudonym is that of an id they kno
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass, field
 from typing import Final, Protocol, overload
 
 from pydantic import SecretStr
 
+PSEUDONYM: Final = re.compile(r"p_[0-9a-f]{32}")
+"""What a pseudonym looks like."""
 _USER: Final = "mka1-usage user id\0"
 _FINGERPRINT: Final = "mka1-usage fingerprint\0"
 _REMEMBERED: Final = 1 << 17

@@ -65,6 +65,17 @@ def one_of(*choices: str) -> Any:
     return {"parser": chosen, "metavar": "|".join(choices), "autocompletion": completed}
 
 
+def as_id(text: str) -> str:
+    """An id as it is; typer.BadParameter for none, and for what no id is: not UTF-8."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty: give an id, or leave the option out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(f"{text!r} is not UTF-8") from None
+    return text
+
+
 def as_zone(text: str) -> str:
     """The name of a time zone; typer.BadParameter where it is none."""
     try:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.completion import MODELS, TEAMS, USED_KEYS, USERS
 from pipeline.cli.damage import left_out, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail
 from pipeline.cli.naming import named
-from pipeline.cli.options import LocalTime, Zone, as_time, with_periods
+from pipeline.cli.options import LocalTime, Zone, as_id, as_time, with_periods
 from pipeline.cli.pricing import budget_list, price_list
 from pipeline.cli.sharing import say_age
 from pipeline.messages import count
@@ -35,12 +36,38 @@ def report(
     start: LocalTime = None,
     end: LocalTime = None,
     tz: Zone = "UTC",
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            parser=as_id,
+            help="Of this user alone; with pseudonyms, the real id or the pseudonym.",
+            **USERS,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="ID", parser=as_id, help="Of this API key alone.", **USED_KEYS),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="ID", parser=as_id, help="Of this model alone.", **MODELS)
+    ] = None,
+    team: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            parser=as_id,
+            help="Of this team or cost centre of MKA1_USAGE_NAMES alone.",
+            **TEAMS,
+        ),
+    ] = None,
 ) -> None:
     """Write a report to look at and to send around: one HTML file that needs no network.
 
     By default of the last 28 complete days that are loaded, held against the 28 before. A day that
     --start or --end lies in is in it whole; days and hours are those of --tz. Tokens are shown
-    where conversations are synced, and costs where there is a price list.
+    where conversations are synced, and costs where there is a price list. With several of --user,
+    --key, --model and --team, it is of what is of all of them.
     """
     first = None if start is None else as_time(start, tz)
     last = None if end is None else as_time(end, tz) - 1
@@ -50,9 +77,11 @@ def report(
     from pipeline.lake.store import Lake
     from pipeline.lake.user_id_mode import UserIdModeError
     from pipeline.pricing.hand_written import HandWrittenError
+    from pipeline.query.buckets import stored_user
     from pipeline.report import figures
     from pipeline.report.drawing_process import DrawingError
     from pipeline.report.period import local_day
+    from pipeline.report.source import Only
 
     with exit_codes():
         settings = load_settings()
@@ -63,6 +92,7 @@ def report(
         copy = say_age(settings, lake)
         names = named(settings, lake)
         try:
+            stored = None if user is None else stored_user(lake, user, settings.pseudonyms)
             with reading(lake):
                 found = figures.read(
                     lake,
@@ -73,6 +103,7 @@ def report(
                     budgets,
                     settings.pseudonyms,
                     names,
+                    only=Only(stored, key, model, team),
                 )
         except (figures.PeriodError, HandWrittenError) as error:
             fail(str(error), MISUSED)
@@ -89,6 +120,7 @@ def report(
 def _write(found: Figures, output: Path, png: Path | None, tz: str, copy: Copy | None) -> None:
     """Write the page, and the charts where `png` is given; say where they are."""
     from pipeline.report import page, writing
+    from pipeline.report.sections import of_what
 
     files: dict[Path, bytes] = {}
     html = page.render(found, copy.at if copy else None).encode()
@@ -105,4 +137,5 @@ def _write(found: Figures, output: Path, png: Path | None, tz: str, copy: Copy |
     if png is not None:
         where.append(f"{count(len(files) - len(where), 'picture')} in {short(png.absolute())}")
     if where:
-        say(f"{days.first} to {days.last} ({tz}): {' and '.join(where)}")
+        of = f", {words}" if (words := of_what(found)) else ""
+        say(f"{days.first} to {days.last} ({tz}){of}: {' and '.join(where)}")

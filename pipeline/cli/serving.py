@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from ipaddress import ip_address
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -38,13 +39,14 @@ def serve(
 ) -> None:
     """Answer GET /api/v1/llm/usage/conversations from the lake, exactly as the API does.
 
-    A browser gets the report at /, for any period, time zone, user, key and model.
+    A browser gets the report at /, for any period, time zone, user, key, model and team.
 
     A tool written for the API needs another base URL and nothing else. It is let in with one of the
     bearer keys of MKA1_USAGE_SERVE_KEYS; where none is set, from this machine without a key.
     """
     from pipeline.lake.store import Lake
     from pipeline.serve import Server, build_app
+    from pipeline.serve.live import warm_up
 
     with exit_codes():
         settings = load_settings()
@@ -59,8 +61,13 @@ def serve(
         _let_in_many()
         sys.setswitchinterval(_TURN)
         asked = f"?start_time={day_window(days[-1]).start}&bucket_width=1h"
+
+        def ready() -> None:
+            _announce(settings, server.url, asked)
+            Thread(target=warm_up, name="warming up").start()
+
         with suppress(KeyboardInterrupt), interrupts():  # which is how to stop it
-            server.run(lambda: _announce(settings, server.url, asked))
+            server.run(ready)
 
 
 def _pulled_at(lake: Lake) -> float | None:

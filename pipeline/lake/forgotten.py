@@ -30,6 +30,8 @@ from pipeline.pseudonyms import Pseudonyms, UserIds
 
 PREFIX: Final = "forgotten_"
 """How the names begin of those who were forgotten."""
+FORGOTTEN: Final = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
+"""What the names look like."""
 
 _FILE: Final = ".forgotten.json"
 _STRINGS: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')

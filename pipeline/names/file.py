@@ -85,7 +85,12 @@ class Names:
     @property
     def has_teams(self) -> bool:
         """Whether any user or key is in a team."""
-        return any(row.team for row in self.rows)
+        return bool(self.with_members)
+
+    @cached_property
+    def with_members(self) -> frozenset[str]:
+        """The ids of the teams that a user or a key is in."""
+        return frozenset(row.team for row in self.rows if row.team)
 
     @property
     def table(self) -> pa.Table:
@@ -107,6 +112,10 @@ class Names:
     def called(self, kind: str, id_: str | None) -> str | None:
         """The name of a user, a key or a team; None where it has none."""
         return None if id_ is None else self.of(kind).get(id_)
+
+    def labels(self, kind: str, ids: Iterable[str] = ()) -> dict[str, str]:
+        """What to show for each of these ids and those that have a name: no two are the same."""
+        return labels({*self.of(kind), *ids}, self.of(kind))
 
     def under(self, pseudonyms: Pseudonyms | None) -> Names:
         """The same for a lake with pseudonyms: users by those, without the names that would undo

@@ -32,11 +32,12 @@ from pipeline.lake.buckets import (
 from pipeline.lake.catalog import NAMES
 from pipeline.lake.completeness import disputed_days
 from pipeline.lake.files import covered
+from pipeline.lake.forgotten import FORGOTTEN
 from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import check
-from pipeline.pseudonyms import Pseudonyms
+from pipeline.pseudonyms import PSEUDONYM, Pseudonyms
 from pipeline.query.page import TEAM, Count, Page, count, json
 from pipeline.timeline import ANY_WIDTHS, WIDTHS, AnyWidth, Width, Window, day_window, iso, spans
 from pipeline.zones import zone
@@ -252,6 +253,14 @@ def stored_users(lake: Lake, users: Sequence[str], pseudonyms: Pseudonyms | None
     if users:
         check(lake, pseudonyms.fingerprint if pseudonyms else None)
     return [pseudonyms.of(user) for user in users] if pseudonyms else users
+
+
+def stored_user(lake: Lake, user: str, pseudonyms: Pseudonyms | None) -> str:
+    """The id that the lake has of a user, who is named by that or by the real id; UserIdModeError
+    where the lake has another kind."""
+    if PSEUDONYM.fullmatch(user) or FORGOTTEN.fullmatch(user):
+        return user
+    return stored_users(lake, [user], pseudonyms)[0]
 
 
 def _of_window(lake: Lake, window: Window, *, ahead: bool) -> Snapshot:

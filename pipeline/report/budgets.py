@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import partial
@@ -17,6 +18,7 @@ from pipeline.pricing.budget_table import notes
 from pipeline.pricing.budgets import Budget
 from pipeline.report.charts import LOOSE, NAME_LETTER, PLACES, layered, legend, marks, paint
 from pipeline.report.drawing import GAP, INK, MUTED, Frame
+from pipeline.report.figures import Figures
 from pipeline.report.formatting import (
     MONTHS,
     UNKNOWN,
@@ -36,13 +38,28 @@ _COLOURS: Final[Mapping[str, str]] = {
     "a threshold is reached": "conversations",
     "used up": "unexplained",
 }
+_NAME: Final = "budgets"
+_HEADING: Final = "Budgets"
 _STEP: Final = 56
 _NARROW_STEP: Final = 76
 """Pixels of a budget, with room for one and two lines below its bar."""
 
 
-def section(states: Sequence[BudgetState], zone: ZoneInfo) -> Section:
+def section(figures: Figures) -> Section:
     """What is said of budgets, of which there is at least one."""
+    states, others = figures.budgets, figures.other_budgets
+    of_others = ""
+    if others:
+        more = count(others, "more budget" if states else "budget")
+        them = "it" if others == 1 else "them"
+        of_others = f"{more} {be(others)} of other usage: the report of all has {them}."
+    if not states:
+        return Section(_NAME, _HEADING, of_others)
+    found = _section(states, figures.period.zone)
+    return replace(found, finding=f"{found.finding} {of_others}".rstrip())
+
+
+def _section(states: Sequence[BudgetState], zone: ZoneInfo) -> Section:
     used_up = [state for state in states if _kind(state) == "used up"]
     beyond = [state for state in states if state not in used_up and _is_heading_beyond(state)]
     said = f"At {moment(states[0].through, zone)}, "
@@ -60,8 +77,8 @@ def section(states: Sequence[BudgetState], zone: ZoneInfo) -> Section:
     if any(_heading(state) for state in states):
         keys.append(Key("loose", "what the period is heading for"))
     return Section(
-        "budgets",
-        "Budgets",
+        _NAME,
+        _HEADING,
         said,
         [_table(states, moment(states[0].through, zone))],
         partial(_chart, states),

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -43,6 +44,8 @@ DEFAULT_DAYS: Final = 28
 """Whole weeks, so that the period before has the same weekdays."""
 TOP: Final = 10
 _LAST_YEAR: Final = 9998
+_SHOWN: Final = 60
+"""Characters of an id that an error quotes."""
 
 
 class NothingToReportError(Exception):
@@ -187,6 +190,10 @@ class Figures:
     teams: Ranking | None = None
     """None where nobody is in a team."""
     only: Only = EVERYTHING
+    called: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The name of what the report is `only` of, by kind, where it has one."""
+    other_budgets: int = 0
+    """So many budgets are of other usage than the report is."""
 
     def known(self, state: Knowledge) -> list[date]:
         """The days of the period of which this is known."""
@@ -209,10 +216,11 @@ def read(
     """The figures of the local days from `first` through `last`, of all or `only` of some usage.
 
     By default the last `days` complete ones, or as many as there are. Without `prices` there are no
-    costs. Budgets are those of the last moment that is loaded of these days; UserIdModeError where
-    one is of a user, and the lake has another kind of user ids than `pseudonyms`. PeriodError where
-    the days make no period, NothingToReportError where none of them is loaded, or where a model is
-    asked for of which no response is listed.
+    costs. Budgets are those of all that the report is of, and of nothing else, at the last moment
+    that is loaded of these days; UserIdModeError where one is of a user, and the lake has another
+    kind of user ids than `pseudonyms`. PeriodError where the days make no period,
+    NothingToReportError where none of them is loaded, where a model is asked for of which no
+    response is listed, or a team that nobody is in.
     """
     with closing(engine.connect(lake)) as con:
         source = Source(con, lake, names, only=only)
@@ -223,16 +231,51 @@ def read(
                 if damage
                 else f"nothing is loaded in {lake.root}: load days with `mka1-usage run`"
             )
+        _check_team(only.team, names)
         figures = named(_read(source, _period(source, first, last, zone, days), prices), names)
-    if not budgets or only != EVERYTHING:  # a budget is not of a part of what it is for
+    of_this = _budgets_of(only, budgets, pseudonyms)
+    figures = replace(figures, other_budgets=len(budgets) - len(of_this))
+    if not of_this:
         return figures
     end = figures.end
     states = budget_states(
-        *(source.snapshot, lake, budgets, prices, end - 1, pseudonyms),
+        *(source.snapshot, lake, of_this, prices, end - 1, pseudonyms),
         through=end,
         names=names.table,
     )
     return replace(figures, budgets=states)
+
+
+def _check_team(team: str | None, names: Names) -> None:
+    """NothingToReportError for a team that nobody is in: its usage would seem to be none."""
+    if team is None or team in names.with_members:
+        return
+    shown = team if len(team) <= _SHOWN else f"{team[: _SHOWN - 1]}…"
+    by_words = {name: id_ for id_, name in names.teams.items() if id_ in names.with_members}
+    by_words |= {id_: id_ for id_ in names.with_members}
+    close = get_close_matches(shown, by_words, n=1)
+    what_to_do = (
+        f"did you mean the team {by_words[close[0]]!r}?"
+        if close
+        else "names.csv (MKA1_USAGE_NAMES) says who is in which team"
+    )
+    raise NothingToReportError(f"nobody is in the team {shown!r}: {what_to_do}")
+
+
+def _budgets_of(
+    only: Only, budgets: Sequence[Budget], pseudonyms: Pseudonyms | None
+) -> Sequence[Budget]:
+    """The budgets of all that a report is of, and of nothing else."""
+    if only == EVERYTHING:
+        return budgets
+
+    def of(budget: Budget) -> Only | None:
+        if budget.scope == "all":
+            return None
+        in_lake = pseudonyms.of(budget.id) if budget.scope == "user" and pseudonyms else budget.id
+        return Only(**{budget.scope: in_lake})
+
+    return [budget for budget in budgets if of(budget) == only]
 
 
 def _period(

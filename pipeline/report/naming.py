@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from pipeline.names.file import Names, labels
+from pipeline.names.file import Names
 
 if TYPE_CHECKING:  # figures calls this
     from pipeline.report.figures import Figures, Ranking
@@ -18,9 +18,7 @@ def named(figures: Figures, names: Names) -> Figures:
     """The same figures, with a name for each id that has one."""
     if not names.rows:
         return figures
-    found = {
-        kind: labels({*names.of(kind), *_ids(figures, kind)}, names.of(kind)) for kind in _KINDS
-    }
+    found = {kind: names.labels(kind, _ids(figures, kind)) for kind in _KINDS}
 
     def of(kind: str, id_: str | None) -> str | None:
         label = None if id_ is None else found[kind].get(id_)
@@ -48,13 +46,19 @@ def named(figures: Figures, names: Names) -> Figures:
         teams=figures.teams and ranking("team", figures.teams),
         people=replace(figures.people, top=people),
         spending=figures.spending and spending(figures.spending),
+        called={kind: found[kind][id_] for kind, id_ in _only(figures).items() if kind in found},
     )
+
+
+def _only(figures: Figures) -> dict[str, str]:
+    """What the report is of, by kind, where it is not of all."""
+    return {kind: id_ for kind, id_ in figures.only._asdict().items() if id_ is not None}
 
 
 def _ids(figures: Figures, kind: str) -> set[str]:
     """The ids of a kind that are shown."""
     spending = figures.spending
-    found: list[str | None] = []
+    found: list[str | None] = [_only(figures).get(kind)]
     if kind == "user":
         found += [one.id for one in figures.users.top]
         found += [one.id for top in figures.people.top.values() for one in top]

@@ -20,6 +20,7 @@ from pipeline.report.figures import Figures
 from pipeline.report.parts import Section
 from pipeline.report.period import Period
 from pipeline.report.sections import PageContent, page_content
+from pipeline.report.source import EVERYTHING, Only
 from pipeline.timeline import iso
 
 TEMPLATE_FOLDER: Final = Path(__file__).parent
@@ -42,7 +43,8 @@ _SIGNS: Final = {
 
 
 Links: TypeAlias = Callable[[str, str], str | None]
-"""The address of the report of a user, a key or a model alone, by kind and id, if it has one."""
+"""The address of the report of a user, a key, a model or a team alone, by kind and id, if it has
+one."""
 
 
 def render(figures: Figures, pulled_at: float | None = None) -> str:
@@ -53,7 +55,10 @@ def render(figures: Figures, pulled_at: float | None = None) -> str:
 def contents(
     figures: Figures, pulled_at: float | None = None, links: Links | None = None
 ) -> dict[str, Any]:
-    """What the template is filled with; with `links` in its tables where it is served."""
+    """What the template is filled with; with `links` in its tables where it is served.
+
+    `command` makes the same page as a file; None where no shell can be given what it is of.
+    """
     report = page_content(figures)
     return {
         "links": links,
@@ -62,7 +67,7 @@ def contents(
         "drawn": {one.name: _both(one, one.chart) for one in report.sections if one.chart},
         "colours": COLOURS,
         "zone": figures.period.zone.key,
-        "command": command(figures.period),
+        "command": command(figures.period, figures.only),
         "pulled_at": None if pulled_at is None else iso(int(pulled_at)),
     }
 
@@ -82,7 +87,8 @@ def preview(figures: Figures) -> tuple[str, str]:
 def _alone(report: PageContent) -> Iterator[tuple[Section, str]]:
     """Each chart as an SVG with its title, its finding and its key, and what is known of its days:
     it is sent around without the page."""
-    standing = " ".join([f"{report.about}.", *report.warnings])
+    of = [f"{report.of}."] if report.of else []
+    standing = " ".join([*of, f"{report.about}.", *report.warnings])
     for section in report.sections:
         if section.chart:
             said = "; ".join(f"{_SIGNS[key.sign]}: {key.words}" for key in section.keys)
@@ -106,7 +112,26 @@ def _both(section: Section, chart: Callable[[Frame], Chart]) -> str:
     )
 
 
-def command(period: Period) -> str:
-    """What makes the same report again."""
+def command(period: Period, only: Only = EVERYTHING) -> str | None:
+    """What makes the same report again, for a shell; None where an id holds NUL, which no argument
+    can."""
     end = period.last + timedelta(days=1)
-    return f"mka1-usage report --start {period.first} --end {end} --tz {quote(period.zone.key)}"
+    of = {kind: id_ for kind, id_ in only._asdict().items() if id_ is not None}
+    if "\0" in "".join(of.values()):
+        return None
+    whole = f"mka1-usage report --start {period.first} --end {end} --tz {quote(period.zone.key)}"
+    return " ".join([whole, *(f"--{kind} {_word(id_)}" for kind, id_ in of.items())])
+
+
+def _word(text: str) -> str:
+    """A text as one word of a shell; where a part of it can't be seen, as bash, zsh and ksh have
+    it."""
+    if text.isprintable():
+        return quote(text)
+    seen = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{''.join(char if char.isprintable() else _octal(char) for char in seen)}'"
+
+
+def _octal(char: str) -> str:
+    """Bytes of three digits each, so that a digit may follow."""
+    return "".join(f"\\{byte:03o}" for byte in char.encode())

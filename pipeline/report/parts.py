@@ -11,9 +11,10 @@ from typing import NamedTuple, TypeVar
 from pipeline.messages import count
 from pipeline.report.charts import Chart
 from pipeline.report.drawing import Frame
-from pipeline.report.figures import Bar
+from pipeline.report.figures import Bar, Figures
 from pipeline.report.formatting import IN_SHORT, Change
 from pipeline.report.period import Period, Unit
+from pipeline.report.source import EVERYTHING
 from pipeline.report.spending import SpendingBar
 from pipeline.report.tables import Table, when
 
@@ -47,6 +48,11 @@ class Section:
     chart: Callable[[Frame], Chart] | None = None
     keys: Sequence[Key] = ()
     note: str = ""
+
+
+def all_of(figures: Figures, counted: str) -> str:
+    """`all operations`; those of what the report is of, where that is not all."""
+    return f"{'all' if figures.only == EVERYTHING else 'these'} {counted}"
 
 
 def than_before(moved: Change | None, days: int, period: Period) -> str:

@@ -26,8 +26,8 @@ from pipeline.report.formatting import (
     span,
     stretches,
 )
-from pipeline.report.parts import Key, Section, Tile, bar_keys, extremes, than_before
-from pipeline.report.source import EVERYTHING, WHOLE, Knowledge, Only
+from pipeline.report.parts import Key, Section, Tile, all_of, bar_keys, extremes, than_before
+from pipeline.report.source import EVERYTHING, WHOLE, Knowledge
 from pipeline.report.spending import Spending
 from pipeline.report.tables import Table
 
@@ -59,7 +59,7 @@ class PageContent:
 
     title: str
     of: str
-    """`Of user ada`; empty where the report is of all."""
+    """`Of user Ada Lovelace`; empty where the report is of all."""
     about: str
     lead: str
     warnings: Sequence[str]
@@ -74,7 +74,7 @@ def page_content(figures: Figures) -> PageContent:
     by_model, of_usage = figures.only.model is not None, _has_usage(figures)
     return PageContent(
         title=span(period.first, period.last),
-        of=of_what(figures.only),
+        of=f"Of {of}" if (of := of_what(figures)) else "",
         about=(
             f"{count(period.length, 'day')} in {period.zone.key}, complete through "
             f"{moment(figures.through, period.zone)}"
@@ -93,15 +93,15 @@ def page_content(figures: Figures) -> PageContent:
 
 def _sections(figures: Figures, spending: Spending | None) -> list[Section]:
     of_responses = spending_sections.sections(figures, spending) if spending else []
+    has_budgets = figures.budgets or figures.other_budgets
+    of_budgets = [budgets.section(figures)] if has_budgets else []
     if not _has_usage(figures):
-        return [*of_responses, _coverage(figures)]
+        return [*of_responses, *of_budgets, _coverage(figures)]
     return [
         _over_time(figures),
         *of_responses,
-        *([budgets.section(figures.budgets, figures.period.zone)] if figures.budgets else []),
-        _ranking(figures, figures.users, "user"),
-        _ranking(figures, figures.keys, "key"),
-        *([_ranking(figures, figures.teams, "team")] if figures.teams else []),
+        *of_budgets,
+        *_rankings(figures),
         _week(figures),
         _active(figures),
         _coverage(figures),
@@ -115,24 +115,20 @@ def _has_usage(figures: Figures) -> bool:
     return only.model is None and (only == EVERYTHING or figures.users.ids > 0)
 
 
-def of_what(only: Only) -> str:
-    """`Of user ada, model large`; empty where it is of all."""
+def of_what(figures: Figures) -> str:
+    """What the report is of: `user Ada Lovelace, model large`; empty where that is all."""
     named = [
-        f"{words} {name_of(id_, kind, 60)}"
-        for words, kind, id_ in (
-            ("user", "user", only.user),
-            ("API key", "key", only.key),
-            ("model", "model", only.model),
-        )
+        f"{'API key' if kind == 'key' else kind} {name_of(figures.called.get(kind, id_), kind, 60)}"
+        for kind, id_ in figures.only._asdict().items()
         if id_ is not None
     ]
-    return f"Of {', '.join(named)}" if named else ""
+    return ", ".join(named)
 
 
 def _lead(figures: Figures) -> str:
     if not figures.users.ids:
-        of = of_what(figures.only)
-        who = f" {of[0].lower()}{of[1:]}" if of else ""
+        of = of_what(figures)
+        who = f" of {of}" if of else ""
         return f"There is no usage{who} in what is loaded of this period."
     totals = figures.totals
     operations, items, conversations = (
@@ -208,6 +204,14 @@ def _over_time(figures: Figures) -> Section:
     return Section("usage", f"Usage by {unit}", finding, [table], chart, keys)
 
 
+def _rankings(figures: Figures) -> list[Section]:
+    """Top users, keys and teams; not of a kind of which the report is of one."""
+    only, found = figures.only, [("user", figures.users), ("key", figures.keys)]
+    if figures.teams:
+        found.append(("team", figures.teams))
+    return [_ranking(figures, of, kind) for kind, of in found if getattr(only, kind) is None]
+
+
 def _ranking(figures: Figures, found: Ranking, kind: str) -> Section:
     total = figures.totals.counts.operations
     name, heading = f"{kind}s", "Top API keys" if kind == "key" else f"Top {kind}s"
@@ -215,14 +219,15 @@ def _ranking(figures: Figures, found: Ranking, kind: str) -> Section:
         return Section(name, heading, "There is no usage in this period.")
     first = found.top[0]
     who = f"Calls without a {kind}" if first.shown is None else name_of(first.shown, kind, 40)
-    finding = f"{who} made {share(first.counts.operations, total)} of all operations."
+    whole = all_of(figures, "operations")
+    finding = f"{who} made {share(first.counts.operations, total)} of {whole}."
     if len(found.top) > 2:
         together = sum(one.counts.operations or 0 for one in found.top[:3])
         finding += f" The first three made {share(together, total)}."
     if found.ids > len(found.top):
         finding += f" {len(found.top)} of {number(found.ids)} are shown."
     table, chart = tables.ranking(figures, found, kind), partial(charts.ranking, found, kind, total)
-    note = "Operations, and the share of all operations."
+    note = f"Operations, and the share of {whole}."
     return Section(name, heading, finding, [table], chart, note=note)
 
 

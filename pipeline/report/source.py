@@ -26,21 +26,32 @@ WHOLE: Final = {"final", "provisional"}
 
 
 class Only(NamedTuple):
-    """What a report is of, where that is not all: a user, a key, a model, by the lake's ids."""
+    """What a report is of, where that is not all: a user, a key, a model, a team, by the lake's
+    ids."""
 
     user: str | None = None
     key: str | None = None
     model: str | None = None
+    team: str | None = None
 
-    def condition(self, dataset: Dataset) -> str:
-        """Which rows of a dataset are of it. A table without such a column has all its rows."""
+    def rows(self, dataset: Dataset, rows: str) -> str:
+        """Those of the `rows` of a dataset (a query) that are of it, as a query that may read
+        `names`. A table without such a column has all its rows."""
         asked = {"user_id": self.user, "api_key_id": self.key, "model": self.model}
         columns = {column.name for column in dataset.columns}
-        return " AND ".join(
+        tests = [
             f"{column} = {_literal(value)}"
             for column, value in asked.items()
             if value is not None and column in columns
-        )
+        ]
+        if tests:
+            rows = f"FROM ({rows}) WHERE {' AND '.join(tests)}"
+        if self.team is not None and {"user_id", "api_key_id"} <= columns:
+            team = f"SELECT {_literal(self.team)} AS team_id"
+            of_team = engine.sql("report_team_rows")
+            # A CTE that is kept whole would be read before the tests of what is asked of it.
+            rows = f"WITH every_row AS NOT MATERIALIZED ({rows}), asked AS ({team}) {of_team}"
+        return rows
 
 
 EVERYTHING: Final = Only()
@@ -87,11 +98,10 @@ class Source:
         """
         files = self.snapshot.files(dataset.name, set(days).intersection(self.days))
         rows = engine.scan(dataset, files)
-        tests = [] if window is None else [engine.within(window.start, window.end)]
-        if not of_all and (of := self.only.condition(dataset)):
-            tests.append(of)
-        if tests:
-            rows = f"FROM ({rows}) WHERE {' AND '.join(tests)}"
+        if window is not None:
+            rows = f"FROM ({rows}) WHERE {engine.within(window.start, window.end)}"
+        if not of_all:
+            rows = self.only.rows(dataset, rows)
         self.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {rows}')
 
     def number_of_rows(self, dataset: Dataset, days: Iterable[date]) -> int:

@@ -14,7 +14,7 @@ from pipeline.report import spending_charts as charts
 from pipeline.report import spending_tables as tables
 from pipeline.report.figures import Figures
 from pipeline.report.formatting import Change, change, money, name_of, number, share, stretches
-from pipeline.report.parts import Key, Section, Tile, bar_keys, extremes, than_before
+from pipeline.report.parts import Key, Section, Tile, all_of, bar_keys, extremes, than_before
 from pipeline.report.spending import Spending, Tokens, Used
 
 _LISTED: Final = "Of the responses that could be listed."
@@ -25,9 +25,12 @@ def sections(figures: Figures, spending: Spending) -> list[Section]:
     return [
         _tokens(figures, spending),
         *_cost(figures, spending),
-        _models(spending),
-        _spenders(spending, spending.users, "user"),
-        *([_spenders(spending, spending.teams, "team")] if spending.teams else []),
+        _models(figures, spending),
+        *(
+            _spenders(figures, spending, used, kind)
+            for kind, used in (("user", spending.users), ("team", spending.teams))
+            if used and getattr(figures.only, kind) is None
+        ),
         _failures(spending),
     ]
 
@@ -115,7 +118,9 @@ def _coverage(figures: Figures, spending: Spending) -> str:
         who = keys if len(keys) < 4 else [*keys[:3], count(len(keys) - 3, "other key")]
         if any(one.key is None for one in spending.unlisted):
             who.append("calls without a key")
-        made = f", which made {share(part, whole)} of all operations" if whole else ""
+        made = (
+            f", which made {share(part, whole)} of {all_of(figures, 'operations')}" if whole else ""
+        )
         known = "No response counts for" if spending.of_several else "Nothing is known of"
         said.append(f"{known} {_and(who)}{made}.")
     if spending.of_several:
@@ -195,13 +200,13 @@ def _unpriced(spending: Spending) -> str:
     return said
 
 
-def _models(spending: Spending) -> Section:
+def _models(figures: Figures, spending: Spending) -> Section:
     models, total = spending.models, spending.total.tokens.total
     first = models[0]
     said = f"{count(len(models), 'model')}."
     if total:
         who = _model(first)
-        said = f"{who} took {share(first.tokens.total, total)} of all tokens"
+        said = f"{who} took {share(first.tokens.total, total)} of {all_of(figures, 'tokens')}"
         said += f", the first of {count(len(models), 'model')}." if len(models) > 1 else "."
     unknown = [one for one in models if one.bill and one.bill.of(spending.currency or "") is None]
     if unknown:
@@ -213,7 +218,7 @@ def _models(spending: Spending) -> Section:
     )
 
 
-def _spenders(spending: Spending, used: Sequence[Used], who_of: str) -> Section:
+def _spenders(figures: Figures, spending: Spending, used: Sequence[Used], who_of: str) -> Section:
     """Users, or teams, by what they cost."""
     currency = spending.currency
     kind = "cost" if currency else "tokens"
@@ -229,7 +234,8 @@ def _spenders(spending: Spending, used: Sequence[Used], who_of: str) -> Section:
         chart = partial(charts.by_cost, used[: charts.TOP], who_of, currency)
         note = f"Cost in {currency.upper()}. {_LISTED}"
     else:
-        said = f"{who} took {share(first.tokens.total, spending.total.tokens.total)} of all tokens."
+        part = share(first.tokens.total, spending.total.tokens.total)
+        said = f"{who} took {part} of {all_of(figures, 'tokens')}."
         chart = partial(charts.by_tokens, used[: charts.TOP], who_of, None)
         note = f"Tokens. {_LISTED}"
     if len(used) > charts.TOP:

@@ -31,7 +31,7 @@ from pipeline.serve.answers import Answers, Body, BusyError, UnreadableError
 from pipeline.serve.keys import Keys, names_this_machine
 from pipeline.serve.metrics import Metrics, Timed
 from pipeline.serve.openapi import document
-from pipeline.serve.page_route import page_route
+from pipeline.serve.page_route import broken, page_route
 from pipeline.serve.pages import Pages
 from pipeline.serve.parameters import parse
 from pipeline.settings import Settings
@@ -39,6 +39,7 @@ from pipeline.terminal import say
 
 COMPLETE_THROUGH: Final = "X-Usage-Complete-Through"
 """The header that says (Unix seconds) before when the page's numbers are complete."""
+PAGE_PATH: Final = "/"
 LONGEST_QUERY: Final = 1 << 15
 """Bytes of a query string: some 2,000 user ids."""
 _BUSY: Final = (
@@ -137,7 +138,7 @@ def build_app(
             Route(PATH, usage, methods=["GET"]),
             Route("/openapi.json", openapi),
             Route("/metrics", metrics, methods=["GET"]),
-            Route("/", page_route(keys, pages, _is_known), methods=["GET"]),
+            Route(PAGE_PATH, page_route(keys, pages, _is_known), methods=["GET"]),
         ],
         middleware=[
             Middleware(Timed, answers=measured.answers),
@@ -209,5 +210,7 @@ async def _refusal(_: Request, error: Exception) -> Response:
     return _error(error.status_code, error.detail, error.headers)
 
 
-async def _broken(_: Request, error: Exception) -> Response:
+async def _broken(request: Request, error: Exception) -> Response:
+    if request.scope["path"] == PAGE_PATH:
+        return broken()
     return _error(500, f"the server failed: {type(error).__name__}")

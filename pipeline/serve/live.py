@@ -5,7 +5,8 @@ Belongs here: what stands around the report, and nothing of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Final, NamedTuple
 from jinja2 import FileSystemLoader
 
 from pipeline.messages import count
-from pipeline.report.choices import LONGEST_ID, Choices
-from pipeline.report.drawing import COLOURS
+from pipeline.report.charts import layered, marks
+from pipeline.report.choices import LONGEST_ID, MOST, Choices
+from pipeline.report.drawing import COLOURS, finished
 from pipeline.report.figures import DEFAULT_DAYS, Figures
-from pipeline.report.formatting import MONTHS, name_of
+from pipeline.report.formatting import MONTHS, names_of
 from pipeline.report.page import TEMPLATE_FOLDER, TEMPLATES, contents
 from pipeline.report.period import Period
-from pipeline.report.source import EVERYTHING, Only
+from pipeline.report.source import EVERYTHING
 from pipeline.serve.page_question import FIELDS, Question
 from pipeline.zones import zones
 
@@ -38,6 +40,23 @@ class Link(NamedTuple):
     words: str
     address: str
     here: bool
+
+
+class Choice(NamedTuple):
+    """An id that can be chosen, and what it is called."""
+
+    id: str
+    words: str
+
+
+class Part(NamedTuple):
+    """A field of the form that says what the report is of: a user, a key, a model, a team."""
+
+    kind: str
+    words: str
+    choices: list[Choice]
+    typed: bool
+    """Whether there may be more than is offered, so that an id is typed in."""
 
 
 class Problem(NamedTuple):
@@ -85,20 +104,42 @@ def problem(
     )
 
 
+def warm_up() -> None:
+    """Draw a chart that nobody sees: the first one of a process takes seconds, in which what draws
+    it is started. A failure is left to the first page, which says it."""
+    with suppress(Exception):
+        finished(layered(marks([{}]).mark_point()))
+
+
 def _form(fields: Mapping[str, str], offered: Choices, *, pseudonyms: bool) -> dict[str, object]:
     return {
         "fields": {name: fields.get(name, "") for name in FIELDS},
-        "choices": offered,
+        "parts": list(_parts(fields, offered, pseudonyms=pseudonyms)),
         "zones": sorted(zones()),
-        "pseudonyms": pseudonyms,
-        "label": lambda id_, kind: name_of(id_, kind, 60),
     }
 
 
+def _parts(fields: Mapping[str, str], offered: Choices, *, pseudonyms: bool) -> Iterator[Part]:
+    """The fields of what the report is of; one of teams where there are any, or one was sent."""
+    for kind, words, ids in (
+        ("user", "User (pseudonym)" if pseudonyms else "User", offered.users),
+        ("key", "API key", offered.keys),
+        ("model", "Model", offered.models),
+        ("team", "Team", offered.teams),
+    ):
+        sent = fields.get(kind, "")
+        typed = kind == "user" or len(ids) >= MOST
+        known = ids if typed or not sent or sent in ids else [sent, *ids]
+        called = offered.names.labels(kind, known)
+        labels = names_of([called[id_] for id_ in known], kind, 60)
+        if known or kind != "team":
+            found = [Choice(*one) for one in zip(known, labels, strict=True)]
+            yield Part(kind, words, found, typed)
+
+
 def _alone(asked: Question, kind: str, id_: str) -> str | None:
-    if kind not in Only._fields or len(id_) > LONGEST_ID:
-        return None
-    return asked.of(kind, id_).address
+    """The address of what a row is of, unless it is too long, or would be read as none."""
+    return asked.of(kind, id_).address if id_.strip() and len(id_) <= LONGEST_ID else None
 
 
 def _periods(found: Figures, asked: Question, offered: Choices) -> list[Link]:

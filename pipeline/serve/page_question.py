@@ -15,10 +15,9 @@ from pipeline.report.period import LONGEST
 from pipeline.report.source import EVERYTHING, Only
 from pipeline.zones import zone
 
-FIELDS: Final = ("first", "last", "days", "tz", "user", "key", "model")
+FIELDS: Final = ("first", "last", "days", "tz", *Only._fields)
 """The parameters, in the order of the form."""
 _DAYS: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
-_OF: Final = ("user", "key", "model")
 _PLACE: Final = {"first": "From", "last": "Through"}
 
 
@@ -71,7 +70,7 @@ class Question:
         return f"/?{urlencode(self.fields)}" if self.fields else "/"
 
     def of(self, kind: str, id_: str | None) -> Question:
-        """The same question of a user, a key or a model; None: of all of them."""
+        """The same question of a user, a key, a model or a team; None: of all of them."""
         return replace(self, only=self.only._replace(**{kind: id_}))
 
 
@@ -114,7 +113,7 @@ def _parse(raw: bytes) -> Question:
         zone(tz)
     except ValueError as error:
         raise QuestionError(str(error)) from None
-    only = Only(**{name: given[name] for name in _OF if given.get(name, "").strip()})
+    only = Only(**{name: given[name] for name in Only._fields if given.get(name, "").strip()})
     return Question(first, last, int(days), tz, only)
 
 

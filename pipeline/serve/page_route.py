@@ -43,6 +43,11 @@ _LOCKED: Final = Problem(
     "Reload it, and enter one of the keys of MKA1_USAGE_SERVE_KEYS as the password; the user name "
     "may be anything.",
 )
+_BROKEN: Final = Problem(
+    "The server failed",
+    "Reload this page. If it fails again, tell whoever runs the server: what went wrong stands in "
+    "its output.",
+)
 _TOO_LONG: Final = Problem(
     "The address is too long", f"It may have {LONGEST_PAGE_QUERY:,} bytes behind the question mark."
 )
@@ -76,6 +81,11 @@ def page_route(
         return _response(page, tag)
 
     return answer
+
+
+def broken() -> Response:
+    """What a browser gets when an error was not expected; the operator gets the error."""
+    return _response(problem_page(500, _BROKEN))
 
 
 def _response(page: Page, headers: dict[str, str] | None = None) -> Response:

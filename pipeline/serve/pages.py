@@ -21,7 +21,7 @@ import pyarrow as pa
 from pipeline.lake.files import ContractError
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
-from pipeline.names.file import load_names
+from pipeline.names.file import Names, load_names
 from pipeline.pricing.budgets import load_budgets
 from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.pricing.prices import load_prices
@@ -209,14 +209,15 @@ class Pages:
     def _report(self, asked: Asked, pulled_at: float | None) -> Page:
         if isinstance(asked, NoQuestion):
             return self._refusal(400, Problem(_NO_ANSWER, asked.why), asked)
-        found = self._figures(asked)
-        offered = choices(self._lake, found.period)
+        names = load_names(self._settings, self._lake)
+        found = self._figures(asked, names)
+        offered = choices(self._lake, found.period, names)
         html = live.report(
             found, asked, offered, pulled_at=pulled_at, pseudonyms=self._has_pseudonyms
         )
         return Page(html.encode())
 
-    def _figures(self, asked: Question) -> Figures:
+    def _figures(self, asked: Question, names: Names) -> Figures:
         prices = load_prices(self._settings)
         return read(
             self._lake,
@@ -226,14 +227,14 @@ class Pages:
             prices,
             load_budgets(self._settings, prices),
             self._settings.pseudonyms,
-            load_names(self._settings, self._lake),
+            names,
             only=asked.only,
             days=asked.days,
         )
 
     def _refusal(self, status: int, what: Problem, asked: Asked) -> Page:
         """A page that keeps the form, where there is anything to ask for."""
-        offered = choices(self._lake, None)
+        offered = choices(self._lake, None, load_names(self._settings, self._lake))
         if offered.first is None:
             return problem_page(*((500, _UNREADABLE) if offered.damaged else (404, _EMPTY)))
         html = live.problem(what, asked.fields, offered, pseudonyms=self._has_pseudonyms)

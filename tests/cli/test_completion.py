@@ -18,6 +18,8 @@ from pipeline.emulator import Event, World
 from pipeline.timeline import DAY, Window, parse_time
 from tests.bounded import finished
 from tests.fixtures_local import clean_environment, command, published_home
+from tests.named import write_names
+from tests.report.scenes import Bucket, listed
 
 START = parse_time("2024-01-01")
 
@@ -108,13 +110,18 @@ def test_every_option_that_takes_a_choice_completes_it() -> None:
     assert choices >= 4
 
 
-def offered_users(incomplete: str) -> list[str]:
-    """What is offered for --user-id of buckets."""
+def offered(command: str, option: str, incomplete: str) -> list[str]:
+    """What is offered for an option of a command."""
     import typer
 
-    buckets = vars(typer.main.get_command(app))["commands"]["buckets"]
-    [param] = [param for param in buckets.params if param.name == "user_id"]
-    return [item.value for item in param.shell_complete(typer.Context(buckets), incomplete)]
+    found = vars(typer.main.get_command(app))["commands"][command]
+    [param] = [param for param in found.params if param.name == option]
+    return [item.value for item in param.shell_complete(typer.Context(found), incomplete)]
+
+
+def offered_users(incomplete: str) -> list[str]:
+    """What is offered for --user-id of buckets."""
+    return offered("buckets", "user_id", incomplete)
 
 
 def test_users_are_completed_from_the_lake_the_busiest_first(
@@ -136,6 +143,28 @@ def test_users_are_completed_from_the_lake_the_busiest_first(
     [file] = (home / "lake").glob("days/*/usage_1d.parquet")
     file.write_bytes(b"damaged")
     assert offered_users("a") == []
+
+
+def test_what_a_report_can_be_of_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": "home"})
+    for option in ("user", "key", "model", "team"):
+        assert offered("report", option, "") == [], "a lake that is not there is no error"
+    buckets = [
+        Bucket(0, "ada", "web", "small"),
+        Bucket(0, "ada", "web", "sonnet", responses=9),
+        Bucket(0, "bob", "jobs", "large"),
+    ]
+    listed(tmp_path / "home" / "lake", buckets, range(1), range(1))
+    names = write_names(tmp_path / "home", "user,ada,Ada,sales", "key,web,,shop", "team,idle,Idle,")
+    assert offered("report", "user", "") == ["ada", "bob"]
+    assert offered("report", "key", "w") == ["web"]
+    assert offered("report", "model", "s") == ["sonnet", "small"]
+    assert offered("report", "team", "s") == ["sales", "shop"]
+    assert offered("report", "team", "i") == [], "nobody is in it"
+    names.write_text("no,such,columns")
+    assert offered("report", "team", "") == []
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,14 @@ from pipeline.emulator import World
 from pipeline.report import writing
 from pipeline.timeline import DAY, Window
 from tests.fixtures_local import Ended, clean_environment, command, published_home
+from tests.named import write_names
 from tests.report.scenes import START, Bucket, listed, one_a_day
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six days. Tests only read it."""
-    world = World.from_events(one_a_day(["a", "b"], range(6)))
+    world = World.from_events(one_a_day(["a", "--b"], range(6)))
     window = Window(START, START + 6 * DAY)
     return published_home(tmp_path_factory.mktemp("home"), world, window)
 
@@ -85,6 +88,35 @@ def test_a_day_that_the_window_touches_is_in_it_whole(options: str, days: str) -
     assert title(ended.text) == days
 
 
+PARTS: list[tuple[str, str, str]] = [
+    ("--user a", "user Ada", "1 user with 1 API key made 21 operations"),
+    ("--user=--b", "user --b", "1 user with 1 API key made 21 operations"),
+    ("--key key", "API key key", "2 users with 1 API key made 42 operations"),
+    ("--team 'R&D \"x\"'", 'team R&D "x"', "1 user with 1 API key made 21 operations"),
+    ("--team crew --user a", "user Ada, team The crew", "1 user with 1 API key made 21"),
+    ("--team crew --user=--b", "user --b, team The crew", "There is no usage of user --b, team"),
+    ("--user=it\\'s", "user it's", "There is no usage of user it's in what is loaded"),
+]
+
+
+@pytest.mark.usefixtures("_without_charts")
+@pytest.mark.parametrize(("options", "of", "lead"), PARTS)
+def test_a_part_is_what_is_asked_for_and_the_page_names_the_command_that_makes_it_again(
+    options: str, of: str, lead: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = write_names(tmp_path, "user,a,Ada,crew", 'user,--b,,"R&D ""x"""', "team,crew,The crew,")
+    monkeypatch.setenv("MKA1_USAGE_NAMES", str(names))
+    ended = command(["report", *shlex.split(options)])
+    assert ended.code == 0, ended.err
+    assert ended.err == f"mka1-usage: 2024-01-01 to 2024-01-06 (UTC), {of}: usage.html\n"
+    text = unescape((tmp_path / "usage.html").read_text("utf-8"))
+    assert f'<p class="of"><bdi>Of {of}</bdi></p>' in text
+    assert lead in text
+    [again] = re.findall("To make this report again: <code>mka1-usage (.*?)</code>", text)
+    ended = command([*shlex.split(again), "-o", "-"])
+    assert unescape(ended.text) == text
+
+
 WRONG: list[tuple[str, int, str]] = [
     ("--tz Mars/Olympus", 2, "'Mars/Olympus' is no time zone"),
     ("--start soon", 2, "'soon' is not a time"),
@@ -93,6 +125,10 @@ WRONG: list[tuple[str, int, str]] = [
     ("--start 1990-01-01", 2, "more than 3,660 days"),
     ("--start 9999-12-30", 2, "too far in the future"),
     ("--start 2025-01-01 --end 2025-02-01", 1, "no day of 2025-01-01 to 2025-01-31 is loaded"),
+    ("--user=", 2, "it is empty: give an id, or leave the option out"),
+    ("--key=\udcff", 2, "is not UTF-8"),
+    ("--model large", 1, "no response of this model is listed"),
+    ("--team crew", 1, "nobody is in the team 'crew': names.csv (MKA1_USAGE_NAMES) says who"),
     ("-o missing/usage.html", 1, "missing/usage.html: No such file or directory"),
     ("-o .", 1, "is a folder: name a file in it"),
     ("--png usage.csv", 1, "usage.csv: File exists"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from pipeline.lake.store import Lake
 from pipeline.orchestration.assets.finalize import build
 from pipeline.orchestration.resources import Services
 from pipeline.pseudonyms import Pseudonyms
+from pipeline.report.source import Only
+from pipeline.serve.page_question import Question
+from pipeline.serve.pages import Pages
 from pipeline.settings import load_settings
 from tests.fixtures_local import Ended, clean_environment, command
 from tests.named import write_names
@@ -72,7 +76,10 @@ def found(*folders: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_no_real_id_gets_into_the_report_and_all_tables(home: Path) -> None:
-    for asked in ("report --png pictures", "export bi", "export csv --format csv"):
+    for asked in (
+        *("report --png pictures", "report --user alice.real --team crew --png pictures"),
+        *("report --team crew", "export bi", "export csv --format csv"),
+    ):
         ended = command(asked.split())
         assert ended.code == 0, ended.err
         for secret in (*REAL, *PEOPLE):
@@ -94,6 +101,47 @@ def test_no_real_id_and_no_name_of_a_person_gets_out(home: Path) -> None:
     assert str(PSEUDONYMS.of(REAL[0])) in users
     assert "crew" in teams
     assert "The crew" in ended[5].text
+
+
+def test_a_report_is_of_a_real_id_or_its_pseudonym_and_shows_the_pseudonym_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.report.page._both", lambda *_: "")
+    pseudonym = PSEUDONYMS.of(REAL[0])
+    of_real, of_pseudonym, of_team = (
+        command(["report", "-o", "-", *asked])
+        for asked in (["--user", REAL[0]], ["--user", pseudonym], ["--team", "crew"])
+    )
+    assert of_real.code == of_pseudonym.code == of_team.code == 0
+    assert of_real.text == of_pseudonym.text
+    assert f"Of user {pseudonym}" in of_real.text
+    assert f"--user {pseudonym}</code>" in of_real.text
+    assert "1 user with 1 API key made 1 operation" in of_real.text
+    assert "of 1 budget is" in of_real.text
+    assert "1 more budget is of other usage" in of_real.text
+    assert "Of team The crew" in of_team.text
+    assert "2 users with 2 API keys made 2 operations" in of_team.text
+    for secret in (*REAL, *PEOPLE):
+        assert secret not in of_real.text + of_team.text + of_real.err + of_team.err
+    monkeypatch.delenv("MKA1_USAGE_PSEUDONYM_KEY")
+    monkeypatch.delenv("MKA1_USAGE_BUDGETS")
+    without_key = command(["report", "-o", "-", "--user", REAL[0]])
+    assert without_key.code == 1
+    assert "now MKA1_USAGE_PSEUDONYM_KEY is not set" in without_key.err
+
+
+def test_the_live_page_of_a_team_names_nobody(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.report.page._both", lambda *_: "")
+    settings = load_settings()
+    pages = Pages(settings, Lake(home / "lake"))
+    text = asyncio.run(pages.page(Question(only=Only(team="crew"))))[0].content.decode()
+    pages.close()
+    assert "Of team The crew" in text
+    assert "User (pseudonym)" in text
+    assert '<option value="crew" selected>The crew</option>' in text
+    assert str(PSEUDONYMS.of(REAL[1])) in text
+    for secret in (*REAL, *PEOPLE):
+        assert secret not in text
 
 
 def test_teams_count_by_the_pseudonyms_of_real_ids(home: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from html.parser import HTMLParser
 from pathlib import Path
+from shutil import which
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -20,9 +22,12 @@ from pipeline.pricing.budgets import read_budgets
 from pipeline.pricing.prices import read_prices
 from pipeline.report.drawing import COLOURS, SCALE
 from pipeline.report.figures import MEASURES, Figures, read
-from pipeline.report.page import pictures, render
+from pipeline.report.page import command, pictures, render
+from pipeline.report.period import Period
 from pipeline.report.sections import page_content
+from pipeline.report.source import EVERYTHING, Only
 from pipeline.timeline import DAY
+from tests.bounded import finished as finished_process
 from tests.lake.served import plant
 from tests.report.scenes import LATER, ODD_IDS, Bucket, listed, loaded, on, one_a_day
 from tests.synced import Reader
@@ -452,14 +457,42 @@ def test_a_picture_says_what_is_known_of_its_days(
 
     monkeypatch.setattr("pipeline.report.page.finished", finished)
     monkeypatch.setattr("pipeline.report.page.png", lambda _: b"")
-    content = page_content(figures)
-    pictures(figures)
-    assert len(said) == len(charts_of(figures))
-    for words in said:
-        finding, standing = words.split("\n")
-        assert finding
-        assert standing.startswith(f"{content.about}.")
-        assert all(warning in standing for warning in content.warnings)
+    for only, of in ((EVERYTHING, ""), (Only(user="a"), "Of user a. ")):
+        of_part = replace(figures, only=only)
+        content = page_content(of_part)
+        said.clear()
+        pictures(of_part)
+        assert len(said) == len(charts_of(of_part))
+        for words in said:
+            finding, standing = words.split("\n")
+            assert finding
+            assert standing.startswith(f"{of}{content.about}.")
+            assert all(warning in standing for warning in content.warnings)
+
+
+ODD_PARTS: Final = [
+    *(id_ for id_ in ODD_IDS if "\0" not in id_),
+    *("it's", "$(date) `date` \\ ! ~", "a  b", "-x", "\u202e'\\1", "\n7"),
+]
+
+
+@pytest.mark.skipif(which("bash") is None, reason="there is no bash")
+def test_the_command_of_a_part_is_read_by_a_shell_as_it_was_meant() -> None:
+    period = Period(on(0), on(6), ZoneInfo("America/New_York"))
+    commands = [
+        command(period, Only(user=id_, team=other))
+        for id_, other in zip(ODD_PARTS, reversed(ODD_PARTS), strict=True)
+    ]
+    assert all(one and one.isprintable() for one in commands)
+    printed = "\n".join(f"printf '%s\\0' {one}" for one in commands)
+    read = finished_process(["bash", "-c", printed]).stdout.split("\0")[:-1]
+    whole = ["mka1-usage", "report", "--start", "2024-01-01", "--end", "2024-01-08"]
+    assert read == [
+        word
+        for id_, other in zip(ODD_PARTS, reversed(ODD_PARTS), strict=True)
+        for word in [*whole, "--tz", "America/New_York", "--user", id_, "--team", other]
+    ]
+    assert command(period, Only(user="a\0b")) is None, "which no argument can hold"
 
 
 def luminance(colour: str) -> float:

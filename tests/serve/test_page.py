@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from threading import Event
@@ -20,11 +22,13 @@ from hypothesis import strategies as st
 from pipeline.api.usage import PATH
 from pipeline.emulator import World
 from pipeline.lake.store import Lake
+from pipeline.names.file import Named, Names
 from pipeline.report import figures
-from pipeline.report.choices import LONGEST_ID, choices
+from pipeline.report.choices import LONGEST_ID, MOST, choices
 from pipeline.report.source import Only
 from pipeline.serve import live, page_route
 from pipeline.serve import pages as made
+from pipeline.serve.live import Problem
 from pipeline.serve.page_question import NoQuestion, Question, read
 from pipeline.serve.page_route import LONGEST_PAGE_QUERY
 from pipeline.serve.pages import MOST_UNDER_WAY, Asked, Pages, TooManyError
@@ -82,7 +86,7 @@ IDS = st.none() | st.text().filter(str.strip)
     days=st.integers(1, 3_660),
     period=st.none() | st.tuples(st.dates(), st.dates()).map(sorted),
     tz=st.sampled_from(["UTC", "Asia/Karachi", "Etc/GMT+5"]),
-    only=st.builds(Only, IDS, IDS, IDS),
+    only=st.builds(Only, IDS, IDS, IDS, IDS),
 )
 def test_a_question_has_an_address_that_asks_it(
     days: int, period: list[date] | None, tz: str, only: Only
@@ -110,7 +114,7 @@ NO_QUESTIONS = [
     ("tz=Karachi", "'Karachi' is no time zone: did you mean Asia/Karachi?"),
     ("user=a&user=b", "user is given twice"),
     ("key=%FF", "the address is not percent-encoded UTF-8"),
-    ("team=a", "unknown parameter 'team': it takes first, last, days, tz, user, key, model"),
+    ("org=a", "unknown parameter 'org': it takes first, last, days, tz, user, key, model, team"),
 ]
 
 
@@ -133,7 +137,7 @@ def test_a_browser_gets_the_report_of_the_last_days(shown: httpx.Response) -> No
     fields = {one["name"]: one.get("value") for one in page.all("input")}
     assert fields == {"first": "2024-01-01", "last": str(LAST), "tz": "UTC", "user": ""}
     labelled = {one["for"] for one in page.all("label")}
-    assert labelled == {*fields, "key", "model"}
+    assert labelled == {*fields, "key", "model"}, "and no team where there is none"
     assert labelled == {one["id"] for kind in ("input", "select") for one in page.all(kind)}
 
 
@@ -159,7 +163,8 @@ def test_every_link_is_a_question(shown: httpx.Response) -> None:
 def test_it_is_of_the_user_and_the_key_that_are_asked_for(
     http: httpx.Client, traffic: World
 ) -> None:
-    answer = asked(http, f"/?{urlencode({'user': ODD, 'key': 'key_web'})}")
+    with without_charts():
+        answer = asked(http, f"/?{urlencode({'user': ODD, 'key': 'key_web'})}")
     page = Page(answer.text)
     [expected] = [
         sum(
@@ -171,9 +176,83 @@ def test_it_is_of_the_user_and_the_key_that_are_asked_for(
     ]
     assert f"made {expected:,} operations, added" in page.said("p")
     assert "Of user it's;--\\n, API key key_web" in page.said("bdi")
-    assert [row[0] for row in page.table("The users that use most")[1:]] == [ODD]
-    assert [row[0] for row in page.table("The keys that use most")[1:]] == ["key_web"]
     assert "/" in {link["href"] for link in page.all("a")}, "the way back to all"
+    made = "mka1-usage report --start 2024-01-01 --end 2024-01-04 --tz UTC"
+    assert f"{made} --user 'it'\"'\"'s;--\\n' --key key_web" in page.said("code")
+
+
+@contextmanager
+def without_charts() -> Iterator[None]:
+    """Pages whose charts are not drawn: that takes most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.report.page._both", lambda *_: "")
+        yield
+
+
+@pytest.fixture(scope="module")
+def of_team(home: Path, tmp_path_factory: pytest.TempPathFactory) -> httpx.Response:
+    """The page of a team, of a server that has names."""
+    lines = ["user,user_0000,Ada,crew", 'key,key_web,Web shop,R&D "x"', "team,crew,<The> crew,"]
+    names = tmp_path_factory.mktemp("names") / "names.csv"
+    with names.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["kind", "id", "name", "team"], *(line.split(",") for line in lines)]
+        )
+    with serving(home, set_names=names) as server, client(server.url) as http, without_charts():
+        return asked(http, "/?team=crew&key=key_web")
+
+
+def test_it_is_of_the_team_that_is_asked_for(of_team: httpx.Response, traffic: World) -> None:
+    page = Page(of_team.text)
+    assert "Of API key Web shop, team <The> crew" in page.said("bdi")
+    [expected] = [
+        sum(
+            result["num_operations"]
+            for bucket in traffic.usage(START, END, "1d", ["api_key_id"], ["user_0000"])
+            for result in bucket["results"]
+            if result["api_key_id"] == "key_web"
+        )
+    ]
+    assert f"made {expected:,} operations, added" in page.said("p")
+    assert "--tz UTC --key key_web --team crew" in page.said("code")
+
+
+def test_a_form_offers_teams_and_names_where_there_are_any(of_team: httpx.Response) -> None:
+    page = Page(of_team.text)
+    assert "Team" in page.said("label").split()
+    chosen = [one["value"] for one in page.all("option") if "selected" in one]
+    assert chosen == ["key_web", "crew"]
+    assert {"crew", 'R&D "x"'} <= {one["value"] for one in page.all("option")}
+    assert {"<The> crew", 'R&D "x"', "Web shop", "Ada"} <= {
+        text for tag, text in page.texts if tag == "option"
+    }
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(set(ids)) == len(ids)
+    in_order = [one["name"] for tag, one in page.elements if tag in {"input", "select"}]
+    assert in_order == ["first", "last", "tz", "user", "key", "model", "team"]
+    assert not [one for _, one in page.elements if one.get("tabindex", "0") not in {"0", "-1"}]
+
+
+def test_names_of_teams_lead_to_their_pages(home: Path) -> None:
+    odd = 'R&D "é" <b>'
+    names = Names([Named(2, "user", "user_0000", "", odd), Named(3, "key", "key_web", "", "shop")])
+    lake = Lake(home / "lake")
+    found = figures.read(lake, None, None, ZoneInfo("UTC"), names=names)
+    with without_charts():
+        page = Page(live.report(found, Question(), choices(lake, found.period, names)))
+    questions = [read(link["href"].partition("?")[2].encode()) for link in page.all("a")]
+    led_to = {one.only.team for one in questions if isinstance(one, Question)}
+    assert led_to == {None, odd, "shop"}, "and none for usage without a team"
+    assert [row[0] for row in page.table("The teams that use most")[1:]].count("(no team)") == 1
+
+
+def test_where_there_are_too_many_to_choose_from_an_id_is_typed_in(home: Path) -> None:
+    rows = [Named(2, "user", f"u{number}", "", f"t{number:03}") for number in range(MOST + 1)]
+    offered = choices(Lake(home / "lake"), None, Names(rows))
+    text = live.problem(Problem("", ""), {"team": f"t{MOST:03}"}, offered)
+    [field] = [one for one in Page(text).all("input") if one["name"] == "team"]
+    assert (field["value"], field["list"]) == (f"t{MOST:03}", "offered-team")
+    assert f'"t{MOST - 1:03}"' in text
 
 
 @pytest.mark.slow
@@ -188,6 +267,7 @@ def test_odd_ids_lead_to_themselves_and_do_nothing_else(tmp_path: Path) -> None:
     led_to = {one.only.user for one in questions if isinstance(one, Question)}
     short = {id_ for id_ in ODD_IDS if len(id_) <= LONGEST_ID and id_.strip()}
     assert led_to - {None} == short
+    assert "/?user=+" not in {link["href"] for link in page.all("a")}, "it would be read as none"
     assert short <= {one["value"] for one in page.all("option")}
     assert "x" * 101 not in text, "nor is a long one repeated"
     assert "User (pseudonym)" in page.said("label")
@@ -209,6 +289,7 @@ def test_days_are_those_of_the_zone(http: httpx.Client, traffic: World) -> None:
         ("tz=Karachi&user=%3Cb%3E", 400, "'Karachi' is no time zone: did you mean Asia/Karachi?"),
         ("first=2023-01-01&last=2023-01-02&user=%3Cb%3E", 404, "no day of 2023-01-01 to"),
         ("model=large&user=%3Cb%3E", 404, "no response of this model is listed"),
+        ("team=cr%3Cew&user=%3Cb%3E", 404, "nobody is in the team 'cr<ew': names.csv"),
         ("last=9999-12-31&user=%3Cb%3E", 400, "is too far in the future"),
     ],
 )
@@ -251,7 +332,40 @@ def test_a_lake_that_cannot_be_read_is_a_page_too(
     assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["prices", "budgets"])
+def test_an_error_that_nobody_expected_is_a_page_and_its_trace_is_the_operators(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> made.Page:
+        raise RuntimeError("planted-error")
+
+    monkeypatch.setattr(Pages, "_page", broken)
+    with serving(home, keys=KEYS) as server, client(server.url) as http:
+        answer = http.get("/", headers={"Authorization": basic("", KEYS[0])})
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page = Page(answer.text)
+    assert page.said("h1") == "The server failed"
+    assert "what went wrong stands in its output" in page.said("p")
+    assert "planted-error" not in answer.text
+    assert "RuntimeError: planted-error" in caplog.text
+
+
+def test_charts_are_warmed_up_and_a_failure_of_that_is_left_to_the_first_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[object] = []
+
+    def broken(chart: object) -> str:
+        drawn.append(chart)
+        raise RuntimeError
+
+    monkeypatch.setattr(live, "finished", broken)
+    live.warm_up()
+    assert len(drawn) == 1
+
+
+@pytest.mark.parametrize("name", ["prices", "budgets", "names"])
 def test_a_wrong_price_list_is_a_page_and_a_line_for_the_operator(
     home: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -401,7 +515,7 @@ def test_a_question_is_answered_once_however_many_ask(home: Path) -> None:
     assert contents(home, work).made == 2
 
 
-def test_it_is_made_again_once_a_day_prices_or_budgets_are_new(tmp_path: Path) -> None:
+def test_it_is_made_again_once_a_day_prices_budgets_or_names_are_new(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     day = tmp_path / "lake" / "days" / "2024-01-01"
     assert lake.link(date(2024, 1, 1)) == day
@@ -416,6 +530,7 @@ def test_it_is_made_again_once_a_day_prices_or_budgets_are_new(tmp_path: Path) -
             replaced,
             (tmp_path / "prices.csv").touch,
             (tmp_path / "budgets.csv").touch,
+            (tmp_path / "names.csv").touch,
         ]
         for count, change in enumerate(changes, start=1):
             await pages.page(Question())
@@ -424,7 +539,7 @@ def test_it_is_made_again_once_a_day_prices_or_budgets_are_new(tmp_path: Path) -
             change()
         await pages.page(Question())
 
-    assert contents(tmp_path, work).made == 5
+    assert contents(tmp_path, work).made == 6
 
 
 def test_what_is_kept_has_a_bound_and_so_has_what_waits(home: Path) -> None:
