@@ -91,9 +91,12 @@ def print_fitting(
     table = Table(title=title, title_justify="left", title_style="bold")
     folded = _folded({name: widths[name] for name in stay}, out.width - 1 - _BESIDE * len(stay))
     for name in stay:
-        # Of widths that it is left to find, rich cuts the table off where words are long.
-        justify = "right" if name in numbers else "left"
-        table.add_column(name, justify=justify, overflow="fold", width=folded[name])
+        table.add_column(
+            name,
+            justify="right" if name in numbers else "left",
+            overflow="fold",
+            width=folded[name],  # rich, left to find it, cuts the table off at the right
+        )
     for row in rows:
         table.add_row(*(cell for name, cell in zip(columns, row, strict=True) if name in stay))
     out.print(table)
