@@ -24,12 +24,12 @@ def importance(named: set[str], constant: set[str]) -> list[str]:
         (
             set[str](),
             set[str](),
-            "end_time num_operations num_items_added api_key_id user_id start_time",
+            "end_time num_items_added num_operations api_key_id user_id start_time",
         ),
         (
             {"num_operations"},
             {"api_key_id"},
-            "end_time api_key_id num_items_added user_id start_time num_operations",
+            "end_time num_items_added api_key_id user_id start_time num_operations",
         ),
     ],
     ids=["nothing is known", "asked for, and always the same"],
@@ -70,4 +70,11 @@ def test_a_narrow_terminal_gets_the_columns_that_matter_and_is_told_of_the_other
     assert "2 more columns: reported, observed; `| cat` behind the command shows all" in text
     assert "2024-01-04" in text
     assert "difference" in text
-    assert "num_conversations_created" in text or cell_len(user) > 9
+    assert "num_conversations_created" in text
+
+
+@pytest.mark.parametrize("width", [80, 72, 66, 60])
+def test_no_column_is_cut_off(width: int) -> None:
+    table = [line for line in printed(width, "u" * 40).splitlines() if line[:1] in "┏┃┡│└"]
+    assert {line[-1] for line in table} == set("┓┃┩│┘")
+    assert max(map(cell_len, table)) <= width

@@ -61,13 +61,15 @@ class Evaluation:
     """What one alert found, the worst first; `more` were found beside those.
 
     `unjudged` says why nothing could be judged, `broken` why the lake could not be read: without
-    findings, all is then not well.
+    findings, all is then not well. Where only some could not be judged, `unknown` has topic and
+    `since` of what could have been found of those.
     """
 
     findings: Sequence[Finding] = ()
     more: int = 0
     unjudged: str | None = None
     broken: str | None = None
+    unknown: Sequence[tuple[str, int]] = ()
 
     @property
     def severity(self) -> Severity | None:

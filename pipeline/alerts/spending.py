@@ -47,8 +47,17 @@ def spent(lake: Lake, snapshot: Snapshot, files: Files | None, now: float) -> Ev
     except (duckdb.Error, OSError) as error:
         return Evaluation(broken=f"can't be looked for: {reason(lake, error)}")
     findings = sorted(_findings(states), key=lambda it: it.severity != "error")
-    unknown = [it.budget for it in states if it.used is None]
-    return Evaluation(findings[:MOST], len(findings[MOST:]), _unjudged(unknown))
+    unknown = [it for it in states if it.used is None]
+    return Evaluation(
+        findings[:MOST],
+        len(findings[MOST:]),
+        _unjudged([it.budget for it in unknown]),
+        unknown=[
+            (_subject(it.budget, percent), it.period.start)
+            for it in unknown
+            for percent in it.budget.thresholds
+        ],
+    )
 
 
 def _names(files: Files, lake: Lake, budgets: Sequence[Budget]) -> pa.Table | None:
@@ -74,11 +83,15 @@ def _findings(states: Sequence[BudgetState]) -> Iterator[Finding]:
             yield Finding(
                 alert="budget",
                 severity="error" if percent >= _WHOLE else "warning",
-                subject=f"{percent} % of {state.budget.subject!r}",
+                subject=_subject(state.budget, percent),
                 since=state.period.start,
                 what=_what(state, percent),
                 query=_query(state),
             )
+
+
+def _subject(budget: Budget, percent: int) -> str:
+    return f"{percent} % of {budget.subject!r}"
 
 
 def _what(state: BudgetState, percent: int) -> str:

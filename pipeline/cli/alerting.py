@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from pipeline.alerts.alert import Alert, Evaluation
     from pipeline.notify.channel import Channel
     from pipeline.notify.message import Message
-    from pipeline.notify.outbox import Outbox
+    from pipeline.notify.outbox import Outbox, Waiting
     from pipeline.notify.sending import Sent
 
 NO_CHANNEL: Final = (
     "no channel is set: set MKA1_USAGE_SLACK_WEBHOOK, MKA1_USAGE_WEBHOOK_URL or MKA1_USAGE_SMTP_URL"
 )
+_SENT_BEFORE: Final = "the digest of that week was sent before"
 
 At = Annotated[
     int | None,
@@ -37,7 +38,7 @@ At = Annotated[
     ),
 ]
 Send = Annotated[
-    bool, typer.Option("--send", help="Send it to the channels that are set (docs/alerts.md).")
+    bool, typer.Option("--send", help="Send it to the channels that are set (docs/messages.md).")
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="With --send: print what would be sent, and send nothing.")
@@ -56,6 +57,7 @@ def alerts(at: At = None, send: Send = False, dry_run: DryRun = False) -> None:
         settings = load_settings()
         from pipeline.alerts.evaluate import evaluate
         from pipeline.lake.store import Lake
+        from pipeline.notify.channels import channels_of
         from pipeline.notify.sending import pending_alerts, send_alerts
 
         lake = Lake(settings.lake, settings.lookback_days, settings.memory)
@@ -76,7 +78,9 @@ def alerts(at: At = None, send: Send = False, dry_run: DryRun = False) -> None:
             else:
                 found = evaluated()
             if dry_run:
-                _show(settings, pending_alerts(outbox, found, now()))
+                channels = channels_of(settings)
+                pending = pending_alerts(outbox, channels, found, now())
+                _show(channels, pending, "nothing began or ended since the last time")
                 return
         _print(found)
         failed = any(evaluation.severity == "error" for evaluation in found.values())
@@ -98,8 +102,10 @@ def digest(at: At = None, send: Send = False, dry_run: DryRun = False) -> None:
         settings = load_settings()
         from pipeline.lake.store import Lake
         from pipeline.lake.user_id_mode import UserIdModeError
+        from pipeline.notify.channels import channels_of
         from pipeline.notify.digest import make_digest
-        from pipeline.notify.sending import send_digest
+        from pipeline.notify.rendering import as_text
+        from pipeline.notify.sending import pending_digest, send_digest
         from pipeline.pricing.hand_written import HandWrittenError
         from pipeline.report.figures import NothingToReportError
 
@@ -111,15 +117,19 @@ def digest(at: At = None, send: Send = False, dry_run: DryRun = False) -> None:
 
         try:
             with reading(lake), _outbox(settings) as outbox:
-                if not send or dry_run:
-                    message = build()
-                    _show(settings, [message], with_receivers=send)
+                if not send:
+                    print(printable(as_text(build())), end="")
+                    return
+                if dry_run:
+                    channels = channels_of(settings)
+                    pending = pending_digest(outbox, channels, build())
+                    _show(channels, pending, _SENT_BEFORE)
                     return
                 sent = send_digest(outbox, _channels(settings), build)
         except (HandWrittenError, NothingToReportError, UserIdModeError) as error:
             fail(str(error), FAILED)
         if sent is None:
-            say("the digest of that week was sent before")
+            say(_SENT_BEFORE)
         elif _report(sent):
             raise typer.Exit(FAILED)
 
@@ -171,21 +181,18 @@ def _print(found: Mapping[Alert, Evaluation]) -> None:
         say("nothing to report")
 
 
-def _show(settings: Settings, messages: Sequence[Message], *, with_receivers: bool = True) -> None:
-    """Print messages as text, and on stderr who would have them."""
-    from pipeline.notify.channels import channels_of
+def _show(channels: Sequence[Channel], pending: Sequence[Waiting], nothing: str) -> None:
+    """Print messages as text, and on stderr who would have them; `nothing`: why there is none."""
     from pipeline.notify.rendering import as_text
 
-    print("\n---\n\n".join(printable(as_text(message)) for message in messages), end="")
-    if not with_receivers:
-        return
-    receivers = [f"{channel.name} ({channel.where})" for channel in channels_of(settings)]
-    if not messages:
-        say("nothing began or ended since the last time: nothing would be sent")
-    elif receivers:
-        say(f"{count(len(messages), 'message')} would be sent to {', '.join(receivers)}")
-    else:
+    print("\n---\n\n".join(printable(as_text(one.message)) for one in pending), end="")
+    if not pending:
+        say(f"{nothing}: nothing would be sent")
+    elif not channels:
         say(f"nobody would have it: {NO_CHANNEL}")
+    for channel in channels:
+        if number := sum(channel.name in one.channels for one in pending):
+            say(f"would be sent: {count(number, 'message')} to {channel.name} ({channel.where})")
 
 
 def _report(sent: Sent) -> bool:

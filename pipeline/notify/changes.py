@@ -120,10 +120,8 @@ def _found(found: Mapping[Alert, Evaluation], at: int) -> Iterator[Open]:
 
 
 def _open(alert: Alert, finding: Finding, at: int) -> Open:
-    # What a user does hour after hour is one thing; what is used of a budget, one a period.
-    of_period = str(finding.since) if alert == "budget" else ""
     return Open(
-        id=_digest(alert, finding.topic, of_period),
+        id=_id(alert, finding.topic, finding.since),
         alert=alert,
         severity=finding.severity,
         what=finding.what,
@@ -132,6 +130,11 @@ def _open(alert: Alert, finding: Finding, at: int) -> Open:
         began_at=at,
         parts=finding.parts,
     )
+
+
+def _id(alert: str, topic: str, since: int) -> str:
+    """What a user does hour after hour is one thing; what is used of a budget, one a period."""
+    return _digest(alert, topic, str(since) if alert == "budget" else "")
 
 
 def _is_worse(now: Open, before: Open) -> bool:
@@ -147,7 +150,11 @@ def _is_looked_for(known: Open, found: Mapping[Alert, Evaluation]) -> bool:
     evaluation = by_name.get(known.alert)
     if evaluation is None:
         return False
-    return evaluation.broken is None and evaluation.unjudged is None and not evaluation.more
+    if evaluation.broken is not None or evaluation.more:
+        return False
+    if evaluation.unknown:
+        return known.id not in {_id(known.alert, *one) for one in evaluation.unknown}
+    return evaluation.unjudged is None
 
 
 def _part(change: Change) -> Part:

@@ -12,6 +12,10 @@ class ChannelError(Exception):
     """A channel has not taken a message. The message is one line without a secret."""
 
 
+class RefusedError(ChannelError):
+    """The channel can be reached, and does not take this message: it may take others."""
+
+
 class Channel(Protocol):
     """Where messages go."""
 

@@ -185,7 +185,7 @@ def _budgets(figures: Figures) -> list[Part]:
 def _whose(budget: Budget) -> str:
     if budget.scope == "all":
         return "everybody"
-    return f"{budget.scope} {name_of(budget.id, budget.scope, _LONGEST_NAME)}"
+    return f"{budget.scope} {name_of(budget.called, budget.scope, 2 * _LONGEST_NAME)}"
 
 
 def _alerts(found: Mapping[Alert, Evaluation]) -> Part:

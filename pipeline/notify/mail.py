@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from pipeline.addresses import is_loopback
 from pipeline.api import RouteError
 from pipeline.api.network import route_to
-from pipeline.notify.channel import ChannelError
+from pipeline.notify.channel import ChannelError, RefusedError
 from pipeline.notify.message import Message
 from pipeline.notify.rendering import as_html, as_text
 
@@ -73,7 +73,7 @@ class Mail:
     def send(self, message: Message) -> Sequence[str]:
         """Hand it to the server; returns which receivers it refused, where it took others.
 
-        ChannelError where it took none.
+        ChannelError where it took none; RefusedError where it takes no mail with this text.
         """
         account = self.account
         try:
@@ -86,8 +86,9 @@ class Mail:
         except smtplib.SMTPRecipientsRefused as error:
             raise ChannelError("; ".join(self._refusals(error.recipients))) from None
         except smtplib.SMTPResponseException as error:
-            words = self._words(error.smtp_error)
-            raise ChannelError(f"{account} answered {error.smtp_code} {words}") from None
+            words = f"{account} answered {error.smtp_code} {self._words(error.smtp_error)}"
+            of_the_message = isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500
+            raise RefusedError(words) if of_the_message else ChannelError(words) from None
         except smtplib.SMTPException as error:
             raise ChannelError(f"{account}: {self._words(str(error))}") from None
         except OSError as error:

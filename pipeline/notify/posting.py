@@ -18,7 +18,7 @@ from pipeline.api import RouteError
 from pipeline.api.network import route_to
 from pipeline.api.retry import retry_after, worth_another_try
 from pipeline.messages import count
-from pipeline.notify.channel import ChannelError
+from pipeline.notify.channel import ChannelError, RefusedError
 
 ATTEMPTS: Final = 3
 _TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
@@ -26,6 +26,8 @@ _TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
 _LONGEST_WAIT: Final = 5.0
 _EXCERPT: Final = 100
 """Characters of an answer that a message quotes."""
+_OF_THE_MESSAGE: Final = {400, 413, 422}
+"""Statuses that are about what was sent: another message may be taken."""
 
 
 class _AgainError(Exception):
@@ -41,7 +43,8 @@ def post(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """POST `body`; ChannelError where no answer says that it was taken.
+    """POST `body`; ChannelError where no answer says that it was taken, RefusedError where one is
+    about this message.
 
     An answer that is lost may mean that it was: then it is sent twice.
     """
@@ -93,7 +96,7 @@ def _once(client: httpx.Client, url: SecretStr, body: bytes, headers: Mapping[st
     if worth_another_try(status):
         wait = retry_after(response.headers.get("retry-after"), time.time())
         raise _AgainError(words, wait or 0.0)
-    raise ChannelError(words)
+    raise RefusedError(words) if status in _OF_THE_MESSAGE else ChannelError(words)
 
 
 def _excerpt(response: httpx.Response, url: SecretStr) -> str:

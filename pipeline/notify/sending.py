@@ -15,7 +15,7 @@ from typing import Final
 from pipeline.alerts.alert import Alert, Evaluation
 from pipeline.messages import count
 from pipeline.notify.changes import changes, message_of
-from pipeline.notify.channel import Channel, ChannelError
+from pipeline.notify.channel import Channel, ChannelError, RefusedError
 from pipeline.notify.message import Message
 from pipeline.notify.outbox import Outbox, State, Waiting
 
@@ -69,12 +69,19 @@ def send_alerts(
         return found, _deliver(outbox, state, channels, until)
 
 
-def pending_alerts(outbox: Outbox, found: Found, now: float) -> list[Message]:
-    """The messages that `send_alerts` would send: those that wait, and the new one, if any."""
+def pending_alerts(
+    outbox: Outbox, channels: Sequence[Channel], found: Found, now: float
+) -> list[Waiting]:
+    """What `send_alerts` would send to which of the channels; what is new is there without any."""
     state = outbox.read()
     _, changed = changes(state.open, found, now)
-    new = [message_of(changed, now)] if changed else []
-    return [one.message for one in state.waiting] + new
+    return _pending(state, channels, message_of(changed, now) if changed else None)
+
+
+def pending_digest(outbox: Outbox, channels: Sequence[Channel], message: Message) -> list[Waiting]:
+    """The same of `send_digest`, whose message this is."""
+    state = outbox.read()
+    return _pending(state, channels, None if message.id in state.digests else message)
 
 
 def send_digest(
@@ -106,7 +113,10 @@ def _add(state: State, message: Message, channels: Sequence[Channel]) -> None:
 def _deliver(
     outbox: Outbox, state: State, channels: Sequence[Channel], until: float | None
 ) -> Sent:
-    """Hand each channel what waits for it, the oldest first, up to the first that it refuses."""
+    """Hand each channel what waits for it, the oldest first, until it fails.
+
+    A message that it refuses keeps waiting, and does not hold up those behind it.
+    """
     sent = Sent()
     for channel in channels:
         for one in [it for it in state.waiting if channel.name in it.channels]:
@@ -116,6 +126,8 @@ def _deliver(
                 sent.notes += [f"{channel.name}: {note}" for note in channel.send(one.message)]
             except ChannelError as error:
                 sent.failures.append(f"{channel.name}: {error}")
+                if isinstance(error, RefusedError):
+                    continue
                 break
             sent.delivered[channel.name] = sent.delivered.get(channel.name, 0) + 1
             left = _only(one, {*one.channels} - {channel.name})
@@ -126,6 +138,15 @@ def _deliver(
         if number := sum(channel.name in one.channels for one in state.waiting):
             sent.waiting[channel.name] = number
     return sent
+
+
+def _pending(state: State, channels: Sequence[Channel], new: Message | None) -> list[Waiting]:
+    names = [channel.name for channel in channels]
+    waiting = [_only(one, {*names}) for one in state.waiting]
+    return [
+        *(one for one in waiting if one.channels),
+        *([] if new is None else [Waiting(new, tuple(names))]),
+    ]
 
 
 def _only(waiting: Waiting, names: set[str]) -> Waiting:

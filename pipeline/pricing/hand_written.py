@@ -21,6 +21,8 @@ _SEPARATORS: Final = {",": "comma", ";": "semicolon", "\t": "tab"}
 last in its "Unicode text"."""
 _ENCODINGS: Final = {"charma": "Windows-1252", "utf-8": "UTF-8", "utf-16": "UTF-16"}
 """By the first letters of what Python calls those that are tried."""
+_WORKBOOKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""What .xlsx and .xls begin with."""
 _SAVE: Final = "save it as CSV UTF-8"
 
 
@@ -122,20 +124,26 @@ def rows(
         return
     separator, before, content = _separator(content)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    read = before
     try:
         header = _header(path, before + 1, next(reader, []), needed, optional, quoted=quoted)
+        read = before + reader.line_num
         for cells in reader:
+            read = before + reader.line_num
             if not any(cell.strip() for cell in cells):
                 continue  # spreadsheets save empty lines
-            number = before + reader.line_num
             if len(cells) != len(header):
                 raise HandWrittenError(
-                    f"{path}, line {number}: it has {count(len(cells), 'column')}, and the header "
+                    f"{path}, line {read}: it has {count(len(cells), 'column')}, and the header "
                     f"has {len(header)} (quote a text that holds a {_SEPARATORS[separator]})"
                 )
             found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-            yield Row(path, number, {**dict.fromkeys(optional, ""), **found})
+            yield Row(path, read, {**dict.fromkeys(optional, ""), **found})
     except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise HandWrittenError(
+                f"{path}, line {read + 1}: a quotation mark begins a text that does not end"
+            ) from None
         raise HandWrittenError(f"{path}, line {before + reader.line_num}: {error}") from None
 
 
@@ -155,6 +163,8 @@ def _content(path: Path, must_exist: bool) -> str | None:
         if isinstance(error, FileNotFoundError) and not must_exist:
             return None
         raise HandWrittenError(f"{path} cannot be read: {error.strerror or error}") from None
+    if content.startswith(_WORKBOOKS):
+        raise HandWrittenError(f"{path} cannot be read: it seems to be an Excel workbook: {_SAVE}")
     try:
         text = _decoded(content)
     except UnicodeDecodeError as error:
@@ -197,6 +207,10 @@ def _header(
     if not any(header):
         raise HandWrittenError(f"{path}, line {line}: there is no header: {must}")
     for place, name in enumerate(header):
+        if not name:
+            raise HandWrittenError(
+                f"{path}, line {line}: column {place + 1} has no name: delete it: {must}"
+            )
         if name not in known:
             what = repr(name) if quoted else f"number {place + 1}"
             raise HandWrittenError(f"{path}, line {line}: {what} is no column: {must}")

@@ -87,7 +87,7 @@ def share(part: int | Decimal | None, whole: int | Decimal | None) -> str:
         return "> 99.9 %"
     if of_hundred < 10 or 99 < of_hundred < 100:
         return f"{of_hundred:.1f}".removesuffix(".0") + " %"
-    return f"{of_hundred:.0f} %"
+    return f"{of_hundred:,.0f} %"
 
 
 def change(now: int | Decimal | None, before: int | Decimal | None) -> Change | None:

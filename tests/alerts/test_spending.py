@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.alerts.alert import Evaluation
+from pipeline.alerts.spending import spent
+from pipeline.lake.snapshot import Snapshot
+from pipeline.lake.store import Lake
+from pipeline.settings import load_settings
+from pipeline.timeline import parse_time
 from tests.fixtures_local import Ended, clean_environment, command
 from tests.pricing.spent import START, Spent, spend
 
@@ -102,3 +108,18 @@ def test_a_wrong_file_is_an_error_of_this_alert_alone(tmp_path: Path) -> None:
         f"mka1-usage: error: budget: can't be looked for: {path}, line 2, column amount: amount is "
         "'x': write a plain decimal number such as 2.50\n"
     )
+
+
+def test_a_budget_of_which_nothing_is_known_says_what_could_have_been_found(
+    tmp_path: Path, home: Path
+) -> None:
+    (tmp_path / "budgets.csv").write_text(f"{HEADER}\nkey,web,day,,operations,13,80 100\n")
+    lake, settings = Lake(home / "lake"), load_settings()
+
+    def at(moment: str) -> Evaluation:
+        return spent(lake, Snapshot(lake), settings, parse_time(moment))
+
+    assert (unknown := at("2024-03-30T00:00:00")).unjudged is not None
+    found = at("2024-03-30T12:30:00")
+    assert {(one.topic, one.since) for one in found.findings} == {*unknown.unknown}
+    assert found.unknown == []

@@ -184,7 +184,7 @@ def test_what_is_sent_is_sent_once_and_a_channel_that_fails_is_said(
         secret = "planted-5ec2e7"
         monkeypatch.setenv("MKA1_USAGE_SLACK_WEBHOOK", f"{server.url}/services/{secret}")
         shown = command(["alerts", "--send", "--dry-run", "--at", iso(NOW)])
-        assert f"1 message would be sent to slack ({server.url})" in shown.err
+        assert f"would be sent: 1 message to slack ({server.url})" in shown.err
         assert not server.posted
         failed, sent, again = (command(["alerts", "--send"]) for _ in range(3))
         assert len(server.posted) == 2

@@ -117,7 +117,12 @@ COLUMNS = "the columns are kind, id, name, team, with commas between them"
         (HEADER + b"\n\nuser,a,A,\nuser,a,B,\n", "line 5, column id: this user stands in line 4"),
         (HEADER + b"team,a,A,\ncost_centre,a,A,\n", "line 2 already as a team"),
         (HEADER + b"key,a,A,\napi_key,a,A,\n", "line 3, column id: this key stands in line 2"),
-        (HEADER + b'user,a,"A,\n', "line 2: unexpected end of data"),
+        (
+            HEADER + b'user,a,"A,\nuser,b,B,\n',
+            "line 2: a quotation mark begins a text that does not end",
+        ),
+        (HEADER.strip() + b",,\nuser,a,A,,,\n", "line 1: column 5 has no name: delete it"),
+        (b"PK\x03\x04\x14\0\x06\0", "it seems to be an Excel workbook: save it as CSV UTF-8"),
         (HEADER + "user,a\u200bb,A,\n".encode(), "line 2, column id: it holds characters that can"),
         (HEADER + b"user,a\x81,A,\n", "line 2: it is not Windows-1252 text: save it as CSV UTF-8"),
         (HEADER + "user,ä,A,\n".encode() + b"user,\xe4,A,\n", "line 3: it is not UTF-8 text"),

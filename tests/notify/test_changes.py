@@ -107,6 +107,14 @@ def test_what_could_not_be_looked_for_has_not_ended(unknown: Evaluation) -> None
     assert "ended spike" in lines[3]
 
 
+def test_a_budget_that_is_not_known_keeps_no_other_from_ending() -> None:
+    unknown = Evaluation(unjudged="nothing is known of tokens", unknown=[(BUDGET.topic, 0)])
+    other = finding("80 % of tokens", alert="budget")
+    week_before = finding(BUDGET.topic, alert="budget", since=-1)
+    lines = told(found(BUDGET, other, week_before), found(budget=unknown), found())
+    assert lines[1:] == [["ended budget", "ended budget"], ["ended budget"]]
+
+
 def test_a_lake_that_cannot_be_read_is_told_once_for_all_alerts() -> None:
     broken = Evaluation(broken="can't be looked for: disk")
     evaluation = found(late=broken, spike=broken, budget=broken, zero=broken)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from pipeline.notify.channel import ChannelError
+from pipeline.notify.channel import ChannelError, RefusedError
 from pipeline.notify.mail import Mail, MailAccount, compose
 from pipeline.notify.message import Message, Part
 from pipeline.notify.posting import ATTEMPTS
@@ -96,6 +96,7 @@ def test_what_is_long_is_cut_to_what_slack_takes() -> None:
 @pytest.mark.parametrize(
     ("answer", "tries", "said"),
     [
+        ((400, {}, b"invalid_blocks"), 1, "answered 400: invalid_blocks"),
         ((404, {}, b"no_service"), 1, "answered 404: no_service"),
         ((403, {}, PATH.encode()), 1, "answered 403"),
         ((302, {"Location": "http://127.0.0.1:1/"}, b""), 1, "a redirect, which is not followed"),
@@ -114,6 +115,7 @@ def test_a_refusal_is_one_line_without_the_secret(
         with pytest.raises(ChannelError) as caught:
             slack(server.url, slept.append).send(MESSAGE)
         assert len(server.posted) == tries
+    assert isinstance(caught.value, RefusedError) == (answer[0] == 400)
     assert said in str(caught.value)
     assert str(caught.value).isprintable()
     assert "5ec2e7" not in str(caught.value) + caplog.text

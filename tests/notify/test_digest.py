@@ -51,7 +51,9 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reader.sync()
     (home / "prices.csv").write_text(PRICES)
     (home / "budgets.csv").write_text(BUDGETS)
-    (home / "names.csv").write_text("kind,id,name,team\nuser,user_0000,,research\n")
+    (home / "names.csv").write_text(
+        "kind,id,name,team\nuser,user_0000,,research\nuser,user_0001,Ada,\nteam,research,Labs,\n"
+    )
     return home
 
 
@@ -82,7 +84,9 @@ def test_a_week_of_usage_tokens_money_and_budgets_is_a_message(week: Path) -> No
     assert (
         f"{message.data['tokens']:,}" in said["Tokens and cost, of the responses that were listed"]
     )
-    assert "tokens of user user_0001 in the day: " in said["Budgets, at the end of the week"]
+    budgets = said["Budgets, at the end of the week"]
+    assert "tokens of user Ada (user_0001) in the day: " in budgets
+    assert "operations of team Labs (research) in the month: " in budgets
     assert message.data["top_users"][0]["operations"] > message.data["top_users"][1]["operations"]
     assert message.data["days"]["2024-01-06"] == "final"
     assert message.id == digest(week, NOW + 6 * DAY).id

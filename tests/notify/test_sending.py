@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 
 from pipeline.alerts.alert import Evaluation, Finding
-from pipeline.notify.channel import ChannelError
+from pipeline.notify.channel import ChannelError, RefusedError
 from pipeline.notify.message import Message
 from pipeline.notify.outbox import Outbox, OutboxError
-from pipeline.notify.sending import Found, Sent, pending_alerts, send_alerts, send_digest
+from pipeline.notify.sending import (
+    Found,
+    Sent,
+    pending_alerts,
+    pending_digest,
+    send_alerts,
+    send_digest,
+)
 from tests.bounded import join
 
 SPIKE = Finding("spike", "warning", "u", 0, "user u", "select 1")
@@ -34,11 +41,15 @@ class Fake:
     where: str = "nowhere"
     taken: list[str] = field(default_factory=list[str])
     error: BaseException | None = None
+    refused: str = ""
+    """The title of the message that it does not take."""
 
     def send(self, message: Message) -> Sequence[str]:
         """Take it, or fail."""
         if self.error is not None:
             raise self.error
+        if message.title == self.refused:
+            raise RefusedError("refused")
         self.taken.append(message.title)
         return ()
 
@@ -125,12 +136,31 @@ def test_what_waits_for_a_channel_is_kept_while_it_is_not_set(outbox: Outbox) ->
 
 
 def test_what_would_be_sent_is_shown_and_changes_nothing(outbox: Outbox) -> None:
-    assert [it.title for it in pending_alerts(outbox, FOUND, 0)] == ["warning: user u"]
+    good, bad = Fake("good"), Fake("bad", error=ChannelError("down"))
+
+    def pending(found: Found, *channels: Fake) -> list[tuple[str, tuple[str, ...]]]:
+        shown = pending_alerts(outbox, channels, found, 0)
+        return [(one.message.title, one.channels) for one in shown]
+
+    assert pending(FOUND) == [("warning: user u", ())]
     assert not outbox.path.parent.exists()
-    send(outbox, Fake(error=ChannelError("down")))
-    assert [it.title for it in pending_alerts(outbox, FOUND, 0)] == ["warning: user u"]
-    waiting = [it.title for it in pending_alerts(outbox, NOTHING, 0)]
-    assert waiting == ["warning: user u", "ended: user u"]
+    send(outbox, good, bad)
+    assert pending(FOUND, good, bad) == [("warning: user u", ("bad",))]
+    assert pending(FOUND, good) == []
+    ended = ("ended: user u", ("good", "bad"))
+    assert pending(NOTHING, good, bad) == [("warning: user u", ("bad",)), ended]
+    assert [one.message for one in pending_digest(outbox, [good], DIGEST)] == [DIGEST]
+    send_digest(outbox, [good], lambda: DIGEST)
+    assert pending_digest(outbox, [good], DIGEST) == []
+
+
+def test_a_message_that_a_channel_refuses_does_not_hold_up_those_behind_it(outbox: Outbox) -> None:
+    channel = Fake(error=RefusedError("invalid_blocks"))
+    send(outbox, channel)
+    channel.refused, channel.error = "warning: user u", None
+    sent = send(outbox, channel, found=NOTHING)
+    assert channel.taken == ["ended: user u"]
+    assert (sent.failures, sent.waiting) == (["fake: refused"], {"fake": 1})
 
 
 def test_a_digest_is_sent_once_a_week(outbox: Outbox) -> None:

@@ -126,7 +126,7 @@ def test_a_wrong_cell_is_one_line_with_its_place(
         ),
         ("m,2024-01-01,usd,1", ", line 2: it has 4 columns, and the header has 7"),
         ("m,2024-01-01,usd,1,2,3,4,5", ", line 2: it has 8 columns"),
-        ('"m,2024-01-01', ", line 2: unexpected end of data"),
+        ('"m,2024-01-01', ", line 2: a quotation mark begins a text that does not end"),
     ],
 )
 def test_wrong_lines_are_one_line_with_their_place(

@@ -147,10 +147,27 @@ def test_a_narrow_table_has_the_columns_that_matter_and_names_the_others(
 ) -> None:
     text = shown(home, query, capsys, width=80)
     assert re.findall(r"\w+", text.splitlines()[1]) == stay.split()
-    below = " ".join(text.partition("└")[2].split())
+    below = re.sub(r" \([^()]* in all rows\)", "", " ".join(text.partition("└")[2].split()))
     assert f"more columns: {hidden}; --format csv shows all" in below
     assert max(map(cell_len, text.splitlines())) <= 80
     assert "more column" not in shown(home, query, capsys)
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_a_narrow_ranking_shows_by_what_it_ranks(
+    home: Path, width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(home, "from top_users(2, 7)", capsys, width=width)
+    assert "num_operations" in text.splitlines()[1] or width == 40
+    assert "…" not in text.splitlines()[1]
+    assert max(map(cell_len, text.splitlines())) <= width
+
+
+def test_what_is_the_same_in_all_rows_is_said_where_its_column_is_left_out(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(home, "select * from usage_1h where user_id = 'user_0000'", capsys, width=70)
+    assert "day (2024-01-01 in all rows)" in " ".join(text.split())
 
 
 def test_a_table_says_that_it_has_more_rows_than_it_counts(
