@@ -146,11 +146,19 @@ _TEAM_AS_USER: Final = (
     "num_conversations_created, num_items_added, num_operations FROM {rows}"
 )
 """Usage by team, for a query that knows users and keys."""
-_TEAM_DAYS: Final = (
-    "SELECT day.start_time, day.end_time, COALESCE(users.team_id, api_keys.team_id) AS team_id, "
-    "day.num_conversations_created, day.num_items_added, day.num_operations FROM usage_1d AS day "
-    "LEFT JOIN names AS users ON users.kind = 'user' AND day.user_id = users.id "
+_JOINED: Final = (
+    " AS day LEFT JOIN names AS users ON users.kind = 'user' AND day.user_id = users.id "
     "LEFT JOIN names AS api_keys ON api_keys.kind = 'key' AND day.api_key_id = api_keys.id"
+)
+"""The names of a row's user and key."""
+_TEAM: Final = "COALESCE(users.team_id, api_keys.team_id)"
+_TEAM_DAYS: Final = (
+    f"SELECT day.start_time, day.end_time, {_TEAM} AS team_id, day.num_conversations_created, "
+    f"day.num_items_added, day.num_operations FROM usage_1d{_JOINED}"
+)
+_TEAM_TOKENS: Final = (
+    f"SELECT day.start_time, {_TEAM} AS user_id, day.num_responses, day.input_tokens, "
+    f"day.output_tokens, day.total_tokens FROM tokens_1d{_JOINED}"
 )
 _GROWTH: Final = (
     "SELECT it.start_time, it.end_time, it.user_id AS team_id, it.num_operations, it.previous, "
@@ -381,6 +389,15 @@ MACROS: Final = (
         {"by": "'user_id'"},
         {"usage_1d": _TEAM_AS_USER.format(rows=f"({_TEAM_DAYS})")},
         f"SELECT it.*{_NAME_OF_ID} FROM {{query}} AS it ORDER BY it.place",
+    ),
+    Macro(
+        "top_teams_by_tokens",
+        "The n teams with most tokens in the last days whose responses were read, as far as a sync "
+        "could list them.",
+        "top_tokens",
+        _TOP,
+        inputs={"tokens_1d": _TEAM_TOKENS},
+        rows=f"SELECT it.*{_NAME_OF_ID} FROM {{query}} AS it ORDER BY it.place",
     ),
     Macro(
         "growth_by_team",

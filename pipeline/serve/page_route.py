@@ -61,7 +61,7 @@ def page_route(
     too_long = problem_page(414, _TOO_LONG)
     busy = problem_page(503, _BUSY)
 
-    async def answer(request: Request) -> Response:
+    async def report(request: Request) -> Response:
         if keys and not keys.admit_browser(request.headers.get("authorization")):
             challenge = {"WWW-Authenticate": 'Basic realm="MKA1 usage", charset="UTF-8"'}
             return _response(locked, challenge)
@@ -80,7 +80,7 @@ def page_route(
             return Response(status_code=304, headers={**_HEADERS, **tag})
         return _response(page, tag)
 
-    return answer
+    return report
 
 
 def broken() -> Response:

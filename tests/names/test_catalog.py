@@ -86,6 +86,11 @@ def test_tokens_and_cost_by_team_have_the_sums_of_all(home: Path) -> None:
         "select team_id, model, sum(total_tokens) from team_tokens_by('1d') group by all",
     )
     assert {(id_, model): int(n) for id_, model, n in found} == wanted
+    top = ask(home, "select id, total_tokens from top_teams_by_tokens(9, days := 9)")
+    by_team = Counter[str | None]()
+    for (of, _), tokens in wanted.items():
+        by_team[of] += tokens
+    assert {id_: int(n) for id_, n in top} == by_team
     costs = ask(home, "select team_id, currency, sum(cost) from team_cost_by('1d') group by all")
     assert {(it, money): cost for it, money, cost in costs} == {
         (it, {"large": "usd", "small": "eur"}[str(model)]): Decimal(tokens).scaleb(-6)
