@@ -16,6 +16,7 @@ from rich.console import Console
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.cli.loading import report_outcome
 from pipeline.interrupts import interrupts
+from pipeline.messages import be, count
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import in_words, say, short
 from pipeline.timeline import closed_through, day_of, day_window
@@ -79,6 +80,12 @@ def _serve(settings: Settings, environment: Mapping[str, str], folder: Path, por
     from pipeline.orchestration.dev import DagsterDevError, dagster_dev
 
     instance.prepare(settings.dagster_home, settings.workers)
+    try:
+        lost = instance.fail_lost_runs(settings.dagster_home)
+    except instance.STORAGE_ERRORS as error:
+        fail(": ".join(instance.storage_failure(error, settings.dagster_home)), FAILED)
+    if lost:
+        say(f"{count(lost, 'run')} that ended with the last Dagster {be(lost)} recorded as failed")
     with (
         suppress(KeyboardInterrupt),  # which is how to stop it
         interrupts(),
