@@ -16,6 +16,7 @@ from rich.console import Console
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.cli.loading import report_outcome
 from pipeline.interrupts import interrupts
+from pipeline.messages import be, count
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import in_words, say, short
 from pipeline.timeline import closed_through, day_of, day_window
@@ -24,6 +25,8 @@ _WEEK: Final = 7
 """Made-up days that are over when the demo is begun."""
 _DAYS: Final = 28
 """All made-up days: those that follow happen as time goes on."""
+_DEMO: Final = "demo-dagster"
+"""The demo's home, in the home folder."""
 _FIRST_DAY: Final = "first-day"
 """The file of the demo's home that says when its days begin, for the next start."""
 
@@ -42,34 +45,47 @@ def dagster(
     --demo the emulator runs behind it: a made-up week is loaded first, into a home of its own, and
     traffic goes on while you look.
     """
-    from pipeline.orchestration.dev import free_port
+    from pipeline.orchestration.dev import BusyError, alone, free_port
 
     with exit_codes():
         try:
             port = free_port(port)
         except OSError as error:
             fail(in_words(error), MISUSED)
-        if not demo:
-            settings = load_settings()
-            if settings.api_key is None:
-                say(
-                    "note: MKA1_API_KEY is not set, so no run can load: set it, or take --demo, "
-                    "which needs none"
-                )
-            _serve(settings, dict(os.environ), Path.cwd(), port, settings.lake)
-            return
-        with _made_up_days() as settings:
-            _serve(settings, environment_of(settings), settings.home, port, settings.lake)
+        settings = load_settings()
+        home = settings.home / _DEMO
+        try:
+            with alone(home / "dagster" if demo else settings.dagster_home):
+                if demo:
+                    with _made_up_days(home) as made_up:
+                        _serve(made_up, environment_of(made_up), home, port)
+                else:
+                    _note_without_key(settings)
+                    _serve(settings, dict(os.environ), Path.cwd(), port)
+        except BusyError as error:
+            fail(str(error), MISUSED)
 
 
-def _serve(
-    settings: Settings, environment: Mapping[str, str], folder: Path, port: int, lake: Path
-) -> None:
+def _note_without_key(settings: Settings) -> None:
+    if settings.api_key is None:
+        say(
+            "note: MKA1_API_KEY is not set, so no run can load: set it, or take --demo, "
+            "which needs none"
+        )
+
+
+def _serve(settings: Settings, environment: Mapping[str, str], folder: Path, port: int) -> None:
     """Run Dagster until a signal comes."""
     from pipeline.orchestration import instance
     from pipeline.orchestration.dev import DagsterDevError, dagster_dev
 
     instance.prepare(settings.dagster_home, settings.workers)
+    try:
+        lost = instance.fail_lost_runs(settings.dagster_home)
+    except instance.STORAGE_ERRORS as error:
+        fail(": ".join(instance.storage_failure(error, settings.dagster_home)), FAILED)
+    if lost:
+        say(f"{count(lost, 'run')} that ended with the last Dagster {be(lost)} recorded as failed")
     with (
         suppress(KeyboardInterrupt),  # which is how to stop it
         interrupts(),
@@ -80,8 +96,8 @@ def _serve(
             say("starting Dagster, which takes some seconds")
             dev.wait_until_loaded()
             say(
-                f"Dagster shows {short(lake)} on {dev.url} until Ctrl-C; schedules and the "
-                "alerts' sensor are off until you switch them on there, under Automation"
+                f"Dagster shows {short(settings.lake)} on {dev.url} until Ctrl-C; switch schedules "
+                "and the alerts' sensor on there, under Automation"
             )
             dev.wait()
         except KeyboardInterrupt:
@@ -92,14 +108,12 @@ def _serve(
 
 
 @contextmanager
-def _made_up_days() -> Iterator[Settings]:
-    """Serve made-up days from the emulator, and load those that are not loaded yet."""
+def _made_up_days(home: Path) -> Iterator[Settings]:
+    """Serve made-up days from the emulator, and load those that are not loaded yet into `home`."""
     from pipeline.cli.tour import demo_settings, load_demo
     from pipeline.emulator import EmulatorServer, synthetic_world
-    from pipeline.lake.store import Lake, private_folder
+    from pipeline.lake.store import Lake
 
-    home = load_settings().home / "demo-dagster"
-    private_folder(home)
     today = day_of(closed_through(time.time()) - 1)
     first = first_day(home, today)
     world = synthetic_world(start=day_window(first).start, days=_DAYS)

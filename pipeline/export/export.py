@@ -118,8 +118,10 @@ def export(
     try:
         notes += _undated(selection.snapshot, wanted)
         lacking = selection.lacking(calendar)
-        unread = selection.unread(calendar) if FACT_TOKENS.name in wanted else []
+        has_tokens = FACT_TOKENS.name in wanted
+        unread = selection.unread(calendar) if has_tokens else []
         notes += _unread(unread)
+        notes += _without_cost(selection.without_cost() if has_tokens else [])
         with opened(path, readers) as folder, closing(engine.connect(lake)) as con:
             listed = PRICES.empty_table() if prices is None else prices
             rows = Rows(con, selection, names, calendar, lacking, listed)
@@ -183,6 +185,7 @@ def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:
         "first": f"{calendar[0]}",
         "last": f"{calendar[-1]}",
         "not_loaded": in_words(lacking.missing),
+        "hours_not_kept": in_words(lacking.dropped),
         "loaded_in_part": {f"{day}": iso(through) for day, through in lacking.in_part.items()},
         "disputed": in_words(lacking.disputed),
     }
@@ -203,15 +206,24 @@ def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> Non
         )
     for name, table in wanted.items():
         if not selection.days_of(table):
+            if gone := selection.dropped(table):
+                raise ExportError(
+                    f"there is no {name} {selection.asked}: what it is made of is not kept any "
+                    f"more of {in_words(gone)} (MKA1_USAGE_KEEP_*_DAYS), and "
+                    "`mka1-usage export --table usage_1d` has the days"
+                )
             hint = (
                 "`mka1-usage run` loads conversations where MKA1_API_KEYS is set, and what they "
                 "say with MKA1_USAGE_STORE_CONTENT=true"
             )
             if name in DEFAULT or not table.by_day:
-                hint = f"usage is loaded of {in_words(selection.loaded)}"
+                hint = (
+                    f"usage is loaded of {in_words(selection.loaded)}, and `mka1-usage run` loads "
+                    "more"
+                )
             elif name in {FACT_COSTS.name, FOCUS_COSTS.name, *COST_DATASETS, *METER_DATASETS}:
                 hint = "what the API bills and its other usage endpoints are not loaded by default"
-            raise ExportError(f"there is no {name} of these days: {hint}")
+            raise ExportError(f"there is no {name} {selection.asked}: {hint}")
 
 
 def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
@@ -243,13 +255,23 @@ def _unread(days: Sequence[date]) -> Iterator[str]:
         yield f"fact_tokens has nothing of days whose responses were not read: {in_words(days)}"
 
 
+def _without_cost(days: Sequence[date]) -> Iterator[str]:
+    """A note about days whose tokens are known, and whose cost is not."""
+    if days:
+        yield (
+            f"fact_tokens has no cost of {in_words(days)}: it is computed by the minute, and the "
+            "minutes are not kept any more (MKA1_USAGE_KEEP_MINUTES_DAYS)"
+        )
+
+
 def _kept(names: Sequence[str]) -> Iterator[str]:
     """A note about files that an export in another format wrote."""
     if names:
-        more = f" and {len(names) - 1:,} more" if names[1:] else ""
+        more = f" and {len(names) - 1:,} more stay" if names[1:] else " stays"
         yield (
-            f"{names[0]}{more} stay as an export in another format wrote them: export that format "
-            "again to replace them"
+            f"{names[0]}{more} as an export in another format wrote them: export that format "
+            "again to replace "
+            f"{'them' if names[1:] else 'it'}"
         )
 
 

@@ -74,11 +74,13 @@ class Lacking(NamedTuple):
     """Days of an export of which usage is not all there."""
 
     missing: set[date]
-    """Not loaded: no row does not mean no usage."""
+    """Not loaded."""
     in_part: dict[date, int]
     """Loaded up to a moment of the day, in Unix seconds."""
     disputed: list[date]
     """Loaded, but with totals that differ from the API's own."""
+    dropped: set[date]
+    """Loaded, and their hours, which facts are made of, are not kept any more."""
 
     @property
     def words(self) -> dict[str, str]:
@@ -86,14 +88,20 @@ class Lacking(NamedTuple):
         in_part = [f"{day} (through {iso(through)})" for day, through in self.in_part.items()]
         said = {
             "not loaded": in_words(self.missing),
+            "hours not kept any more": in_words(self.dropped),
             "loaded in part": ", ".join(in_part),
             "disputed, since the totals differ from the API's own": in_words(self.disputed),
         }
         return {name: days for name, days in said.items() if days not in {"", "none"}}
 
+    @property
+    def unknown(self) -> set[date]:
+        """The days without facts: no row does not mean no usage."""
+        return self.missing | self.dropped
+
     def complete_through(self, days: Sequence[date]) -> int:
         """Unix seconds through which usage is all there, from the first of `days`, which are in
-        order, on."""
+        order, on. Days whose hours are not kept are no hole: they were loaded."""
         for day in days:
             if day in self.missing or day in self.disputed:
                 return day_window(day).start
@@ -138,13 +146,20 @@ class Selection:
         """The files of what is exported that are not what was published."""
 
     @property
+    def asked(self) -> str:
+        """The days that were asked for, in words."""
+        ends = {"from": self._first, "through": self._last}
+        given = [f"{word} {day}" for word, day in ends.items() if day is not None]
+        return " ".join(given) or "in this lake"
+
+    @property
     def loaded(self) -> list[date]:
         """The days with usage, in order: those that are not exported, too."""
         return [day for day in self.snapshot.versions if self.of_day(_HOURS.name, day)]
 
     def days_of(self, table: Table) -> list[date]:
         """The exported days that there are of a table, in order; of a dimension, those of usage."""
-        source = _source(table.name) if table.by_day else _HOURS.name
+        source = _of_days(table)
         own = (day for day in self._asked if self.of_day(source, day))
         return sorted({*own, *self._apart.get(source, ())})
 
@@ -155,7 +170,7 @@ class Selection:
         listed = list(tables)
         of_facts = {day for table in listed if table.name in _FACTS for day in self.days_of(table)}
         days = sorted(
-            of_facts.union(self.days_of(FACT_USAGE))
+            of_facts.union(self.days_of(FACT_USAGE), self.dropped(FACT_USAGE))
             or {day for table in listed for day in self.days_of(table)}
         )
         return list(day_range(self._first or days[0], self._last or days[-1]))
@@ -172,16 +187,31 @@ class Selection:
     def unread(self, days: Iterable[date]) -> list[date]:
         """The days of which no responses were read."""
         name = _FACTS[FACT_TOKENS.name].name
-        return [day for day in days if not self.of_day(name, day)]
+        dropped = self.snapshot.is_dropped
+        return [day for day in days if not self.of_day(name, day) and not dropped(name, day)]
+
+    def without_cost(self) -> list[date]:
+        """The exported days whose tokens are known, and what they cost is not: that is computed by
+        the minute, and their minutes are not kept any more."""
+        name = TOKENS["1m"].name
+        days = self.days_of(FACT_TOKENS)
+        return [day for day in days if self.snapshot.is_dropped(name, day)]
+
+    def dropped(self, table: Table) -> list[date]:
+        """The days asked for of which what a table is made of is not kept any more."""
+        source = _of_days(table)
+        return [day for day in self._asked if self.snapshot.is_dropped(source, day)]
 
     def lacking(self, days: Iterable[date]) -> Lacking:
         """What is not known of usage on `days`, none of which is damaged."""
         found = {day: self.snapshot.loaded(_HOURS.name, day) for day in days}
         loaded = {day: facts for day, facts in found.items() if facts is not None}
+        dropped = {day for day in found if self.snapshot.is_dropped(_HOURS.name, day)}
         return Lacking(
-            found.keys() - loaded.keys(),
+            found.keys() - loaded.keys() - dropped,
             {day: facts.window.end for day, facts in loaded.items() if not facts.complete(day)},
             disputed_days(self.snapshot, loaded),
+            dropped,
         )
 
     def of_day(self, dataset: str, day: date) -> list[Path]:
@@ -231,10 +261,10 @@ class Rows:
         teams = pl.Series([row.team for row in names.rows if row.team], dtype=pl.String)
         con.register("teams", members(teams, names.teams, NO_TEAM))
         con.register("names", names.table)
-        partial = {*lacking.missing, *lacking.in_part, *lacking.disputed}
+        partial = {*lacking.unknown, *lacking.in_part, *lacking.disputed}
         days = {
             "day_number": [day_window(day).start // DAY for day in calendar],
-            "is_loaded": [day not in lacking.missing for day in calendar],
+            "is_loaded": [day not in lacking.unknown for day in calendar],
             "is_complete": [day not in partial for day in calendar],
         }
         con.register("days", pa.table(days))
@@ -319,6 +349,11 @@ class Rows:
         published = self._selection.snapshot.published
         inputs = {one.name: (one, published(one.name)) for one in _FACTS.values()}
         engine.bind(self._con, inputs)
+
+
+def _of_days(table: Table) -> str:
+    """The table of the lake whose days an exported one has: of a dimension, that of usage."""
+    return _source(table.name) if table.by_day else _HOURS.name
 
 
 def _source(name: str) -> str:

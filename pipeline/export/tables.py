@@ -243,7 +243,7 @@ DIM_DATE: Final = Table(
         Column("weekday", pa.int64(), "1 for Monday to 7 for Sunday."),
         Column("weekday_name", pa.string(), "Monday to Sunday."),
         Column("is_weekend", pa.bool_(), "Whether it is Saturday or Sunday."),
-        Column("is_loaded", pa.bool_(), "Whether usage is loaded; if not, no row is no zero."),
+        Column("is_loaded", pa.bool_(), "Whether its hours are there; if not, no row is no zero."),
         Column(
             "is_complete",
             pa.bool_(),

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+from filelock import FileLock, Timeout
 
+from pipeline.lake.store import private_folder
 from pipeline.orchestration import dev_process
 
 HOST: Final = "127.0.0.1"
@@ -34,6 +36,7 @@ _GRACE: Final = 20.0
 _KEPT: Final = 30
 """Lines of what it writes that are kept, for when it ends by itself. None goes to a file: a run's
 warnings may name users."""
+_LOCK: Final = ".mka1-usage-dagster.lock"
 _WORKSPACE: Final = """\
 load_from:
   - python_module:
@@ -55,6 +58,10 @@ _LOADED: Final = """{
 
 class DagsterDevError(Exception):
     """It could not be started, or ended by itself. One line, or more with what it wrote last."""
+
+
+class BusyError(Exception):
+    """Another process shows the same folder. One line, with what to do."""
 
 
 class DagsterDev:
@@ -121,6 +128,27 @@ class DagsterDev:
             f"Dagster ended by itself, with exit code {self._process.returncode}"
             + (f"; what it wrote last:{said}" if said else "")
         )
+
+
+@contextmanager
+def alone(dagster_home: Path) -> Iterator[None]:
+    """While this lasts, nobody else shows this folder; BusyError where somebody does.
+
+    A second daemon would start the runs of each schedule once more.
+    """
+    private_folder(dagster_home)
+    lock = FileLock(dagster_home / _LOCK, is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(
+            f"another `mka1-usage dagster` shows {dagster_home} already, and two would run each "
+            "schedule twice: use its page, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

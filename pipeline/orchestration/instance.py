@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import socket
 import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import closing, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
 
@@ -40,6 +42,8 @@ concurrency:
   runs:
     max_concurrent_runs: {runs}
 """
+_SERVER: Final = ".dagster/grpc_info"
+"""The tag by which Dagster notes which code server has a run, as JSON."""
 _OTHER_RUNS: Final = 3
 """Runs that may go on beside those that read the API."""
 
@@ -95,6 +99,30 @@ def readable(dagster_home: Path) -> Iterator[Path]:
                 "path: set one of the two to another folder"
             )
         yield home
+
+
+def fail_lost_runs(dagster_home: Path) -> int:
+    """Record the runs as failed whose code server is no more; returns how many they are.
+
+    Nothing else does where Dagster was killed, or lost its power, with them: they would seem to go
+    on for ever, and keep their turn of reading the API. Raises STORAGE_ERRORS.
+    """
+    statuses = [*map(dg.DagsterRunStatus, ("STARTING", "STARTED", "CANCELING"))]
+    with opened(dagster_home) as dagster:
+        runs = dagster.get_runs(dg.RunsFilter(statuses=statuses))
+        lost = [run for run in runs if _is_gone(run.tags.get(_SERVER))]
+        for run in lost:
+            dagster.report_run_failed(run, "The process that this run was in has ended.")
+    return len(lost)
+
+
+def _is_gone(server: str | None) -> bool:
+    """Whether nobody answers for the code server that a run's tag names, on this machine."""
+    path = json.loads(server).get("socket") if server else None
+    if path is None:  # a run of `mka1-usage run`, or of a server that may be on another machine
+        return False
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as asking:
+        return asking.connect_ex(path) != 0
 
 
 @contextmanager

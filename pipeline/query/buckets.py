@@ -37,6 +37,7 @@ from pipeline.lake.schemas import COVERAGE, USAGE
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import check
+from pipeline.messages import run
 from pipeline.pseudonyms import PSEUDONYM, Pseudonyms
 from pipeline.query.page import TEAM, Count, Page, count, json
 from pipeline.timeline import ANY_WIDTHS, WIDTHS, AnyWidth, Width, Window, day_window, iso, spans
@@ -231,19 +232,27 @@ _KEPT_AS: Final[dict[Width, tuple[str, str]]] = {
 
 
 def _require_kept(snapshot: Snapshot, days: Sequence[date], width: Width) -> None:
-    """Raise NotLoadedError where what a page is counted from is not kept any more: neither empty,
-    nor to be had by a load."""
-    gone = [day for day in days if snapshot.is_dropped(USAGE[width].name, day)]
-    if not gone:
+    """Raise NotLoadedError where a day is loaded, and what a page is counted from is not there:
+    not kept any more, or to be kept again and not loaded yet. It is not empty."""
+    there, name = snapshot.file, USAGE[width].name
+    lacking = [day for day in days if there(_LOADED, day) and not there(name, day)]
+    if not lacking:
         return
-    rest = [it for it in WIDTHS if not snapshot.is_dropped(USAGE[it].name, gone[0])]
+    dropped = [day for day in lacking if snapshot.is_dropped(name, day)]
+    gone = dropped or lacking
+    rest = [it for it in WIDTHS if there(USAGE[it].name, gone[0])]
     what, setting = _KEPT_AS[width]
     first, last = spans(gone)[0]
     words = f"{first}" if first == last else f"{first} to {last}"
     more = f" (and {len(gone) - (last - first).days - 1} more)" if gone[-1] > last else ""
+    ask = f"ask for buckets of {' or '.join(rest)} that begin and end with those of UTC"
+    if dropped:
+        raise NotLoadedError(
+            f"the {what} of {words}{more} are not kept any more ({setting}): {ask}"
+        )
     raise NotLoadedError(
-        f"the {what} of {words}{more} are not kept any more ({setting}): ask for buckets of "
-        f"{' or '.join(rest)} that begin and end with those of UTC"
+        f"the {what} of {words}{more} were dropped, and are not loaded again: load them with "
+        f"`{run(first, last, '--full')}`, or {ask}"
     )
 
 

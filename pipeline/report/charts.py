@@ -372,7 +372,7 @@ def coverage(figures: Figures, frame: Frame) -> alt.LayerChart:
         "month:O",
         title=None,
         scale=alt.Scale(domain=list(range(len(months))), paddingInner=0.25),
-        axis=alt.Axis(labelExpr=f"{labels}[datum.value]", minExtent=54),
+        axis=alt.Axis(labelExpr=f"{labels}[datum.value]", minExtent=62),  # in wide fonts, too
     )
     colour, size = paint("known"), step - 6
     cells = marks(rows).encode(x=x, y=y)
@@ -385,7 +385,7 @@ def coverage(figures: Figures, frame: Frame) -> alt.LayerChart:
     }
     return layered(
         *(mark.transform_filter(f"datum.known == '{known}'") for known, mark in drawn.items()),
-        width=frame.width - 60,
+        width=frame.width - 68,
         height=alt.Step(step),
     )
 

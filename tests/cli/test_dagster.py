@@ -21,6 +21,7 @@ import pytest
 from pipeline.cli.dagster_dev import environment_of, first_day
 from pipeline.cli.tour import demo_settings
 from pipeline.emulator import EmulatorServer, World
+from pipeline.orchestration.dev import alone
 from pipeline.timeline import closed_through, day_of
 from tests.bounded import read_until, started
 from tests.documented import blocks
@@ -51,6 +52,21 @@ def test_a_port_that_is_taken_is_named_before_anything_is_loaded(tmp_path: Path)
     assert ended.code == 2
     assert re.fullmatch(rf"mka1-usage: error: port {port} .*--port.*\n", ended.err)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "folder"), [([], "data/dagster"), (["--demo"], "data/demo-dagster/dagster")]
+)
+def test_a_home_is_shown_once_at_a_time_or_each_schedule_would_run_twice(
+    args: list[str], folder: str, tmp_path: Path
+) -> None:
+    with alone(tmp_path / folder):
+        ended = command(["dagster", *args, "--port", "0"])
+    assert ended.code == 2
+    assert re.fullmatch(rf"mka1-usage: error: another .* shows \S*{folder} already.*\n", ended.err)
+    assert not list(tmp_path.rglob("dagster.yaml")), "nothing was begun"
+    with alone(tmp_path / folder):
+        pass  # once it has ended, the next may
 
 
 def test_the_demo_begins_a_week_before_its_first_start_and_goes_on_with_these_days(

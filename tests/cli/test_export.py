@@ -182,8 +182,12 @@ MISUSED: list[tuple[str, Mapping[str, str], str]] = [
     ("", {"MKA1_USAGE_EXPORT_READABLE_BY": "me"}, "MKA1_USAGE_EXPORT_READABLE_BY: "),
 ]
 FAILED: list[tuple[str, Mapping[str, str], str]] = [
-    ("--start 2025-01-01", {}, "of these days: usage is loaded of 2024-01-01, 2024-01-03"),
-    ("--table conversations", {}, "there is no conversations of these days: `mka1-usage run`"),
+    (
+        "--start 2025-01-01",
+        {},
+        "no dim_date from 2025-01-01: usage is loaded of 2024-01-01, 2024-01-03,",
+    ),
+    ("--table conversations", {}, "there is no conversations in this lake: `mka1-usage run`"),
     ("", {"MKA1_USAGE_HOME": "empty"}, "nothing is loaded in .*lake: load days with `mka1-usage"),
 ]
 

@@ -309,8 +309,8 @@ def test_names_of_people_do_not_undo_pseudonyms(tmp_path: Path) -> None:
         ),
         ({"by_day": True, "form": "csv"}, UnknownTableError, "only Parquet is cut into days"),
         ({"last": date(2023, 12, 31)}, ExportError, "usage is loaded of 2024-01-01 to 2024-01-03"),
-        ({"first": date(2024, 1, 4)}, ExportError, "there is no dim_date of these days"),
-        ({"tables": ["item_contents"]}, ExportError, "there is no item_contents of these days"),
+        ({"first": date(2024, 1, 4)}, ExportError, "there is no dim_date from 2024-01-04: usage"),
+        ({"tables": ["item_contents"]}, ExportError, "there is no item_contents in this lake"),
     ],
 )
 def test_what_can_not_be_exported_is_refused_before_anything_is_written(

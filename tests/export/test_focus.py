@@ -182,5 +182,5 @@ def test_a_currency_that_the_api_does_not_say_is_not_made_up(tmp_path: Path) -> 
 def test_it_is_there_only_where_bills_are_loaded_and_asked_for(tmp_path: Path) -> None:
     assert FOCUS_COSTS.name not in chosen(())
     without = spend(tmp_path / "home", [], days=1)
-    with pytest.raises(ExportError, match="there is no focus_costs of these days: what the API"):
+    with pytest.raises(ExportError, match="there is no focus_costs in this lake: what the API"):
         export(without, tmp_path / "out", ["focus_costs"])

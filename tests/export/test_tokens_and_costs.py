@@ -246,5 +246,5 @@ def test_days_whose_responses_were_not_read_are_named(tmp_path: Path) -> None:
 
 def test_a_table_that_there_is_nothing_of_is_refused_by_name(tmp_path: Path) -> None:
     spend(tmp_path / "home", [], days=1)
-    with pytest.raises(ExportError, match="there is no fact_costs of these days: what the API"):
+    with pytest.raises(ExportError, match="there is no fact_costs in this lake: what the API"):
         export(Lake(tmp_path / "home" / "lake"), tmp_path / "out", ["fact_costs"])

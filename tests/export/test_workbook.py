@@ -35,7 +35,7 @@ NAMES = ["dim_date", "dim_user", "fact_usage", "fact_tokens", "usage_1d"]
 Convert = Callable[..., None]
 AS_CSV = "Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false"
 """As LibreOffice writes a CSV: comma, quote, UTF-8, values as they are shown."""
-NOTHING_LACKS = Lacking(set(), {}, [])
+NOTHING_LACKS = Lacking(set(), {}, [], set())
 TEXTS = [
     *("=1+1", "+49 30", "-1", "@SUM(A1)", "\t=1", "＝1+1", " =1", "'=1"),
     *("007", "1e5", "2024-01-01", "TRUE", "https://example.org/", "mailto:a@example.org"),
@@ -221,9 +221,10 @@ def test_every_column_is_as_wide_as_its_header_and_its_numbers(
     ("lacking", "through"),
     [
         (NOTHING_LACKS, "2024-01-04T00:00:00Z"),
-        (Lacking({DAYS[1]}, {}, []), "2024-01-02T00:00:00Z"),
-        (Lacking({DAYS[2]}, {}, [DAYS[1]]), "2024-01-02T00:00:00Z"),
-        (Lacking(set(), {DAYS[2]: 1_704_240_060}, []), "2024-01-03T00:01:00Z"),
+        (Lacking({DAYS[1]}, {}, [], set()), "2024-01-02T00:00:00Z"),
+        (Lacking({DAYS[2]}, {}, [DAYS[1]], set()), "2024-01-02T00:00:00Z"),
+        (Lacking(set(), {DAYS[2]: 1_704_240_060}, [], set()), "2024-01-03T00:01:00Z"),
+        (Lacking(set(), {}, [], {DAYS[1]}), "2024-01-04T00:00:00Z"),
     ],
 )
 def test_it_is_complete_through_the_first_hole(

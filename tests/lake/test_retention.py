@@ -135,6 +135,22 @@ def test_who_asks_for_minutes_is_told_in_one_line_and_days_are_answered(reader: 
     assert asked("1d")
 
 
+@pytest.mark.parametrize("partial", [False, True])
+def test_minutes_that_are_to_be_kept_again_are_not_empty_until_they_are_loaded(
+    reader: Reader, partial: bool
+) -> None:
+    prune(reader.lake, MINUTES, NOW)
+    prune(reader.lake, Retention(), NOW)
+    start = day_window(DAYS[0]).start
+    with pytest.raises(NotLoadedError) as refused:
+        answer(reader.lake, PageQuery(start, start + DAY, "1m"), partial=partial)
+    assert str(refused.value) == (
+        "the minutes of 2024-01-01 were dropped, and are not loaded again: load them with "
+        "`mka1-usage run --full --start 2024-01-01 --end 2024-01-02`, or ask for buckets of 1h or "
+        "1d that begin and end with those of UTC"
+    )
+
+
 @pytest.mark.slow
 def test_later_loads_refreshes_and_syncs_leave_out_what_is_not_kept(reader: Reader) -> None:
     lake = reader.lake

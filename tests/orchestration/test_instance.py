@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -41,6 +44,32 @@ def test_a_dagster_yaml_that_is_there_is_left_alone(tmp_path: Path) -> None:
     instance.prepare(tmp_path)
     instance.prepare(tmp_path)
     assert (tmp_path / "dagster.yaml").read_text() == "telemetry:\n  enabled: false\n"
+
+
+def test_a_run_whose_code_server_is_gone_is_failed_and_no_other(tmp_path: Path) -> None:
+    """It would keep its turn for ever, and every later run would wait for it."""
+    instance.prepare(tmp_path)
+    alive = tempfile.mktemp(prefix="mka1-usage-")  # short enough for a socket
+    tags = {
+        "gone": {".dagster/grpc_info": json.dumps({"host": "localhost", "socket": f"{alive}-"})},
+        "alive": {".dagster/grpc_info": json.dumps({"host": "localhost", "socket": alive})},
+        "elsewhere": {".dagster/grpc_info": json.dumps({"host": "code", "port": 4000})},
+        "in a command": {},
+    }
+    runs = {
+        name: dg.DagsterRun(job_name="j", status=dg.DagsterRunStatus.STARTED, tags=given)
+        for name, given in tags.items()
+    }
+    with closing(socket.socket(socket.AF_UNIX)) as server, instance.opened(tmp_path) as dagster:
+        server.bind(alive)
+        server.listen()
+        for run in runs.values():
+            dagster.add_run(run)
+        assert instance.fail_lost_runs(tmp_path) == 1
+        assert instance.fail_lost_runs(tmp_path) == 0
+        failed = dagster.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+        assert [run.run_id for run in failed] == [runs["gone"].run_id]
+    Path(alive).unlink()
 
 
 @pytest.mark.parametrize("name", ["per%20cent", "qu?st", "st*r", "br[ack]et", "new\nline", "a#b"])

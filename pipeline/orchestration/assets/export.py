@@ -94,6 +94,7 @@ def _metadata(exported: Exported) -> dict[str, dg.MetadataValue]:
         "first_day": dg.MetadataValue.text(f"{exported.days[0]}"),
         "last_day": dg.MetadataValue.text(f"{exported.days[-1]}"),
         "not_loaded": dg.MetadataValue.text(in_words(exported.lacking.missing)),
+        "hours_not_kept": dg.MetadataValue.text(in_words(exported.lacking.dropped)),
         "loaded_in_part": dg.MetadataValue.text(in_words(exported.lacking.in_part)),
         "disputed": dg.MetadataValue.text(in_words(exported.lacking.disputed)),
         "folder": dg.MetadataValue.path(exported.folder),
