@@ -41,7 +41,7 @@ _WEEK: Final = 7
 _TOP: Final = 5
 _LONGEST_NAME: Final = 60
 _LACKING: Final[tuple[Knowledge, ...]] = ("missing", "in part", "disputed")
-_UNPROVEN: Final[tuple[Knowledge, ...]] = (*_LACKING, "provisional")
+_UNPROVEN: Final[tuple[Knowledge, ...]] = (*_LACKING, "dropped", "provisional")
 _ALL_FINAL: Final = Part("All seven days are final.")
 
 
@@ -69,7 +69,7 @@ def digest_of(figures: Figures, found: Mapping[Alert, Evaluation], now: float) -
     """The message about the week of `figures`; `found` is what the alerts find now."""
     first, last = figures.period.first, figures.period.last
     known = _known(figures)
-    is_whole = not _lacking(figures)
+    is_whole = not (_lacking(figures) or figures.known("dropped"))
     parts = [
         *([] if is_whole else [known]),
         _usage(figures),
@@ -98,7 +98,7 @@ def _counted(amount: int | None, what: str) -> str:
 def _headline(figures: Figures) -> str:
     """The operations, and whether that is all of them."""
     words = _counted(figures.totals.counts.operations, "operation")
-    if lacking := len(_lacking(figures)):
+    if lacking := len([*_lacking(figures), *figures.known("dropped")]):
         return f"{words}, and {count(lacking, 'day')} {be(lacking)} not whole"
     return words if all(state == "final" for state in _states(figures)) else f"{words} so far"
 
@@ -215,6 +215,8 @@ def _known(figures: Figures) -> Part:
     if lacking := _lacking(figures):
         command = run(lacking[0], lacking[-1])
         return Part("These numbers are not whole", tuple(lines), command, "warning")
+    if figures.known("dropped"):
+        return Part("These numbers are not whole", tuple(lines))
     return Part("These numbers may still change", tuple(lines))
 
 

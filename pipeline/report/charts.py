@@ -17,8 +17,8 @@ import altair as alt
 from pipeline.report.axis import hour_number
 from pipeline.report.drawing import COLOURS, GAP, GRID, INK, MUTED, PAPER, Frame
 from pipeline.report.figures import MEASURES, Bar, Figures, Ranking
-from pipeline.report.formatting import MONTHS, NAMES, WEEKDAYS, names_of, number, share
-from pipeline.report.source import Knowledge
+from pipeline.report.formatting import IN_SHORT, MONTHS, NAMES, WEEKDAYS, names_of, number, share
+from pipeline.report.source import NOTHING, Knowledge
 from pipeline.report.spending import SpendingBar
 from pipeline.report.tables import measure_name
 
@@ -38,6 +38,7 @@ KNOWLEDGE_KEYS: Final[Mapping[Knowledge, str]] = {
     "provisional": "soft",
     "in part": "half",
     "disputed": "unequal",
+    "dropped": "dash",
     "missing": "cross",
 }
 """How the calendar draws a day, by the class of its key in the stylesheet."""
@@ -216,7 +217,7 @@ def _bands(bars: Rows, x: alt.X, width: int, height: int, unknown: str) -> list[
         members = list(group)
         if missing:
             start, end = members[0]["start"], members[-1]["end"]
-            words = "not loaded" if known == "missing" else unknown
+            words = IN_SHORT[known] if known in NOTHING else unknown
             fits = (end - start) * scale > len(words) * LETTER
             middle = (start + end) / 2
             gaps.append({"x": start, "x2": end, "middle": middle, "words": words, "fits": fits})
@@ -381,6 +382,7 @@ def coverage(figures: Figures, frame: Frame) -> alt.LayerChart:
         "provisional": cells.mark_rect(fill=colour, stroke=colour, **LOOSE),
         "in part": cells.mark_text(text="◐", fill=colour, fontSize=size),
         "disputed": cells.mark_text(text="≠", fill=colour, fontSize=size),
+        "dropped": cells.mark_text(text="–", fill=MUTED, fontSize=12),
         "missing": cells.mark_text(text="×", fill=MUTED, fontSize=12),
     }
     return layered(

@@ -32,7 +32,7 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.report.axis import Axis, axis_of, days_of, paired_days
 from pipeline.report.naming import named
 from pipeline.report.period import LONGEST, Period, local_day, starts_at
-from pipeline.report.source import EVERYTHING, WHOLE, Knowledge, Known, Only, Source
+from pipeline.report.source import EVERYTHING, NOTHING, WHOLE, Knowledge, Known, Only, Source
 from pipeline.report.spending import Spending, read_spending
 from pipeline.timeline import SECONDS, Window, day_window
 
@@ -318,7 +318,7 @@ def _read(source: Source, period: Period, prices: PriceList) -> Figures:
     start = period.window.start
     known = source.known(Window(period.before.window.start, period.window.end).days)
     days = days_of(period, known)
-    if all(days[day] == "missing" for day in period.days):
+    if all(days[day] in NOTHING for day in period.days):
         end = period.last + timedelta(days=1)
         if source.snapshot.is_dropped(USAGE["1h"].name, period.last):
             raise NothingToReportError(
@@ -434,7 +434,7 @@ def _bars(
             new_users=new.get(place.unit, 0) if history else None,
             before=None if before is None else counted.get(("before", before), none)[0],
         )
-        if place.known == "missing":
+        if place.known in NOTHING:
             bar = bar._replace(counts=None, users=None, new_users=None)
         bars.append(bar)
     return bars

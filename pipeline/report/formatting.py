@@ -30,6 +30,7 @@ IN_SHORT: Final[dict[Knowledge, str]] = {
     "provisional": "provisional",
     "in part": "loaded in part",
     "disputed": "disputed",
+    "dropped": "not kept any more",
     "missing": "not loaded",
 }
 

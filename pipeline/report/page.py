@@ -38,6 +38,7 @@ _SIGNS: Final = {
     **{"loose": "dashed", "gap": "grey", "line": "line", "ramp": "from light to full"},
     "tick": "upright line",
     **{"final": "full", "soft": "dashed", "half": "half", "unequal": "≠", "cross": "×"},
+    "dash": "–",
 }
 """What a sign of the key looks like, in words."""
 

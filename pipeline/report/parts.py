@@ -14,7 +14,7 @@ from pipeline.report.drawing import Frame
 from pipeline.report.figures import Bar, Figures
 from pipeline.report.formatting import IN_SHORT, Change
 from pipeline.report.period import Period, Unit
-from pipeline.report.source import EVERYTHING
+from pipeline.report.source import EVERYTHING, NOTHING
 from pipeline.report.spending import SpendingBar
 from pipeline.report.tables import Table, when
 
@@ -96,7 +96,8 @@ def _is_whole(bar: Bar | SpendingBar, unit: Unit) -> bool:
 def bar_keys(bars: Sequence[Bar | SpendingBar], *loose: str) -> list[Key]:
     """What dashes and grey mean in a chart of these bars; `loose`: what else is dashed."""
     known = {bar.known for bar in bars}
-    dashed = [words for name, words in IN_SHORT.items() if name in known - {"final", "missing"}]
+    dashed = [words for name, words in IN_SHORT.items() if name in known - {"final", *NOTHING}]
     dashed += loose
     keys = [Key("loose", " or ".join(dashed))] if dashed else []
-    return [*keys, Key("gap", "not loaded")] if "missing" in known else keys
+    gaps = [words for name, words in IN_SHORT.items() if name in known & NOTHING]
+    return [*keys, Key("gap", " or ".join(gaps))] if gaps else keys

@@ -48,6 +48,7 @@ _MEANINGS: Final[dict[Knowledge, str]] = {
     "provisional": "the API may still restate what it has reported",
     "in part": "only what is loaded counts",
     "disputed": "the totals differ from the API's own; it is loaded again until they agree",
+    "dropped": "in no total here; `usage_1d` has these days",
     "missing": "unknown, not zero, and in no total",
 }
 """What has to be known of days that are not final."""

@@ -19,8 +19,10 @@ from pipeline.lake.store import Lake
 from pipeline.names.file import NOBODY, Names
 from pipeline.timeline import SECONDS, Window
 
-Knowledge = Literal["final", "provisional", "in part", "disputed", "missing"]
+Knowledge = Literal["final", "provisional", "in part", "disputed", "dropped", "missing"]
 
+NOTHING: Final = {"dropped", "missing"}
+"""What is known of a day of which nothing is counted."""
 WHOLE: Final = {"final", "provisional"}
 """What is known of a day that is loaded to its end."""
 
@@ -118,20 +120,24 @@ class Source:
         self.snapshot.bind_coverage(self.con, set(days).intersection(self.days))
         found = self.rows("coverage", dataset=dataset.name)
         disputed = {start for start, status, _ in found if status == DISPUTED}
+        dropped = {start for start, status, _ in found if status == "dropped"}
         through = {start: through for start, _, through in found if through is not None}
         return Known(
             through | {start: start + SECONDS["1h"] for start in disputed},
             {start for start, status, _ in found if status == "final"},
             disputed,
+            dropped,
         )
 
 
 class Known(NamedTuple):
-    """What is known of UTC hours: through when each is loaded, and which are final or disputed."""
+    """What is known of UTC hours: through when each is loaded, and which are final, disputed or not
+    kept any more."""
 
     through: dict[int, int]
     final: set[int]
     disputed: set[int]
+    dropped: set[int]
 
     def loaded(self, span: Window) -> int:
         """Seconds of `span` that are loaded."""
@@ -145,7 +151,7 @@ class Known(NamedTuple):
         loaded = sum(map(self.loaded, spans))
         hours = {hour for span in spans for hour in _hours_of(span)}
         if not loaded:
-            return "missing"
+            return "dropped" if hours & self.dropped else "missing"
         if hours & self.disputed:
             return "disputed"
         if loaded < sum(span.end - span.start for span in spans):

@@ -20,7 +20,7 @@ from pipeline.lake.buckets import edges, finest
 from pipeline.lake.schemas import RECONCILIATION, TOKENS
 from pipeline.pricing.costs import bind_costs_of_tokens
 from pipeline.report.axis import Axis, days_of, paired_days
-from pipeline.report.source import Knowledge, Known, Source
+from pipeline.report.source import NOTHING, Knowledge, Known, Source
 from pipeline.timeline import Window
 
 Grouped = Literal["all", "unit", "model", "user", "key", "team"]
@@ -252,7 +252,7 @@ def _bars(sums: _Sums, axis: Axis, known: Known, paired: set[date]) -> list[Spen
     none = Used(None, NO_TOKENS, Bill() if sums.priced else None)
     bars: list[SpendingBar] = []
     for place in axis.places(known):
-        used = None if place.known == "missing" else this.get(place.unit, none)
+        used = None if place.known in NOTHING else this.get(place.unit, none)
         before = axis.before(place, paired)
         prior = None if before is None else earlier.get(before, none)
         bars.append(SpendingBar(place.first, place.end, place.known, used, prior))

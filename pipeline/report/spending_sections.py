@@ -111,6 +111,9 @@ def _coverage(figures: Figures, spending: Spending) -> str:
     missing = [day for day in figures.period.days if spending.days[day] == "missing"]
     if missing:
         said.append(f"Of {count(len(missing), 'day')} none are listed: {stretches(missing)}.")
+    dropped = [day for day in figures.period.days if spending.days[day] == "dropped"]
+    if dropped:
+        said.append(f"Of {count(len(dropped), 'day')} none are kept: {stretches(dropped)}.")
     if spending.unlisted:
         part = sum(one.operations or 0 for one in spending.unlisted)
         whole = figures.totals.counts.operations

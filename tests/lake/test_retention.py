@@ -6,8 +6,9 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -23,8 +24,12 @@ from pipeline.lake.schemas import DATASETS
 from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.verification import verify
+from pipeline.notify.digest import digest_of
+from pipeline.notify.rendering import as_text
 from pipeline.query.buckets import NotLoadedError, PageQuery, answer
 from pipeline.query.status import states
+from pipeline.report.figures import read
+from pipeline.report.sections import page_content
 from pipeline.retention import Retention
 from pipeline.timeline import DAY, day_window
 from pipeline.usage.load import load_days
@@ -111,6 +116,23 @@ def test_status_and_completeness_stay_what_they_were(reader: Reader) -> None:
     before = states(Snapshot(reader.lake), DAYS[0], DAYS[1], NOW)
     prune(reader.lake, HOURS, NOW)
     assert states(Snapshot(reader.lake), DAYS[0], DAYS[1], NOW) == before
+
+
+def test_a_report_tells_days_that_are_not_kept_from_days_that_are_not_loaded(
+    reader: Reader,
+) -> None:
+    prune(reader.lake, HOURS, NOW)
+    asked = (DAYS[0] - timedelta(days=1), DAYS[1])
+    figures = read(reader.lake, *asked, ZoneInfo("UTC"))
+    assert [figures.days[day] for day in figures.period.days] == ["missing", "dropped", "final"]
+    page = page_content(figures)
+    (loaded,) = [section for section in page.sections if section.name == "coverage"]
+    assert loaded.finding == "Of 3 days: 1 final, 1 not kept any more, 1 not loaded."
+    assert page.warnings[0] == (
+        "1 day is not kept any more, 1 January 2024: in no total here; `usage_1d` has these days."
+    )
+    message = digest_of(figures, {}, NOW)
+    assert "Not kept any more: 1 January 2024" in as_text(message)
 
 
 @pytest.mark.slow
