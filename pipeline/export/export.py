@@ -32,6 +32,7 @@ from pipeline.export.tables import (
     FACT_TOKENS,
     FOCUS_COSTS,
     STAR_OF_TOKENS,
+    TABLES,
     Table,
     UnknownTableError,
     by_team,
@@ -93,6 +94,9 @@ def export(
     """Write tables of the lake into a folder: by default `pipeline.export.tables.DEFAULT`, and of
     STAR_OF_TOKENS what the lake has.
 
+    One DuckDB file has all of the star, teams and what the lake has nothing of included: queries
+    that stand in BI tools have an answer in every lake.
+
     Of the UTC days from `first` through `last`, all by default. `by_day` cuts Parquet into a file a
     day, of tables whose rows have one. `dim_user`, `dim_api_key` and `dim_model` are of the whole
     lake, with their real first and last usage. `dialect` is that of CSV. `prices` is the table of
@@ -105,20 +109,22 @@ def export(
     """
     path = _checked(path.absolute(), lake, form, by_day=by_day)
     names, notes = _names(lake, names or Names())
-    wanted = _wanted(tables, names)
+    is_whole = form == "duckdb" and not tables
+    wanted = _wanted(tables, names, is_whole=is_whole)
     selection = Selection(lake, first, last, wanted)
-    if not tables:
-        lacked = {one.name for one in STAR_OF_TOKENS if not selection.has(one)}
+    lacked = [one.name for one in STAR_OF_TOKENS if not tables and not selection.has(one)]
+    if not is_whole:
         wanted = {name: table for name, table in wanted.items() if name not in lacked}
     if selection.damage:
         raise ExportError(f"nothing is exported: {DamagedError(selection.damage)}")
-    _check(lake, selection, wanted)
+    _check(lake, selection, [table for name, table in wanted.items() if name not in lacked])
     calendar = selection.span(wanted.values())
     try:
         notes += _undated(selection.snapshot, wanted)
         lacking = selection.lacking(calendar)
         unread = selection.unread(calendar) if FACT_TOKENS.name in wanted else []
-        notes += _unread(unread)
+        notes += _unread([] if FACT_TOKENS.name in lacked else unread)
+        notes += _empty([name for name in lacked if name in wanted and TABLES[name].by_day])
         with opened(path, readers) as folder, closing(engine.connect(lake)) as con:
             listed = PRICES.empty_table() if prices is None else prices
             rows = Rows(con, selection, names, calendar, lacking, listed)
@@ -162,10 +168,10 @@ def _checked(path: Path, lake: Lake, form: Format, *, by_day: bool) -> Path:
     return path
 
 
-def _wanted(tables: Sequence[str], names: Names) -> dict[str, Table]:
-    """The tables that are asked for: with teams, where there are any."""
+def _wanted(tables: Sequence[str], names: Names, *, is_whole: bool) -> dict[str, Table]:
+    """The tables that are asked for: with teams, where there are any or the star `is_whole`."""
     wanted = chosen(tables)
-    if names.has_teams:
+    if names.has_teams or is_whole:
         return {name: by_team(table) for name, table in wanted.items()}
     if DIM_TEAM.name in tables:
         raise ExportError(
@@ -187,7 +193,7 @@ def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:
     }
 
 
-def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> None:
+def _check(lake: Lake, selection: Selection, wanted: Iterable[Table]) -> None:
     """Raise ExportError where there is nothing to export."""
     if not selection.loaded:
         seen = selection.snapshot
@@ -200,8 +206,9 @@ def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> Non
             f"nothing is loaded in {lake.root}: load days with `mka1-usage run`, or set "
             "MKA1_USAGE_HOME to the folder that has them"
         )
-    for name, table in wanted.items():
+    for table in wanted:
         if not selection.days_of(table):
+            name = table.name
             hint = (
                 "`mka1-usage run` loads conversations where MKA1_API_KEYS is set, and what they "
                 "say with MKA1_USAGE_STORE_CONTENT=true"
@@ -234,6 +241,13 @@ def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
             f"{count(rows, 'row')} of {', '.join(held)} {be(rows)} of no day, since created_at is "
             "no possible time: left out, and there for `mka1-usage sql`"
         )
+
+
+def _empty(names: Sequence[str]) -> Iterator[str]:
+    """A note about tables that are there for queries alone."""
+    if names:
+        them = "them" if names[1:] else "it"
+        yield f"{' and '.join(names)} {be(len(names))} empty: the lake has no rows for {them}"
 
 
 def _unread(days: Sequence[date]) -> Iterator[str]:

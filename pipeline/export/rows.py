@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.export.keys import members
 from pipeline.export.tables import (
     DIM_API_KEY,
+    DIM_DATE,
     DIM_MODEL,
     DIM_TEAM,
     DIM_USER,
@@ -189,6 +190,7 @@ class Rows:
         self._con = con
         self._prices = prices
         self._selection = source
+        self._calendar = calendar
         self._bind_whole()
         self.users = self._members(DIM_USER, names.users, NO_USER)
         self.api_keys = self._members(DIM_API_KEY, names.keys, NO_API_KEY)
@@ -243,6 +245,9 @@ class Rows:
             whose, column = _MEMBERS[table.name]
             self._con.execute(f"CREATE OR REPLACE TEMP VIEW members AS FROM {whose}")
             query, params = "dim_member", {"by": column}
+        elif table.name == DIM_DATE.name:
+            files = self._selection.snapshot.published(COVERAGE.name, self._calendar)
+            engine.bind(self._con, {COVERAGE.name: (COVERAGE, files)})
         rows = self._con.sql(engine.sql(query), params=params)
         for batch in rows.to_arrow_reader(ROW_GROUP):
             yield batch.rename_columns(table.schema.names)

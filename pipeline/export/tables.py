@@ -249,6 +249,19 @@ DIM_DATE: Final = Table(
             pa.bool_(),
             "Whether all of the day is loaded, with totals that are the API's own.",
         ),
+        *(
+            Column(
+                f"{of}_status",
+                pa.string(),
+                f"How far {table} is settled: final; provisional: it may change or grow; disputed: "
+                "its totals are not the API's own; dropped: not kept any more; missing: not read.",
+            )
+            for of, table in (
+                ("usage", "fact_usage"),
+                ("tokens", "fact_tokens"),
+                ("costs", "fact_costs"),
+            )
+        ),
     ),
     by_day=False,
 )
