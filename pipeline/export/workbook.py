@@ -55,6 +55,8 @@ _FORMATS: Final[Mapping[pa.DataType, str]] = {
     pa.timestamp("us"): "yyyy-mm-dd hh:mm:ss",
     pa.date32(): "yyyy-mm-dd",
     pa.int64(): "0",
+    # LibreOffice shows some booleans as 1 and 0; Excel goes by its language, whatever stands here.
+    pa.bool_(): '"TRUE";;"FALSE"',
 }
 _MONEY: Final = "0.00#######"
 _READING: Final = {
@@ -138,10 +140,11 @@ def _write_about(book: Any, contents: Sequence[_Content], about: About) -> None:
         sheet.write_string(row, 1, text)
         row += 1
     row += 1
-    for column, name in enumerate(("sheet", "rows", "one row per", "what it has")):
-        sheet.write_string(row, column, name, head)
     whole = book.add_format({"num_format": "#,##0"})
     apart = book.add_format({"indent": 1})  # from the numbers
+    heads = {"sheet": head, "rows": _head(book, align="right")}
+    for column, name in enumerate(("sheet", "rows", "one row per", "what it has")):
+        sheet.write_string(row, column, name, heads.get(name) or _head(book, indent=1))
     for content in contents:
         row += 1
         sheet.write_string(row, 0, ", ".join(content.sheets))
