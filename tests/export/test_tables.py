@@ -342,9 +342,9 @@ def test_a_day_that_is_open_or_disputed_is_said(odd: Lake, tmp_path: Path) -> No
     page = (folder / "DATA_DICTIONARY.md").read_text(encoding="utf-8")
     for what, days in words.items():
         assert f"{what[0].upper()}{what[1:]}: {days}." in page
-    days = rows(folder, "dim_date")
-    assert days[1]["usage_status"] == "disputed"
-    complete = [row["is_complete"] for row in days]
+    calendar = rows(folder, "dim_date")
+    assert calendar[1]["usage_status"] == "disputed"
+    complete = [row["is_complete"] for row in calendar]
     assert complete == [True, False, True, False, False, False]
     assert not any(
         row["is_final"] for row in rows(folder, "fact_usage") if row["date"] == date(2024, 3, 1)
