@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
@@ -33,12 +33,14 @@ from pipeline.export.tables import (
     FOCUS_COSTS,
     STAR_OF_TOKENS,
     TABLES,
+    Labels,
     Table,
     UnknownTableError,
     by_team,
     chosen,
+    with_names,
 )
-from pipeline.export.workbook import About, write_workbook
+from pipeline.export.workbook import NO_LABELS, About, write_workbook
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.catalog import PRICES
 from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS, USAGE
@@ -120,11 +122,9 @@ def export(
     _check(lake, selection, [table for name, table in wanted.items() if name not in lacked])
     calendar = selection.span(wanted.values())
     try:
-        notes += _undated(selection.snapshot, wanted)
         lacking = selection.lacking(calendar)
         unread = selection.unread(calendar) if FACT_TOKENS.name in wanted else []
-        notes += _unread([] if FACT_TOKENS.name in lacked else unread)
-        notes += _empty([name for name in lacked if name in wanted and TABLES[name].by_day])
+        notes += _absent(selection.snapshot, wanted, lacked, unread)
         with opened(path, readers) as folder, closing(engine.connect(lake)) as con:
             listed = PRICES.empty_table() if prices is None else prices
             rows = Rows(con, selection, names, calendar, lacking, listed)
@@ -138,11 +138,13 @@ def export(
                 )
             source = digest(path for files in parts.values() for path in files.values())
             about = About(calendar, lacking, tuple(notes))
+            labels = rows.labels if form == "xlsx" else NO_LABELS  # which people read as it is
+            shown = {name: with_names(table, labels) for name, table in wanted.items()}
             staged, places = _staged(
-                con, wanted, parts, form, dialect, folder, source, about, notes.append
+                con, shown, parts, form, dialect, folder, source, about, labels, notes.append
             )
             page = staged[dictionary.NAME] = folder.staging / dictionary.NAME
-            said = dictionary.dictionary(wanted, places, calendar, lacking, unread)
+            said = dictionary.dictionary(shown, places, calendar, lacking, unread)
             page.write_text(said, encoding="utf-8")
             sizes = {name: file.stat().st_size for name, file in staged.items()}
             facts = {"format": form, "source": source, **_facts(calendar, lacking)}
@@ -232,6 +234,16 @@ def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
     return names, ["names of users are left out: this lake has pseudonyms, which they would undo"]
 
 
+def _absent(
+    snapshot: Snapshot, wanted: Collection[str], lacked: Collection[str], unread: Sequence[date]
+) -> Iterator[str]:
+    """Notes about rows that are not there. `lacked`: tables that the lake has no rows for."""
+    yield from _undated(snapshot, wanted)
+    if FACT_TOKENS.name not in lacked:
+        yield from _unread(unread)
+    yield from _empty([name for name in lacked if name in wanted and TABLES[name].by_day])
+
+
 def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
     """A note about records that are of no day."""
     found = {name: snapshot.loaded(name, UNDATED) for name in wanted}
@@ -303,6 +315,7 @@ def _staged(
     folder: Folder,
     source: str,
     about: About,
+    labels: Labels,
     on_note: Callable[[str], None],
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """The files of the export by their names, and of each table where it is, in words."""
@@ -323,7 +336,7 @@ def _staged(
         return {DATABASE: database}, dict.fromkeys(whole, DATABASE)
     if form == "xlsx":
         sheets = {name: (wanted[name], path) for name, path in whole.items()}
-        for note in write_workbook(sheets, about, folder.staging / WORKBOOK):
+        for note in write_workbook(sheets, about, folder.staging / WORKBOOK, labels):
             on_note(note)
         places = {name: f"{WORKBOOK}, sheet {name}" for name in whole}
         return {WORKBOOK: folder.staging / WORKBOOK}, places

@@ -26,6 +26,7 @@ from pipeline.export.tables import (
     FACT_TOKENS,
     FACT_USAGE,
     FOCUS_COSTS,
+    Labels,
     Table,
 )
 from pipeline.lake import engine
@@ -205,6 +206,19 @@ class Rows:
             "is_complete": [day not in partial for day in calendar],
         }
         con.register("days", pa.table(days))
+
+    @property
+    def labels(self) -> Labels:
+        """The names that were given, for where they stand beside ids."""
+        given = "id IS NOT NULL AND name <> id"
+        return {
+            "user_id": self._pairs(f"SELECT id, name FROM users WHERE {given}"),
+            "api_key_id": self._pairs(f"SELECT id, name FROM api_keys WHERE {given}"),
+            "team_key": self._pairs("SELECT number, name FROM teams"),
+        }
+
+    def _pairs(self, query: str) -> dict[str | int, str]:
+        return dict(self._con.sql(query).fetchall())
 
     def of_day(self, table: Table, day: date) -> Iterator[pa.RecordBatch]:
         """The rows of a UTC day, by time, then user, then key; of the lake's own tables as there.
