@@ -11,9 +11,8 @@ from base64 import b64decode
 from binascii import Error as NoBase64
 from email.headerregistry import Address
 from ipaddress import ip_address
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-import httpx
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -23,6 +22,9 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode
+
+if TYPE_CHECKING:
+    import httpx
 
 SIGNING_PREFIX: Final = "whsec_"
 _SECRET_BYTES: Final = range(24, 65)
@@ -120,6 +122,8 @@ def check_mail(
             "is not set, and MKA1_USAGE_SMTP_URL is: set it to address,address of those who are to "
             "have messages"
         )
+    import httpx  # only where a URL is set: completion and `--help` must not wait for it
+
     if not sender and not is_mail_address(httpx.URL(server.get_secret_value()).username):
         raise ValueError(
             "is set, but no sender: set MKA1_USAGE_MAIL_FROM to the address that mail comes from"
@@ -192,6 +196,8 @@ class MessageSettings(BaseSettings):
 
 def _url(text: str) -> httpx.URL | None:
     """The URL; None where it is none that can be connected to."""
+    import httpx  # as above
+
     try:
         url = httpx.URL(text)
         port = url.port

@@ -15,7 +15,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
-import httpx
 from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
@@ -72,7 +71,10 @@ class SettingsError(ValueError):
 
 
 def _checked_url(text: str) -> str:
-    # The client's own reading of a URL, so that nothing passes here that fails there.
+    # The client's own reading of a URL, so that nothing passes here that fails there. It takes as
+    # long to import as all else here: completion and `--help` must not wait for it.
+    import httpx
+
     try:
         url = httpx.URL(text.strip())
         loopback = is_loopback(url.host)

@@ -1,6 +1,6 @@
 """Run by Superset's Python, not by ours: what the imported dashboard shows, as a line of JSON.
 
-Its charts by name, with what each sums to, and whether a query can read a file of the server.
+Its charts by name, with what each shows, and whether a query can read a file of the server.
 """
 
 import json
@@ -9,15 +9,16 @@ from typing import Any
 from superset.app import create_app
 
 
-def total_of(chart: Any) -> int:
-    """What the first measure of a chart comes to, asked for as its page does."""
+def shown_by(chart: Any) -> float | None:
+    """What the first measure of a chart comes to over all that it shows, None without a row, or how
+    many rows it has; asked for as its page does."""
     asked = json.loads(chart.params)
-    by = [asked.get("x_axis"), *asked.get("groupby", []), *asked.get("groupbyRows", [])]
-    by += asked.get("groupbyColumns", [])
-    metrics = asked.get("metrics") or [asked["metric"]]
+    by = [asked.get("x_axis"), asked.get("groupby"), asked.get("all_columns")]
+    columns = [name for one in by if one for name in ([one] if isinstance(one, str) else one)]
+    metrics = asked.get("metrics") or [asked[name] for name in ("metric",) if name in asked]
     found = chart.datasource.query(
         {
-            "columns": [name for name in by if name],
+            "columns": columns,
             "metrics": metrics,
             "granularity": asked["granularity_sqla"],
             "from_dttm": None,
@@ -29,8 +30,11 @@ def total_of(chart: Any) -> int:
             "row_limit": 10_000,
         }
     )
-    assert not found.error_message, found.error_message
-    return int(found.df[metrics[0]].sum())
+    assert not found.error_message, (chart.slice_name, found.error_message)
+    if not metrics:
+        return len(found.df)
+    values = found.df[metrics[0]].dropna() if len(found.df) else []
+    return round(float(sum(values)), 6) if len(values) else None
 
 
 def reads_files(database: Any) -> bool:
@@ -57,7 +61,7 @@ with create_app().app_context():
                     [one.dashboard_title, len(one.slices)]
                     for one in db.session.query(Dashboard).all()
                 ],
-                "charts": {one.slice_name: total_of(one) for one in db.session.query(Slice).all()},
+                "charts": {one.slice_name: shown_by(one) for one in db.session.query(Slice).all()},
                 "reads_files": [reads_files(one) for one in db.session.query(Database).all()],
             }
         )

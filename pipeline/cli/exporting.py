@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.completion import EXPORTED
 from pipeline.cli.exit_codes import FAILED, INTERRUPTED, MISUSED, exit_codes, fail
 from pipeline.cli.naming import named
 from pipeline.cli.options import (
@@ -74,7 +75,9 @@ def export(
     ] = None,
     table: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="This table alone, such as usage_1d; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="This table alone, such as usage_1d; may be repeated.", **EXPORTED
+        ),
     ] = None,
     partition_by: Annotated[
         Literal["day"] | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.completion import STORED_USERS
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.messages import be, count
 from pipeline.settings import Settings, load_settings
@@ -24,7 +25,9 @@ def forget(
     user: Annotated[
         str,
         typer.Argument(
-            metavar="USER", help="The user id; with pseudonyms, the real id or the pseudonym."
+            metavar="USER",
+            help="The user id; with pseudonyms, the real id or the pseudonym.",
+            **STORED_USERS,
         ),
     ],
     also: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
@@ -33,12 +33,15 @@ from pipeline.export.tables import (
     FACT_TOKENS,
     FOCUS_COSTS,
     STAR_OF_TOKENS,
+    TABLES,
+    Labels,
     Table,
     UnknownTableError,
     by_team,
     chosen,
+    with_names,
 )
-from pipeline.export.workbook import About, write_workbook
+from pipeline.export.workbook import NO_LABELS, About, write_workbook
 from pipeline.lake import engine, user_id_mode
 from pipeline.lake.catalog import PRICES
 from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS, USAGE
@@ -94,6 +97,9 @@ def export(
     """Write tables of the lake into a folder: by default `pipeline.export.tables.DEFAULT`, and of
     STAR_OF_TOKENS what the lake has.
 
+    One DuckDB file has all of the star, teams and what the lake has nothing of included: queries
+    that stand in BI tools have an answer in every lake.
+
     Of the UTC days from `first` through `last`, all by default. `by_day` cuts Parquet into a file a
     day, of tables whose rows have one. `dim_user`, `dim_api_key` and `dim_model` are of the whole
     lake, with their real first and last usage. `dialect` is that of CSV. `prices` is the table of
@@ -106,21 +112,21 @@ def export(
     """
     path = _checked(path.absolute(), lake, form, by_day=by_day)
     names, notes = _names(lake, names or Names())
-    wanted = _wanted(tables, names)
+    is_whole = form == "duckdb" and not tables
+    wanted = _wanted(tables, names, is_whole=is_whole)
     selection = Selection(lake, first, last, wanted)
-    if not tables:
-        lacked = {one.name for one in STAR_OF_TOKENS if not selection.has(one)}
+    lacked = [one.name for one in STAR_OF_TOKENS if not tables and not selection.has(one)]
+    if not is_whole:
         wanted = {name: table for name, table in wanted.items() if name not in lacked}
     if selection.damage:
         raise ExportError(f"nothing is exported: {DamagedError(selection.damage)}")
-    _check(lake, selection, wanted)
+    _check(lake, selection, [table for name, table in wanted.items() if name not in lacked])
     calendar = selection.span(wanted.values())
     try:
-        notes += _undated(selection.snapshot, wanted)
         lacking = selection.lacking(calendar)
         has_tokens = FACT_TOKENS.name in wanted
         unread = selection.unread(calendar) if has_tokens else []
-        notes += _unread(unread)
+        notes += _absent(selection.snapshot, wanted, lacked, unread)
         notes += _without_cost(selection.without_cost() if has_tokens else [])
         with opened(path, readers) as folder, closing(engine.connect(lake)) as con:
             listed = PRICES.empty_table() if prices is None else prices
@@ -135,11 +141,13 @@ def export(
                 )
             source = digest(path for files in parts.values() for path in files.values())
             about = About(calendar, lacking, tuple(notes))
+            labels = rows.labels if form == "xlsx" else NO_LABELS  # which people read as it is
+            shown = {name: with_names(table, labels) for name, table in wanted.items()}
             staged, places = _staged(
-                con, wanted, parts, form, dialect, folder, source, about, notes.append
+                con, shown, parts, form, dialect, folder, source, about, labels, notes.append
             )
             page = staged[dictionary.NAME] = folder.staging / dictionary.NAME
-            said = dictionary.dictionary(wanted, places, calendar, lacking, unread)
+            said = dictionary.dictionary(shown, places, calendar, lacking, unread)
             page.write_text(said, encoding="utf-8")
             sizes = {name: file.stat().st_size for name, file in staged.items()}
             facts = {"format": form, "source": source, **_facts(calendar, lacking)}
@@ -165,10 +173,10 @@ def _checked(path: Path, lake: Lake, form: Format, *, by_day: bool) -> Path:
     return path
 
 
-def _wanted(tables: Sequence[str], names: Names) -> dict[str, Table]:
-    """The tables that are asked for: with teams, where there are any."""
+def _wanted(tables: Sequence[str], names: Names, *, is_whole: bool) -> dict[str, Table]:
+    """The tables that are asked for: with teams, where there are any or the star `is_whole`."""
     wanted = chosen(tables)
-    if names.has_teams:
+    if names.has_teams or is_whole:
         return {name: by_team(table) for name, table in wanted.items()}
     if DIM_TEAM.name in tables:
         raise ExportError(
@@ -191,7 +199,7 @@ def _facts(calendar: Sequence[date], lacking: Lacking) -> dict[str, object]:
     }
 
 
-def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> None:
+def _check(lake: Lake, selection: Selection, wanted: Iterable[Table]) -> None:
     """Raise ExportError where there is nothing to export."""
     if not selection.loaded:
         seen = selection.snapshot
@@ -204,8 +212,9 @@ def _check(lake: Lake, selection: Selection, wanted: Mapping[str, Table]) -> Non
             f"nothing is loaded in {lake.root}: load days with `mka1-usage run`, or set "
             "MKA1_USAGE_HOME to the folder that has them"
         )
-    for name, table in wanted.items():
+    for table in wanted:
         if not selection.days_of(table):
+            name = table.name
             if gone := selection.dropped(table):
                 raise ExportError(
                     f"there is no {name} {selection.asked}: what it is made of is not kept any "
@@ -238,6 +247,16 @@ def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
     return names, ["names of users are left out: this lake has pseudonyms, which they would undo"]
 
 
+def _absent(
+    snapshot: Snapshot, wanted: Collection[str], lacked: Collection[str], unread: Sequence[date]
+) -> Iterator[str]:
+    """Notes about rows that are not there. `lacked`: tables that the lake has no rows for."""
+    yield from _undated(snapshot, wanted)
+    if FACT_TOKENS.name not in lacked:
+        yield from _unread(unread)
+    yield from _empty([name for name in lacked if name in wanted and TABLES[name].by_day])
+
+
 def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
     """A note about records that are of no day."""
     found = {name: snapshot.loaded(name, UNDATED) for name in wanted}
@@ -247,6 +266,13 @@ def _undated(snapshot: Snapshot, wanted: Iterable[str]) -> Iterator[str]:
             f"{count(rows, 'row')} of {', '.join(held)} {be(rows)} of no day, since created_at is "
             "no possible time: left out, and there for `mka1-usage sql`"
         )
+
+
+def _empty(names: Sequence[str]) -> Iterator[str]:
+    """A note about tables that are there for queries alone."""
+    if names:
+        them = "them" if names[1:] else "it"
+        yield f"{' and '.join(names)} {be(len(names))} empty: the lake has no rows for {them}"
 
 
 def _unread(days: Sequence[date]) -> Iterator[str]:
@@ -312,6 +338,7 @@ def _staged(
     folder: Folder,
     source: str,
     about: About,
+    labels: Labels,
     on_note: Callable[[str], None],
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """The files of the export by their names, and of each table where it is, in words."""
@@ -332,7 +359,7 @@ def _staged(
         return {DATABASE: database}, dict.fromkeys(whole, DATABASE)
     if form == "xlsx":
         sheets = {name: (wanted[name], path) for name, path in whole.items()}
-        for note in write_workbook(sheets, about, folder.staging / WORKBOOK):
+        for note in write_workbook(sheets, about, folder.staging / WORKBOOK, labels):
             on_note(note)
         places = {name: f"{WORKBOOK}, sheet {name}" for name in whole}
         return {WORKBOOK: folder.staging / WORKBOOK}, places

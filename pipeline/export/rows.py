@@ -19,6 +19,7 @@ from pipeline.apart import UNDATED, apart, is_apart
 from pipeline.export.keys import members
 from pipeline.export.tables import (
     DIM_API_KEY,
+    DIM_DATE,
     DIM_MODEL,
     DIM_TEAM,
     DIM_USER,
@@ -26,6 +27,7 @@ from pipeline.export.tables import (
     FACT_TOKENS,
     FACT_USAGE,
     FOCUS_COSTS,
+    Labels,
     Table,
 )
 from pipeline.lake import engine
@@ -254,6 +256,7 @@ class Rows:
         self._con = con
         self._prices = prices
         self._selection = source
+        self._calendar = calendar
         self._bind_whole()
         self.users = self._members(DIM_USER, names.users, NO_USER)
         self.api_keys = self._members(DIM_API_KEY, names.keys, NO_API_KEY)
@@ -268,6 +271,19 @@ class Rows:
             "is_complete": [day not in partial for day in calendar],
         }
         con.register("days", pa.table(days))
+
+    @property
+    def labels(self) -> Labels:
+        """The names that were given, for where they stand beside ids."""
+        given = "id IS NOT NULL AND name <> id"
+        return {
+            "user_id": self._pairs(f"SELECT id, name FROM users WHERE {given}"),
+            "api_key_id": self._pairs(f"SELECT id, name FROM api_keys WHERE {given}"),
+            "team_key": self._pairs("SELECT number, name FROM teams"),
+        }
+
+    def _pairs(self, query: str) -> dict[str | int, str]:
+        return dict(self._con.sql(query).fetchall())
 
     def of_day(self, table: Table, day: date) -> Iterator[pa.RecordBatch]:
         """The rows of a UTC day, by time, then user, then key; of the lake's own tables as there.
@@ -332,6 +348,9 @@ class Rows:
             whose, column = _MEMBERS[table.name]
             self._con.execute(f"CREATE OR REPLACE TEMP VIEW members AS FROM {whose}")
             query, params = "dim_member", {"by": column}
+        elif table.name == DIM_DATE.name:
+            files = self._selection.snapshot.published(COVERAGE.name, self._calendar)
+            engine.bind(self._con, {COVERAGE.name: (COVERAGE, files)})
         rows = self._con.sql(engine.sql(query), params=params)
         for batch in rows.to_arrow_reader(ROW_GROUP):
             yield batch.rename_columns(table.schema.names)

@@ -9,13 +9,16 @@ the lake's own tables are as in its data contract; ids are text as there.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
 
 from pipeline.lake.schemas import COSTS, DATASETS, TOKENS, USAGE, Column, Dataset
+
+Labels = Mapping[str, Mapping[str | int, str]]
+"""Names by what a column of ids or keys holds, by that column."""
 
 _MOMENT: Final = pa.timestamp("us")
 
@@ -249,6 +252,19 @@ DIM_DATE: Final = Table(
             pa.bool_(),
             "Whether all of the day is loaded, with totals that are the API's own.",
         ),
+        *(
+            Column(
+                f"{of}_status",
+                pa.string(),
+                f"How far {table} is settled: final; provisional: it may change or grow; disputed: "
+                "its totals are not the API's own; dropped: not kept any more; missing: not read.",
+            )
+            for of, table in (
+                ("usage", "fact_usage"),
+                ("tokens", "fact_tokens"),
+                ("costs", "fact_costs"),
+            )
+        ),
     ),
     by_day=False,
 )
@@ -299,6 +315,34 @@ def chosen(names: Collection[str]) -> dict[str, Table]:
         raise UnknownTableError(f"there is no table {unknown[0]!r}; there are {', '.join(TABLES)}")
     wanted = names or (*DEFAULT, *(table.name for table in (*STAR_OF_TOKENS, DIM_TEAM)))
     return {name: TABLES[name] for name in TABLES if name in wanted}
+
+
+_NAMES: Final[Mapping[str, Column]] = {
+    _USER_ID.name: Column(
+        "user_name", pa.string(), "The name that was given for the user, else the id."
+    ),
+    _API_KEY_ID.name: Column(
+        "api_key_name", pa.string(), "The name that was given for the key, else the id."
+    ),
+    _TEAM_KEY.name: Column("team_name", pa.string(), "The name of the team, else its id."),
+}
+"""Names that stand beside ids where people read a table, by the columns of these."""
+
+
+def with_names(table: Table, labels: Labels) -> Table:
+    """The same table with a column of names behind each of ids that have labels."""
+    columns: list[Column] = []
+    for column in table.columns:
+        columns.append(column)
+        name = _NAMES.get(column.name)
+        if name and labels.get(column.name) and name.name not in table.schema.names:
+            columns.append(name)
+    return replace(table, columns=tuple(columns))
+
+
+def ids_of(column: str) -> str | None:
+    """The column of ids behind which a column of names stands; None for any other column."""
+    return next((ids for ids, name in _NAMES.items() if name.name == column), None)
 
 
 def by_team(table: Table) -> Table:

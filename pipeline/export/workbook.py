@@ -27,12 +27,13 @@ from xlsxwriter.exceptions import FileCreateError
 from pipeline.export.dictionary import TYPES
 from pipeline.export.files import MOST_ROWS
 from pipeline.export.rows import Lacking
-from pipeline.export.tables import Table
+from pipeline.export.tables import Labels, Table, ids_of
 from pipeline.lake.schemas import Column
 from pipeline.messages import be, count
 from pipeline.query.ad_hoc import FORMULA
 from pipeline.timeline import DAY, iso
 
+NO_LABELS: Final[Labels] = {}
 MOST_LETTERS: Final = 32_767
 """UTF-16 units that a cell holds."""
 
@@ -55,6 +56,8 @@ _FORMATS: Final[Mapping[pa.DataType, str]] = {
     pa.timestamp("us"): "yyyy-mm-dd hh:mm:ss",
     pa.date32(): "yyyy-mm-dd",
     pa.int64(): "0",
+    # LibreOffice shows some booleans as 1 and 0; Excel goes by its language, whatever stands here.
+    pa.bool_(): '"TRUE";;"FALSE"',
 }
 _MONEY: Final = "0.00#######"
 _READING: Final = {
@@ -87,11 +90,12 @@ class _Content(NamedTuple):
 
 
 def write_workbook(
-    tables: Mapping[str, tuple[Table, Path]], about: About, path: Path
+    tables: Mapping[str, tuple[Table, Path]], about: About, path: Path, labels: Labels = NO_LABELS
 ) -> Iterator[str]:
     """Write the Parquet files of tables as one workbook; gives notes on what does not fit as it is:
     a table that needs several sheets, texts that no cell holds whole.
 
+    Columns of names that a table has (`with_names`) and its file has not are filled from `labels`.
     OSError where it can't be written.
     """
     contents = [
@@ -104,7 +108,7 @@ def write_workbook(
     _write_about(book, contents, about)
     _write_columns(book, contents)
     for content in contents:
-        cut = _write_table(book, content)
+        cut = _write_table(book, content, labels)
         name, rows, sheets = content.table.name, content.rows, content.sheets
         if sheets[1:]:
             yield (
@@ -138,10 +142,11 @@ def _write_about(book: Any, contents: Sequence[_Content], about: About) -> None:
         sheet.write_string(row, 1, text)
         row += 1
     row += 1
-    for column, name in enumerate(("sheet", "rows", "one row per", "what it has")):
-        sheet.write_string(row, column, name, head)
     whole = book.add_format({"num_format": "#,##0"})
     apart = book.add_format({"indent": 1})  # from the numbers
+    heads = {"sheet": head, "rows": _head(book, align="right")}
+    for column, name in enumerate(("sheet", "rows", "one row per", "what it has")):
+        sheet.write_string(row, column, name, heads.get(name) or _head(book, indent=1))
     for content in contents:
         row += 1
         sheet.write_string(row, 0, ", ".join(content.sheets))
@@ -192,12 +197,15 @@ def _head(book: Any, **more: Any) -> Any:
     return book.add_format({"bold": True, "bottom": 1, **more})
 
 
-def _write_table(book: Any, content: _Content) -> int:
+def _write_table(book: Any, content: _Content, labels: Labels) -> int:
     """Write a table's rows, in as many sheets as that takes; returns how many texts are cut."""
     columns = content.table.columns
     cells = _Cells(book)
     with pq.ParquetFile(content.file) as file:
-        frames = (pl.DataFrame(batch) for batch in file.iter_batches(_BATCH))
+        frames = (
+            _labelled(pl.DataFrame(batch), content.table, labels)
+            for batch in file.iter_batches(_BATCH)
+        )
         first = next(frames, pl.DataFrame(content.table.schema.empty_table()))
         widths = _widths(columns, first)
         rows = chain.from_iterable(
@@ -254,6 +262,18 @@ class _Cells:
             # Whoever edits a cell would have it computed.
             shown = self._quoted if _FORMULA.match(text) else None
             self.cut += sheet.write_string(row, column, text, shown) != 0
+
+
+def _labelled(frame: pl.DataFrame, table: Table, labels: Labels) -> pl.DataFrame:
+    """The columns of a table, those of names from the ids that they stand behind."""
+    lacking = {name: ids_of(name) for name in table.schema.names if name not in frame.columns}
+    return frame.with_columns(
+        pl.col(ids)
+        .replace_strict(labels[ids], default=pl.col(ids).cast(pl.String), return_dtype=pl.String)
+        .alias(name)
+        for name, ids in lacking.items()
+        if ids is not None
+    ).select(table.schema.names)
 
 
 def _as_numbers(frame: pl.DataFrame) -> pl.DataFrame:

@@ -110,39 +110,121 @@ def test_every_option_that_takes_a_choice_completes_it() -> None:
     assert choices >= 4
 
 
-def offered(command: str, option: str, incomplete: str) -> list[str]:
-    """What is offered for an option of a command."""
+def offered(command: str, param: str, incomplete: str) -> dict[str, str]:
+    """What is offered for a value of a command, and the word beside it."""
     import typer
 
     found = vars(typer.main.get_command(app))["commands"][command]
-    [param] = [param for param in found.params if param.name == option]
-    return [item.value for item in param.shell_complete(typer.Context(found), incomplete)]
+    [one] = [one for one in found.params if one.name == param]
+    items = one.shell_complete(typer.Context(found), incomplete)
+    return {item.value: item.help or "" for item in items}
 
 
 def offered_users(incomplete: str) -> list[str]:
     """What is offered for --user-id of buckets."""
-    return offered("buckets", "user_id", incomplete)
+    return [*offered("buckets", "user_id", incomplete)]
 
 
-def test_users_are_completed_from_the_lake_the_busiest_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": "home"})
-    assert offered_users("") == [], "a lake that is not there is no error"
-    calls = {"ada": 1, "alan": 3, "bob": 2, "a b;c": 9}
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A day of a few users, one of them with an id that a shell would take apart."""
+    clean_environment(
+        monkeypatch, tmp_path, {"MKA1_USAGE_HOME": "home", "MKA1_API_KEYS": "key_web=one-secret"}
+    )
+    calls = {"ada": 1, "alan": 3, "bob": 2, "a b;c": 9, "u_7": 1}
     events = [Event(START, user, "key_web", operations=number) for user, number in calls.items()]
-    home = published_home(tmp_path / "home", World.from_events(events), Window(START, START + DAY))
-    assert offered_users("") == ["alan", "bob", "ada"]
+    return published_home(tmp_path / "home", World.from_events(events), Window(START, START + DAY))
+
+
+def test_users_are_completed_from_the_lake_the_busiest_first(home: Path) -> None:
+    assert offered_users("") == ["alan", "bob", "ada", "u_7"]
     assert offered_users("a") == ["alan", "ada"]
     assert offered_users("%") == []
-    marker = home / "lake" / ".identity.json"
-    known = marker.read_text()
-    marker.write_text(known.replace("null", '"a fingerprint"'))
-    assert offered_users("a") == [], "a pseudonym is no id that a command takes"
-    marker.write_text(known)
+    assert offered("forget", "user", "a") == offered("probe", "on_behalf_of", "a")
     [file] = (home / "lake").glob("days/*/usage_1d.parquet")
     file.write_bytes(b"damaged")
     assert offered_users("a") == []
+
+
+NAMED = [
+    ("grace", {"u_7": "Grace Hopper"}),
+    ("HOP", {"u_7": "Grace Hopper"}),
+    ("race", {}),
+    ("al", {"alan": "Alan T"}),
+    ("zo", {}),
+    ("bob", {"bob": ""}),
+    ("quiet", {"u_9": "Quiet One"}),
+    ("spaced", {}),
+]
+
+
+@pytest.mark.parametrize(("incomplete", "expected"), NAMED)
+def test_a_name_completes_to_its_id_where_no_id_begins_so_and_one_user_is_named_so(
+    incomplete: str, expected: Mapping[str, str], home: Path
+) -> None:
+    write_names(
+        home,
+        *("user,u_7,Grace Hopper,", 'user,alan,"Alan $(T)`",'),
+        *("user,ada,Zoë One,", "user,bob,,team", "user,u_8,Zoë Two,", "user,u_9,Quiet One,"),
+        "user,a b;c,Spaced,",
+    )
+    assert offered("buckets", "user_id", incomplete) == expected
+
+
+def test_keys_are_completed_by_their_names_too(home: Path) -> None:
+    write_names(home, "key,key_web,Web shop,", "key,key_old,Without a secret,")
+    for incomplete in ("", "key", "shop", "WEB"):
+        assert offered("probe", "key_id", incomplete) == {"key_web": "Web shop"}
+    assert offered("probe", "key_id", "without") == {}
+
+
+def test_with_pseudonyms_no_name_and_no_real_id_is_offered(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_names(home, "user,u_7,Grace Hopper,")
+    marker = home / "lake" / ".identity.json"
+    monkeypatch.setenv("MKA1_USAGE_PSEUDONYM_KEY", "planted-pseudonym-key-0001")
+    assert offered_users("grace") == offered_users("a") == [], "the lake has real ids yet"
+    marker.write_text(marker.read_text().replace("null", '"a fingerprint"'))
+    assert offered_users("grace") == offered_users("a") == []
+    assert offered("forget", "user", "grace") == {}
+    assert offered("forget", "user", "al") == {"alan": ""}, "what the lake has is what it takes"
+
+
+def test_a_name_file_that_is_wrong_is_no_error(home: Path) -> None:
+    (home / "names.csv").write_text("kind,id\nuser", encoding="utf-8")
+    assert offered_users("al") == ["alan"]
+
+
+def test_tables_of_an_export_are_completed() -> None:
+    assert [*offered("export", "table", "fact_")] == ["fact_usage", "fact_tokens", "fact_costs"]
+
+
+FREE = {
+    *("TIME", "N", "PORT", "ADDRESS", "SECONDS", "URL", "CURSOR", "TEXT", "QUERY"),
+    *("DIR", "FILE"),
+}
+"""What has no values to offer; paths are completed by the shell itself, where nothing is."""
+
+
+def test_every_value_is_completed_but_for_numbers_times_paths_and_free_text() -> None:
+    import typer
+
+    root = typer.main.get_command(app)
+    commands = {**vars(root)["commands"]}
+    for name in ("names", "prices"):
+        commands |= {
+            f"{name} {sub}": it for sub, it in vars(commands.pop(name))["commands"].items()
+        }
+    lacking = {
+        f"{name} {param.name}"
+        for name, one in commands.items()
+        for param in one.params
+        if not vars(param).get("is_flag")
+        and vars(param).get("metavar") not in FREE
+        and vars(param).get("_custom_shell_complete") is None
+    }
+    assert lacking == {"probe conversation"}, "of which the lake may have millions"
 
 
 def test_what_a_report_can_be_of_is_completed(
@@ -150,7 +232,7 @@ def test_what_a_report_can_be_of_is_completed(
 ) -> None:
     clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": "home"})
     for option in ("user", "key", "model", "team"):
-        assert offered("report", option, "") == [], "a lake that is not there is no error"
+        assert offered("report", option, "") == {}, "a lake that is not there is no error"
     buckets = [
         Bucket(0, "ada", "web", "small"),
         Bucket(0, "ada", "web", "sonnet", responses=9),
@@ -158,13 +240,13 @@ def test_what_a_report_can_be_of_is_completed(
     ]
     listed(tmp_path / "home" / "lake", buckets, range(1), range(1))
     names = write_names(tmp_path / "home", "user,ada,Ada,sales", "key,web,,shop", "team,idle,Idle,")
-    assert offered("report", "user", "") == ["ada", "bob"]
-    assert offered("report", "key", "w") == ["web"]
-    assert offered("report", "model", "s") == ["sonnet", "small"]
-    assert offered("report", "team", "s") == ["sales", "shop"]
-    assert offered("report", "team", "i") == [], "nobody is in it"
+    assert offered("report", "user", "") == {"ada": "Ada", "bob": ""}
+    assert offered("report", "key", "w") == {"web": ""}
+    assert [*offered("report", "model", "s")] == ["sonnet", "small"]
+    assert offered("report", "team", "s") == {"sales": "", "shop": ""}
+    assert offered("report", "team", "i") == {}, "nobody is in it"
     names.write_text("no,such,columns")
-    assert offered("report", "team", "") == []
+    assert offered("report", "team", "") == {}
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.emulator import World
-from pipeline.export.tables import DEFAULT, TABLES
+from pipeline.export.tables import DEFAULT, TABLES, chosen
 from pipeline.timeline import day_of
 from tests.truth import Row, reported
 
@@ -25,6 +25,9 @@ WITH_TOKENS: Sequence[str] = [
     name for name in TABLES if name in {*DEFAULT, "dim_model", "fact_tokens"}
 ]
 """What is exported of a lake with responses and without bills."""
+
+WHOLE_STAR: Sequence[str] = list(chosen(()))
+"""What a DuckDB file has, whatever the lake has."""
 
 Counts = tuple[int, int, int]
 Sums = dict[date | str | None, Counts]

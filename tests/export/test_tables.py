@@ -19,7 +19,7 @@ import pytest
 from pipeline.emulator import EmulatorServer, Event, ManualClock, World
 from pipeline.export.export import export
 from pipeline.export.tables import META, TABLES
-from pipeline.lake.schemas import COST_DATASETS, DATASETS, METER_DATASETS
+from pipeline.lake.schemas import COST_DATASETS, COVERAGE, DATASETS, METER_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_range, day_window, in_words, parse_time
 from tests.disputed import dispute
@@ -186,6 +186,11 @@ def test_every_day_from_first_to_last_is_in_the_calendar(exported: Path) -> None
     ]
     assert [row["is_loaded"] for row in days] == [True, True, True, False, False, True]
     assert [row["is_complete"] for row in days] == [True, True, True, False, False, False]
+    final, open_, missing = "final", "provisional", "missing"
+    assert [row["usage_status"] for row in days] == [final, final, open_, missing, missing, open_]
+    assert (
+        {row["tokens_status"] for row in days} == {row["costs_status"] for row in days} == {missing}
+    )
 
 
 def test_the_calendar_is_right_for_ninety_years() -> None:
@@ -203,11 +208,13 @@ def test_the_calendar_is_right_for_ninety_years() -> None:
                 }
             ),
         )
+        con.register("coverage", COVERAGE.schema.empty_table())
         found = con.sql((Path(__file__).parents[2] / "sql" / "dim_date.sql").read_text()).fetchall()
     assert found == [
         (
             *(day, day.year, (day.month + 2) // 3, day.month, f"{day:%B}", day.day),
             *(*day.isocalendar(), f"{day:%A}", day.isoweekday() > 5, True, False),
+            *("missing", "missing", "missing"),
         )
         for day in days
     ]
@@ -335,7 +342,9 @@ def test_a_day_that_is_open_or_disputed_is_said(odd: Lake, tmp_path: Path) -> No
     page = (folder / "DATA_DICTIONARY.md").read_text(encoding="utf-8")
     for what, days in words.items():
         assert f"{what[0].upper()}{what[1:]}: {days}." in page
-    complete = [row["is_complete"] for row in rows(folder, "dim_date")]
+    calendar = rows(folder, "dim_date")
+    assert calendar[1]["usage_status"] == "disputed"
+    complete = [row["is_complete"] for row in calendar]
     assert complete == [True, False, True, False, False, False]
     assert not any(
         row["is_final"] for row in rows(folder, "fact_usage") if row["date"] == date(2024, 3, 1)

@@ -13,12 +13,12 @@ from typing import Any, Final
 import duckdb
 import pytest
 
-from pipeline.export.export import ExportError, export
+from pipeline.export.export import DATABASE, ExportError, export
 from pipeline.export.tables import DEFAULT
 from pipeline.lake.catalog import prices_of
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY
-from tests.export.exported import digests, rows
+from tests.export.exported import WHOLE_STAR, digests, rows
 from tests.export.readers import READERS, Money, Reader
 from tests.lake.served import Row
 from tests.pricing.spent import FIRST, START, Spent, spend
@@ -226,7 +226,21 @@ def test_a_lake_without_responses_or_bills_is_exported_as_ever(tmp_path: Path) -
     exported = export(lake, tmp_path / "out")
     assert set(exported.rows) == set(DEFAULT)
     page = (tmp_path / "out" / "DATA_DICTIONARY.md").read_text(encoding="utf-8")
-    assert "oken" not in page
+    assert "Tokens are" not in page
+
+
+def test_one_duckdb_file_has_all_tables_so_that_no_dashboard_breaks(tmp_path: Path) -> None:
+    spend(tmp_path / "home", [], days=1)
+    exported = export(Lake(tmp_path / "home" / "lake"), tmp_path / "out", form="duckdb")
+    assert [*exported.rows] == WHOLE_STAR
+    assert exported.rows["fact_tokens"] == exported.rows["fact_costs"] == 0
+    empty = "fact_tokens and fact_costs are empty: the lake has no rows for them"
+    assert [note for note in exported.notes if "fact_" in note] == [empty]
+    with closing(duckdb.connect(str(tmp_path / "out" / DATABASE), read_only=True)) as con:
+        assert con.sql("SELECT model_name FROM dim_model").fetchall() == [("(no model)",)]
+        assert con.sql("SELECT team_name FROM dim_team").fetchall() == [("(no team)",)]
+        for fact in ("fact_usage", "fact_tokens", "fact_costs"):
+            assert "team_key" in con.sql(f"FROM {fact}").columns
 
 
 def test_bills_alone_bring_no_tokens(tmp_path: Path) -> None:

@@ -24,18 +24,29 @@ import pytest
 from pipeline.export.export import WORKBOOK, Exported, export
 from pipeline.export.files import Dialect, Format, write_csv
 from pipeline.export.rows import Lacking
-from pipeline.export.tables import DIM_DATE, DIM_USER, FACT_COSTS, FACT_TOKENS, TABLES, Table
+from pipeline.export.tables import (
+    DIM_DATE,
+    DIM_USER,
+    FACT_COSTS,
+    FACT_TOKENS,
+    TABLES,
+    Table,
+    with_names,
+)
 from pipeline.export.workbook import MOST_LETTERS, About, write_workbook
 from pipeline.lake.store import Lake
+from pipeline.names.file import read_names
 from tests.bounded import finished
 from tests.export.exported import DAYS, digests
 from tests.named import names as names_of
+from tests.named import write_names
 
 NAMES = ["dim_date", "dim_user", "fact_usage", "fact_tokens", "usage_1d"]
 Convert = Callable[..., None]
 AS_CSV = "Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false"
 """As LibreOffice writes a CSV: comma, quote, UTF-8, values as they are shown."""
 NOTHING_LACKS = Lacking(set(), {}, [], set())
+GIVEN = {"user_0000": '=HYPERLINK("https://example.org")'}
 TEXTS = [
     *("=1+1", "+49 30", "-1", "@SUM(A1)", "\t=1", "＝1+1", " =1", "'=1"),
     *("007", "1e5", "2024-01-01", "TRUE", "https://example.org/", "mailto:a@example.org"),
@@ -88,7 +99,7 @@ def book(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ex
         NAMES,
         form="xlsx",
         last=date(2024, 1, 4),
-        names=names_of({"user_0000": '=HYPERLINK("https://example.org")'}),
+        names=names_of(GIVEN),
     )
 
 
@@ -107,10 +118,28 @@ def test_a_sheet_has_the_rows_of_its_table(
 ) -> None:
     expected = pq.read_table(star / f"{name}.parquet")
     header, *found = cells(book[0], name)
-    assert header == tuple(expected.column_names)
+    place = header.index("user_id") + 1
+    assert header == (*expected.column_names[:place], "user_name", *expected.column_names[place:])
     assert book[1].rows[name] == len(found) == expected.num_rows
     for row, values in zip(found, expected.to_pylist(), strict=True):
-        assert row == tuple(map(as_excel_has_it, values.values()))
+        assert (*row[:place], *row[place + 1 :]) == tuple(map(as_excel_has_it, values.values()))
+        user = values["user_id"]
+        assert row[place] == GIVEN.get(user, user), "no name is made up, and nobody has none"
+
+
+def test_teams_and_keys_are_named_where_people_have_named_them(lake: Lake, tmp_path: Path) -> None:
+    lines = ("key,key_web,Web shop,", "user,user_0000,,crew", "team,crew,The crew,")
+    names = read_names(write_names(tmp_path, *lines))
+    export(lake, tmp_path / "out", ["fact_usage"], form="xlsx", names=names)
+    header, *found = cells(tmp_path / "out" / WORKBOOK, "fact_usage")
+    assert "user_name" not in header, "nobody has a name"
+    columns = [
+        header.index(name) for name in ("user_id", "team_name", "api_key_id", "api_key_name")
+    ]
+    for user, team, key, called in ([row[place] for place in columns] for row in found):
+        assert team == ("The crew" if user == "user_0000" else "(no team)")
+        assert called == ("Web shop" if key == "key_web" else key)
+    assert "`team_name`" in (tmp_path / "out" / "DATA_DICTIONARY.md").read_text(encoding="utf-8")
 
 
 def test_numbers_dates_and_texts_have_their_types(book: tuple[Path, Exported]) -> None:
@@ -123,7 +152,7 @@ def test_numbers_dates_and_texts_have_their_types(book: tuple[Path, Exported]) -
     assert kinds["user_key"].number_format == "0", "all digits of a key are seen"
     assert kinds["is_final"].data_type == "b"
     assert facts.freeze_panes == "A2"
-    assert facts.auto_filter.ref == f"A1:K{facts.max_row}"
+    assert facts.auto_filter.ref == f"A1:L{facts.max_row}"
     named = {row[1].value: row[2] for row in people.iter_rows(min_row=2)}["user_0000"]
     assert (named.value, named.data_type) == ('=HYPERLINK("https://example.org")', "s")
     assert named.quotePrefix, "it stays a text when somebody edits it"
@@ -211,7 +240,8 @@ def test_every_column_is_as_wide_as_its_header_and_its_numbers(
     loaded = openpyxl.load_workbook(book[0])
     for name in NAMES:
         spans = list(loaded[name].column_dimensions.values())
-        for place, column in enumerate(TABLES[name].columns, 1):
+        columns = with_names(TABLES[name], {"user_id": dict(GIVEN.items())}).columns
+        for place, column in enumerate(columns, 1):
             [width] = [span.width for span in spans if span.min <= place <= span.max]
             assert width > len(column.name)
             assert width >= 20 or column.type == pa.string()

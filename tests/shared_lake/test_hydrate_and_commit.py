@@ -18,6 +18,7 @@ pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared
 
 from pyiceberg.transforms import DayTransform, IdentityTransform
 
+from pipeline.apart import apart, is_apart
 from pipeline.emulator import EmulatorServer, synthetic_world
 from pipeline.lake import files, user_id_mode
 from pipeline.lake.schemas import DATASETS, REVISIONS, USAGE, Column
@@ -30,7 +31,7 @@ from pipeline.shared_lake import (
     open_shared_lake,
     tables,
 )
-from pipeline.timeline import DAY, day_window
+from pipeline.timeline import DAY, day_of, day_window
 from tests.servers import S3
 from tests.shared_lake.shared import (
     DAYS,
@@ -87,9 +88,11 @@ def test_records_and_days_without_a_date_travel_too(place: Place, tmp_path: Path
         assert content(there, day) == content(here, day)
     items = rows_of(place, "items")
     assert items.num_rows == len(reader.rows("items")) > 0
-    assert {f"{day:%Y-%m-%d}" for day in items.column("day").to_pylist()} == {
-        f"{row['added_at']:%Y-%m-%d}" for row in reader.rows("items")
+    added = {day_of(int(row["added_at"].timestamp())) for row in reader.rows("items")}
+    assert {*items.column("day").to_pylist()} == {
+        day if day in DAYS[:2] else apart(day) for day in added
     }
+    assert any(map(is_apart, here.all_days()))
     assert rows_of(place, "item_contents").num_rows == len(reader.rows("item_contents")) > 0
 
 
