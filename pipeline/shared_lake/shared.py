@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Final
 
-from pyiceberg.exceptions import RESTError
+from pyiceberg.exceptions import CommitFailedException, RESTError
 from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.table import Table
+from pyiceberg.table.update import SetPropertiesUpdate
 from requests import RequestException
 from sqlalchemy.exc import DBAPIError
 
@@ -20,7 +22,7 @@ from pipeline.lake.manifest import manifest_from
 from pipeline.lake.store import MANIFEST, Lake
 from pipeline.shared_lake import published, storage, tables
 from pipeline.shared_lake.base import DayBase, note_days, read_base
-from pipeline.shared_lake.catalogs import NAME, file_properties, open_catalog
+from pipeline.shared_lake.catalogs import NAME, TableCommit, file_properties, open_catalog
 from pipeline.shared_lake.committing import Committed, Committing, DayToCommit
 from pipeline.shared_lake.errors import SharedLakeError
 from pipeline.shared_lake.expiring import Expired, expire
@@ -28,7 +30,7 @@ from pipeline.shared_lake.hydrating import hydrate
 from pipeline.shared_lake.place import Place
 from pipeline.shared_lake.published import Standing
 from pipeline.shared_lake.rewriting import rewritten
-from pipeline.shared_lake.table_change import files_by_day
+from pipeline.shared_lake.table_change import files_by_day, still_at
 from pipeline.shared_lake.tables import PUBLISHED_DAYS
 from pipeline.shared_lake.verifying import SharedProblem, verify
 from pipeline.shared_lake.warehouse import Warehouse
@@ -39,6 +41,8 @@ _USER_IDS: Final = "mka1-usage.user-ids"
 _FORGOTTEN: Final = "mka1-usage.forgotten"
 """The property that says who was forgotten, so that no worker brings them back."""
 _PLAIN: Final = "as they are"
+_TRIES: Final = 10
+"""How often the list of the forgotten is written anew where others commit at the same moment."""
 
 
 class SharedLake:
@@ -126,6 +130,12 @@ class SharedLake:
         }
         if not versions:
             return []
+
+        def check(table: Table) -> None:
+            """Somebody may have been forgotten since the days were looked at."""
+            if self._learn(lake, table):
+                _require_unnamed(lake, versions)
+
         with self._reaching():
             self._claim(lake)
             _require_unnamed(lake, versions)
@@ -135,6 +145,7 @@ class SharedLake:
                     day: _to_commit(version, base[day].published if day in base else None, put_all)
                     for day, version in versions.items()
                 },
+                check,
             )
         ours = {day: DayBase(committed.names[day], it.name) for day, it in versions.items()}
         note_days(lake, self.place.shown, ours)
@@ -176,15 +187,41 @@ class SharedLake:
         with self._reaching():
             return expire(self._catalog, self._io, self._root, now)
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the warehouse is a folder of this machine."""
+        return "://" not in self.place.warehouse
+
+    def copies(self, folder: Path) -> Iterator[tuple[str, Path]]:
+        """Every file of the warehouse as other programs name it, and a copy of it in `folder`,
+        which is there until the next one is asked for.
+
+        All that is below the tables' folders, and results that an engine has left beside them.
+        """
+        with self._reaching():
+            found = (tables.load(self._catalog, name) for name in tables.TABLES)
+            own = [table.location().rstrip("/") for table in found if table is not None]
+            yield from storage.copies(self._io, self.warehouse.stored(own), folder)
+
     def tell_forgotten(self, lake: Lake) -> None:
-        """Let all workers know who was forgotten in the home."""
+        """Let all workers know who was forgotten in the home, beside those whom they know of."""
         with self._reaching():
             self._claim(lake)
-            table = tables.load(self._catalog, PUBLISHED_DAYS.name)
-            known = forgotten.forgotten(lake)
-            if table is not None and known and table.properties.get(_FORGOTTEN) != known.public:
-                with table.transaction() as change:
-                    change.set_properties({_FORGOTTEN: known.public})
+            for _ in range(_TRIES):
+                table = tables.load(self._catalog, PUBLISHED_DAYS.name)
+                if table is None:
+                    return
+                self._learn(lake, table)
+                known = forgotten.forgotten(lake)
+                if not known or _told(table) == known.public:
+                    return
+                telling = SetPropertiesUpdate(updates={_FORGOTTEN: known.public})
+                same = still_at(table.metadata.current_snapshot_id)
+                with suppress(CommitFailedException):
+                    self._catalog.commit_together([TableCommit(table, (same,), (telling,))])
+        raise SharedLakeError(
+            f"{self.place.shown}: other workers commit all the time; run the same again later"
+        )
 
     def expire_replaced(self) -> Expired:
         """Remove all that was replaced, whoever reads it, and what no table refers to.
@@ -194,20 +231,28 @@ class SharedLake:
         with self._reaching():
             return expire(self._catalog, self._io, self._root, time.time(), kept_seconds=-DAY)
 
-    def _committed(self, lake: Lake, days: Mapping[date, DayToCommit]) -> Committed:
+    def _committed(
+        self, lake: Lake, days: Mapping[date, DayToCommit], check: Callable[[Table], None]
+    ) -> Committed:
         claimed = user_id_mode.claimed(lake)
         whose = _PLAIN if claimed is None or claimed[0] is None else claimed[0]
         with lake.staging() as folder:
-            return self._committing(folder, {_USER_IDS: whose, **_public(lake)}).commit(days)
+            properties = {_USER_IDS: whose, **_public(lake)}
+            return self._committing(folder, properties, check).commit(days)
 
-    def _committing(self, folder: Path, properties: Mapping[str, str]) -> Committing:
-        return Committing(self._catalog, self._io, self._root, properties, folder)
+    def _committing(
+        self,
+        folder: Path,
+        properties: Mapping[str, str],
+        check: Callable[[Table], None] = lambda _: None,
+    ) -> Committing:
+        return Committing(self._catalog, self._io, self._root, properties, folder, check)
 
     def _claim(self, lake: Lake) -> None:
         """See to it that the home holds ids of the kind that the shared lake has."""
         table = tables.load(self._catalog, PUBLISHED_DAYS.name)
-        if table is not None and _FORGOTTEN in table.properties:
-            self._learn(lake, table.properties[_FORGOTTEN])
+        if table is not None:
+            self._learn(lake, table)
         theirs = None if table is None else table.properties.get(_USER_IDS)
         if theirs is None:
             return
@@ -221,9 +266,11 @@ class SharedLake:
                 f"{_words(ours[0] if ours else None)}: set MKA1_USAGE_HOME to another folder"
             )
 
-    def _learn(self, lake: Lake, public: str) -> None:
+    def _learn(self, lake: Lake, table: Table) -> bool:
+        """Take over who was forgotten in the shared lake; whether somebody is new here."""
+        public = _told(table)
         try:
-            forgotten.learn(lake, public)
+            return public is not None and forgotten.learn(lake, public)
         except ValueError as error:
             raise SharedLakeError(
                 f"{PUBLISHED_DAYS.name} does not say who was forgotten ({error}): put its property "
@@ -247,6 +294,10 @@ class SharedLake:
                 f"the warehouse {self.place.warehouse} can't be used ({reason[:300]}): "
                 "`mka1-usage doctor` says what to do"
             ) from error
+
+
+def _told(table: Table) -> str | None:
+    return table.properties.get(_FORGOTTEN)
 
 
 def _to_commit(version: Path, based_on: str | None, put_all: bool) -> DayToCommit:

@@ -61,8 +61,8 @@ def test_what_is_left_is_named_and_is_a_failure(home: Path) -> None:
     (home / "budgets.csv").write_text(f"{WHO}\n", encoding="utf-8")
     ended = command(["forget", WHO, "--yes"])
     assert ended.code == 1
-    assert ended.text == f"{home.resolve() / 'budgets.csv'}: names them still\n"
-    assert "1 file is left" in ended.err
+    assert ended.text == f"{home.resolve() / 'budgets.csv'}, line 1: names them still\n"
+    assert "1 place is left" in ended.err
     found = command(["doctor", "--patience", "5"]).text
     assert "to forget 1 user was begun and not finished" in " ".join(found.split())
 

@@ -1,0 +1,113 @@
+"""How texts write an id: in JSON, addresses, XML, CSV, SQL and shells, and where it ends.
+
+Belongs here: the forms of a word, and what may stand before and behind it. An id stands by itself
+where no letter, digit, `_`, `@`, `+`, `.` or `-` joins it to more, escaped or not: `ada` is not in
+`ada%40example.com`, which is how an address writes `ada@example.com`.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from typing import Final
+from urllib.parse import quote, quote_plus
+from xml.sax.saxutils import escape
+
+_UNQUOTED: Final = ("", "/", "!'()*", "!$&'()*+,;=:@/", "!#$&'()*+,/:;=?@")
+"""What different clients leave as it is in an address."""
+_QUOTES: Final[tuple[dict[str, str], ...]] = (
+    {'"': "&quot;", "'": "&#x27;"},
+    {'"': "&#34;", "'": "&#39;"},
+    {'"': "&quot;", "'": "&#39;"},
+    {'"': "&quot;", "'": "&apos;"},
+    {'"': "&quot;"},
+    {},
+)
+"""How XML and HTML write quotation marks."""
+
+# Hex digits of the ASCII characters that separate words, and of others: general punctuation,
+# Latin-1's signs, and those of CJK.
+_SIGN: Final = r"(?:[01][0-9A-Fa-f]|2[0-9ACFacf]|3[A-Fa-f]|5[B-Eb-e]|60|7[B-Fb-f])"
+_WIDE_SIGN: Final = r"(?:00[89ABab][0-9A-Fa-f]|20[0-9A-Fa-f]{2}|30[0-3][0-9A-Fa-f])"
+_SIGN_BYTES: Final = r"(?:[Cc]2|[Ee]2%80|[Ee]3%80)"
+_HEX: Final = "[0-9A-Fa-f]"
+_JOINS: Final = "@+.-"
+PYTHON_WORD: Final = r"\w"
+BYTES_WORD: Final = r"\w\x80-\xff"
+_RE2_WORD: Final = r"\p{L}\p{N}_"
+
+
+def forms_of(words: Iterable[str]) -> tuple[str, ...]:
+    """The words as they are, and as texts write them; the longest first."""
+    found = {form for word in words for form in _forms(word)}
+    return tuple(sorted(found, key=lambda form: (-len(form), form)))
+
+
+def _forms(word: str) -> Iterator[str]:
+    markup = {escape(word, quotes) for quotes in _QUOTES} | {html.escape(word)}
+    markup |= {it.encode("ascii", "xmlcharrefreplace").decode() for it in markup}
+    quoted = {word.replace("'", "''"), word.replace('"', '""')}
+    quoted |= {it.replace("'", "'\"'\"'") for it in quoted}
+    plain = {word, *markup, *quoted}
+    yield from plain
+    for form in plain:  # as JSON, and as JSON that is a text of JSON
+        for once in {*_as_json(form)}:
+            yield once
+            yield from _as_json(once)
+    yield from {repr(word)[1:-1], ascii(word)[1:-1], str(word.encode())[2:-1]}
+    for address in {*(quote(word, safe=safe) for safe in _UNQUOTED), quote_plus(word)}:
+        yield address
+        yield re.sub("%..", lambda found: found[0].lower(), address)
+        yield from _as_json(address)
+
+
+def _as_json(text: str) -> Iterator[str]:
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    escaped = json.dumps(text)[1:-1]
+    yield escaped
+    yield re.sub(r"\\u....", lambda found: rf"\u{found[0][2:].upper()}", escaped)
+    yield re.sub("[&<>']", lambda found: f"\\u{ord(found[0]):04x}", escaped)  # as for a page
+
+
+def by_itself(forms: Iterable[str], word: str) -> str:
+    """A pattern for `re` that finds one of the forms where it stands by itself.
+
+    `word`: the characters of words, as a class has them.
+    """
+    joins = f"{word}{_JOINS}"
+    before = [rf"(?<![{joins}])", r"(?<=\\[nrt])", f"(?<=%{_SIGN})", rf"(?<=\\u00{_SIGN})"]
+    before += [rf"(?<=\\u{_WIDE_SIGN})", f"(?<=%[Ee]2%80%[89ABab]{_HEX})"]
+    behind = [f"[{word}@+-]", rf"\.[{word}]"]
+    behind += [f"%(?!{_SIGN}|{_SIGN_BYTES}){_HEX}{{2}}"]
+    behind += [rf"\\+u(?!00{_SIGN}|{_WIDE_SIGN}){_HEX}{{4}}"]
+    every = "|".join(map(re.escape, forms))
+    return f"(?:{'|'.join(before)})(?:{every})(?!{'|'.join(behind)})"
+
+
+def portable(forms: Iterable[str]) -> str:
+    """The same for RE2, which DuckDB has: nothing is looked ahead there, so more is matched."""
+    joins = f"{_RE2_WORD}{_JOINS}"
+    before = ["^", f"[^{joins}]", r"\\[nrt]", f"%{_SIGN}", rf"\\u00{_SIGN}", rf"\\u{_WIDE_SIGN}"]
+    before += [f"%[Ee]2%80%[89ABab]{_HEX}"]
+    behind = ["$", rf"[^%\\{joins}]", rf"\.(?:$|[^{_RE2_WORD}])"]
+    behind += [f"%(?:$|[^0-9A-Fa-f]|{_HEX}(?:$|[^0-9A-Fa-f])|{_SIGN}|{_SIGN_BYTES})"]
+    short = f"{_HEX}{{0,3}}(?:$|[^0-9A-Fa-f])"
+    behind += [rf"\\+(?:$|[^u\\]|u(?:00{_SIGN}|{_WIDE_SIGN}|{short}))"]
+    every = "|".join(re.escape(form) for form in forms)
+    return f"(?:{'|'.join(before)})(?:{every})(?:{'|'.join(behind)})"
+
+
+def in_base64(forms: Iterable[str]) -> frozenset[str]:
+    """What stands in any base64 of a text that has one of the forms, wherever it begins there."""
+    found: set[str] = set()
+    for form in forms:
+        content = form.encode("utf-8", "surrogatepass")
+        for before in range(3):
+            whole = b64encode(b"\0" * before + content).decode().rstrip("=")
+            inner = whole[before + 1 if before else 0 :]
+            inner = inner[:-1] if (before + len(content)) % 3 else inner
+            found |= {inner, inner.translate(str.maketrans("+/", "-_"))}
+    return frozenset(found)
