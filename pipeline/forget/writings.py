@@ -28,6 +28,10 @@ _QUOTES: Final[tuple[dict[str, str], ...]] = (
 )
 """How XML and HTML write quotation marks."""
 
+_ALERTS: Final = 80
+_DIGEST: Final = 60
+"""So many characters of an id alerts show at most, and digests."""
+
 # Hex digits of the ASCII characters that separate words, and of others: general punctuation,
 # Latin-1's signs, and those of CJK.
 _SIGN: Final = r"(?:[01][0-9A-Fa-f]|2[0-9ACFacf]|3[A-Fa-f]|5[B-Eb-e]|60|7[B-Fb-f])"
@@ -42,8 +46,20 @@ _RE2_WORD: Final = r"\p{L}\p{N}_"
 
 def forms_of(words: Iterable[str]) -> tuple[str, ...]:
     """The words as they are, and as texts write them; the longest first."""
-    found = {form for word in words for form in _forms(word)}
+    found = {form for word in words for shown in _shown(word) for form in _forms(shown)}
     return tuple(sorted(found, key=lambda form: (-len(form), form)))
+
+
+def _shown(word: str) -> Iterator[str]:
+    """An id as it is, and as alerts and digests show it: on one line, cut where it is long."""
+    yield word
+    cut = word[:_ALERTS] + ("…" if len(word) > _ALERTS else "")
+    yield "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in cut)
+    line = "".join(it if it.isprintable() else f"\\u{ord(it):04x}" for it in word)
+    yield line
+    if len(line) > _DIGEST:
+        last = (_DIGEST - 1) // 3
+        yield f"{line[: _DIGEST - 1 - last]}…{line[-last:]}"
 
 
 def _forms(word: str) -> Iterator[str]:
