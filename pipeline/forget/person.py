@@ -43,8 +43,12 @@ class Person:
         return re.compile(writings.by_itself(self.forms, writings.PYTHON_WORD))
 
     @cached_property
+    def _byte_forms(self) -> tuple[bytes, ...]:
+        return tuple(form.encode() for form in self.forms)
+
+    @cached_property
     def _bytes(self) -> re.Pattern[bytes]:
-        forms = [form.encode().decode("latin-1") for form in self.forms]
+        forms = [form.decode("latin-1") for form in self._byte_forms]
         return re.compile(writings.by_itself(forms, writings.BYTES_WORD).encode("latin-1"))
 
     @cached_property
@@ -67,12 +71,14 @@ class Person:
 
     def is_in_bytes(self, content: bytes) -> bool:
         """Whether bytes name the person, whatever they are."""
+        if not any(form in content for form in self._byte_forms):  # far faster than a pattern
+            return False
         return self._bytes.search(content) is not None
 
     @property
     def is_unlikely(self) -> bool:
         """Whether no compressed bytes hold one of the forms by chance."""
-        return min(len(form.encode()) for form in self.forms) >= LEAST_BYTES
+        return min(map(len, self._byte_forms)) >= LEAST_BYTES
 
     def replaced(self, text: str, name: str) -> str:
         """A text that calls the person by another name."""
