@@ -12,7 +12,6 @@ import pytest
 
 pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
 
-from pyarrow import fs
 from pyiceberg.table import Table
 
 from pipeline.emulator import EmulatorServer
@@ -26,9 +25,9 @@ from pipeline.shared_lake.catalogs import SharedCatalog, SharedSqlCatalog, Table
 from pipeline.shared_lake.committed import committed
 from pipeline.shared_lake.shared import SharedLake
 from pipeline.timeline import DAY, day_window
-from tests.forget.people import DAYS, WHO, named_in, new_world, places_of
+from tests.forget.people import DAYS, WHO, new_world, places_of
 from tests.servers import BUCKET, S3
-from tests.shared_lake.shared import catalog_of, content
+from tests.shared_lake.shared import catalog_of, content, objects_naming
 from tests.synced import Reader
 from tests.torture.search import everything, finds
 
@@ -47,17 +46,6 @@ def shared_places(home: Path, shared: SharedLake) -> Places:
     return replace(places_of(home), shared=shared)
 
 
-def warehouse_names(place: Place, folder: Path, word: str) -> list[str]:
-    """The files of a warehouse that hold a word, by a search that is none of ours."""
-    if "://" not in place.warehouse:
-        return named_in(Path(place.warehouse), word)
-    files = S3(os.environ["AWS_ENDPOINT_URL"]).files()
-    fs.copy_files(place.warehouse.removeprefix("s3://"), str(folder), source_filesystem=files)
-    found = named_in(folder, word)
-    shutil.rmtree(folder)
-    return found
-
-
 @pytest.mark.slow
 def test_nothing_of_them_is_left_on_s3_and_all_of_it_is_searched(
     server: EmulatorServer, place_on_s3: Place, tmp_path: Path
@@ -71,12 +59,12 @@ def test_nothing_of_them_is_left_on_s3_and_all_of_it_is_searched(
     beside = f"{BUCKET}/warehouse/.results-1/part-0.csv"
     with S3(os.environ["AWS_ENDPOINT_URL"]).files().open_output_stream(beside) as left:
         left.write(WHO.encode())
-    there = warehouse_names(place_on_s3, tmp_path / "copy", BOUND)
+    there = objects_naming(place_on_s3, tmp_path / "copy", BOUND)
     assert {path.rpartition(".")[2] for path in there} == {"parquet", "avro", "csv"}
     outcome = forget(reader.lake, shared_places(home, shared), person_of(WHO, None))
     assert outcome.searched.found == {f"s3://{beside}": [1]}
     assert outcome.searched.kinds["Avro"] > 10
-    assert warehouse_names(place_on_s3, tmp_path / "copy", BOUND) == [".results-1/part-0.csv"]
+    assert objects_naming(place_on_s3, tmp_path / "copy", BOUND) == [".results-1/part-0.csv"]
     assert list(shared.verify()) == []
 
 
@@ -95,10 +83,10 @@ def test_old_snapshots_go_at_once_and_other_workers_do_not_bring_them_back(
     shared.commit(reader.lake)
     reader.sync()
     shared.commit(reader.lake)
-    assert warehouse_names(place, tmp_path / "copy", WHO)
+    assert objects_naming(place, tmp_path / "copy", WHO)
     outcome = forget(reader.lake, shared_places(home, shared), person_of(WHO, None))
     assert outcome.proven
-    assert warehouse_names(place, tmp_path / "copy", BOUND) == []
+    assert objects_naming(place, tmp_path / "copy", BOUND) == []
     assert list(shared.verify()) == []
     table = catalog_of(place).load_table("mka1_usage.usage_1d")
     assert len(table.metadata.snapshots) == 1
@@ -157,7 +145,7 @@ def test_a_worker_that_had_loaded_them_meanwhile_commits_nothing_of_theirs(
     outcome = forget(late.lake, shared_places(tmp_path / "late", shared), person_of(WHO, None))
     assert (outcome.name, outcome.proven) == (name, True)
     assert shared.days() == DAYS
-    assert warehouse_names(place, tmp_path / "copy", WHO) == []
+    assert objects_naming(place, tmp_path / "copy", WHO) == []
 
 
 def test_a_worker_that_commits_while_they_are_forgotten_is_refused_too(
