@@ -28,6 +28,8 @@ _QUOTES: Final[tuple[dict[str, str], ...]] = (
 )
 """How XML and HTML write quotation marks."""
 
+_CORE: Final = re.compile("[A-Za-z0-9]{3,}")
+"""What no text escapes."""
 _ALERTS: Final = 80
 _DIGEST: Final = 60
 """So many characters of an id alerts show at most, and digests."""
@@ -48,6 +50,13 @@ def forms_of(words: Iterable[str]) -> tuple[str, ...]:
     """The words as they are, and as texts write them; the longest first."""
     found = {form for word in words for shown in _shown(word) for form in _forms(shown)}
     return tuple(sorted(found, key=lambda form: (-len(form), form)))
+
+
+def cores(words: Iterable[str]) -> tuple[str, ...]:
+    """For each word what all of its forms have in them, to be looked for first; all forms, where
+    one has no such part."""
+    found = {max(_CORE.findall(word[: _DIGEST // 2]), key=len, default="") for word in words}
+    return forms_of(words) if "" in found else tuple(sorted(found))
 
 
 def _shown(word: str) -> Iterator[str]:
@@ -116,11 +125,11 @@ def portable(forms: Iterable[str]) -> str:
     return f"(?:{'|'.join(before)})(?:{every})(?:{'|'.join(behind)})"
 
 
-def in_base64(forms: Iterable[str]) -> frozenset[str]:
-    """What stands in any base64 of a text that has one of the forms, wherever it begins there."""
+def in_base64(parts: Iterable[str]) -> frozenset[str]:
+    """What stands in any base64 of a text that has one of the parts, wherever it begins there."""
     found: set[str] = set()
-    for form in forms:
-        content = form.encode("utf-8", "surrogatepass")
+    for part in parts:
+        content = part.encode()
         for before in range(3):
             whole = b64encode(b"\0" * before + content).decode().rstrip("=")
             inner = whole[before + 1 if before else 0 :]

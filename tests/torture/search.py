@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
-import re
 import sqlite3
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,8 +56,13 @@ def everything(folder: Path) -> dict[str, list[bytes]]:
 def without(there: Mapping[str, Iterable[bytes]], *others: str) -> dict[str, list[bytes]]:
     """The same without other texts, of which the secret may be a part."""
     forms = sorted((form for other in others for form in disguises(other)), key=len, reverse=True)
-    parts = re.compile(b"|".join(map(re.escape, forms)))
-    return {name: [parts.sub(b"", text) for text in texts] for name, texts in there.items()}
+
+    def stripped(text: bytes) -> bytes:
+        for form in forms:
+            text = text.replace(form, b"")
+        return text
+
+    return {name: [stripped(text) for text in texts] for name, texts in there.items()}
 
 
 def places(there: Mapping[str, Iterable[bytes]], secret: str) -> list[str]:
