@@ -19,7 +19,6 @@ import pyarrow as pa
 import pytest
 
 from pipeline.alerts.alert import Evaluation, Finding, equals, shown
-from pipeline.api.usage import PATH
 from pipeline.emulator import EmulatorServer
 from pipeline.forget import person_of
 from pipeline.notify.changes import changes, message_of
@@ -27,7 +26,7 @@ from pipeline.notify.outbox import Outbox, State, Waiting
 from pipeline.usage.page_buffer import SERVED_ROWS
 from tests.fixtures_local import clean_environment, command
 from tests.forget.people import DAYS, MIDNIGHT, new_home, new_world
-from tests.serve.asking import client, serving
+from tests.serve.asking import ask, client, serving
 from tests.torture.search import everything, places, without
 
 ODD = 'o\'brien "7" <&> käthe'
@@ -165,9 +164,9 @@ def require_forgotten(who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def is_named(url: str, who: str) -> bool:
     """Whether a server names somebody in an answer, and in the page; it keeps both."""
-    of = {"start_time": MIDNIGHT, "end_time": MIDNIGHT + 2 * 86_400, "group_by": "user_id"}
+    of = f"start_time={MIDNIGHT}&end_time={MIDNIGHT + 2 * 86_400}&bucket_width=1d&group_by=user_id"
     with client(url) as http:
-        answer = http.get(PATH, params={**of, "bucket_width": "1d", "limit": 2})
+        answer = ask(http, of)
         days = {"first": str(DAYS[0]), "last": str(DAYS[1])}
         page = http.get("/", params=days, timeout=60)
     assert (answer.status_code, page.status_code) == (200, 200)

@@ -25,8 +25,8 @@ SVG = b64encode(f"<svg><title>{WHO}</title></svg>".encode()).decode()
 def told() -> dg.MaterializeResult[None]:
     """A step that says the id in a log, in metadata, and in a picture."""
     dg.get_dagster_logger().info("most is of %s", WHO)
-    metadata = {"who": WHO, "chart": dg.MetadataValue.md(f"![x](data:image/svg+xml;base64,{SVG})")}
-    return dg.MaterializeResult(metadata=metadata)
+    chart = dg.MetadataValue.md(f"![x](data:image/svg+xml;base64,{SVG})")
+    return dg.MaterializeResult(metadata={"who": WHO, "chart": chart})
 
 
 def run(instance: dg.DagsterInstance) -> str:

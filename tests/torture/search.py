@@ -101,8 +101,10 @@ def said(path: Path) -> Iterator[bytes]:  # noqa: PLR0912 - a branch a kind of f
     elif content.startswith(b"Obj\x01"):  # Avro: pyiceberg is there where such files are
         from pyiceberg.avro.file import AvroFile
         from pyiceberg.io.pyarrow import PyArrowFileIO
+        from pyiceberg.typedef import Record
 
-        with AvroFile(PyArrowFileIO().new_input(str(path))) as records:
+        opened: AvroFile[Record] = AvroFile(PyArrowFileIO().new_input(str(path)))
+        with opened as records:
             yield str([*records]).encode()
     elif content.startswith(b"ARROW1"):
         with pa.ipc.open_file(path) as file:
