@@ -5,24 +5,23 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Final
 
-from pyiceberg.exceptions import CommitFailedException, RESTError
+from pyiceberg.exceptions import RESTError
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
-from pyiceberg.table.update import SetPropertiesUpdate
 from requests import RequestException
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.lake import forgotten, user_id_mode
+from pipeline.lake import user_id_mode
 from pipeline.lake.manifest import manifest_from
 from pipeline.lake.store import MANIFEST, Lake
-from pipeline.shared_lake import published, storage, tables
+from pipeline.shared_lake import published, storage, tables, telling
 from pipeline.shared_lake.base import DayBase, note_days, read_base
-from pipeline.shared_lake.catalogs import NAME, TableCommit, file_properties, open_catalog
+from pipeline.shared_lake.catalogs import NAME, SharedCatalog, file_properties, open_catalog
 from pipeline.shared_lake.committing import Committed, Committing, DayToCommit
 from pipeline.shared_lake.errors import SharedLakeError
 from pipeline.shared_lake.expiring import Expired, expire
@@ -30,7 +29,7 @@ from pipeline.shared_lake.hydrating import hydrate
 from pipeline.shared_lake.place import Place
 from pipeline.shared_lake.published import Standing
 from pipeline.shared_lake.rewriting import rewritten
-from pipeline.shared_lake.table_change import files_by_day, still_at
+from pipeline.shared_lake.table_change import files_by_day
 from pipeline.shared_lake.tables import PUBLISHED_DAYS
 from pipeline.shared_lake.verifying import SharedProblem, verify
 from pipeline.shared_lake.warehouse import Warehouse
@@ -38,11 +37,7 @@ from pipeline.timeline import DAY
 
 _USER_IDS: Final = "mka1-usage.user-ids"
 """The property of `published_days` that says whose ids the tables hold."""
-_FORGOTTEN: Final = "mka1-usage.forgotten"
-"""The property that says who was forgotten, so that no worker brings them back."""
 _PLAIN: Final = "as they are"
-_TRIES: Final = 10
-"""How often the list of the forgotten is written anew where others commit at the same moment."""
 
 
 class SharedLake:
@@ -102,7 +97,7 @@ class SharedLake:
         asked = None if days is None else sorted(set(days))
         began = time.time()
         with self._reaching():
-            self._claim(lake)
+            _claim(self._catalog, self.place.shown, lake)
             changed = hydrate(
                 *(self._catalog, self._io, self._root, self.place.shown, lake, asked),
                 damaged=damaged,
@@ -133,12 +128,12 @@ class SharedLake:
 
         def check(table: Table) -> None:
             """Somebody may have been forgotten since the days were looked at."""
-            if self._learn(lake, table):
-                _require_unnamed(lake, versions)
+            if telling.learn(lake, table):
+                telling.require_unnamed(lake, versions)
 
         with self._reaching():
-            self._claim(lake)
-            _require_unnamed(lake, versions)
+            _claim(self._catalog, self.place.shown, lake)
+            telling.require_unnamed(lake, versions)
             committed = self._committed(
                 lake,
                 {
@@ -206,22 +201,8 @@ class SharedLake:
     def tell_forgotten(self, lake: Lake) -> None:
         """Let all workers know who was forgotten in the home, beside those whom they know of."""
         with self._reaching():
-            self._claim(lake)
-            for _ in range(_TRIES):
-                table = tables.load(self._catalog, PUBLISHED_DAYS.name)
-                if table is None:
-                    return
-                self._learn(lake, table)
-                known = forgotten.forgotten(lake)
-                if not known or _told(table) == known.public:
-                    return
-                telling = SetPropertiesUpdate(updates={_FORGOTTEN: known.public})
-                same = still_at(table.metadata.current_snapshot_id)
-                with suppress(CommitFailedException):
-                    self._catalog.commit_together([TableCommit(table, (same,), (telling,))])
-        raise SharedLakeError(
-            f"{self.place.shown}: other workers commit all the time; run the same again later"
-        )
+            _claim(self._catalog, self.place.shown, lake)
+            telling.tell(self._catalog, lake)
 
     def expire_replaced(self) -> Expired:
         """Remove all that was replaced, whoever reads it, and what no table refers to.
@@ -237,7 +218,7 @@ class SharedLake:
         claimed = user_id_mode.claimed(lake)
         whose = _PLAIN if claimed is None or claimed[0] is None else claimed[0]
         with lake.staging() as folder:
-            properties = {_USER_IDS: whose, **_public(lake)}
+            properties = {_USER_IDS: whose, **telling.property_of(lake)}
             return self._committing(folder, properties, check).commit(days)
 
     def _committing(
@@ -247,35 +228,6 @@ class SharedLake:
         check: Callable[[Table], None] = lambda _: None,
     ) -> Committing:
         return Committing(self._catalog, self._io, self._root, properties, folder, check)
-
-    def _claim(self, lake: Lake) -> None:
-        """See to it that the home holds ids of the kind that the shared lake has."""
-        table = tables.load(self._catalog, PUBLISHED_DAYS.name)
-        if table is not None:
-            self._learn(lake, table)
-        theirs = None if table is None else table.properties.get(_USER_IDS)
-        if theirs is None:
-            return
-        wanted = None if theirs == _PLAIN else theirs
-        ours = user_id_mode.claimed(lake)
-        if ours is None and not lake.all_days():
-            user_id_mode.claim(lake, wanted)
-        elif ours != (wanted,):
-            raise SharedLakeError(
-                f"{self.place.shown} has user ids {_words(wanted)}, and {lake.root} "
-                f"{_words(ours[0] if ours else None)}: set MKA1_USAGE_HOME to another folder"
-            )
-
-    def _learn(self, lake: Lake, table: Table) -> bool:
-        """Take over who was forgotten in the shared lake; whether somebody is new here."""
-        public = _told(table)
-        try:
-            return public is not None and forgotten.learn(lake, public)
-        except ValueError as error:
-            raise SharedLakeError(
-                f"{PUBLISHED_DAYS.name} does not say who was forgotten ({error}): put its property "
-                f"{_FORGOTTEN} back"
-            ) from None
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -296,8 +248,25 @@ class SharedLake:
             ) from error
 
 
-def _told(table: Table) -> str | None:
-    return table.properties.get(_FORGOTTEN)
+def _claim(catalog: SharedCatalog, shown: str, lake: Lake) -> None:
+    """See to it that the home holds ids of the kind that the shared lake, `shown`, has, and of
+    nobody who was forgotten there."""
+    table = tables.load(catalog, PUBLISHED_DAYS.name)
+    if table is None:
+        return
+    telling.learn(lake, table)
+    theirs = table.properties.get(_USER_IDS)
+    if theirs is None:
+        return
+    wanted = None if theirs == _PLAIN else theirs
+    ours = user_id_mode.claimed(lake)
+    if ours is None and not lake.all_days():
+        user_id_mode.claim(lake, wanted)
+    elif ours != (wanted,):
+        raise SharedLakeError(
+            f"{shown} has user ids {_words(wanted)}, and {lake.root} "
+            f"{_words(ours[0] if ours else None)}: set MKA1_USAGE_HOME to another folder"
+        )
 
 
 def _to_commit(version: Path, based_on: str | None, put_all: bool) -> DayToCommit:
@@ -310,23 +279,6 @@ def _to_commit(version: Path, based_on: str | None, put_all: bool) -> DayToCommi
         ) from None
     paths = {name: version / f"{name}.parquet" for name in names}
     return DayToCommit(text, paths, based_on, put_all)
-
-
-def _require_unnamed(lake: Lake, versions: Mapping[date, Path]) -> None:
-    """Raise SharedLakeError where a day has rows of somebody who was forgotten by another worker
-    while it was loaded here."""
-    known = forgotten.forgotten(lake)
-    for day, version in versions.items():
-        if forgotten.names_forgotten(known, version):
-            raise SharedLakeError(
-                f"somebody who was forgotten in the shared lake has rows on {day}, so it is not "
-                "committed: run `mka1-usage forget USER` in this home too"
-            )
-
-
-def _public(lake: Lake) -> dict[str, str]:
-    known = forgotten.forgotten(lake)
-    return {_FORGOTTEN: known.public} if known else {}
 
 
 def _words(fingerprint: str | None) -> str:
