@@ -12,10 +12,12 @@ import pytest
 
 pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
 
+from pyiceberg.manifest import ManifestEntryStatus
 from pyiceberg.table import Table
 
 from pipeline.emulator import EmulatorServer
 from pipeline.forget import Places, forget, person_of
+from pipeline.forget.days import redo_days
 from pipeline.lake.forgotten import begin, forgotten
 from pipeline.lake.retention import prune
 from pipeline.lake.store import Lake
@@ -44,6 +46,25 @@ def server() -> Iterator[EmulatorServer]:
 def shared_places(home: Path, shared: SharedLake) -> Places:
     """All places of a home that shares its lake."""
     return replace(places_of(home), shared=shared)
+
+
+def test_lists_of_entries_say_no_values_of_files_that_were_replaced(
+    server: EmulatorServer, place: Place, tmp_path: Path
+) -> None:
+    """They would keep the least and the greatest id, in the snapshot that stands."""
+    lake = Lake(tmp_path / "home" / "lake")
+    Reader(server, lake, DAYS[:1]).load()
+    shared = open_shared_lake(place)
+    shared.commit(lake)
+    redo_days(lake, person_of(WHO, None), begin(lake, WHO), lambda _: None)
+    shared.commit(lake)
+    table = catalog_of(place).load_table("mka1_usage.usage_1d")
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    lists = [one.fetch_manifest_entry(table.io, False) for one in snapshot.manifests(table.io)]
+    bounds = {entry.status: entry.data_file.upper_bounds for of in lists for entry in of}
+    assert bounds[ManifestEntryStatus.DELETED] is None
+    assert bounds[ManifestEntryStatus.ADDED]
 
 
 @pytest.mark.slow
