@@ -5,9 +5,7 @@ An instance is opened only where there has been one: opening one makes its datab
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import dagster as dg
@@ -15,7 +13,12 @@ import yaml
 
 from pipeline.doctor.finding import CheckContext, Finding, State, failed, ok, skipped, warning
 from pipeline.orchestration.assets.usage import API_POOL
-from pipeline.orchestration.instance import STORAGE_ERRORS, misread, storage_failure
+from pipeline.orchestration.instance import (
+    STORAGE_ERRORS,
+    first_failure_ends_it,
+    misread,
+    storage_failure,
+)
 from pipeline.orchestration.instance import opened as open_instance
 from pipeline.orchestration.schedules import LOADING
 from pipeline.timeline import iso
@@ -45,7 +48,7 @@ def instance(context: CheckContext) -> Iterator[Finding]:
         yield ok(f"{config}: no run was started yet")
         return
     try:
-        with _first_failure_ends_it(), open_instance(home) as opened:
+        with first_failure_ends_it(), open_instance(home) as opened:
             yield ok(f"{config} opens ({type(opened.run_storage).__name__})")
             yield _pool(opened, context.settings.workers)
             yield from _schedules(opened, context.now())
@@ -71,26 +74,6 @@ def instance(context: CheckContext) -> Iterator[Finding]:
             f"{config} names a database that can't be used: {error}",
             "start it, or correct its address and password",
         )
-
-
-@contextmanager
-def _first_failure_ends_it() -> Iterator[None]:
-    """A database that is down is asked again for half a minute, each time with a warning: here the
-    first one is raised, as ConnectionError.
-    """
-    listener = _Listener()
-    logging.getLogger().addHandler(listener)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(listener)
-
-
-class _Listener(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        _, retried, reason = record.getMessage().partition("Retrying failed database connection: ")
-        if retried:
-            raise ConnectionError(" ".join(reason.partition("(Background")[0].split()))
 
 
 def _pool(opened: dg.DagsterInstance, workers: int) -> Finding:

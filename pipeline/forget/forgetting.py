@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final
 from filelock import Timeout
 
 from pipeline.forget import leftovers
+from pipeline.forget.database import Database
 from pipeline.forget.days import redo_days
 from pipeline.forget.person import Person
-from pipeline.forget.search import Searched, search
+from pipeline.forget.search import Searched
 from pipeline.lake import forgotten
 from pipeline.lake.catalog import build_catalog, prices_of
 from pipeline.lake.store import Lake
@@ -34,19 +35,27 @@ _TIMES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where all that is kept stands."""
+    """Where all that is kept stands.
+
+    `records`: folders of Dagster beside its home; `databases`: what it keeps on servers; `written`:
+    what people write themselves, which is searched and left to them.
+    """
 
     home: Path
     catalog: Path
     export_dir: Path
     dagster_home: Path
+    records: tuple[Path, ...] = ()
+    databases: tuple[Database, ...] = ()
+    written: tuple[Path, ...] = ()
     shared: SharedLake | None = None
 
     @property
     def folders(self) -> list[Path]:
         """The folders that are searched, none of them below another."""
-        every = {path.resolve() for path in (self.home, self.export_dir, self.dagster_home)}
-        if self.shared is not None and "://" not in self.shared.place.warehouse:
+        found = (self.home, self.export_dir, self.dagster_home, *self.records)
+        every = {path.resolve() for path in found}
+        if self.shared is not None and self.shared.is_folder:
             every.add(Path(self.shared.place.warehouse).resolve())
         return sorted(path for path in every if not any(other in path.parents for other in every))
 
@@ -73,8 +82,9 @@ def forget(
     """Take a person out of all that is kept in `places`, and search it; `say` gets each step.
 
     Whoever is killed on the way calls it again. Raises OSError, duckdb.Error, sqlite3.Error where
-    something can't be written or read, UserIdModeError where the list of the forgotten can't be
-    read, SharedLakeError where the shared lake can't be used.
+    something can't be written or read, SQLAlchemyError where a database can't be used,
+    UserIdModeError where the list of the forgotten can't be read, SharedLakeError where the shared
+    lake can't be used.
     """
     with _held(lake, "forget", say):
         name = forgotten.begin(lake, person.stored_id)
@@ -91,17 +101,37 @@ def forget(
         removed = leftovers.forget_outputs(places.home, places.export_dir, person)
         for path in removed:
             say(f"removed, to be made anew: {path}")
-        rewritten = leftovers.forget_records(lake, places.home, places.dagster_home, person, name)
+        folders = (places.dagster_home, *places.records)
+        rewritten = leftovers.forget_records(lake, places.home, folders, person, name)
         if rewritten:
             say(f"{count(len(rewritten), 'file')} of records and logs rewritten")
-        if leftovers.keeps_records_elsewhere(places.dagster_home):
-            say("not searched: the database server in which Dagster keeps its runs (dagster.yaml)")
-        say(f"searching {', '.join(map(str, places.folders))}")
-        searched = search(places.folders, person)
+        for database in places.databases:
+            say(f"{database.shown}: {count(database.rename(person, name), 'row')} rewritten")
+        searched = _search(lake, places, person, say)
         outcome = Outcome(name, tuple(days), tuple(removed), tuple(rewritten), searched)
         if outcome.proven:
             forgotten.finish(lake, person.stored_id)
         return outcome
+
+
+def _search(lake: Lake, places: Places, person: Person, say: Callable[[str], None]) -> Searched:
+    """Read all of it again, the shared lake last, which other workers write to."""
+    searched = Searched()
+    say(f"searching {', '.join(map(str, places.folders))}")
+    searched.read_folders(places.folders, person)
+    for path in places.written:
+        searched.read_file(path.resolve(), person)
+    for database in places.databases:
+        say(f"searching {database.shown}")
+        searched.note("database", (f"{database.shown}: {it}" for it in database.naming(person)))
+    if places.shared is not None:
+        places.shared.tell_forgotten(lake)  # as another home may have told of somebody meanwhile
+        if not places.shared.is_folder:
+            say(f"searching {places.shared.place.warehouse}")
+            with lake.staging() as folder:
+                for location, copy in places.shared.copies(folder):
+                    searched.read_file(copy, person, named=location, shown=location)
+    return searched
 
 
 def _forget_tables(

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import zlib
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+from filelock import FileLock
+
 from pipeline.conversations import cursors
 from pipeline.forget import search
 from pipeline.forget.person import Person
+from pipeline.forget.values import renamed
 from pipeline.lake.store import Lake, remove, replacing
 
 _WAIT: Final = 60.0
@@ -25,7 +28,15 @@ _WAIT: Final = 60.0
 _EXPORT: Final = "export.json"
 _NOTED: Final = {".json", ".log", ".db", ".sqlite"}
 """Endings of files that commands write; those that people write, such as CSV, are left alone."""
-_SERVERS: Final = ("postgres", "mysql")
+_TIMES: Final = 20
+"""How often a table is gone through that Dagster changes all the time."""
+_STORAGES: Final = {
+    *("storage", "run_storage", "event_log_storage", "schedule_storage"),
+    "local_artifact_storage",
+}
+_MESSAGES: Final = "messages"
+_LOCK: Final = ".lock"
+"""Of the folder of messages: as `pipeline/notify/outbox.py` has it."""
 
 
 def forget_state(lake: Lake, person: Person, name: str) -> None:
@@ -72,54 +83,64 @@ def _any_names(folder: Path, person: Person) -> bool:
 
 
 def forget_records(
-    lake: Lake, home: Path, dagster_home: Path, person: Person, name: str
+    lake: Lake, home: Path, records: Sequence[Path], person: Person, name: str
 ) -> list[Path]:
-    """Let Dagster's databases and logs, and what commands note in the home, speak of the person by
-    another name; returns which did not.
+    """Let Dagster's databases and logs below `records`, and what commands note in the home, speak
+    of the person by another name; returns which did not.
 
-    OSError, sqlite3.Error where one can't be written.
+    Waits for whoever sends messages. OSError, sqlite3.Error where one can't be written.
     """
-    changed: list[Path] = []
-    records = [*search.files_below([dagster_home])]
-    notes = (path for path in search.files_below([home]) if path.suffix in _NOTED)
-    apart = (lake.root, dagster_home.absolute())
-    records += (
-        path for path in notes if not any(path.absolute().is_relative_to(it) for it in apart)
+    apart = (lake.root, *(folder.absolute() for folder in records))
+    notes = (
+        path
+        for path in search.files_below([home])
+        if path.suffix.partition("-")[0] in _NOTED  # `.state.json-4x1`, of a killed process, too
+        and not any(path.absolute().is_relative_to(it) for it in apart)
     )
-    for path in records:
-        try:
-            with path.open("rb") as file:
-                head = file.read(16)
-        except FileNotFoundError:
-            continue
-        if head.startswith(b"SQLite format 3"):
-            if _rewrite_database(path, person, name):
-                changed.append(path)
-        elif b"\0" not in head and path.suffix != ".lock" and _rewrite_text(path, person, name):
-            changed.append(path)
-    return changed
+    with _messages_held(home):
+        every = [*search.files_below(records), *notes]
+        return [path for path in every if _rewrite(path, person, name)]
 
 
 def keeps_records_elsewhere(dagster_home: Path) -> bool:
-    """Whether Dagster keeps its runs in a database server, by its dagster.yaml."""
+    """Whether dagster.yaml says where records are, which else are below its folder; so it is to be
+    asked, also where it can't be read."""
     try:
-        text = (dagster_home / "dagster.yaml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        said = yaml.safe_load((dagster_home / "dagster.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return False
-    lines = (line.partition("#")[0] for line in text.splitlines())
-    return any(server in line for line in lines for server in _SERVERS)
+    except (OSError, ValueError, yaml.YAMLError):
+        return True
+    return isinstance(said, dict) and not _STORAGES.isdisjoint(said)
+
+
+def _messages_held(home: Path) -> AbstractContextManager[object]:
+    """Nobody sends messages meanwhile, who would write down again what was read before."""
+    folder = home / _MESSAGES
+    return FileLock(folder / _LOCK) if folder.is_dir() else nullcontext()
+
+
+def _rewrite(path: Path, person: Person, name: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except FileNotFoundError:
+        return False
+    if head.startswith(b"SQLite format 3"):
+        return _rewrite_database(path, person, name)
+    return b"\0" not in head and path.name != _LOCK and _rewrite_text(path, person, name)
 
 
 def _rewrite_text(path: Path, person: Person, name: str) -> bool:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()
     except (UnicodeDecodeError, FileNotFoundError):
         return False
-    renamed = person.replaced(text, name)
-    if renamed == text:
+    after = person.replaced(text, name)
+    if after == text:
         return False
     with replacing(path) as aside:
-        aside.write_text(renamed, encoding="utf-8")
+        aside.write_text(after, encoding="utf-8", newline="")
     return True
 
 
@@ -127,16 +148,7 @@ def _rewrite_database(path: Path, person: Person, name: str) -> bool:
     with closing(sqlite3.connect(path, timeout=_WAIT)) as con:
         con.execute("PRAGMA secure_delete = ON")
         tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        changed = 0
-        for (table,) in tables:
-            for rowid, values in list(_rows_to_rename(con, table, person, name)):
-                sets = ", ".join(f'"{column}" = ?' for column in values)
-                con.execute(
-                    f'UPDATE "{table}" SET {sets} WHERE rowid = ?',
-                    [*values.values(), rowid],
-                )
-                changed += 1
-        con.commit()
+        changed = sum(_rename_rows(con, table, person, name) for (table,) in tables)
         # What was removed may stand in free pages, or in the log that is not yet in the file.
         if changed or _bytes_name(path, person):
             con.execute("VACUUM")
@@ -149,30 +161,41 @@ def _bytes_name(path: Path, person: Person) -> bool:
     return any(log.is_file() and person.is_in_bytes(log.read_bytes()) for log in logs)
 
 
+def _rename_rows(con: sqlite3.Connection, table: str, person: Person, name: str) -> int:
+    """How many rows were changed. A row that Dagster changes meanwhile is looked at again."""
+    changed = 0
+    for _ in range(_TIMES):
+        rows = list(_rows_to_rename(con, table, person, name))
+        for rowid, changes in rows:
+            sets = ", ".join(f'"{column}" = ?' for column in changes)
+            same = " AND ".join(f'"{column}" IS ?' for column in changes)
+            done = con.execute(
+                f'UPDATE "{table}" SET {sets} WHERE rowid = ? AND {same}',
+                [
+                    *(after for _, after in changes.values()),
+                    rowid,
+                    *(before for before, _ in changes.values()),
+                ],
+            )
+            changed += done.rowcount
+        con.commit()
+        if not rows:
+            break
+    return changed
+
+
 def _rows_to_rename(
     con: sqlite3.Connection, table: str, person: Person, name: str
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, dict[str, tuple[Any, Any]]]]:
+    """The numbers of rows, and each of their values that is to be another: before and after."""
     with suppress(sqlite3.OperationalError):  # a table without row ids: none of Dagster's
         rows = con.execute(f'SELECT rowid, * FROM "{table}"')
         columns = [column[0] for column in rows.description]
         for rowid, *values in rows:
-            renamed = {
-                column: new
+            changes = {
+                column: (value, after)
                 for column, value in zip(columns[1:], values, strict=True)
-                if (new := _renamed(value, person, name)) != value
+                if (after := renamed(value, person, name)) is not None
             }
-            if renamed:
-                yield rowid, renamed
-
-
-def _renamed(value: Any, person: Person, name: str) -> Any:
-    if isinstance(value, str):
-        return person.replaced(value, name)
-    if isinstance(value, bytes):
-        with suppress(zlib.error, UnicodeDecodeError):
-            text = zlib.decompress(value).decode()
-            renamed = person.replaced(text, name)
-            return value if renamed == text else zlib.compress(renamed.encode())
-        with suppress(UnicodeDecodeError):
-            return person.replaced(value.decode(), name).encode()
-    return value
+            if changes:
+                yield rowid, changes

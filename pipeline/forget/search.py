@@ -1,77 +1,99 @@
 """The proof: every file of some folders is read again, and nothing in it names the person.
 
-Belongs here: what a file says, however it is packed. Of Parquet, Arrow, DuckDB, SQLite, zip and
-gzip each value is looked at, and the bytes of every file. A short id is not looked for in the bytes
-of packed files, where it stands by chance.
+Belongs here: what a file says, however it is packed. Of Parquet, Arrow, Avro, DuckDB, SQLite, zip
+and gzip each value is looked at, and the bytes of every file. A short id is not looked for in the
+bytes of packed files, where it stands by chance.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
+import shutil
 import sqlite3
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Final
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.forget import avro
 from pipeline.forget.person import Person
+from pipeline.forget.values import texts_of
 from pipeline.lake.engine import literal, openable
 
 _CHUNK: Final = 1 << 22
 _OVERLAP: Final = 1 << 12
 """Bytes that two chunks share: longer than any form of an id."""
+_LINES: Final = 5
+"""So many lines of a text are named at most."""
 _PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF")
 _FAILS: Final = (
-    *(OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile),
+    *(OSError, ValueError, LookupError, EOFError, zlib.error, zipfile.BadZipFile),
     *(pa.ArrowException, duckdb.Error, sqlite3.Error),
 )
 
 
 @dataclass(slots=True)
 class Searched:
-    """What was looked at. `found` are the files that name the person, `unread` those that could
-    not be read, with the reason."""
+    """What was looked at. `found` has what names the person, each with the lines that do, where it
+    is text; `unread` what could not be read, with the reason. Both by the place, as it is shown."""
 
     files: int = 0
     bytes: int = 0
     kinds: dict[str, int] = field(default_factory=dict[str, int])
-    found: list[Path] = field(default_factory=list[Path])
-    unread: dict[Path, str] = field(default_factory=dict[Path, str])
+    found: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    unread: dict[str, str] = field(default_factory=dict[str, str])
+    _seen: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]], repr=False)
 
+    def read_folders(self, folders: Iterable[Path], person: Person) -> None:
+        """Read every file below the folders, each once, links as what they lead to."""
+        for folder in folders:
+            for path in files_below([folder]):
+                self.read_file(path, person, named=str(path.relative_to(folder)))
 
-def search(folders: Iterable[Path], person: Person) -> Searched:
-    """Read every file below the folders (each once, links as what they lead to) for the person."""
-    done = Searched()
-    seen: set[tuple[int, int]] = set()
-    for path in files_below(folders):
+    def read_file(
+        self, path: Path, person: Person, named: str = "", shown: str | None = None
+    ) -> None:
+        """Read a file, once; `named`: how it is called in what is searched, which can name them
+        too; `shown`: what it is a copy of."""
         try:
             found = path.stat()
         except OSError:  # removed meanwhile
-            continue
-        if (found.st_dev, found.st_ino) in seen:
-            continue
-        seen.add((found.st_dev, found.st_ino))
-        done.files += 1
-        done.bytes += found.st_size
+            return
+        if shown is None:
+            if (found.st_dev, found.st_ino) in self._seen:
+                return
+            self._seen.add((found.st_dev, found.st_ino))
+        self.files += 1
+        self.bytes += found.st_size
         kind, values = _opened(path)
-        done.kinds[kind] = done.kinds.get(kind, 0) + 1
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        place = shown or str(path)
         try:
-            if _names(path, kind, values, person):
-                done.found.append(path)
+            if kind == "text" and (lines := _lines(path, person)):
+                self.found[place] = lines
+            elif person.is_in(named) or _names(path, kind, values, person):
+                self.found[place] = []
         except FileNotFoundError:
-            continue
+            return
         except _FAILS as error:
-            done.unread[path] = " ".join(str(error).split())[:200]
-    return done
+            self.unread[place] = " ".join(str(error).split())[:200]
+
+    def note(self, kind: str, found: Iterable[str]) -> None:
+        """Note what was found in something that is no file."""
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        self.found |= {place: [] for place in found}
 
 
 def names(path: Path, person: Person) -> bool:
@@ -94,8 +116,6 @@ _Values = Callable[[Path], Iterator[str]]
 
 
 def _names(path: Path, kind: str, values: _Values | None, person: Person) -> bool:
-    if person.is_in(path.name):
-        return True
     if values is not None and any(person.is_in(text) for text in values(path)):
         return True
     return (person.is_unlikely or kind == "text") and _bytes_name(path, person)
@@ -120,6 +140,8 @@ def _opened(path: Path) -> tuple[str, _Values | None]:
                 return kind, values
         if head[8:12] == b"DUCK":
             return "DuckDB", _of_duckdb
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "text", _of_text
         if head.startswith(_PICTURES):
             return "picture", None
         if b"\0" in head:
@@ -128,14 +150,35 @@ def _opened(path: Path) -> tuple[str, _Values | None]:
 
 
 def _of_text(path: Path) -> Iterator[str]:
-    """Line by line: JSON writes a line's end as two characters, which an id may follow."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    """Line by line: a file can be large."""
+    with path.open(encoding=_encoding(path), errors="replace") as file:
         yield from file
+
+
+def _lines(path: Path, person: Person) -> list[int]:
+    """The first lines of a text that name the person, counted from 1."""
+    named = (number for number, line in enumerate(_of_text(path), 1) if person.is_in(line))
+    return list(islice(named, _LINES))
+
+
+def _encoding(path: Path) -> str:
+    """What spreadsheets save: UTF-16 with its mark, UTF-8, or Windows-1252 where that is none."""
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+    try:
+        with path.open(encoding="utf-8") as text:
+            while text.read(_CHUNK):
+                pass
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
 
 
 def _of_parquet(path: Path) -> Iterator[str]:
     with pq.ParquetFile(path) as file:
-        yield str(file.metadata.metadata)
+        for note in (file.metadata.metadata or {}).items():
+            yield from (part.decode("utf-8", "replace") for part in note)
         for batch in file.iter_batches(1 << 17):
             for column in batch.columns:
                 yield from _texts(column)
@@ -183,28 +226,32 @@ def _of_sqlite(path: Path) -> Iterator[str]:
         for (name,) in tables:
             for row in con.execute(f'SELECT * FROM "{name}"'):
                 for value in row:
-                    yield from _of_value(value)
-
-
-def _of_value(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, bytes):
-        yield value.decode("utf-8", "replace")
-        with suppress(zlib.error):
-            yield zlib.decompress(value).decode("utf-8", "replace")
+                    yield from texts_of(value)
 
 
 def _of_zip(path: Path) -> Iterator[str]:
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             yield name
-            yield archive.read(name).decode("utf-8", "replace")
+            with archive.open(name) as member:
+                yield from _of_packed(member)
 
 
 def _of_gzip(path: Path) -> Iterator[str]:
     with gzip.open(path) as file:
-        yield file.read().decode("utf-8", "replace")
+        yield from _of_packed(file)
+
+
+def _of_packed(file: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
+    """What a packed file says, which may be packed itself; as text, whatever it is, too."""
+    with tempfile.TemporaryDirectory(prefix="mka1-usage-") as folder:
+        path = Path(folder) / "unpacked"
+        with path.open("wb") as unpacked:
+            shutil.copyfileobj(file, unpacked, _CHUNK)
+        _, values = _opened(path)
+        if values not in (None, _of_text):
+            yield from values(path)
+        yield from _of_text(path)
 
 
 _KINDS: Final[tuple[tuple[bytes, str, _Values], ...]] = (
@@ -212,5 +259,6 @@ _KINDS: Final[tuple[tuple[bytes, str, _Values], ...]] = (
     (b"ARROW1", "Arrow", _of_arrow),
     (b"SQLite format 3\0", "SQLite", _of_sqlite),
     (b"PK\x03\x04", "zip", _of_zip),
+    (avro.MAGIC, "Avro", avro.texts),
     (b"\x1f\x8b", "gzip", _of_gzip),
 )

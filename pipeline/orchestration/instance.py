@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -79,6 +80,26 @@ def opened(dagster_home: Path) -> Iterator[dg.DagsterInstance]:
     """The instance of a Dagster home that is there. SettingsError as for `readable`."""
     with readable(dagster_home) as home, dg.DagsterInstance.from_config(str(home)) as instance:
         yield instance
+
+
+@contextmanager
+def first_failure_ends_it() -> Iterator[None]:
+    """A database that is down is asked again for half a minute, each time with a warning: here the
+    first one is raised, as ConnectionError.
+    """
+    listener = _Listener()
+    logging.getLogger().addHandler(listener)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(listener)
+
+
+class _Listener(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _, retried, reason = record.getMessage().partition("Retrying failed database connection: ")
+        if retried:
+            raise ConnectionError(" ".join(reason.partition("(Background")[0].split()))
 
 
 @contextmanager

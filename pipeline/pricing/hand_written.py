@@ -147,6 +147,17 @@ def rows(
         raise HandWrittenError(f"{path}, line {before + reader.line_num}: {error}") from None
 
 
+def cells(path: Path) -> Iterator[str]:
+    """Each cell of a file that is there and can be read, whatever its columns are."""
+    try:
+        content = _content(path, must_exist=False)
+        separator, _, content = _separator(content or "")
+        for row in csv.reader(io.StringIO(content, newline=""), delimiter=separator):
+            yield from (cell.strip() for cell in row)
+    except (HandWrittenError, csv.Error):
+        return
+
+
 def _separator(content: str) -> tuple[str, int, str]:
     """What stands between the cells of the header, how many lines come before it, and the text from
     there on."""

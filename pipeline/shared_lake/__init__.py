@@ -16,6 +16,7 @@
     committing     versions of a home become the days of the shared lake, all at once
     rewriting      a published day with other files of some of its tables
     committed      work on all days of a home that shares its lake: hydrated before, committed after
+    telling        who was forgotten, as all workers know it
     verifying      whether the files are what their manifests say
     expiring       what no reader of the last day needs is removed
 

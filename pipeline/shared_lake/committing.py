@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
 
 from pipeline.lake.manifest import FileEntry, digest, manifest_from
 from pipeline.lake.schemas import COVERAGE
@@ -80,7 +81,10 @@ def _require(standing: Mapping[date, str], days: Mapping[date, DayToCommit | _Re
 
 
 class Committing:
-    """One commit of several days. `root` is the folder of all tables; `folder` is for scratch."""
+    """One commit of several days. `root` is the folder of all tables; `folder` is for scratch.
+
+    `check` gets `published_days` as it is before each attempt, and raises where it must not be.
+    """
 
     def __init__(
         self,
@@ -89,7 +93,9 @@ class Committing:
         root: str,
         properties: Mapping[str, str],
         folder: Path,
+        check: Callable[[Table], None] = lambda _: None,
     ) -> None:
+        self._check = check
         self._catalog = catalog
         self._io = io
         self._root = root
@@ -180,6 +186,7 @@ class Committing:
         table = tables.ensured(self._catalog, self._root, name)
         standing = files_by_day(table, ready)
         if name == PUBLISHED_DAYS.name:
+            self._check(table)
             # Another worker may have committed since they were looked at: what counts is the table
             # that is changed, and it is changed only if it still is this one.
             stands = {day: published.name_of(file) for day, file in standing.items()}

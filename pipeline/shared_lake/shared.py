@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -12,15 +12,16 @@ from typing import Final
 
 from pyiceberg.exceptions import RESTError
 from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.table import Table
 from requests import RequestException
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.lake import forgotten, user_id_mode
+from pipeline.lake import user_id_mode
 from pipeline.lake.manifest import manifest_from
 from pipeline.lake.store import MANIFEST, Lake
-from pipeline.shared_lake import published, storage, tables
+from pipeline.shared_lake import published, storage, tables, telling
 from pipeline.shared_lake.base import DayBase, note_days, read_base
-from pipeline.shared_lake.catalogs import NAME, file_properties, open_catalog
+from pipeline.shared_lake.catalogs import NAME, SharedCatalog, file_properties, open_catalog
 from pipeline.shared_lake.committing import Committed, Committing, DayToCommit
 from pipeline.shared_lake.errors import SharedLakeError
 from pipeline.shared_lake.expiring import Expired, expire
@@ -36,8 +37,6 @@ from pipeline.timeline import DAY
 
 _USER_IDS: Final = "mka1-usage.user-ids"
 """The property of `published_days` that says whose ids the tables hold."""
-_FORGOTTEN: Final = "mka1-usage.forgotten"
-"""The property that says who was forgotten, so that no worker brings them back."""
 _PLAIN: Final = "as they are"
 
 
@@ -98,7 +97,7 @@ class SharedLake:
         asked = None if days is None else sorted(set(days))
         began = time.time()
         with self._reaching():
-            self._claim(lake)
+            _claim(self._catalog, self.place.shown, lake)
             changed = hydrate(
                 *(self._catalog, self._io, self._root, self.place.shown, lake, asked),
                 damaged=damaged,
@@ -126,15 +125,22 @@ class SharedLake:
         }
         if not versions:
             return []
+
+        def check(table: Table) -> None:
+            """Somebody may have been forgotten since the days were looked at."""
+            if telling.learn(lake, table):
+                telling.require_unnamed(lake, versions)
+
         with self._reaching():
-            self._claim(lake)
-            _require_unnamed(lake, versions)
+            _claim(self._catalog, self.place.shown, lake)
+            telling.require_unnamed(lake, versions)
             committed = self._committed(
                 lake,
                 {
                     day: _to_commit(version, base[day].published if day in base else None, put_all)
                     for day, version in versions.items()
                 },
+                check,
             )
         ours = {day: DayBase(committed.names[day], it.name) for day, it in versions.items()}
         note_days(lake, self.place.shown, ours)
@@ -176,15 +182,27 @@ class SharedLake:
         with self._reaching():
             return expire(self._catalog, self._io, self._root, now)
 
-    def tell_forgotten(self, lake: Lake) -> None:
-        """Let all workers know who was forgotten in the home."""
+    @property
+    def is_folder(self) -> bool:
+        """Whether the warehouse is a folder of this machine."""
+        return "://" not in self.place.warehouse
+
+    def copies(self, folder: Path) -> Iterator[tuple[str, Path]]:
+        """Every file of the warehouse as other programs name it, and a copy of it in `folder`,
+        which is there until the next one is asked for.
+
+        All that is below the tables' folders, and results that an engine has left beside them.
+        """
         with self._reaching():
-            self._claim(lake)
-            table = tables.load(self._catalog, PUBLISHED_DAYS.name)
-            known = forgotten.forgotten(lake)
-            if table is not None and known and table.properties.get(_FORGOTTEN) != known.public:
-                with table.transaction() as change:
-                    change.set_properties({_FORGOTTEN: known.public})
+            found = (tables.load(self._catalog, name) for name in tables.TABLES)
+            own = [table.location().rstrip("/") for table in found if table is not None]
+            yield from storage.copies(self._io, self.warehouse.stored(own), folder)
+
+    def tell_forgotten(self, lake: Lake) -> None:
+        """Let all workers know who was forgotten in the home, beside those whom they know of."""
+        with self._reaching():
+            _claim(self._catalog, self.place.shown, lake)
+            telling.tell(self._catalog, lake)
 
     def expire_replaced(self) -> Expired:
         """Remove all that was replaced, whoever reads it, and what no table refers to.
@@ -194,41 +212,22 @@ class SharedLake:
         with self._reaching():
             return expire(self._catalog, self._io, self._root, time.time(), kept_seconds=-DAY)
 
-    def _committed(self, lake: Lake, days: Mapping[date, DayToCommit]) -> Committed:
+    def _committed(
+        self, lake: Lake, days: Mapping[date, DayToCommit], check: Callable[[Table], None]
+    ) -> Committed:
         claimed = user_id_mode.claimed(lake)
         whose = _PLAIN if claimed is None or claimed[0] is None else claimed[0]
         with lake.staging() as folder:
-            return self._committing(folder, {_USER_IDS: whose, **_public(lake)}).commit(days)
+            properties = {_USER_IDS: whose, **telling.property_of(lake)}
+            return self._committing(folder, properties, check).commit(days)
 
-    def _committing(self, folder: Path, properties: Mapping[str, str]) -> Committing:
-        return Committing(self._catalog, self._io, self._root, properties, folder)
-
-    def _claim(self, lake: Lake) -> None:
-        """See to it that the home holds ids of the kind that the shared lake has."""
-        table = tables.load(self._catalog, PUBLISHED_DAYS.name)
-        if table is not None and _FORGOTTEN in table.properties:
-            self._learn(lake, table.properties[_FORGOTTEN])
-        theirs = None if table is None else table.properties.get(_USER_IDS)
-        if theirs is None:
-            return
-        wanted = None if theirs == _PLAIN else theirs
-        ours = user_id_mode.claimed(lake)
-        if ours is None and not lake.all_days():
-            user_id_mode.claim(lake, wanted)
-        elif ours != (wanted,):
-            raise SharedLakeError(
-                f"{self.place.shown} has user ids {_words(wanted)}, and {lake.root} "
-                f"{_words(ours[0] if ours else None)}: set MKA1_USAGE_HOME to another folder"
-            )
-
-    def _learn(self, lake: Lake, public: str) -> None:
-        try:
-            forgotten.learn(lake, public)
-        except ValueError as error:
-            raise SharedLakeError(
-                f"{PUBLISHED_DAYS.name} does not say who was forgotten ({error}): put its property "
-                f"{_FORGOTTEN} back"
-            ) from None
+    def _committing(
+        self,
+        folder: Path,
+        properties: Mapping[str, str],
+        check: Callable[[Table], None] = lambda _: None,
+    ) -> Committing:
+        return Committing(self._catalog, self._io, self._root, properties, folder, check)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -249,6 +248,27 @@ class SharedLake:
             ) from error
 
 
+def _claim(catalog: SharedCatalog, shown: str, lake: Lake) -> None:
+    """See to it that the home holds ids of the kind that the shared lake, `shown`, has, and of
+    nobody who was forgotten there."""
+    table = tables.load(catalog, PUBLISHED_DAYS.name)
+    if table is None:
+        return
+    telling.learn(lake, table)
+    theirs = table.properties.get(_USER_IDS)
+    if theirs is None:
+        return
+    wanted = None if theirs == _PLAIN else theirs
+    ours = user_id_mode.claimed(lake)
+    if ours is None and not lake.all_days():
+        user_id_mode.claim(lake, wanted)
+    elif ours != (wanted,):
+        raise SharedLakeError(
+            f"{shown} has user ids {_words(wanted)}, and {lake.root} "
+            f"{_words(ours[0] if ours else None)}: set MKA1_USAGE_HOME to another folder"
+        )
+
+
 def _to_commit(version: Path, based_on: str | None, put_all: bool) -> DayToCommit:
     try:
         text = (version / MANIFEST).read_text(encoding="utf-8")
@@ -259,23 +279,6 @@ def _to_commit(version: Path, based_on: str | None, put_all: bool) -> DayToCommi
         ) from None
     paths = {name: version / f"{name}.parquet" for name in names}
     return DayToCommit(text, paths, based_on, put_all)
-
-
-def _require_unnamed(lake: Lake, versions: Mapping[date, Path]) -> None:
-    """Raise SharedLakeError where a day has rows of somebody who was forgotten by another worker
-    while it was loaded here."""
-    known = forgotten.forgotten(lake)
-    for day, version in versions.items():
-        if forgotten.names_forgotten(known, version):
-            raise SharedLakeError(
-                f"somebody who was forgotten in the shared lake has rows on {day}, so it is not "
-                "committed: run `mka1-usage forget USER` in this home too"
-            )
-
-
-def _public(lake: Lake) -> dict[str, str]:
-    known = forgotten.forgotten(lake)
-    return {_FORGOTTEN: known.public} if known else {}
 
 
 def _words(fingerprint: str | None) -> str:

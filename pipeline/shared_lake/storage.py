@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 from uuid import uuid4
@@ -21,6 +23,7 @@ from pipeline.shared_lake.errors import SharedLakeError
 _LOCAL: Final = "file://"
 _CHUNK: Final = 1 << 20
 _UNFINISHED: Final = ".unfinished-"
+_AT_ONCE: Final = 8
 
 
 class Stored(NamedTuple):
@@ -102,6 +105,30 @@ def list_files(io: FileIO, folder: str) -> Iterator[Stored]:
     for one in files.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True)):
         if one.is_file:
             yield Stored(f"{prefix}{one.path}", one.size, one.mtime.timestamp())
+
+
+def copies(io: FileIO, files: Iterable[Stored], folder: Path) -> Iterator[tuple[str, Path]]:
+    """Each file, as other programs name it, and a copy in `folder`, until the next is asked for.
+
+    Those that are removed meanwhile are left out. OSError where that fails.
+    """
+
+    def copy(place: int, one: Stored) -> Path | None:
+        path = folder / f"copy-{place}"
+        try:
+            with io.new_input(one.location).open() as source, path.open("wb") as sink:
+                shutil.copyfileobj(source, sink, _CHUNK)
+        except FileNotFoundError:
+            return None
+        return path
+
+    rest = iter(files)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        while some := list(islice(rest, _AT_ONCE)):
+            for one, path in zip(some, pool.map(copy, range(_AT_ONCE), some), strict=True):
+                if path is not None:
+                    yield shown(one.location), path
+                    path.unlink()
 
 
 def remove_file(io: FileIO, location: str) -> None:

@@ -22,6 +22,7 @@ from pyiceberg.io.pyarrow import (
     parquet_path_to_id_mapping,
 )
 from pyiceberg.manifest import (
+    DATA_FILE_TYPE,
     DataFile,
     DataFileContent,
     FileFormat,
@@ -227,7 +228,7 @@ class _Writing:
                 if status == ManifestEntryStatus.EXISTING:
                     writer.existing(one)
                 elif status == ManifestEntryStatus.DELETED:
-                    writer.delete(one)
+                    writer.delete(_without_values(one))
                 else:
                     writer.add(ManifestEntry.from_args(status=status, data_file=one))
         return writer.to_manifest_file()
@@ -270,6 +271,23 @@ class _Writing:
                 "schema_id": self._metadata.current_schema_id,
             }
         )
+
+
+def _without_values(entry: ManifestEntry) -> ManifestEntry:
+    """The entry of a file that is removed: nobody reads the least and greatest of its values, which
+    can be ids of people who are forgotten."""
+    file = entry.data_file
+    fields = [field.name for field in DATA_FILE_TYPE[2].fields]
+    values = {name: file[place] for place, name in enumerate(fields)}
+    bare = DataFile.from_args(**values | {"lower_bounds": None, "upper_bounds": None})
+    bare.spec_id = file.spec_id
+    return ManifestEntry.from_args(
+        status=entry.status,
+        snapshot_id=entry.snapshot_id,
+        sequence_number=entry.sequence_number,
+        file_sequence_number=entry.file_sequence_number,
+        data_file=bare,
+    )
 
 
 def still_at(snapshot: int | None) -> AssertRefSnapshotId:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +22,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pipeline.lake.files import covered
 from pipeline.shared_lake import storage
 from pipeline.shared_lake.locations import location_of
+from pipeline.shared_lake.storage import Stored
 from pipeline.timeline import DAY, Window
 
 _RESULTS: Final = ".results-"
@@ -47,6 +48,17 @@ class Warehouse:
         location = location_of(self.root, dataset, day, sha256)
         with self.io.new_input(location).open() as source:
             return covered(storage.shown(location), cast("BinaryIO", source)).window
+
+    def stored(self, others: Iterable[str] = ()) -> Iterator[Stored]:
+        """All files of tables and results, and those below `others`, folders of their own."""
+        parent = self.root.rpartition("/")[0]
+        files, folder = _file_system(self.io, parent)
+        found = files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+        names = (one.base_name for one in found)
+        results = (f"{parent}/{name}" for name in names if name.startswith(_RESULTS))
+        apart = (one for one in others if not f"{one}/".startswith(f"{self.root}/"))
+        for one in dict.fromkeys([self.root, *results, *apart]):
+            yield from storage.list_files(self.io, one)
 
     @contextmanager
     def results(self) -> Iterator[Results]:

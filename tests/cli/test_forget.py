@@ -61,10 +61,24 @@ def test_what_is_left_is_named_and_is_a_failure(home: Path) -> None:
     (home / "budgets.csv").write_text(f"{WHO}\n", encoding="utf-8")
     ended = command(["forget", WHO, "--yes"])
     assert ended.code == 1
-    assert ended.text == f"{home.resolve() / 'budgets.csv'}: names them still\n"
-    assert "1 file is left" in ended.err
+    assert ended.text == f"{home.resolve() / 'budgets.csv'}, line 1: names them still\n"
+    assert "1 place is left" in ended.err
     found = command(["doctor", "--patience", "5"]).text
     assert "to forget 1 user was begun and not finished" in " ".join(found.split())
+
+
+def test_names_that_stand_elsewhere_are_searched_too(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = tmp_path / "people.csv"
+    names.write_text(f"kind,id,name\nuser,{WHO},Käthe Müller\n", encoding="utf-16")
+    monkeypatch.setenv("MKA1_USAGE_NAMES", str(names))
+    ended = command(["forget", WHO, "--yes"])
+    assert (ended.code, ended.text) == (1, f"{names.resolve()}, line 2: names them still\n")
+    assert "people.csv calls them 'Käthe Müller': `--also` looks for that, too" in ended.err
+    names.unlink()
+    monkeypatch.delenv("MKA1_USAGE_NAMES")
+    assert command(["forget", WHO, "--yes"]).code == 0
 
 
 def test_somebody_unknown_is_noted_all_the_same(home: Path) -> None:

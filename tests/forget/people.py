@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
@@ -24,14 +25,15 @@ WHO = "zaphod+4711@planted.example"
 OTHERS = ("bob", "käthe", "4711@planted.example.org")
 
 
-def new_world() -> World:
-    """Four people on two days, with two keys; what they say and their metadata name two of them."""
+def new_world(who: str = WHO, others: Sequence[str] = OTHERS) -> World:
+    """A few people on two days, with two keys; what they say and their metadata name two of
+    them."""
     world = World(clock=ManualClock(LATER))
-    for number, user in enumerate((WHO, *OTHERS)):
+    for number, user in enumerate((who, *others)):
         for day in range(2):
             at = MIDNIGHT + 86_400 * day + 3_600 * number
             key = ("key_web", "key_mobile")[(number + day) % 2]
-            name = world.create_conversation(at, user, key, {"who": user, "by": WHO})
+            name = world.create_conversation(at, user, key, {"who": user, "by": who})
             said = [{"type": "message", "role": "user", "content": f"I am {user}"}]
             world.add_response(name, at + 60, said)
             world.add_items(name, said, at + 120)

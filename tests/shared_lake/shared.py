@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
+from pyarrow import fs
 from pyiceberg.catalog.sql import SqlCatalog
 
 from pipeline.emulator import EmulatorServer, World
@@ -15,6 +17,8 @@ from pipeline.lake.store import Lake
 from pipeline.lake.verification import Problem, verify
 from pipeline.shared_lake import Place
 from pipeline.timeline import day_window
+from tests.forget.people import named_in
+from tests.servers import S3
 from tests.torture.scenes import days, world
 from tests.truth import load
 
@@ -83,3 +87,14 @@ def age(folder: Path, seconds: float) -> None:
         if path.is_file():
             found = path.stat()
             os.utime(path, (found.st_atime - seconds, found.st_mtime - seconds))
+
+
+def objects_naming(place: Place, copy: Path, word: str) -> list[str]:
+    """The files of the warehouse that hold a word."""
+    if "://" not in place.warehouse:
+        return named_in(Path(place.warehouse), word)
+    files = S3(os.environ["AWS_ENDPOINT_URL"]).files()
+    fs.copy_files(place.warehouse.removeprefix("s3://"), str(copy), source_filesystem=files)
+    found = named_in(copy, word)
+    shutil.rmtree(copy)
+    return found

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -21,13 +22,18 @@ pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
+from pipeline.emulator import EmulatorServer
+from pipeline.forget import forget, person_of
 from pipeline.lake.store import Lake
 from pipeline.shared_lake import Place, open_shared_lake
 from pipeline.shared_lake.catalogs import SharedCatalog, file_properties, open_catalog
 from tests.benchmarks import shared as bench
 from tests.bounded import LONG, started
+from tests.forget.people import DAYS, WHO, new_world, places_of
 from tests.servers import postgres, seaweedfs
 from tests.shared_lake.contest import OPERATIONS
+from tests.shared_lake.shared import objects_naming
+from tests.synced import Reader
 
 ROOT: Final = Path(__file__).parents[2]
 WORKERS: Final = 4
@@ -135,6 +141,33 @@ def read(catalog: SharedCatalog, *, whole: bool) -> int:
         for table in tables[: len(WIDTHS)]:
             assert operations_by_day(table) == expected
     return len(minutes)
+
+
+@pytest.mark.parametrize("anywhere", PLACES, indirect=True)
+def test_whoever_is_forgotten_is_in_no_object_and_no_snapshot(
+    anywhere: Place, tmp_path: Path
+) -> None:
+    """Searched by another search, in copies of all objects that the server has."""
+    home = tmp_path / "home"
+    with EmulatorServer(new_world()) as server:
+        reader = Reader(server, Lake(home / "lake"), DAYS)
+        reader.load()
+        shared = open_shared_lake(anywhere)
+        shared.commit(reader.lake)
+        reader.sync()
+        shared.commit(reader.lake)
+        assert objects_naming(anywhere, tmp_path / "copy", WHO[:15])
+        outcome = forget(reader.lake, replace(places_of(home), shared=shared), person_of(WHO, None))
+        assert outcome.proven
+        assert outcome.searched.kinds["Avro"] > 20
+        assert objects_naming(anywhere, tmp_path / "copy", WHO[:15]) == []
+        assert list(shared.verify()) == []
+        other = Reader(server, Lake(tmp_path / "other" / "lake"), DAYS)
+        shared.hydrate(other.lake)
+        other.load()
+        other.sync(full=True)
+        shared.commit(other.lake)
+    assert objects_naming(anywhere, tmp_path / "copy", WHO[:15]) == []
 
 
 @pytest.mark.parametrize("anywhere", PLACES, indirect=True)
