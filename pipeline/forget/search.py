@@ -39,7 +39,7 @@ _LINES: Final = 5
 """So many lines of a text are named at most."""
 _PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF")
 _FAILS: Final = (
-    *(OSError, ValueError, LookupError, EOFError, zlib.error, zipfile.BadZipFile),
+    *(OSError, ImportError, ValueError, LookupError, EOFError, zlib.error, zipfile.BadZipFile),
     *(pa.ArrowException, duckdb.Error, sqlite3.Error),
 )
 
