@@ -53,7 +53,7 @@ class Places:
         found: set[date] = set()
         for place in places:
             if path := lake.file(dataset.name, place):
-                moments = pq.read_table(path, columns=[MOMENT[dataset.name]]).column(0)
+                moments = pq.ParquetFile(path).read([MOMENT[dataset.name]]).column(0)
                 if days := self.loaded.intersection(days_in(moments)):
                     found |= {place, *days}
         return found

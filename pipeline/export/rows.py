@@ -232,8 +232,8 @@ class Selection:
         for place in self.snapshot.versions:
             if is_apart(place) and place != UNDATED and self.snapshot.published(name, [place]):
                 for path in self.snapshot.published(dated, [place]):
-                    moments = pl.read_parquet(path, columns=[MOMENT[dated]])[MOMENT[dated]]
-                    days.update(moments.dt.date().unique())
+                    moments = pq.ParquetFile(path).read([MOMENT[dated]]).column(0)
+                    days.update(moments.cast(pa.date32()).unique().to_pylist())
         return frozenset(day for day in days if (self._first or day) <= day <= (self._last or day))
 
 
