@@ -330,8 +330,10 @@ class _Kept(BaseSettings):
     """For how many days minutes and rows as served are kept; None: for ever."""
     keep_hours_days: int | None = Field(None, ge=LEAST_DAYS, le=36_600)
     """For how many days hours are kept; None: for ever."""
+    keep_items_days: int | None = Field(None, ge=LEAST_DAYS, le=36_600)
+    """For how many days items and what they say are kept; None: for ever."""
     keep_contents_days: int | None = Field(None, ge=1, le=36_600)
-    """For how many days what items say is kept; None: for ever."""
+    """For how many days what items say is kept; None: as long as the items."""
 
     @field_validator("keep_hours_days")
     @classmethod
@@ -345,10 +347,26 @@ class _Kept(BaseSettings):
             )
         return hours
 
+    @field_validator("keep_contents_days")
+    @classmethod
+    def _no_longer_than_items(cls, contents: int | None, info: ValidationInfo) -> int | None:
+        items = info.data.get("keep_items_days")
+        if contents is not None and items is not None and contents > items:
+            raise ValueError(
+                f"is {contents}, and MKA1_USAGE_KEEP_ITEMS_DAYS is {items}: what items say is kept "
+                f"no longer than the items, so set it to {items} or less"
+            )
+        return contents
+
     @property
     def retention(self) -> Retention:
         """How long each kind of table is kept."""
-        return Retention(self.keep_minutes_days, self.keep_hours_days, self.keep_contents_days)
+        return Retention(
+            minutes=self.keep_minutes_days,
+            hours=self.keep_hours_days,
+            items=self.keep_items_days,
+            contents=self.keep_contents_days,
+        )
 
 
 class Settings(_Quota, _Kept, _SharedLake, MessageSettings):

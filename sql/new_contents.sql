@@ -1,8 +1,10 @@
 -- new_contents: what items say that are new on their day, or were not landed with their content.
 -- grain: item (conversation and id); day_number is the day whose file it is in
 -- inputs: seen_items, landed_items (all as they were), new_items (new, or told another time),
---   item_contents (all landed), homes (day_number, stands_on: whose file the rows of a day are in)
--- What is landed of an item stays what it says; it moves with its item.
+--   item_contents (all landed), homes (day_number, stands_on: whose file the rows of a day are in),
+--   dropped_days (day_number; days whose items are dropped)
+-- What is landed of an item stays what it says; it moves with its item. Of a day whose items are
+-- dropped no content is kept, though some items are.
 -- epoch() counts exactly for any day before the year 2500.
 WITH seen AS (
   SELECT
@@ -54,4 +56,7 @@ INNER JOIN (
   ON said.conversation_id = items.conversation_id AND said.id = items.id
 LEFT JOIN homes
   ON CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 86400 = homes.day_number
+LEFT JOIN dropped_days
+  ON CAST(FLOOR(epoch(items.added_at)) AS BIGINT) // 86400 = dropped_days.day_number
+WHERE dropped_days.day_number IS NULL
 ORDER BY day_number, said.id, said.conversation_id

@@ -2,7 +2,8 @@
 -- grain: item (conversation and id); times are UTC
 -- inputs: seen_items, seen_responses (id), responses (id and created_at of all, as they are to be
 --   landed), landed_items (all that are landed), misplaced (of these, those that are to stand on their
---   own day from now on: where there are any, no item is seen)
+--   own day from now on: where there are any, no item is seen), dropped_responses (id; an item that
+--   one of them made and that is not landed was dropped)
 -- parameters: earliest, until (epoch seconds; a response that says it was created at another time
 --   tells nothing)
 -- No item carries a time: its response's is taken where that is known, else when it was first seen.
@@ -44,6 +45,11 @@ WITH dates AS (
       WHERE
         landed_items.conversation_id = first_rows.conversation_id
         AND landed_items.id = first_rows.id
+    )
+    AND NOT EXISTS (
+      SELECT 1
+      FROM dropped_responses
+      WHERE dropped_responses.id = first_rows.response_id
     )
   UNION ALL
   SELECT

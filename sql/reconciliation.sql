@@ -4,7 +4,7 @@
 --   of listings that were read since their usage came about), final_days (start_time), shared (id;
 --   conversations that were listed for several users), lost (id; conversations whose items could not
 --   be read, or that a complete reading no longer saw), conversations, items, responses (all that are
---   landed)
+--   landed), dropped_responses (conversation_id; items of it count as landed: they are dropped)
 -- A side without a row counts 0. difference = reported - observed. The class is the first that fits:
 -- not derivable  operations, which leave no trace; a measure that is not reported; a pair that was
 --                not visited, among them every NULL key; and what a user's conversations that were
@@ -181,7 +181,11 @@ WITH both_sides AS (
     CAST(FLOOR(epoch(owners.created_at)) AS BIGINT) // 86400 AS created_day,
     owners.deleted_at
   FROM owners
-  LEFT JOIN (SELECT DISTINCT conversation_id FROM items) AS read_ones
+  LEFT JOIN (
+    SELECT conversation_id FROM items
+    UNION
+    SELECT conversation_id FROM dropped_responses
+  ) AS read_ones
     ON owners.id = read_ones.conversation_id
   WHERE
     owners.lost = 1 OR (owners.deleted_at IS NOT NULL AND read_ones.conversation_id IS NULL)

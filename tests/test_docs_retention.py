@@ -23,12 +23,14 @@ def test_its_commands_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """What asks is answered by `--yes`, as where there is no terminal."""
     with EmulatorServer(new_world()) as server:
         new_home(server, tmp_path / "home")
-    days = {"MKA1_USAGE_KEEP_MINUTES_DAYS": "90", "MKA1_USAGE_KEEP_CONTENTS_DAYS": "14"}
+    kinds = {"MINUTES": "90", "ITEMS": "365", "CONTENTS": "14"}
+    days = {f"MKA1_USAGE_KEEP_{kind}_DAYS": kept for kind, kept in kinds.items()}
     clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": str(tmp_path / "home"), **days})
     assert COMMANDS == ["mka1-usage prune", "mka1-usage forget ada"]
     pruned = command(shlex.split(COMMANDS[0])[1:])
     assert pruned.code == 0
-    assert "minutes of 2 days dropped: 2024-01-01 to 2024-01-02" in pruned.err
+    for kind in ("minutes", "items"):
+        assert f"{kind} of 2 days dropped: 2024-01-01 to 2024-01-02" in pruned.err
     assert Lake(tmp_path / "home" / "lake").file("usage_1m", DAYS[0]) is None
     assert command(shlex.split(COMMANDS[1])[1:]).code == 2
     assert command([*shlex.split(COMMANDS[1])[1:], "--yes"]).code == 0

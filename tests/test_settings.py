@@ -82,6 +82,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MKA1_USAGE_DAILY_LOOKBACK_DAYS": "60",
         "MKA1_USAGE_KEEP_MINUTES_DAYS": "90",
         "MKA1_USAGE_KEEP_HOURS_DAYS": "730",
+        "MKA1_USAGE_KEEP_ITEMS_DAYS": "365",
         "MKA1_USAGE_KEEP_CONTENTS_DAYS": "14",
         "MKA1_USAGE_CONCURRENCY": "8",
         "MKA1_USAGE_REQUESTS_PER_SECOND": "9.5",
@@ -136,7 +137,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert (loaded.home, loaded.dagster_home) == (Path("/tmp/usage"), Path("/tmp/dagster"))
     assert loaded.first_day == date(2025, 6, 1)
     assert (loaded.lookback_days, loaded.daily_lookback_days) == (5, 60)
-    assert loaded.retention == Retention(90, 730, 14)
+    assert loaded.retention == Retention(90, 730, 365, 14)
     assert (loaded.concurrency, loaded.requests_per_second) == (8, 9.5)
     assert (loaded.retry_seconds, loaded.request_timeout) == (30, 10)
     assert loaded.max_answer_mb == 64
@@ -337,6 +338,7 @@ def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], cont
         ("MKA1_USAGE_DAILY_LOOKBACK_DAYS", ["-1", "367", "x"]),
         ("MKA1_USAGE_KEEP_MINUTES_DAYS", ["0", "31", "-1", "36601", "x"]),
         ("MKA1_USAGE_KEEP_HOURS_DAYS", ["31", "36601", "400", SECRET]),
+        ("MKA1_USAGE_KEEP_ITEMS_DAYS", ["31", "36601", "x"]),
         ("MKA1_USAGE_KEEP_CONTENTS_DAYS", ["0", "-1", "x"]),
         ("MKA1_USAGE_CONCURRENCY", ["0", "65", "x"]),
         ("MKA1_USAGE_REQUESTS_PER_SECOND", ["0", "-1", "10001", "nan", "inf"]),
@@ -601,3 +603,14 @@ def test_minutes_are_kept_no_longer_than_hours(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MKA1_USAGE_DAILY_LOOKBACK_DAYS", "60")
     with pytest.raises(SettingsError, match=r"^MKA1_USAGE_DAILY_LOOKBACK_DAYS: is 60"):
         load_settings()
+
+
+def test_what_items_say_is_kept_no_longer_than_they(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKA1_USAGE_KEEP_ITEMS_DAYS", "400")
+    retention = load_settings().retention
+    assert (retention.days("items"), retention.days("contents")) == (400, 400)
+    monkeypatch.setenv("MKA1_USAGE_KEEP_CONTENTS_DAYS", "401")
+    with pytest.raises(SettingsError, match=r"CONTENTS_DAYS: is 401, .* set it to 400 or less"):
+        load_settings()
+    monkeypatch.setenv("MKA1_USAGE_KEEP_CONTENTS_DAYS", "14")
+    assert load_settings().retention == Retention(items=400, contents=14)

@@ -285,6 +285,7 @@ INPUTS: dict[str, dict[str, pa.Schema]] = {
         ),
         "final_days": pa.schema([("start_time", MOMENT)]),
         "shared": pa.schema([("id", pa.string())]),
+        "dropped_responses": pa.schema([("id", pa.string()), ("conversation_id", pa.string())]),
         "lost": pa.schema([("id", pa.string())]),
     },
     "revisions": {

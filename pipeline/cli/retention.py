@@ -13,16 +13,17 @@ from pipeline.messages import count
 from pipeline.retention import Kind
 from pipeline.settings import load_settings
 from pipeline.terminal import say
-from pipeline.timeline import in_words, spans
+from pipeline.timeline import day_range, in_words, spans
 
-_SETTINGS: Final = "MKA1_USAGE_KEEP_MINUTES_DAYS, _HOURS_DAYS and _CONTENTS_DAYS"
+_SETTINGS: Final = "MKA1_USAGE_KEEP_MINUTES_DAYS, _HOURS_DAYS, _ITEMS_DAYS or _CONTENTS_DAYS"
 
 
 def prune() -> None:
-    """Drop the minutes, hours and contents of days that are older than the settings keep them.
+    """Drop minutes, hours, items and contents of days that are older than the settings keep them.
 
     Hours and days stay, or days alone; `coverage` says what was dropped. Days whose usage is not
-    final are left. Where the settings keep more than before, it says which days to load again.
+    final are left, and items that are not counted. Where the settings keep more than before, it
+    says which days to load again.
     """
     with exit_codes():
         settings = load_settings()
@@ -54,6 +55,11 @@ def prune() -> None:
             say(
                 f"{count(len(pruned.not_final), 'day')} kept, since their usage is not final "
                 f"({in_words(pruned.not_final)}): `{messages.REFRESH}` makes them final"
+            )
+        for first, last in spans(pruned.not_counted):
+            say(
+                f"items of {in_words(day_range(first, last))} kept, since these days are not read, "
+                f"counted and compared to their end: `{messages.run(first, last)}` does that"
             )
         if not pruned.days:
             say("nothing was dropped: all that is there is to be kept")

@@ -22,6 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.lake import engine
+from pipeline.lake.dropped_items import bind_dropped
+from pipeline.lake.manifest import days_without_items
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, RESPONSES, USAGE
 from pipeline.lake.store import Lake, replacing
 
@@ -128,7 +130,8 @@ def forget_unfounded(con: duckdb.DuckDBPyConnection, lake: Lake, state: SyncStat
     """Forget what speaks of rows that are not stored; returns of how many listings.
 
     A listing is believed if each conversation of its order is stored, and its last response; a
-    conversation's end, if its last item is, and no fewer items than were read.
+    conversation's end, if its last item is, and no fewer items than were read. Where items of a
+    conversation were dropped, its end is believed.
     """
     inputs = {
         "conversations": (CONVERSATIONS, lake.files("conversations")),
@@ -136,6 +139,7 @@ def forget_unfounded(con: duckdb.DuckDBPyConnection, lake: Lake, state: SyncStat
         "responses": (RESPONSES, lake.files("responses")),
     }
     engine.bind(con, inputs)
+    bind_dropped(con, days_without_items(lake))
     con.register("tails", _table(state.tails.values(), _TAILS))
     listings = list(state.listings.values())
     named = [(number, name, None) for number, it in enumerate(listings) for name in it.order]

@@ -17,7 +17,7 @@ from pipeline.conversations.reconcile import open_days, reconcile_days
 from pipeline.conversations.repair import take_out_damage
 from pipeline.lake import engine
 from pipeline.lake.damage import is_sound
-from pipeline.lake.manifest import days_that_owe
+from pipeline.lake.manifest import Work, days_that_owe, has_all_records, manifest_of
 from pipeline.lake.schemas import OBSERVED, TOKENS
 from pipeline.lake.store import Lake
 from pipeline.timeline import day_window
@@ -33,15 +33,16 @@ def derive(
 
     Of each day in `asked` is counted what lies before a time of its own (Unix seconds, on a
     minute's edge), as far as the listings were read at `read_at`. Every other day keeps the bounds
-    that it was observed in. Raises OSError when the disk fails, duckdb.Error when memory does: what
+    that it was observed in. A day whose items are dropped, or that is still to be read again, is
+    left as it is. Raises OSError when the disk fails, duckdb.Error when memory does: what
     is not done then is still owed.
     """
     asked = asked or {}
     # Days that were observed before there were tokens have none yet.
     older = set(lake.days(OBSERVED["1m"].name)) - set(lake.days(TOKENS["1m"].name))
-    owing = {day: _extent(lake, day) for day in {*days_that_owe(lake, "observe"), *older}}
+    owing = {day: _extent(lake, day) for day in {*_owing(lake, "observe"), *older}}
     observe_days(con, lake, {**owing, **asked}, dict.fromkeys(asked, read_at))
-    todo = {*asked, *days_that_owe(lake, "reconcile")}
+    todo = {*asked, *_owing(lake, "reconcile")}
     if todo:
         # What is stored of one day may explain differences on another.
         todo |= set(open_days(con, lake))
@@ -50,11 +51,17 @@ def derive(
 
 def finish(lake: Lake) -> None:
     """Derive what a process that was ended has left to be derived, if there is anything."""
-    if days_that_owe(lake, "observe", "reconcile"):
+    if _owing(lake, "observe", "reconcile"):
         with closing(engine.connect(lake)) as con:
             with lake.lock("records"):
                 take_out_damage(con, lake, lake.all_days())
             derive(con, lake)
+
+
+def _owing(lake: Lake, *work: Work) -> list[date]:
+    """The days that owe work which can be done: what is to be read again comes first."""
+    owing = days_that_owe(lake, *work)
+    return [day for day in owing if has_all_records(manifest_of(lake.version(day)))]
 
 
 def _extent(lake: Lake, day: date) -> int:

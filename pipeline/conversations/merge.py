@@ -24,8 +24,9 @@ from pipeline.conversations.repair import is_observed, take_out_damage
 from pipeline.conversations.row_buffer import Kind, RowBuffer
 from pipeline.lake import engine
 from pipeline.lake.commit import Change, publish_days
+from pipeline.lake.dropped_items import bind_dropped
 from pipeline.lake.files import DISPUTED, ROW_GROUP, noted, same_but_for, write
-from pipeline.lake.manifest import Work, manifest_of
+from pipeline.lake.manifest import Work, days_without_items, manifest_of
 from pipeline.lake.partitioned_write import days_in, write_days
 from pipeline.lake.schemas import (
     CONVERSATIONS,
@@ -51,7 +52,8 @@ class Merged:
     """Per dataset, the days that say something new. Seen once more is nothing new."""
     to_observe: tuple[date, ...]
     """The days whose observed buckets may differ now: those of conversations and items that are new
-    or moved, and of items whose conversation gets another user or key than before."""
+    or moved, and of items whose conversation gets another user or key than before. Not those whose
+    items are dropped: they are not counted again."""
     damaged: tuple[Damage, ...] = ()
     """Files that had to be taken out, since they could not be merged with."""
 
@@ -73,6 +75,8 @@ def merge_rows(
     - An item, known by its conversation and id, is stored once. It was added when its response was
       created; where that is not known, when it was first seen.
     - An item's content is stored only where a row carries it.
+    - Of a day whose items are dropped no item is stored that a final response made, and no content;
+      other items of it stand apart. Its buckets stay what they are.
 
     `until` (Unix seconds): what says that it was created from then on, or before EARLIEST, says
     nothing. `loaded`: the days with usage, whose rows stand by themselves. Raises OSError when the
@@ -113,7 +117,10 @@ class _Merge:
         self._folder = folder
         self._span = {"earliest": day_window(EARLIEST).start, "until": until}
         self._damaged: list[Damage] = []
-        self._places = Places(loaded, day_of(int(until)))
+        self._dropped = frozenset(days_without_items(lake))
+        last = day_of(int(until))
+        self._places = Places(loaded, last)
+        self._item_places = Places(self._places.loaded - self._dropped, last)
         con.register("homes", self._places.table)
         self._to_place = self._places.to_look_at(lake) if places else []
         """Where rows stand apart some of which may have to move."""
@@ -133,7 +140,7 @@ class _Merge:
         news = {name: self._news(name, of) for name, of in staged.items()}
         to_observe = self._places.loaded.intersection(
             [*news[CONVERSATIONS.name], *news[ITEMS.name], *moved]
-        )
+        ).difference(self._dropped)
         self._publish(staged, {day for days in news.values() for day in days}, to_observe)
         return Merged(news, tuple(sorted(to_observe)), tuple(self._damaged))
 
@@ -193,6 +200,8 @@ class _Merge:
             day: path for day in lake.days("responses") if (path := lake.file("responses", day))
         }
         engine.bind(con, {"responses": (RESPONSES, {**dated, **responses}.values())})
+        bind_dropped(con, self._dropped)
+        con.register("homes", self._item_places.table)
         new = self._folder / "new_items.parquet"
         damaged = True
         while damaged:  # what is taken out of the lake is stored no more
@@ -205,7 +214,7 @@ class _Merge:
             write(ITEMS, rows, new, Window(0, 0))
             engine.bind(con, {"new_items": (ITEMS, [new])})
             added = con.table("new_items").select("added_at").to_arrow_table().column(0)
-            days = {self._places.home(day) for day in days_in(added)}
+            days = {self._item_places.home(day) for day in days_in(added)}
             days |= files_of(con, lake, ITEMS, _NEW_ITEMS)
             damaged = self._take_out_damage(days)
         contents = self._contents(all_items)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.lake import engine, files
 from pipeline.lake.commit import Change, publish_days
+from pipeline.lake.manifest import has_all_records, manifest_of
 from pipeline.lake.partitioned_write import write_days
 from pipeline.lake.schemas import CONVERSATIONS, ITEMS, OBSERVED, RESPONSES, TOKENS, USAGE
 from pipeline.lake.store import Lake
@@ -31,15 +32,15 @@ def observe_days(
 
     Counted is what lies before `through` of the day (Unix seconds, on a minute's edge), which is no
     later than its end; a day on which nothing was seen gets files without rows. All days are
-    counted in one go and published at one stroke. `read_at` is when the listings were asked for
-    (Unix seconds), where that is new.
+    counted in one go and published at one stroke. A day whose records are not all there is left as
+    it is. `read_at` is when the listings were asked for (Unix seconds), where that is new.
     """
-    wanted = sorted(through)
-    if not wanted:
-        return ()
     with ExitStack() as stack:
-        # What is counted must not be half merged in the meantime.
+        # What is counted must not be half merged in the meantime, nor dropped.
         stack.enter_context(lake.lock("records"))
+        wanted = [day for day in sorted(through) if has_all_records(manifest_of(lake.version(day)))]
+        if not wanted:
+            return ()
         folder = stack.enter_context(lake.staging())
         inputs = {
             "created_conversations": (CONVERSATIONS, lake.files("conversations", wanted)),

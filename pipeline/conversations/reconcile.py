@@ -13,8 +13,9 @@ import pyarrow as pa
 from pipeline.conversations import cursors
 from pipeline.lake import engine, files
 from pipeline.lake.commit import Change, publish_days
+from pipeline.lake.dropped_items import bind_dropped
 from pipeline.lake.files import DISPUTED
-from pipeline.lake.manifest import is_final, manifest_of
+from pipeline.lake.manifest import days_without_items, has_all_records, is_final, manifest_of
 from pipeline.lake.partitioned_write import write_days
 from pipeline.lake.schemas import (
     CONVERSATIONS,
@@ -40,10 +41,12 @@ def reconcile_days(
 
     A function of what is stored: usage and observed buckets of the days, all records, and what the
     syncs have noted of the listings that they read (`pipeline.conversations.cursors`). All days are
-    published at one stroke. Raises FileNotFoundError when a day lacks usage_1d or observed_1d.
+    published at one stroke. A day whose records are not all there is left as it is. Raises
+    FileNotFoundError when a day lacks usage_1d or observed_1d.
     """
     with lake.lock("records"), lake.staging() as folder:
-        based_on = {day: lake.version(day) for day in sorted(set(days))}
+        standing = {day: lake.version(day) for day in sorted(set(days))}
+        based_on = {day: it for day, it in standing.items() if has_all_records(manifest_of(it))}
         windows = {day: _covered(lake, day) for day in based_on}
         final = [day for day in windows if is_final(lake, day, manifest_of(based_on[day]))]
         usage = {"usage_1d": (USAGE["1d"], lake.files("usage_1d", windows))}
@@ -54,6 +57,7 @@ def reconcile_days(
             "responses": (RESPONSES, lake.files("responses")),
         }
         engine.bind(con, usage | observed | records)
+        bind_dropped(con, days_without_items(lake))
         con.register("visits", cursors.visits(lake, windows))
         con.register("visited", con.sql(engine.sql("visited")).to_arrow_table())
         con.register("final_days", _days(final))
@@ -113,11 +117,15 @@ def _bind_tokens(
 
 
 def open_days(con: duckdb.DuckDBPyConnection, lake: Lake) -> list[date]:
-    """The days with a difference that what is stored later may explain."""
+    """The days with a difference that what is stored later may explain.
+
+    Not those whose records are not all there: these are not reconciled again.
+    """
     files = lake.files(RECONCILIATION.name)
     engine.bind(con, {RECONCILIATION.name: (RECONCILIATION, files)})
     found = con.sql(engine.sql("open_days")).fetchall()
-    return [day_of(number * DAY) for (number,) in found]
+    days = [day_of(number * DAY) for (number,) in found]
+    return [day for day in days if has_all_records(manifest_of(lake.version(day)))]
 
 
 def _days(days: Sequence[date]) -> pa.Table:

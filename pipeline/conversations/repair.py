@@ -2,7 +2,8 @@
 
 A file that can't be read can be neither merged with nor queried. The commit that takes it out notes
 what the day owes: rows are read again by the next sync over the day, what is derived is computed
-again. Until then `coverage` and `verify` say that the day is not complete.
+again. Until then `coverage` and `verify` say that the day is not complete. What is derived of items
+that are dropped can't be computed again: then the day is to keep its items again, and to be read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import duckdb
 from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.damage import damaged
 from pipeline.lake.manifest import Manifest, Work, manifest_of
-from pipeline.lake.schemas import OBSERVED_DATASETS, RECONCILIATION, RECORD_DATASETS
+from pipeline.lake.schemas import ITEMS, OBSERVED_DATASETS, RECONCILIATION, RECORD_DATASETS
 from pipeline.lake.snapshot import Damage
 from pipeline.lake.store import Lake
 
@@ -45,7 +46,7 @@ def take_out_damage(
             found += (
                 Damage(day, version / f"{name}.parquet", what) for name, what in wrong.items()
             )
-            changes[day] = Change(removed=set(wrong), owes=_owed(manifest_of(version), set(wrong)))
+            changes[day] = _change(manifest_of(version), set(wrong))
     if changes:
         publish_days(con, lake, changes)
     return found
@@ -54,6 +55,13 @@ def take_out_damage(
 def is_observed(record: Manifest) -> bool:
     """Whether a day has observed buckets, or had them and owes them."""
     return "observe" in record.owed or bool(OBSERVED_DATASETS.keys() & record.files.keys())
+
+
+def _change(record: Manifest, lost: set[str]) -> Change:
+    if ITEMS.name in record.dropped and not lost <= RECORD_DATASETS.keys():
+        kept = {*record.dropped} - {ITEMS.name}
+        return Change(removed=lost, dropped=kept, owes={"read", "observe", "reconcile"})
+    return Change(removed=lost, owes=_owed(record, lost))
 
 
 def _owed(record: Manifest, lost: Collection[str]) -> set[Work]:

@@ -366,11 +366,11 @@ class _Sync:
         cursors.save(self._lake, self._state)
         for day, table in visits.items():
             cursors.save_visits(self._lake, day, table)
-        # Since it began an answer may have shown that the clock is ahead.
-        derive(self._con, self._lake, self._through, min(self._began, self._now()))
         if not self.failures:  # who had usage on damaged days has been read from the beginning
             done = {day: Change(done={"read"}) for day in self._plan.reread}
             publish_days(self._con, self._lake, done)
+        # Since it began an answer may have shown that the clock is ahead.
+        derive(self._con, self._lake, self._through, min(self._began, self._now()))
         self._warnings += _lost(self._lake)
         self._warnings += _of_no_day(self._impossible)
         return Synced(
@@ -523,13 +523,13 @@ def _lost(lake: Lake) -> Iterator[str]:
     days = set(days_that_owe(lake, "read"))
     if places := set(filter(is_apart, days)):
         yield (
-            f"records of {in_words(places)} were lost: read them again with `{messages.FULL}` over "
-            "all days that are loaded"
+            f"records of {in_words(places)} have to be read again: `{messages.FULL}` over all days "
+            "that are loaded does that"
         )
     for first, last in spans(days - places):
         yield (
-            f"records of {in_words(day_range(first, last))} were lost: read them again with "
-            f"`{messages.run(first, last, '--full')}`"
+            f"records of {in_words(day_range(first, last))} have to be read again: "
+            f"`{messages.run(first, last, '--full')}` does that"
         )
 
 

@@ -16,6 +16,7 @@
     user_id_mode       whose ids the lake holds: as they are, or pseudonyms of one key
     forgotten          who has been forgotten, and what the lake calls them from then on
     retention          fine tables of old days are dropped, the coarser ones stay
+    dropped_items      items of old days that are dropped, and how they are recognised
     consistency        whether the tables agree with the contract and with each other
     buckets            buckets of any width on the wall clock of any time zone
     macros             what `usage.duckdb` has besides the tables: macros and views

@@ -36,6 +36,7 @@ from pipeline.lake.manifest import (
 )
 from pipeline.lake.schemas import (
     DATASETS,
+    ITEMS,
     LEDGER_DATASETS,
     METERS,
     OBSERVED,
@@ -108,7 +109,7 @@ def publish_days(
     ContractError, or OSError when the disk fails, and leaves all days as they were.
 
     Where usage or what was observed changes, a reconciliation is no longer of them: the day owes
-    another one.
+    another one. A day whose items are dropped never owes to be observed or reconciled.
     """
     for change in changes.values():
         for name, path in change.files.items():
@@ -233,6 +234,8 @@ def _known(
         or is_final(lake, day, before) != is_final(lake, day, known)
     ):
         owed.add("reconcile")
+    if ITEMS.name in known.dropped:
+        owed -= {"observe", "reconcile"}
     if change.readings is not None:
         known = replace(known, readings=dict(sorted(change.readings.items())))
     return replace(known, owed=tuple(work for work in get_args(Work) if work in owed))

@@ -27,6 +27,7 @@ from pipeline.lake.schemas import (
     COVERAGE,
     COVERED,
     DATASETS,
+    ITEMS,
     METER_DATASETS,
     METERS,
     OBSERVED,
@@ -48,9 +49,9 @@ BILLS: Final = "costs"
 """The name under which a manifest has the reading of what the API bills."""
 
 Work = Literal["read", "observe", "reconcile"]
-"""What a day can owe. read: records of it were lost, so the listings of all with usage on it are to
-be read from the beginning. observe: the records that its observed buckets count have changed.
-reconcile: what its reconciliation compares has changed."""
+"""What a day can owe. read: records of it were lost, or its items are to be kept again, so the
+listings of all with usage on it are to be read from the beginning. observe: the records that its
+observed buckets count have changed. reconcile: what its reconciliation compares has changed."""
 
 _METERS: Final = "meters:"
 MOMENT: Final = {"conversations": "created_at", "responses": "created_at", "items": "added_at"}
@@ -179,6 +180,17 @@ def readings_to_reload(lake: Lake, endpoint: str, now: float) -> list[date]:
 def days_that_owe(lake: Lake, *work: Work) -> list[date]:
     """The days that owe any of `work`, in order."""
     return [day for day in lake.all_days() if set(manifest_of(lake.version(day)).owed) & {*work}]
+
+
+def has_all_records(record: Manifest) -> bool:
+    """Whether the records of a day are all there to be counted: what is left of them would give
+    other buckets, and another reconciliation, than those that stand."""
+    return ITEMS.name not in record.dropped and "read" not in record.owed
+
+
+def days_without_items(lake: Lake) -> list[date]:
+    """The days whose items are not kept any more, in order."""
+    return [day for day in lake.all_days() if ITEMS.name in manifest_of(lake.version(day)).dropped]
 
 
 def write_manifest(version: Path, record: Manifest) -> None:

@@ -127,7 +127,7 @@ def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[P
         if place.parent.is_dir():
             yield from _strangers(place.parent, {place.name} if name in record.files else (), day)
     if "read" in record.owed:
-        what = "records of the day were lost and are not read again"
+        what = "records of the day have to be read again: they were lost, or are to be kept again"
         yield Problem(lake.link(day), day, what, full=True)
     elif record.owed:
         what = "what is derived from the records is older than they are: any run derives it again"

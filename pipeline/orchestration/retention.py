@@ -34,13 +34,20 @@ def drop_old_tables(context: dg.OpExecutionContext, services: dg.ResourceParam[S
             context.log.warning(
                 f"not dropped, since their usage is not final: {in_words(pruned.not_final)}"
             )
+        if pruned.not_counted:
+            context.log.warning(
+                "items not dropped, since these days are not read, counted and compared to their "
+                f"end: {in_words(pruned.not_counted)}"
+            )
     if any(pruned.days for pruned in found):
         build(services)
 
 
 @dg.job(
     name=JOB,
-    description="Drops minutes, hours and contents of days that are older than they are kept.",
+    description=(
+        "Drops minutes, hours, items and contents of days that are older than they are kept."
+    ),
 )
 def retention_job() -> None:
     """One step."""

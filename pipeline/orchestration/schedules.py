@@ -151,7 +151,7 @@ def _where_channels_are(services: Services, tick: datetime) -> _Tick:
 
 def _where_anything_is_dropped(services: Services, tick: datetime) -> _Tick:
     if not services.settings.retention.is_set:
-        return dg.SkipReason("all is kept for ever: MKA1_USAGE_KEEP_MINUTES_DAYS is not set")
+        return dg.SkipReason("all is kept for ever: no MKA1_USAGE_KEEP_…_DAYS is set")
     return _once_loaded(services, tick)
 
 
@@ -221,7 +221,7 @@ SCHEDULES: Final = (
         "daily_retention",
         retention.JOB,
         "35 5 * * *",  # once the refresh has made old days final
-        "Drops the minutes, hours and contents of days that are older than they are kept.",
+        "Drops minutes, hours, items and contents of days that are older than they are kept.",
         _where_anything_is_dropped,
     ),
 )

@@ -89,6 +89,8 @@ def test_each_kind_has_its_own_age() -> None:
     assert dropped_at(retention, 7) == frozenset()
     assert dropped_at(retention, 8) == {"item_contents"}
     assert dropped_at(retention, 41) == {"item_contents", *TABLES["minutes"]}
+    assert dropped_at(Retention(items=40), 41) == {"items", "item_contents"}
+    assert dropped_at(Retention(items=400, contents=40), 41) == {"item_contents"}
     assert dropped_at(Retention(), 100_000) == frozenset()
     assert {name for of in TABLES.values() for name in of} < DATASETS.keys()
 

@@ -50,5 +50,5 @@ def test_the_schedule_skips_where_all_is_kept(lab: Lab) -> None:
     )
     (skipped,) = [schedule.evaluate_tick(context).skip_message]
     assert skipped is not None
-    assert "MKA1_USAGE_KEEP_MINUTES_DAYS is not set" in skipped
+    assert "no MKA1_USAGE_KEEP_…_DAYS is set" in skipped
     assert schedule.job_name == JOB

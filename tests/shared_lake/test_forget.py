@@ -20,6 +20,7 @@ from pipeline.forget import Places, forget, person_of
 from pipeline.forget.days import redo_days
 from pipeline.lake.forgotten import begin, forgotten
 from pipeline.lake.retention import prune
+from pipeline.lake.schemas import RECORD_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.retention import Retention
 from pipeline.shared_lake import Place, SharedLakeError, open_shared_lake, tables
@@ -30,7 +31,7 @@ from pipeline.timeline import DAY, day_window
 from tests.forget.people import DAYS, WHO, new_world, places_of
 from tests.servers import BUCKET, S3
 from tests.shared_lake.shared import catalog_of, content, objects_naming
-from tests.synced import Reader
+from tests.synced import Reader, rows_of
 from tests.torture.search import everything, finds
 
 BOUND = WHO[:15]
@@ -141,6 +142,28 @@ def test_what_is_not_kept_is_dropped_for_all_workers(
     other = Lake(tmp_path / "other" / "lake")
     shared.hydrate(other)
     assert other.days("usage_1m") == [DAYS[1]]
+
+
+@pytest.mark.slow
+def test_items_are_dropped_for_all_workers_and_what_stands_apart_with_them(
+    server: EmulatorServer, place: Place, tmp_path: Path
+) -> None:
+    reader = Reader(server, Lake(tmp_path / "home" / "lake"), DAYS)
+    reader.load()
+    reader.sync()
+    shared = open_shared_lake(place)
+    shared.commit(reader.lake)
+    now = float(day_window(DAYS[-1]).start + 40 * DAY)
+    with committed(shared, reader.lake, lambda: None):
+        prune(reader.lake, Retention(items=40), now)
+    assert DAYS[0] not in shared.files("items")
+    assert list(shared.verify()) == []
+    other = Reader(server, Lake(tmp_path / "other" / "lake"), DAYS)
+    shared.hydrate(other.lake)
+    before = rows_of(other.lake, RECORD_DATASETS)
+    assert before == rows_of(reader.lake, RECORD_DATASETS)
+    other.sync(full=True)  # that home has no cursors
+    assert rows_of(other.lake, RECORD_DATASETS) == before
 
 
 @pytest.mark.slow

@@ -168,8 +168,10 @@ def _shown(lake: Lake, synced: Synced) -> Iterator[tuple[str, date, dict[str, dg
                 loaded = snapshot.loaded(name, day)
                 of_name = {"classes": _classes(classes)} if name == "reconciliation" else {}
                 of_name |= tokens if name in _TOKENS else {}
+                if not snapshot.is_dropped(name, day):
+                    rows = dg.MetadataValue.int(loaded.rows if loaded else 0)
+                    of_name["dagster/row_count"] = rows
                 metadata = {
-                    "dagster/row_count": dg.MetadataValue.int(loaded.rows if loaded else 0),
                     "dagster/column_schema": dg.MetadataValue.table_schema(
                         column_schema(DATASETS[name])
                     ),
