@@ -124,10 +124,8 @@ def export(
     calendar = selection.span(wanted.values())
     try:
         lacking = selection.lacking(calendar)
-        has_tokens = FACT_TOKENS.name in wanted
-        unread = selection.unread(calendar) if has_tokens else []
-        notes += _absent(selection.snapshot, wanted, lacked, unread)
-        notes += _without_cost(selection.without_cost() if has_tokens else [])
+        unread = selection.unread(calendar) if FACT_TOKENS.name in wanted else []
+        notes += _absent(selection, wanted, lacked, unread)
         with opened(path, readers) as folder, closing(engine.connect(lake)) as con:
             listed = PRICES.empty_table() if prices is None else prices
             rows = Rows(con, selection, names, calendar, lacking, listed)
@@ -248,12 +246,14 @@ def _names(lake: Lake, names: Names) -> tuple[Names, list[str]]:
 
 
 def _absent(
-    snapshot: Snapshot, wanted: Collection[str], lacked: Collection[str], unread: Sequence[date]
+    selection: Selection, wanted: Collection[str], lacked: Collection[str], unread: Sequence[date]
 ) -> Iterator[str]:
     """Notes about rows that are not there. `lacked`: tables that the lake has no rows for."""
-    yield from _undated(snapshot, wanted)
+    yield from _undated(selection.snapshot, wanted)
     if FACT_TOKENS.name not in lacked:
         yield from _unread(unread)
+    if FACT_TOKENS.name in wanted:
+        yield from _without_cost(selection.without_cost())
     yield from _empty([name for name in lacked if name in wanted and TABLES[name].by_day])
 
 
