@@ -126,7 +126,7 @@ def _read_with_day(
     """The same with the UTC day of each row, where rows have a time.
 
     `by_folder` takes it from the name of the folder that a file is in, so a condition on it leaves
-    out the files of other days.
+    out the files of other days. Of rows that stand apart it is that of each.
     """
     columns = {it.name: _TYPES[str(it.type)] for it in dataset.columns}
     moments = [name for name in (*_MOMENTS, _DAY) if name in columns]
@@ -135,13 +135,18 @@ def _read_with_day(
     columns[_DAY] = "DATE"
     if not files:
         return _nothing(session, columns)
-    if not by_folder:
-        others = [name for name in columns if name != _DAY]
-        day = f"CAST({moments[0]} AS DATE) AS {_DAY}"  # a session is in UTC
-        return read(session, dataset, files).selectExpr(*others, day)
-    folder = as_written(_base(next(iter(files.values()))))
-    reader = session.read.schema(_ddl(columns)).option("basePath", folder)
-    return reader.parquet(*map(as_read, files.values())).select(*columns)
+    own = {day: file for day, file in files.items() if by_folder and not is_apart(day)}
+    parts: list[DataFrame] = []
+    if own:
+        folder = as_written(_base(next(iter(own.values()))))
+        reader = session.read.schema(_ddl(columns)).option("basePath", folder)
+        parts.append(reader.parquet(*map(as_read, own.values())).select(*columns))
+    if rest := {day: file for day, file in files.items() if day not in own}:
+        words = [
+            f"CAST({moments[0]} AS DATE) AS {_DAY}" if name == _DAY else name for name in columns
+        ]  # a session is in UTC
+        parts.append(read(session, dataset, rest).selectExpr(*words))
+    return parts[0].unionByName(parts[1]) if parts[1:] else parts[0]
 
 
 def _knows_folders(session: SparkSession, files: Mapping[date, str]) -> bool:
@@ -149,7 +154,7 @@ def _knows_folders(session: SparkSession, files: Mapping[date, str]) -> bool:
 
     SparkError where it finds no rows in a file that has some: other tables would be empty too.
     """
-    one = dict(list(files.items())[:1])
+    one = dict([item for item in files.items() if not is_apart(item[0])][:1])
     found = _read_with_day(session, COVERAGE, one, by_folder=True).select(_DAY).limit(1).collect()
     if one and not found:
         (place,) = one.values()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date, datetime
+from contextlib import closing
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,7 +17,8 @@ import pytest
 pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
 pytest.importorskip("sqlglot", reason="questions to Spark need the extra `spark`")
 
-from pipeline.lake import files
+from pipeline.lake import engine, files
+from pipeline.lake.catalog import build_catalog
 from pipeline.lake.macros import MACROS, VIEWS
 from pipeline.lake.schemas import USAGE
 from pipeline.shared_lake import Place, open_shared_lake
@@ -24,6 +26,7 @@ from pipeline.spark.connect import SparkError, connected
 from pipeline.spark.question import ask, understood
 from pipeline.spark.rollup import WIDTHS
 from pipeline.timeline import day_window
+from tests.conversations.seen import Conversation, land_seen
 from tests.documented import blocks, pasted
 from tests.fixtures_local import clean_environment, command
 from tests.on_spark.conftest import DAYS, Shared, share
@@ -103,6 +106,26 @@ def test_a_question_has_the_same_answer_as_on_duckdb(
     assert there.code == 0, there.err
     assert json.loads(here.out)
     assert there.out == here.out
+
+
+def test_records_that_stand_apart_are_of_their_own_days_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = share(tmp_path / "apart", days=1)
+    days = [DAYS[0], DAYS[0] - timedelta(days=40), DAYS[0] - timedelta(days=400)]
+    seen = [Conversation(f"c{day}", created_at=day_window(day).end - 0.5) for day in days]
+    with closing(engine.connect()) as con:
+        land_seen(con, shared.lake, *seen, loaded=[DAYS[0]])
+    build_catalog(shared.lake, shared.home / "usage.duckdb")
+    shared.open().commit(shared.lake)
+    clean_environment(monkeypatch, tmp_path, shared.settings())
+    query = "select id, day from conversations where day < date '2024-11-03' order by 1"
+    here, there = (
+        command(["sql", "--format", "json", query, *more])
+        for more in ([], ["--engine", "spark", "--remote", spark_remote()])
+    )
+    assert [row["day"] for row in json.loads(here.out)] == sorted(map(str, days))
+    assert there.out == here.out, there.err
 
 
 def test_the_pages_commands_do_what_it_says(three_days: Shared, tmp_path: Path) -> None:
