@@ -37,6 +37,7 @@ from pydantic_settings import (
 )
 
 from pipeline.addresses import MessageSettings, is_loopback
+from pipeline.apart import EARLIEST
 from pipeline.endpoints import CONVERSATIONS, METERED
 from pipeline.memory import LEAST
 from pipeline.paths import unusable
@@ -400,8 +401,9 @@ class Settings(_Quota, _Kept, _SharedLake, MessageSettings):
     api_keys: KeyRing = Field(default_factory=dict, validation_alias="MKA1_API_KEYS")
     """Secrets by key id, for what the API lists per key."""
     home: TablesFolder = Field(Path("data"), validate_default=True)
-    first_day: date = Field(date(2024, 1, 1), ge=date(1970, 1, 1))
-    """The first Dagster partition: no day before it can be loaded."""
+    first_day: date = Field(date(2024, 1, 1), ge=EARLIEST)
+    """The first Dagster partition: no day before it can be loaded. Days of 1970 hold no usage, but
+    what stands apart (`pipeline.apart`)."""
     lookback_days: int = Field(3, ge=0, le=366)
     """How many days before today the hourly schedule asks for again."""
     daily_lookback_days: int = Field(31, ge=0, le=366)

@@ -333,7 +333,7 @@ def test_a_file_that_is_no_text_is_named(env_file: Callable[[bytes], None], cont
         ("MKA1_USAGE_ENDPOINTS", ["files", ",", SECRET, "conversations,prices", "conversations;x"]),
         ("MKA1_USAGE_HOME", ["~nobody-of-this-name/usage"]),
         ("DAGSTER_HOME", ["~nobody-of-this-name/dagster"]),
-        ("MKA1_USAGE_FIRST_DAY", ["today", "2024-02-30", "20240101", "0001-01-01", "1969-12-31"]),
+        ("MKA1_USAGE_FIRST_DAY", ["today", "2024-02-30", "20240101", "0001-01-01", "2019-12-31"]),
         ("MKA1_USAGE_LOOKBACK_DAYS", ["-1", "367", "3.5", "three"]),
         ("MKA1_USAGE_DAILY_LOOKBACK_DAYS", ["-1", "367", "x"]),
         ("MKA1_USAGE_KEEP_MINUTES_DAYS", ["0", "31", "-1", "36601", "x"]),
