@@ -330,10 +330,13 @@ class ListWalk(Generic[Query, Row]):
         return page
 
     async def _is_end(self, cursor: str) -> bool:
-        """Whether the newest row of the list is none that follows what was returned."""
+        """Whether the newest row of the list is none that follows the order.
+
+        One that was returned may follow it: the order is shortened where the walk steps back.
+        """
         newest = replace(self._query, order="desc", after=None, limit=1)
         rows = (await _filled(self._fetch, newest)).rows
-        return not rows or rows[0].id == cursor or rows[0].id in self._returned
+        return not rows or rows[0].id == cursor or rows[0].id in self._in_order
 
     def _judge(self, names: Sequence[str], *, progress: bool) -> None:
         """PagingError where rows are listed again and again that were no cursors."""

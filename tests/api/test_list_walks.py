@@ -133,6 +133,26 @@ def test_cursors_that_are_removed_in_mid_walk_cost_few_requests(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_rows_that_were_returned_do_not_look_like_the_end_once_the_walk_has_stepped_back(
+    kind: str, unknown: Unknown
+) -> None:
+    """While the walk looks for a cursor, the newest row is one that it has returned already."""
+    there = GrowingList(list("abcdef"), unknown=unknown, says_more=False)
+
+    def change(cursor: str | None) -> None:
+        if cursor == "f":
+            there.rows = list("abdg")
+        elif cursor == "c":
+            there.rows = list("abd")
+
+    there.meddle = change
+    walked = there.walk(kind)
+    assert walked.rows[:6] == list("abcdef")
+    assert [name for name in walked.order if name in there.rows] == there.rows
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("more", [0, 1, 250])
 def test_a_walk_goes_on_behind_the_row_read_last(kind: str, more: int) -> None:
     there = GrowingList(names(500 + more))
