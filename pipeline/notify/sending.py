@@ -2,7 +2,8 @@
 
 What changed is saved before it is sent, so nothing is lost where a channel fails or the process is
 killed, and of two processes one finds it saved by the other. A message is sent twice only where its
-channel took it and the process was killed before it could note that.
+channel took it and the process was killed before it could note that. What a channel has not taken
+for LONGEST_DAYS is given up.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from pipeline.notify.changes import changes, message_of
 from pipeline.notify.channel import Channel, ChannelError, RefusedError
 from pipeline.notify.message import Message
 from pipeline.notify.outbox import Outbox, State, Waiting
+from pipeline.timeline import DAY, day_of
 
 _WAIT: Final = 60.0
 """Seconds that a process which sends is waited for."""
 _KEPT_DIGESTS: Final = 8
+LONGEST_DAYS: Final = 14
+"""How long a message waits for a channel that fails, refuses it, or is not set any more."""
 
 Found = Mapping[Alert, Evaluation]
 
@@ -65,8 +69,11 @@ def send_alerts(
         state.open, changed = changes(state.open, found, moment)
         if changed:
             _add(state, message_of(changed, moment), channels)
+        notes = _give_up(state, moment)
         outbox.save(state)
-        return found, _deliver(outbox, state, channels, until)
+        sent = _deliver(outbox, state, channels, until)
+        sent.notes[:0] = notes
+        return found, sent
 
 
 def pending_alerts(
@@ -74,6 +81,7 @@ def pending_alerts(
 ) -> list[Waiting]:
     """What `send_alerts` would send to which of the channels; what is new is there without any."""
     state = outbox.read()
+    _give_up(state, now)
     _, changed = changes(state.open, found, now)
     return _pending(state, channels, message_of(changed, now) if changed else None)
 
@@ -81,6 +89,7 @@ def pending_alerts(
 def pending_digest(outbox: Outbox, channels: Sequence[Channel], message: Message) -> list[Waiting]:
     """The same of `send_digest`, whose message this is."""
     state = outbox.read()
+    _give_up(state, message.made_at)
     return _pending(state, channels, None if message.id in state.digests else message)
 
 
@@ -101,13 +110,28 @@ def send_digest(
         if is_new:
             _add(state, message, channels)
             state.digests = [*state.digests, message.id][-_KEPT_DIGESTS:]
-            outbox.save(state)
+        notes = _give_up(state, message.made_at)
+        outbox.save(state)
         sent = _deliver(outbox, state, channels, None)
-    return sent if is_new or sent.delivered or sent.failures else None
+        sent.notes[:0] = notes
+    return sent if is_new or sent.delivered or sent.failures or sent.notes else None
 
 
 def _add(state: State, message: Message, channels: Sequence[Channel]) -> None:
     state.waiting.append(Waiting(message, tuple(channel.name for channel in channels)))
+
+
+def _give_up(state: State, now: float) -> list[str]:
+    """Let nothing wait that was made more than LONGEST_DAYS ago; a line for each."""
+    oldest = now - LONGEST_DAYS * DAY
+    notes = [
+        f"not taken by {' and '.join(one.channels)}, and given up after {LONGEST_DAYS} days: "
+        f"{one.message.title!r} of {day_of(one.message.made_at)}"
+        for one in state.waiting
+        if one.message.made_at < oldest
+    ]
+    state.waiting = [one for one in state.waiting if one.message.made_at >= oldest]
+    return notes
 
 
 def _deliver(

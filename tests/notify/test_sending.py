@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from pipeline.alerts.alert import Evaluation, Finding
 from pipeline.notify.channel import ChannelError, RefusedError
 from pipeline.notify.message import Message
 from pipeline.notify.outbox import Outbox, OutboxError
 from pipeline.notify.sending import (
+    LONGEST_DAYS,
     Found,
     Sent,
     pending_alerts,
@@ -21,6 +23,7 @@ from pipeline.notify.sending import (
     send_alerts,
     send_digest,
 )
+from pipeline.timeline import DAY
 from tests.bounded import join
 
 SPIKE = Finding("spike", "warning", "u", 0, "user u", "select 1")
@@ -59,9 +62,9 @@ def outbox(tmp_path: Path) -> Outbox:
     return Outbox(tmp_path / "home")
 
 
-def send(outbox: Outbox, *channels: Fake, found: Found = FOUND) -> Sent:
+def send(outbox: Outbox, *channels: Fake, found: Found = FOUND, day: float = 0) -> Sent:
     """One evaluation that finds this."""
-    return send_alerts(outbox, channels, lambda: found, lambda: 0.0)[1]
+    return send_alerts(outbox, channels, lambda: found, lambda: day * DAY)[1]
 
 
 def test_it_is_sent_when_it_begins_and_when_it_ends_to_each_channel(outbox: Outbox) -> None:
@@ -161,6 +164,38 @@ def test_a_message_that_a_channel_refuses_does_not_hold_up_those_behind_it(outbo
     sent = send(outbox, channel, found=NOTHING)
     assert channel.taken == ["ended: user u"]
     assert (sent.failures, sent.waiting) == (["fake: refused"], {"fake": 1})
+
+
+def test_a_message_that_is_no_news_any_more_is_given_up_and_that_is_said_once(
+    outbox: Outbox,
+) -> None:
+    """One that is refused for ever would fail every evaluation, and one for a channel that is not
+    set any more would come when it is set again."""
+    slack, mail = Fake("slack", error=RefusedError("invalid_blocks")), Fake("mail")
+    mail.error = ChannelError("down")
+    send(outbox, slack, mail)
+    assert send(outbox, slack, day=LONGEST_DAYS).waiting == {"slack": 1}
+    later = LONGEST_DAYS + 0.1
+    assert pending_alerts(outbox, [slack, mail], FOUND, later * DAY) == []
+    sent = send(outbox, slack, day=later)
+    assert (sent.failures, sent.waiting) == ([], {})
+    assert sent.notes == [
+        "not taken by slack and mail, and given up after 14 days: 'warning: user u' of 1970-01-01"
+    ]
+    slack.error = mail.error = None
+    assert send(outbox, slack, mail, found=NOTHING, day=later).notes == []
+    assert slack.taken == mail.taken == ["ended: user u"]
+
+
+def test_a_digest_gives_up_too_what_waited_for_too_long(outbox: Outbox) -> None:
+    send(outbox, Fake(error=ChannelError("down")))
+    later = structs.replace(DIGEST, made_at=(LONGEST_DAYS + 1) * DAY)
+    channel = Fake()
+    assert [one.message for one in pending_digest(outbox, [channel], later)] == [later]
+    sent = send_digest(outbox, [channel], lambda: later)
+    assert sent is not None
+    assert [note.partition(",")[0] for note in sent.notes] == ["not taken by fake"]
+    assert channel.taken == ["Usage"]
 
 
 def test_a_digest_is_sent_once_a_week(outbox: Outbox) -> None:
