@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
 import duckdb
@@ -15,7 +14,7 @@ from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.names.file import Files, load_names
 from pipeline.pricing.budget_states import BudgetState, budget_states
-from pipeline.pricing.budget_table import amount_of, notes
+from pipeline.pricing.budget_table import amount_of, notes, share_of
 from pipeline.pricing.budgets import Budget, Measure, load_with_prices
 from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.thresholds import MOST
@@ -96,12 +95,11 @@ def _subject(budget: Budget, percent: int) -> str:
 
 def _what(state: BudgetState, percent: int) -> str:
     budget = state.budget
-    share = (state.percent or Decimal(0)).quantize(Decimal(1), ROUND_DOWN)
     beside = "".join(f"; {note}" for note in notes(state))
     return (
         f"{_words(budget)}: {amount_of(budget, state.used)} of {amount_of(budget, budget.amount)} "
-        f"are used since {iso(state.period.start)}, {share:,} %: the threshold of {percent} % is "
-        f"reached{beside}"
+        f"are used since {iso(state.period.start)}, {share_of(state)}: the threshold of "
+        f"{percent} % is reached{beside}"
     )
 
 

@@ -18,12 +18,13 @@ from pipeline.lake.store import Lake
 from pipeline.messages import be, count, noun, run
 from pipeline.names.file import Files, load_names
 from pipeline.notify.message import Message, Part, Tone
-from pipeline.pricing.budget_table import amount_of, notes
+from pipeline.pricing.budget_table import amount_of, notes, share_of
 from pipeline.pricing.budgets import Budget, load_budgets
 from pipeline.pricing.prices import load_prices
 from pipeline.report.figures import Figures, Ranking, read
 from pipeline.report.formatting import (
     IN_SHORT,
+    UNKNOWN,
     change,
     money,
     name_of,
@@ -172,7 +173,7 @@ def _budgets(figures: Figures) -> list[Part]:
         f"{state.budget.measure} of {_whose(state.budget)} in the "
         f"{state.budget.period}: {amount_of(state.budget, state.used)} of "
         f"{amount_of(state.budget, state.budget.amount)} used "
-        f"({share(state.used, state.budget.amount)})" + "".join(f"; {it}" for it in notes(state))
+        f"({share_of(state) or UNKNOWN})" + "".join(f"; {it}" for it in notes(state))
         for state in sorted(figures.budgets, key=lambda it: -(it.percent or Decimal(0)))
     ]
     if not lines:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from rich.console import Console
@@ -21,6 +21,7 @@ from pipeline.zones import zone
 
 _CENT: Final = Decimal("0.01")
 _NANO: Final = Decimal("0.000000001")
+_TENTH: Final = Decimal("0.1")
 
 
 def who(budget: Budget) -> str:
@@ -43,6 +44,19 @@ def amount_of(budget: Budget, amount: Decimal | None) -> str:
     return f"{text} {budget.currency}" if budget.currency else text
 
 
+def share_of(state: BudgetState) -> str | None:
+    """How much of the amount is used: `79.9 %`; None where nothing is known.
+
+    Rounded down, so that it never says a threshold that is not reached.
+    """
+    percent = state.percent
+    if percent is None:
+        return None
+    if 0 < percent < _TENTH:
+        return f"< {_TENTH} %"
+    return f"{percent.quantize(_TENTH, ROUND_DOWN):,}".removesuffix(".0") + " %"
+
+
 def print_budgets(states: Sequence[BudgetState], out: Console) -> None:
     """Print a table of the budgets, and what is not known of each below it."""
     table = Table()
@@ -54,7 +68,7 @@ def print_budgets(states: Sequence[BudgetState], out: Console) -> None:
         table.add_row(
             Text(f"{budget.measure} of {who(budget)}\n{budget.period} from {_first_day(state)}"),
             amount_of(budget, budget.amount),
-            f"{amount_of(budget, state.used)}\n{_percent(state)}",
+            f"{amount_of(budget, state.used)}\n{share_of(state) or ''}",
             amount_of(budget, state.left),
             _heading(state),
         )
@@ -122,12 +136,6 @@ def _exact(amount: Decimal | None) -> str | None:
         return None
     text = f"{amount:f}"
     return text.rstrip("0").removesuffix(".") if "." in text else text
-
-
-def _percent(state: BudgetState) -> str:
-    if state.percent is None:
-        return ""
-    return f"{state.percent.quantize(Decimal('0.1'), ROUND_HALF_EVEN):,} %"
 
 
 def _heading(state: BudgetState) -> str:

@@ -14,7 +14,7 @@ import altair as alt
 
 from pipeline.messages import be, count
 from pipeline.pricing.budget_states import BudgetState
-from pipeline.pricing.budget_table import notes
+from pipeline.pricing.budget_table import notes, share_of
 from pipeline.pricing.budgets import Budget
 from pipeline.report.charts import LOOSE, NAME_LETTER, PLACES, layered, legend, marks, paint
 from pipeline.report.drawing import GAP, INK, MUTED, Frame
@@ -27,7 +27,6 @@ from pipeline.report.formatting import (
     money,
     name_of,
     number,
-    share,
     span,
 )
 from pipeline.report.parts import Key, Section
@@ -137,7 +136,7 @@ def _chart(states: Sequence[BudgetState], frame: Frame) -> alt.LayerChart:
 def _row(state: BudgetState, place: int, frame: Frame) -> dict[str, Any]:
     """A budget in a chart; floats are the lengths of bars, and clipped at the amount."""
     used, heading = _of_amount(state, state.used), _of_amount(state, _heading(state))
-    percent = share(state.used, state.budget.amount)
+    percent = share_of(state) or UNKNOWN
     words = f"{_used(state)} of {_amount(state.budget, state.budget.amount)}"
     if not frame.narrow and _heading(state) is not None:
         words += f", heading for {_amount(state.budget, _heading(state))}"
@@ -160,7 +159,7 @@ def _table(states: Sequence[BudgetState], when: str) -> Table:
             _period(state),
             _amount(state.budget, state.budget.amount),
             _used(state),
-            share(state.used, state.budget.amount),
+            share_of(state) or UNKNOWN,
             _amount(state.budget, state.left),
             _amount(state.budget, state.heading_for),
             _ends(state),

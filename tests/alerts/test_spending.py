@@ -61,7 +61,7 @@ def test_a_threshold_that_is_reached_is_a_line_and_one_of_all_of_it_an_error(
         "error: operations of key web in the day: 13 of 13 are used since 2024-03-30T00:00:00Z, "
         "100 %: the threshold of 100 % is reached",
         "warning: cost of user ada in the day: 9.00 usd of 9.50 usd are used since "
-        "2024-03-29T18:15:00Z, 94 %: the threshold of 80 % is reached; 5 hours of 18 so far are "
+        "2024-03-29T18:15:00Z, 94.7 %: the threshold of 80 % is reached; 5 hours of 18 so far are "
         "not loaded",
         "warning: operations of key web in the day: 13 of 13 are used since "
         "2024-03-30T00:00:00Z, 100 %: the threshold of 80 % is reached",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.pricing.budget_states import BudgetState, budget_states
-from pipeline.pricing.budget_table import print_budgets
+from pipeline.pricing.budget_table import print_budgets, share_of
 from pipeline.pricing.budgets import read_budgets
 from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.pricing.prices import read_prices
@@ -240,6 +241,31 @@ def test_a_period_is_heading_for_what_it_comes_to_at_the_pace_of_what_is_loaded(
     [early] = states_at(tmp_path, tmp_path, [line.format(40)], START + 24 * HOUR - 60)
     assert early.used == 2
     assert (early.heading_for, early.ends_at) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [
+        (3, "100 %"),
+        (1, "300 %"),
+        (4, "75 %"),
+        (2, "150 %"),
+        (7, "42.8 %"),
+        (3_001, "< 0.1 %"),
+        (3_000, "0.1 %"),
+        (Decimal("3.0001"), "99.9 %"),
+        (Decimal("0.001"), "300,000 %"),
+    ],
+)
+def test_the_share_that_is_used_is_rounded_down_so_no_threshold_seems_to_be_reached(
+    tmp_path: Path, amount: Decimal | int, words: str
+) -> None:
+    spend(tmp_path, [Spent(START, operations=3)], days=1)
+    [state] = states_at(tmp_path, tmp_path, ["all,,day,,operations,3,"], START + HOUR)
+    state = replace(state, budget=replace(state.budget, amount=Decimal(amount)))
+    assert share_of(state) == words
+    assert share_of(replace(state, used=Decimal())) == "0 %"
+    assert share_of(replace(state, used=None)) is None
 
 
 def test_what_is_not_loaded_is_said_and_not_counted_as_zero(
