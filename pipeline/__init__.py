@@ -45,6 +45,7 @@
     paths            which folders can be used, by the characters in their paths
     pseudonyms       user ids that name nobody, by a keyed hash
     async_runner     an event loop in a thread of its own
+    listening        a socket that a server listens on, and why it can't
     interrupts       Ctrl-C, kill and a closed terminal end work in the same way
 
 A module imports from its own group or from those below, never from those above: `lint-imports`

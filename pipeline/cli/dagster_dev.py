@@ -18,7 +18,7 @@ from pipeline.cli.loading import report_outcome
 from pipeline.interrupts import interrupts
 from pipeline.messages import be, count
 from pipeline.settings import Settings, load_settings
-from pipeline.terminal import in_words, say, short
+from pipeline.terminal import say, short
 from pipeline.timeline import closed_through, day_of, day_window
 
 _WEEK: Final = 7
@@ -48,10 +48,7 @@ def dagster(
     from pipeline.orchestration.dev import BusyError, alone, free_port
 
     with exit_codes():
-        try:
-            port = free_port(port)
-        except OSError as error:
-            fail(in_words(error), MISUSED)
+        port = free_port(port)
         settings = load_settings()
         home = settings.home / _DEMO
         try:
@@ -63,7 +60,7 @@ def dagster(
                     _note_without_key(settings)
                     _serve(settings, dict(os.environ), Path.cwd(), port)
         except BusyError as error:
-            fail(str(error), MISUSED)
+            fail(str(error), FAILED)
 
 
 def _note_without_key(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.exit_codes import MISUSED, fail
+from pipeline.cli.exit_codes import FAILED, MISUSED, fail
 from pipeline.cli.options import as_time
 from pipeline.interrupts import interrupts
 from pipeline.terminal import in_words, say
@@ -52,7 +52,7 @@ def emulator(
     except ValueError as error:
         fail(str(error), MISUSED)
     except OSError as error:
-        fail(in_words(error), MISUSED)
+        fail(in_words(error), FAILED)
 
 
 def _announce(url: str, api_key: str, api_keys: dict[str, str], example: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from pipeline.lake.store import private_folder
+from pipeline.listening import listen, port_of
 from pipeline.orchestration import dev_process
 
 HOST: Final = "127.0.0.1"
@@ -197,14 +197,5 @@ def _shows_definitions(answer: httpx.Response) -> bool:
 
 def free_port(port: int) -> int:
     """The port, or any that is free for 0. OSError, with what to do, where it is taken."""
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((HOST, port))
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"port {port} on {HOST} can't be listened on ({error.strerror}): stop what uses "
-                "it, or choose another with --port (0 takes any that is free)",
-            ) from error
-        return int(listening.getsockname()[1])
+    with closing(listen(HOST, port)) as listening:
+        return port_of(listening)

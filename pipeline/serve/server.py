@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import threading
 from collections.abc import Callable
@@ -12,22 +11,14 @@ from typing import Final, Self
 import uvicorn
 from starlette.types import ASGIApp
 
+from pipeline.listening import listen, port_of
 from pipeline.serve.connections import Connection, ConnectionLimits, Connections
 
 _PATIENCE: Final = 5
 """Seconds that a server which stops waits for answers that are under way."""
-_BACKLOG: Final = 2048
 _LIMITS: Final = ConnectionLimits()
 _TICKS: Final = 5
 """Tenths of a second after which late connections are looked for."""
-_REASONS: Final = {
-    errno.EADDRINUSE: (
-        "port {port} on {host} is in use: stop what uses it, or choose another with --port "
-        "(0 takes any that is free)"
-    ),
-    errno.EADDRNOTAVAIL: "{host} is no address of this machine: --host 0.0.0.0 is all that it has",
-    errno.EACCES: "port {port} is for the system only: choose one above 1023 with --port",
-}
 
 
 class Server:
@@ -44,9 +35,9 @@ class Server:
         port: int = 0,
         limits: ConnectionLimits = _LIMITS,
     ) -> None:
-        self._socket = _listening(host, port)
+        self._socket = listen(host, port)
         address = f"[{host}]" if ":" in host else host
-        self.url: Final = f"http://{address}:{self._socket.getsockname()[1]}"
+        self.url: Final = f"http://{address}:{port_of(self._socket)}"
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -99,20 +90,3 @@ class _Uvicorn(uvicorn.Server):
         if counter % _TICKS == 0:
             self.server_state.close_late(asyncio.get_running_loop().time())
         return await super().on_tick(counter)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns off the delay of small writes only for a socket whose protocol is named.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        listening.close()
-        number = error.errno or 0
-        raise OSError(
-            number, _REASONS.get(number, str(error)).format(host=host, port=port)
-        ) from None
-    return listening

@@ -49,7 +49,7 @@ def test_a_port_that_is_taken_is_named_before_anything_is_loaded(tmp_path: Path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = command(["dagster", "--demo", "--port", str(port)])
-    assert ended.code == 2
+    assert ended.code == 1
     assert re.fullmatch(rf"mka1-usage: error: port {port} .*--port.*\n", ended.err)
     assert list(tmp_path.iterdir()) == []
 
@@ -62,7 +62,7 @@ def test_a_home_is_shown_once_at_a_time_or_each_schedule_would_run_twice(
 ) -> None:
     with alone(tmp_path / folder):
         ended = command(["dagster", *args, "--port", "0"])
-    assert ended.code == 2
+    assert ended.code == 1
     assert re.fullmatch(rf"mka1-usage: error: another .* shows \S*{folder} already.*\n", ended.err)
     assert not list(tmp_path.rglob("dagster.yaml")), "nothing was begun"
     with alone(tmp_path / folder):
