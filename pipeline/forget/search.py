@@ -1,26 +1,30 @@
 """The proof: every file of some folders is read again, and nothing in it names the person.
 
-Belongs here: what a file says, however it is packed. Of Parquet, Arrow, Avro, DuckDB, SQLite, zip
-and gzip each value is looked at, and the bytes of every file. A short id is not looked for in the
-bytes of packed files, where it stands by chance.
+Belongs here: what a file says, however it is packed. Of Parquet, Arrow, Avro, DuckDB and SQLite
+each value is looked at, of zip, tar, gzip, bzip2, xz, zstd and LZ4 what they hold, and the bytes of
+every file. A short id is not looked for in the bytes of packed files, where it stands by chance.
 """
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
+import lzma
 import os
 import shutil
 import sqlite3
+import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Final
+from typing import Final, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -40,6 +44,7 @@ _LINES: Final = 5
 _PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF")
 _FAILS: Final = (
     *(OSError, ImportError, ValueError, LookupError, EOFError, zlib.error, zipfile.BadZipFile),
+    *(lzma.LZMAError, tarfile.TarError),
     *(pa.ArrowException, duckdb.Error, sqlite3.Error),
 )
 
@@ -115,6 +120,10 @@ def files_below(folders: Iterable[Path]) -> Iterator[Path]:
 _Values = Callable[[Path], Iterator[str]]
 
 
+class _Readable(Protocol):
+    def read(self, length: int = ..., /) -> bytes: ...
+
+
 def _names(path: Path, kind: str, values: _Values | None, person: Person) -> bool:
     if values is not None and any(person.is_in(text) for text in values(path)):
         return True
@@ -132,18 +141,12 @@ def _bytes_name(path: Path, person: Person) -> bool:
 
 
 def _opened(path: Path) -> tuple[str, _Values | None]:
-    """What kind of file it is, and what gives its values; text has no others than its bytes."""
+    """What kind of file it is, and what gives its values, if anything does."""
     with suppress(OSError), path.open("rb") as file:
         head = file.read(_OVERLAP)
-        for start, kind, values in _KINDS:
-            if head.startswith(start):
+        for place, start, kind, values in _KINDS:
+            if head.startswith(start, place):
                 return kind, values
-        if head[8:12] == b"DUCK":
-            return "DuckDB", _of_duckdb
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "text", _of_text
-        if head.startswith(_PICTURES):
-            return "picture", None
         if b"\0" in head:
             return "other", None
     return "text", _of_text
@@ -237,12 +240,23 @@ def _of_zip(path: Path) -> Iterator[str]:
                 yield from _of_packed(member)
 
 
-def _of_gzip(path: Path) -> Iterator[str]:
-    with gzip.open(path) as file:
-        yield from _of_packed(file)
+def _of_tar(path: Path) -> Iterator[str]:
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            yield from (member.name, member.linkname)
+            if member.isfile() and (file := archive.extractfile(member)):
+                yield from _of_packed(file)
 
 
-def _of_packed(file: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
+def _compressed(opened: Callable[[Path], AbstractContextManager[_Readable]]) -> _Values:
+    def values(path: Path) -> Iterator[str]:
+        with opened(path) as file:
+            yield from _of_packed(file)
+
+    return values
+
+
+def _of_packed(file: _Readable) -> Iterator[str]:
     """What a packed file says, which may be packed itself; as text, whatever it is, too."""
     with tempfile.TemporaryDirectory(prefix="mka1-usage-") as folder:
         path = Path(folder) / "unpacked"
@@ -254,11 +268,21 @@ def _of_packed(file: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
         yield from _of_text(path)
 
 
-_KINDS: Final[tuple[tuple[bytes, str, _Values], ...]] = (
-    (b"PAR1", "Parquet", _of_parquet),
-    (b"ARROW1", "Arrow", _of_arrow),
-    (b"SQLite format 3\0", "SQLite", _of_sqlite),
-    (b"PK\x03\x04", "zip", _of_zip),
-    (avro.MAGIC, "Avro", avro.texts),
-    (b"\x1f\x8b", "gzip", _of_gzip),
+_BZIP2: Final = tuple(b"BZh%d1AY&SY" % level for level in range(1, 10))
+_KINDS: Final[tuple[tuple[int, bytes | tuple[bytes, ...], str, _Values | None], ...]] = (
+    (0, b"PAR1", "Parquet", _of_parquet),
+    (0, b"ARROW1", "Arrow", _of_arrow),
+    (0, b"SQLite format 3\0", "SQLite", _of_sqlite),
+    (8, b"DUCK", "DuckDB", _of_duckdb),
+    (0, avro.MAGIC, "Avro", avro.texts),
+    (0, b"PK\x03\x04", "zip", _of_zip),
+    (257, b"ustar", "tar", _of_tar),
+    (0, b"\x1f\x8b", "gzip", _compressed(gzip.open)),
+    (0, _BZIP2, "bzip2", _compressed(bz2.open)),
+    (0, b"\xfd7zXZ\0", "xz", _compressed(lzma.open)),
+    (0, b"\x28\xb5\x2f\xfd", "zstd", _compressed(partial(pa.input_stream, compression="zstd"))),
+    (0, b"\x04\x22\x4d\x18", "LZ4", _compressed(partial(pa.input_stream, compression="lz4"))),
+    (0, (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "text", _of_text),
+    (0, _PICTURES, "picture", None),
 )
+"""By what stands where in a file: its kind, and what gives its values."""
