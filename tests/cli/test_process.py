@@ -145,7 +145,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     with EmulatorServer(World()) as server:
         port = server.base_url.rpartition(":")[2]
         ended = command(["emulator", "--port", port, "--days", "1", "--users", "1"])
-    assert ended.code == 2
+    assert ended.code == 1
     assert ended.err.startswith(f"mka1-usage: error: port {port} on 127.0.0.1 is in use")
 
 
