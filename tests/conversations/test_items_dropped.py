@@ -137,7 +137,7 @@ CASES = [
     pytest.param(nothing, False, marks=SLOW),
     pytest.param(nothing, True, marks=SLOW),
     pytest.param(goes_on, False),
-    pytest.param(goes_on, True),
+    pytest.param(goes_on, True, marks=SLOW),
     *(
         pytest.param(happens, full, marks=SLOW)
         for happens in (
@@ -149,7 +149,7 @@ CASES = [
         )
         for full in (False, True)
     ),
-    pytest.param(ends_on_another_day, False),
+    pytest.param(ends_on_another_day, False, marks=SLOW),
     pytest.param(ends_on_another_day, True, marks=SLOW),
 ]
 
