@@ -30,6 +30,21 @@ from tests.benchmarks.server import serving
 FIRST_DAY: Final = date(2024, 1, 1)
 GOAL: Final = 2.5e9
 SERVE_GOAL: Final = 1.0e9
+_DAY: Final = day_window(FIRST_DAY)
+_HOURS_BY_KEY: Final = (
+    PATH
+    + "?"
+    + urlencode(
+        {
+            "start_time": _DAY.start,
+            "end_time": _DAY.end,
+            "bucket_width": "1h",
+            "group_by": "api_key_id",
+        }
+    )
+)
+_TEAM: Final = 10_000
+"""Users of a team."""
 _NONE_FOUND: Final = frozenset({0})
 _CODES: Final[Mapping[str, frozenset[int]]] = {"alerts": frozenset({0, 1})}
 """What a command ends with that does its work; alerts end with 1 where one is an error."""
@@ -138,7 +153,7 @@ def run(users: int, days: int) -> MillionReport:
         tempfile.TemporaryDirectory(prefix="mka1-million-") as folder,
         serving("tests.benchmarks.million_server", *options) as platform,
     ):
-        for name, what, measured in _plan(Path(folder), platform.url, days):
+        for name, what, measured in _plan(Path(folder), platform.url, users, days):
             lines.append(line := measured(name, what))
             print(f"  {line.markdown()}", file=sys.stderr, flush=True)
         rows = platform.rows
@@ -151,7 +166,7 @@ def run(users: int, days: int) -> MillionReport:
 
 
 def _plan(
-    folder: Path, url: str, days: int
+    folder: Path, url: str, users: int, days: int
 ) -> Iterator[tuple[str, str, Callable[[str, str], Line]]]:
     """What is measured, in order."""
     environment = settings(folder / "home", url)
@@ -173,10 +188,18 @@ def _plan(
     yield "report", "all days", by("report", *window, *report)
     yield "alerts", "at the end of the last day", by("alerts", "--at", f"{end}")
     yield "export", "the star schema, Parquet", by("export", str(folder / "export"))
+    yield "serve", "hours of a day by key, first page", _served(_HOURS_BY_KEY, environment, home)
+    page = f"/?first={FIRST_DAY}&last={end - timedelta(days=1)}"
+    yield "serve", "the report of all days, first page", _served(page, environment, home)
+    _write_names(home / "names.csv", users)
+    of = f"all users named, in teams of {_TEAM:,}"
+    yield "report", f"all days; {of}", by("report", *window, *report)
+    yield "report", "of a team", by("report", *window, *report, "--team", "team_0")
+    yield "report", "of a user", by("report", *window, *report, "--user", "user_000000001")
     yield (
         "serve",
-        "hours of a day by key, first page",
-        lambda name, what: _served(name, what, environment, home),
+        "the report of a team, first page",
+        _served(f"{page}&team=team_0", environment, home),
     )
 
 
@@ -214,15 +237,14 @@ def command(
     return Line(name, what, seconds, processor, peak, _on_disk(home), failure)
 
 
-def _served(name: str, what: str, environment: Mapping[str, str], home: Path) -> Line:
-    """The first page that a new server answers, by hour and key; its time from the question on."""
-    window = day_window(FIRST_DAY)
-    query = {
-        "start_time": window.start,
-        "end_time": window.end,
-        "bucket_width": "1h",
-        "group_by": "api_key_id",
-    }
+def _served(address: str, environment: Mapping[str, str], home: Path) -> Callable[[str, str], Line]:
+    """The first answer of a new server; its time from the question on."""
+    return lambda name, what: _answered(name, what, address, environment, home)
+
+
+def _answered(
+    name: str, what: str, address: str, environment: Mapping[str, str], home: Path
+) -> Line:
     failure, seconds = "", 0.0
     with subprocess.Popen(
         [_program(), "serve", "--port", "0"],
@@ -239,8 +261,7 @@ def _served(name: str, what: str, environment: Mapping[str, str], home: Path) ->
         else:
             began = time.monotonic()
             try:
-                asked = f"{found[0]}{PATH}?{urlencode(query)}"
-                with urllib.request.urlopen(asked, timeout=300) as answer:
+                with urllib.request.urlopen(f"{found[0]}{address}", timeout=300) as answer:
                     answer.read()
             except OSError as error:
                 failure = str(error)
@@ -248,6 +269,14 @@ def _served(name: str, what: str, environment: Mapping[str, str], home: Path) ->
         process.terminate()
         _, peak, processor = _ended(process)
     return Line(name, what, seconds, processor, peak, _on_disk(home), failure)
+
+
+def _write_names(path: Path, users: int) -> None:
+    """A name and a team for each user, as the platform numbers them."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write("kind,id,name,team\n")
+        for user in range(users):
+            file.write(f"user,user_{user:09d},User {user},team_{user // _TEAM}\n")
 
 
 def _program() -> str:
