@@ -12,13 +12,17 @@ show as they are. A name is a label: what is counted, is counted by ids.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
+from threading import Lock
 from typing import Final, Literal, Protocol, cast, get_args
 
+import msgspec
 import pyarrow as pa
+from msgspec import structs
 
 from pipeline.lake.catalog import NAMES
 from pipeline.lake.store import Lake
@@ -29,6 +33,7 @@ from pipeline.pseudonyms import Pseudonyms
 
 Kind = Literal["user", "key", "team", "cost_centre"]
 
+_KINDS: Final = frozenset(get_args(Kind))
 _COLUMNS: Final = ("kind", "id", "name")
 _OPTIONAL: Final = ("team",)
 _FORMER: Final = {"api_key": "key"}
@@ -46,8 +51,7 @@ class Files(hand_written.Files, Protocol):
     def set_names(self) -> Path | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True, gc=False):
     """One line. `name` and `team` (an id) are empty where there is none; not both are."""
 
     line: int
@@ -92,17 +96,17 @@ class Names:
         """The ids of the teams that a user or a key is in."""
         return frozenset(row.team for row in self.rows if row.team)
 
-    @property
+    @cached_property
     def table(self) -> pa.Table:
         """The names as the catalog has them (`NAMES`), in order."""
-        rows = sorted(self.rows, key=lambda it: (it.kind, it.id))
-        return pa.Table.from_pylist(
-            [
-                {"kind": it.kind, "id": it.id, "name": it.name or None, "team_id": it.team or None}
-                for it in rows
-            ],
-            schema=NAMES,
+        rows = sorted(self.rows, key=attrgetter("kind", "id"))
+        columns = (
+            [it.kind for it in rows],
+            [it.id for it in rows],
+            [it.name or None for it in rows],
+            [it.team or None for it in rows],
         )
+        return pa.table(dict(zip(NAMES.names, columns, strict=True)), schema=NAMES)
 
     def of(self, kind: str) -> dict[str, str]:
         """Names by id of a user, a key or a team; of other kinds there are none."""
@@ -113,9 +117,18 @@ class Names:
         """The name of a user, a key or a team; None where it has none."""
         return None if id_ is None else self.of(kind).get(id_)
 
-    def labels(self, kind: str, ids: Iterable[str] = ()) -> dict[str, str]:
-        """What to show for each of these ids and those that have a name: no two are the same."""
-        return labels({*self.of(kind), *ids}, self.of(kind))
+    def labels(self, kind: str, ids: Iterable[str]) -> dict[str, str]:
+        """What to show for each of these ids: its name, else the id; no two are the same.
+
+        Where an id of a name, or another one of `ids`, would show the same, each has its id beside:
+        `Ada (u1)`, `Ada (u2)`.
+        """
+        names = self.of(kind)
+        shown = {id_: names.get(id_, id_) for id_ in ids}
+        texts = {*shown.values()}
+        number = Counter(name for name in names.values() if name in texts)
+        number.update(id_ for id_ in shown if id_ not in names)
+        return {id_: it if number[it] == 1 else f"{it} ({id_})" for id_, it in shown.items()}
 
     def under(self, pseudonyms: Pseudonyms | None) -> Names:
         """The same for a lake with pseudonyms: users by those, without the names that would undo
@@ -125,7 +138,7 @@ class Names:
             if row.kind != "user":
                 rows.append(row)
             elif pseudonyms is not None and row.team:
-                rows.append(replace(row, id=pseudonyms.of(row.id), name=""))
+                rows.append(structs.replace(row, id=pseudonyms.of(row.id), name=""))
         users = [row for row in self.rows if row.kind == "user"]
         unread = len(users) if pseudonyms is None else 0
         return Names(rows, sum(bool(row.name) for row in users), unread)
@@ -138,25 +151,35 @@ NOBODY: Final = Names()
 
 
 class NamesOfNow:
-    """The names as their file has them at each call, which is read again when it has changed."""
+    """The names as their file has them at each call, which is read again when it has changed.
+
+    For any number of threads: a file of a million lines is read once.
+    """
 
     def __init__(self, files: Files, lake: Lake) -> None:
         self._files = files
         self._lake = lake
-        self._seen: tuple[int, int, int] | None = None
-        self._table: pa.Table | None = None
+        self._lock = Lock()
+        self._seen = ""
+        self._names = NOBODY
 
-    def __call__(self) -> tuple[pa.Table, str]:
-        """The names as the catalog has them, and what tells them from others. HandWrittenError."""
+    @property
+    def version(self) -> str:
+        """What tells the names from those of another moment; nothing is read for it."""
         try:
             found = self._files.names.stat()
             mark = (found.st_ino, found.st_mtime_ns, found.st_size)
         except OSError:
             mark = (0, 0, 0)
-        if self._table is None or mark != self._seen:
-            self._table = load_names(self._files, self._lake).table
-            self._seen = mark
-        return self._table, repr(mark)
+        return repr((mark, claimed(self._lake)))
+
+    def __call__(self) -> Names:
+        """The names. HandWrittenError."""
+        with self._lock:
+            if (version := self.version) != self._seen:
+                self._names = load_names(self._files, self._lake)
+                self._seen = version
+            return self._names
 
 
 def read_names(path: Path, *, needed: bool = False) -> Names:
@@ -195,9 +218,9 @@ def load_names(files: Files, lake: Lake, path: Path | None = None) -> Names:
 
 def _named(row: Row) -> Named:
     kind = _FORMER.get(row.cells["kind"], row.cells["kind"])
-    if kind not in get_args(Kind):  # not quoted: in a line without a kind, it is an id
+    if kind not in _KINDS:  # not quoted: in a line without a kind, it is an id
         raise HandWrittenError(f"{row.place('kind')}: write user, key, team or cost_centre")
-    name, team = (row.text(it) if row.cells[it] else "" for it in ("name", "team"))
+    name, team = (row.cells[it] and row.text(it) for it in ("name", "team"))
     if kind in _GROUPS and team:
         raise HandWrittenError(
             f"{row.place('team')}: leave it empty: a {_word(kind)} is in no other team"
@@ -210,13 +233,3 @@ def _named(row: Row) -> Named:
 
 def _word(kind: str) -> str:
     return kind.replace("_", " ")
-
-
-def labels(ids: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
-    """What to show for each of these ids: its name, else the id; no two are the same.
-
-    Where several would show the same, each has its id beside: `Ada (u1)`, `Ada (u2)`.
-    """
-    shown = {id_: names.get(id_, id_) for id_ in ids}
-    number = Counter(shown.values())
-    return {id_: it if number[it] == 1 else f"{it} ({id_})" for id_, it in shown.items()}

@@ -7,10 +7,9 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from pipeline.messages import count
 from pipeline.pseudonyms import Pseudonyms
@@ -48,8 +47,7 @@ class Files(Protocol):
     def pseudonyms(self) -> Pseudonyms | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One line of a file. `cells` has a text, without the spaces around it, for each column."""
 
     path: Path
@@ -128,17 +126,19 @@ def rows(
     try:
         header = _header(path, before + 1, next(reader, []), needed, optional, quoted=quoted)
         read = before + reader.line_num
-        for cells in reader:
+        columns = (*header, *(name for name in optional if name not in header))
+        absent = [""] * (len(columns) - len(header))
+        for line in reader:
             read = before + reader.line_num
-            if not any(cell.strip() for cell in cells):
+            cells = [cell.strip() for cell in line]
+            if not any(cells):
                 continue  # spreadsheets save empty lines
             if len(cells) != len(header):
                 raise HandWrittenError(
                     f"{path}, line {read}: it has {count(len(cells), 'column')}, and the header "
                     f"has {len(header)} (quote a text that holds a {_SEPARATORS[separator]})"
                 )
-            found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-            yield Row(path, read, {**dict.fromkeys(optional, ""), **found})
+            yield Row(path, read, dict(zip(columns, cells + absent, strict=True)))
     except csv.Error as error:
         if "unexpected end" in str(error):
             raise HandWrittenError(

@@ -27,6 +27,7 @@ import pyarrow as pa
 from pipeline.lake import engine
 from pipeline.lake.files import ContractError
 from pipeline.lake.store import Lake
+from pipeline.names.file import NamesOfNow
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.query.buckets import PageQuery, answer_on, stored_users
 from pipeline.query.together import Together
@@ -160,7 +161,7 @@ class Answers:
         *,
         partial: bool = False,
         pseudonyms: Pseudonyms | None = None,
-        names: Callable[[], tuple[pa.Table, str]] | None = None,
+        names: NamesOfNow | None = None,
         clock: Callable[[], float] = time.time,
         kept_bytes: int = KEPT_BYTES,
         waiting_bytes: int = WAITING_BYTES,
@@ -225,15 +226,15 @@ class Answers:
     def _key(self, query: PageQuery, now: int) -> Key:
         # A window without an end grows, by whole buckets: never in the middle of a minute.
         minute = 0 if query.end_time is not None else -(-now // 60)
-        named = self._called(query)[1]
+        named = self._names.version if self._names and query.needs_names else ""
         return blake2b(msgspec.json.encode((query, minute, named)), digest_size=32).digest()
 
-    def _called(self, query: PageQuery) -> tuple[pa.Table | None, str]:
-        """The names that it takes, and what tells them from others. WrongNamesError."""
+    def _called(self, query: PageQuery) -> pa.Table | None:
+        """The names that it takes. WrongNamesError."""
         if not query.needs_names or self._names is None:
-            return None, ""
+            return None
         try:
-            return self._names()
+            return self._names().table
         except ValueError as error:  # which is for the operator, and names a file
             raise WrongNamesError(str(error)) from error
 
@@ -304,7 +305,7 @@ class Answers:
                     partial=self._partial,
                     now=now,
                     count=self._together.count,
-                    names=self._called(query)[0],
+                    names=self._called(query),
                 )
                 content = _within(LARGEST, answered.text)
         except duckdb.InterruptException:

@@ -67,17 +67,18 @@ def build_app(
     """
     keys = Keys(settings.serve_keys)
     lake = Lake(settings.lake, settings.lookback_days, settings.memory)
+    names = NamesOfNow(settings, lake)
     answers = Answers(
         lake,
         partial=partial,
         pseudonyms=settings.pseudonyms,
-        names=NamesOfNow(settings, lake),
+        names=names,
         clock=clock,
     )
     measured = Metrics(
         Lake(settings.lake, settings.lookback_days, settings.memory), settings.home, clock
     )
-    pages = Pages(settings, lake, pulled_at)
+    pages = Pages(settings, lake, names, pulled_at)
     contract = msgspec.json.encode(document(by_key=bool(keys)))
 
     def admit(request: Request) -> None:

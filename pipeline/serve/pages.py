@@ -21,7 +21,7 @@ import pyarrow as pa
 from pipeline.lake.files import ContractError
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
-from pipeline.names.file import Names, load_names
+from pipeline.names.file import Names, NamesOfNow
 from pipeline.pricing.budgets import load_budgets
 from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.pricing.prices import load_prices
@@ -118,12 +118,14 @@ class Pages:
         self,
         settings: Settings,
         lake: Lake,
+        names: NamesOfNow,
         pulled_at: Callable[[], float | None] = lambda: None,
         kept_bytes: int = KEPT_PAGES,
     ) -> None:
         self._pulled_at = pulled_at
         self._settings = settings
         self._lake = lake
+        self._names = names
         self._most = kept_bytes
         self._kept: OrderedDict[Asked, _Kept] = OrderedDict()
         self._kept_bytes = 0
@@ -209,7 +211,7 @@ class Pages:
     def _report(self, asked: Asked, pulled_at: float | None) -> Page:
         if isinstance(asked, NoQuestion):
             return self._refusal(400, Problem(_NO_ANSWER, asked.why), asked)
-        names = load_names(self._settings, self._lake)
+        names = self._names()
         found = self._figures(asked, names)
         offered = choices(self._lake, found.period, names)
         html = live.report(
@@ -234,7 +236,7 @@ class Pages:
 
     def _refusal(self, status: int, what: Problem, asked: Asked) -> Page:
         """A page that keeps the form, where there is anything to ask for."""
-        offered = choices(self._lake, None, load_names(self._settings, self._lake))
+        offered = choices(self._lake, None, self._names())
         if offered.first is None:
             return problem_page(*((500, _UNREADABLE) if offered.damaged else (404, _EMPTY)))
         html = live.problem(what, asked.fields, offered, pseudonyms=self._has_pseudonyms)

@@ -11,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from pipeline.names.file import Named, Names, labels, read_names
+from pipeline.lake.store import Lake
+from pipeline.names import file as names_file
+from pipeline.names.file import Named, Names, NamesOfNow, read_names
 from pipeline.pricing.budgets import read_budgets
 from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.pricing.prices import read_prices
 from pipeline.pseudonyms import Pseudonyms
+from pipeline.settings import load_settings
+from tests.named import names as of_people
+from tests.named import write_names
 
 TEXT = (
     "kind,id,name,team\r\n"
@@ -176,9 +181,40 @@ def test_under_pseudonyms_teams_count_and_names_of_users_are_left_out() -> None:
     assert not [row for row in without_key.rows if row.kind == "user"]
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.sampled_from(["a", "b", "x", "y"])))
-def test_no_two_ids_have_the_same_label(names: dict[str, str]) -> None:
-    found = labels("abcd", names)
-    assert len({*found.values()}) == len(found) == 4
-    for id_, name in names.items():
-        assert re.fullmatch(rf"{re.escape(name)}( \({id_}\))?", found[id_])
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.sampled_from(["a", "b", "x", "y"])),
+    st.sets(st.sampled_from("abcd")),
+)
+def test_no_two_ids_have_the_same_label(users: dict[str, str], ids: set[str]) -> None:
+    called = of_people(users=users)
+    every = called.labels("user", "abcd")
+    assert len({*every.values()}) == len(every) == 4
+    for id_, name in users.items():
+        assert re.fullmatch(rf"{re.escape(name)}( \({id_}\))?", every[id_])
+    # Names of others count, also where they are not asked for.
+    assert called.labels("user", ids).items() <= called.labels("user", {*users, *ids}).items()
+
+
+def test_a_server_reads_the_file_again_when_it_has_changed_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a million lines takes seconds, and each page asks for names."""
+    times: list[Path] = []
+
+    def counted(path: Path, *, needed: bool = False) -> Names:
+        times.append(path)
+        return read_names(path, needed=needed)
+
+    monkeypatch.setattr(names_file, "read_names", counted)
+    settings = load_settings(home=tmp_path)
+    now = NamesOfNow(settings, Lake(settings.lake))
+    assert [now().users, now().users, len(times)] == [{}, {}, 1]
+    for number, name in enumerate(["Ada", "Ada L.", "Ada Lovelace"], 2):
+        before = now.version
+        write_names(tmp_path, f"user,u1,{name},")
+        assert now.version != before
+        assert [now().users, now().users, len(times)] == [{"u1": name}] * 2 + [number]
+    (tmp_path / "names.csv").write_text("kind,id,name\nperson,x,y\n")
+    for _ in range(2):  # what is wrong stays wrong
+        with pytest.raises(HandWrittenError, match="line 2, column kind"):
+            now()

@@ -26,6 +26,7 @@ from pipeline.api.usage import PATH
 from pipeline.cli.completion import stored_users, users
 from pipeline.definitions import build_defs
 from pipeline.lake.store import Lake
+from pipeline.names.file import NamesOfNow
 from pipeline.orchestration.assets.finalize import build
 from pipeline.orchestration.resources import Services
 from pipeline.pseudonyms import Pseudonyms
@@ -298,7 +299,8 @@ def test_a_report_is_of_a_real_id_or_its_pseudonym_and_shows_the_pseudonym_alone
 def test_the_live_page_of_a_team_names_nobody(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.report.page._both", lambda *_: "")
     settings = load_settings()
-    pages = Pages(settings, Lake(home / "lake"))
+    lake = Lake(home / "lake")
+    pages = Pages(settings, lake, NamesOfNow(settings, lake))
     text = asyncio.run(pages.page(Question(only=Only(team="crew"))))[0].content.decode()
     pages.close()
     assert "Of team The crew" in text

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pipeline.api.usage import PATH
 from pipeline.emulator import World
 from pipeline.lake.store import Lake
-from pipeline.names.file import Named, Names
+from pipeline.names.file import Named, Names, NamesOfNow
 from pipeline.report import figures
 from pipeline.report.choices import LONGEST_ID, MOST, choices
 from pipeline.report.source import Only
@@ -474,7 +474,8 @@ class Counted(Pages):
 
     def __init__(self, home: Path, kept_bytes: int = 1 << 20) -> None:
         settings = load_settings(home=home)
-        super().__init__(settings, Lake(settings.lake), kept_bytes=kept_bytes)
+        lake = Lake(settings.lake)
+        super().__init__(settings, lake, NamesOfNow(settings, lake), kept_bytes=kept_bytes)
         self.made = 0
         self.let = Event()
         self.let.set()
