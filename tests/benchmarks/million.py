@@ -190,15 +190,15 @@ def _plan(
     yield "export", "the star schema, Parquet", by("export", str(folder / "export"))
     yield "serve", "hours of a day by key, first page", _served(_HOURS_BY_KEY, environment, home)
     page = f"/?first={FIRST_DAY}&last={end - timedelta(days=1)}"
-    yield "serve", "the report of all days, first page", _served(page, environment, home)
+    yield "live page", "all days, the first of a server", _served(page, environment, home)
     _write_names(home / "names.csv", users)
     of = f"all users named, in teams of {_TEAM:,}"
     yield "report", f"all days; {of}", by("report", *window, *report)
     yield "report", "of a team", by("report", *window, *report, "--team", "team_0")
     yield "report", "of a user", by("report", *window, *report, "--user", "user_000000001")
     yield (
-        "serve",
-        "the report of a team, first page",
+        "live page",
+        "of a team, the first of a server",
         _served(f"{page}&team=team_0", environment, home),
     )
 
