@@ -23,6 +23,8 @@ _MOST: Final = 100
 _PLAIN: Final = re.compile(r"[\w.@+-]+")
 """Ids that mean themselves in every shell, since what is offered is put in as it is."""
 _USERS: Final = ("usage_1d", "user_id", "num_operations")
+_LARGEST_NAMES: Final = 4_000_000
+"""Bytes of a file of names that is read while somebody waits: 100,000 lines take half a second."""
 _NOT_SHOWN: Final = re.compile(r"[^\w.,&@+/-]+")
 """What is left out of names that are shown: shells would run some of it, or take it for markup."""
 
@@ -92,6 +94,8 @@ def teams(incomplete: str) -> Offered:
 
     try:
         settings = load_settings()
+        if not _are_soon_read(settings):
+            return []
         names = load_names(settings, Lake(settings.lake))
     except (SettingsError, HandWrittenError):
         return []
@@ -145,8 +149,8 @@ def _used(settings: Settings, what: tuple[str, str, str], incomplete: str) -> li
 
 
 def _names(settings: Settings) -> Mapping[str, Mapping[str, str]]:
-    """Names by kind and real id; none where the file is wrong."""
-    if not settings.names.is_file():
+    """Names by kind and real id; none where the file is wrong, or large."""
+    if not _are_soon_read(settings):
         return {}
     from pipeline.names.file import read_names
     from pipeline.pricing.hand_written import HandWrittenError
@@ -156,6 +160,14 @@ def _names(settings: Settings) -> Mapping[str, Mapping[str, str]]:
     except (HandWrittenError, OSError):
         return {}
     return {"user": found.users, "key": found.keys}
+
+
+def _are_soon_read(settings: Settings) -> bool:
+    """Whether there are names, and so few that nobody waits for them."""
+    try:
+        return settings.names.stat().st_size <= _LARGEST_NAMES
+    except OSError:
+        return False
 
 
 def _named(ids: Iterable[str], names: Mapping[str, str], incomplete: str) -> Offered:

@@ -245,6 +245,10 @@ def test_what_a_report_can_be_of_is_completed(
     assert [*offered("report", "model", "s")] == ["sonnet", "small"]
     assert offered("report", "team", "s") == {"sales": "", "shop": ""}
     assert offered("report", "team", "i") == {}, "nobody is in it"
+    large = "\n" * 4_000_000
+    names.write_text(f"{names.read_text()}{large}")
+    assert offered("report", "user", "") == {"ada": "", "bob": ""}, "nobody waits for a large file"
+    assert offered("report", "team", "") == {}
     names.write_text("no,such,columns")
     assert offered("report", "team", "") == {}
 
