@@ -69,7 +69,8 @@ def require_whole(lake: Lake, expected: dict[str, str]) -> None:
 
 def require_cleared_up(lake: Lake) -> None:
     """All files are as published, and nothing is there of unfinished work."""
-    assert verify(lake, catalog_of(lake)).problems == ()
+    problems = verify(lake, catalog_of(lake)).problems
+    assert not problems, f"{problems}"
     leftovers = [
         path for folder in (".staging", ".partial") for path in (lake.root / folder).glob("*")
     ]
