@@ -152,6 +152,7 @@ def _at_one_stroke(lake: Lake, days: Collection[date]) -> Iterator[dict[date, Pa
     """
     with lake.lock("publish"):
         finish_commit(lake)
+        _begin(lake, days)
         new: dict[date, Path] = {}
         try:
             yield new
@@ -161,25 +162,43 @@ def _at_one_stroke(lake: Lake, days: Collection[date]) -> Iterator[dict[date, Pa
                 if lake.version(day) != version:
                     remove(version)
             raise
-        for day in days:
-            _link(lake, day)
+        finally:
+            finish_commit(lake)
+
+
+def _begin(lake: Lake, days: Collection[date]) -> None:
+    """Note which days a commit may change, and which of them have a version that counts."""
+    if days:
+        had_one = {
+            day.isoformat(): (lake.version(day) or _found_again(lake, day)) is not None
+            for day in sorted(days)
+        }
+        _write_facts(lake, lake.begun, had_one)
 
 
 def finish_commit(lake: Lake) -> None:
-    """Give each day of a commit its links, where a killed process did not; with lock `publish`."""
-    committed = lake.committed()
+    """End a commit, or one whose process was killed; to be called with the lock `publish`.
+
+    What it had committed counts and has its links. Of a day that got no first version nothing is
+    left: what is whole there would be taken for a version whose link was lost.
+    """
+    committed, begun = lake.committed(), lake.days_begun()
     for day, name in committed.items():
         _make_current(lake, day, lake.versions(day) / name)
-    for day in committed:
-        _link(lake, day)
+    for day in sorted({*committed, *begun}):
+        if lake.version(day) is not None:
+            _link(lake, day)
+        elif not begun[day]:
+            remove(lake.versions(day))
     lake.commit.unlink(missing_ok=True)
+    lake.begun.unlink(missing_ok=True)
 
 
 def _prepared(
     con: duckdb.DuckDBPyConnection, lake: Lake, day: date, change: Change
 ) -> tuple[list[str], Path | None]:
     """Which files are new or say something new, and the version that has them; None for none."""
-    standing = lake.version(day) or _found_again(lake, day)
+    standing = lake.version(day)
     if standing is None:
         _refuse_unknown(lake, day)
     before = manifest_of(standing)
@@ -244,6 +263,7 @@ def _known(
 def restore_links(lake: Lake) -> None:
     """Let days whose link was lost have it again."""
     with lake.lock("publish"):
+        finish_commit(lake)
         for folder in (lake.root / ".versions").glob("????-??-??"):
             day = date.fromisoformat(folder.name)
             if lake.version(day) is None and _found_again(lake, day):
@@ -295,11 +315,11 @@ def _found_again(lake: Lake, day: date) -> Path | None:
     """The last version that is whole, of a day whose link was lost: it counts again."""
     if not lake.versions(day).is_dir():
         return None
-    whole = [version for version in lake.versions(day).iterdir() if (version / MANIFEST).is_file()]
-    if not whole:
-        return None
-    _make_current(lake, day, max(whole))
-    return max(whole)
+    for version in sorted(lake.versions(day).glob("[0-9]*"), reverse=True):
+        if manifest_of(version).files:
+            _make_current(lake, day, version)
+            return version
+    return None
 
 
 def _refuse_unknown(lake: Lake, day: date) -> None:
@@ -373,14 +393,17 @@ def _fill(
 def _commit(lake: Lake, versions: Mapping[date, Path]) -> None:
     """Let versions of several days count from one moment on."""
     if len(versions) > 1:
-        facts = {day.isoformat(): version.name for day, version in versions.items()}
-        with replacing(lake.commit) as aside:
-            aside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        flush_folder(lake.root)
-        finish_commit(lake)
-        return
-    for day, version in versions.items():
-        _make_current(lake, day, version)
+        names = {day.isoformat(): version.name for day, version in versions.items()}
+        _write_facts(lake, lake.commit, names)
+    else:
+        for day, version in versions.items():
+            _make_current(lake, day, version)
+
+
+def _write_facts(lake: Lake, path: Path, by_day: Mapping[str, object]) -> None:
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(by_day, indent=1), encoding="utf-8")
+    flush_folder(lake.root)
 
 
 def _make_current(lake: Lake, day: date, version: Path) -> None:

@@ -6,6 +6,7 @@
 <home>/lake/.partial/…    pages of days that are not read to their end: resumed by the next run
 <home>/lake/.staging/…    unfinished work of running processes, and what outgrows their memory
 <home>/lake/.locks/…      empty files, held by those who write
+<home>/lake/.begun.json   days that a commit is about to change, until it has ended
 <home>/lake/.commit.json  days that are replaced together, until each has its link
 <home>/lake/.shared.json  what the home knows of a shared lake: see pipeline/shared_lake/base.py
 """
@@ -89,15 +90,19 @@ class Lake:
 
     def committed(self) -> Mapping[date, str]:
         """The days of a commit that may not have their links yet, with their versions' names."""
-        try:
-            facts = json.loads(self.commit.read_bytes())
-            return {date.fromisoformat(day): str(name) for day, name in facts.items()}
-        except (
-            FileNotFoundError,
-            ValueError,
-            AttributeError,
-        ):  # ours is renamed when it is whole
-            return {}
+        return {day: str(name) for day, name in _by_day(self.commit).items()}
+
+    @property
+    def begun(self) -> Path:
+        """The file that names the days of a commit from before its first change to its end."""
+        return self.root / ".begun.json"
+
+    def days_begun(self) -> Mapping[date, bool]:
+        """The days of a commit that has begun and not ended, and whether they had a version then.
+
+        Where its process was killed, the next commit undoes what it had not committed.
+        """
+        return {day: bool(had_one) for day, had_one in _by_day(self.begun).items()}
 
     def version(self, day: date) -> Path | None:
         """The folder of the version that counts now, which never changes; None if there is none."""
@@ -356,6 +361,16 @@ def remove(folder: Path) -> None:
     with suppress(OSError):
         folder = folder.rename(folder.with_name(f"{_REMOVED}{folder.name}"))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _by_day(path: Path) -> dict[date, object]:
+    """What a file of the lake says of days; nothing where it is not there, or is none of ours."""
+    try:  # ours is renamed when it is whole
+        return {
+            date.fromisoformat(day): said for day, said in json.loads(path.read_bytes()).items()
+        }
+    except (FileNotFoundError, ValueError, AttributeError):
+        return {}
 
 
 def _lock_of(folder: Path) -> FileLock:

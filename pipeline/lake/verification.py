@@ -97,7 +97,14 @@ def _days(lake: Lake) -> list[date]:
     for dataset in DATASETS:
         folders = (lake.root / dataset).glob("day=????-??-??")
         names += [path.name.removeprefix("day=") for path in folders]
-    return sorted({date.fromisoformat(name) for name in names})
+    found = {date.fromisoformat(name) for name in names}
+    return sorted(found.difference(_never_committed(lake)))
+
+
+def _never_committed(lake: Lake) -> list[date]:
+    """The days that a commit is to bring, or was to, and has not: the next one begins anew."""
+    begun = lake.days_begun()
+    return [day for day, had_one in begun.items() if not had_one and lake.version(day) is None]
 
 
 def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[Problem]:

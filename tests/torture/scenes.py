@@ -79,11 +79,15 @@ def require_cleared_up(lake: Lake) -> None:
 
 
 class Worker:
-    """A process that loads and syncs days when it is told to."""
+    """A process that loads and syncs days when it is told to.
+
+    A task with a `last_step` is one that it is killed at; with None, its `steps` are counted.
+    """
 
     def __init__(self) -> None:
+        self.steps = 0
         self._stack = ExitStack()
-        self._process, self._tasks = self._stack.enter_context(copied(work, seconds=LONG))
+        _, self._tasks = self._stack.enter_context(copied(work, seconds=LONG))
 
     def __enter__(self) -> Self:
         return self
@@ -109,8 +113,12 @@ class Worker:
         self._tasks.send(task)
 
     def answer(self) -> str:
-        """`done`, or the error."""
-        return str(self._tasks.recv())
+        """`done`, or the error; `killed` where it ended at its last step."""
+        try:
+            said, self.steps = self._tasks.recv()
+        except (EOFError, ConnectionResetError):
+            return "killed"
+        return str(said)
 
     def load(self, server: EmulatorServer, root: Path, asked: Sequence[date], **more: Any) -> str:
         """Load these days and say what came of it."""
@@ -125,22 +133,23 @@ class Worker:
         keys: Sequence[str],
         *,
         full: bool = False,
+        **more: Any,
     ) -> None:
         """Let it read the conversations of those with usage on these days, with these keys."""
         secrets = {key: server.api_keys[key] for key in keys}
-        self.begin(server, root, asked, keys=secrets, full=full)
+        self.begin(server, root, asked, keys=secrets, full=full, **more)
 
     def sync(
-        self, server: EmulatorServer, root: Path, asked: Sequence[date], keys: Sequence[str]
+        self,
+        server: EmulatorServer,
+        root: Path,
+        asked: Sequence[date],
+        keys: Sequence[str],
+        **more: Any,
     ) -> str:
         """Read them and say what came of it."""
-        self.begin_sync(server, root, asked, keys)
+        self.begin_sync(server, root, asked, keys, **more)
         return self.answer()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait so long for the process to end; whether it has."""
-        self._process.join(seconds)
-        return not self._process.is_alive()
 
     def kill(self) -> None:
         """SIGKILL: it has no chance to clear up."""

@@ -1,22 +1,16 @@
-"""Whoever forgets a person may be killed at any moment, and the same command ends it.
-
-A moment is a number of steps on the disk, which a process counts itself: files that are opened,
-made, renamed, linked and removed. So the moments are spread over all of it on any machine.
-"""
+"""Whoever forgets a person may be killed at any moment, and the same command ends it."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -30,11 +24,8 @@ from tests.forget.people import WHO, add_outputs, named_in, new_home, new_world,
 from tests.synced import rows_of
 from tests.torture.conftest import Figures
 from tests.torture.scenes import require_cleared_up
+from tests.torture.steps import count_steps
 
-STEPS: Final = {
-    *("open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"),
-    *("os.truncate", "shutil.rmtree", "sqlite3.connect"),
-}
 PARTS: Final = {
     "from now on": "days",
     "redone": "commit",
@@ -57,22 +48,13 @@ def places(home: Path, shares: bool) -> Places:
 def forget_in(tasks: Connection) -> None:
     """Forget them in a home, up to a step on the disk; sends each line, after how many steps."""
     home, shares, last = tasks.recv()
-    steps = 0
-
-    def count(event: str, _: tuple[Any, ...]) -> None:
-        nonlocal steps
-        if event in STEPS:
-            steps += 1
-            if steps == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", os.fstat)  # as in tests/conftest.py: nobody takes the power away
         all_places = places(home, shares)
-        sys.addaudithook(count)
+        steps = count_steps(last, reads=True)
         person = person_of(WHO, None)
-        forget(Lake(home / "lake"), all_places, person, lambda said: tasks.send((said, steps)))
-        tasks.send(("", steps))
+        forget(Lake(home / "lake"), all_places, person, lambda said: tasks.send((said, steps())))
+        tasks.send(("", steps()))
 
 
 def run(home: Path, shares: bool, last: int | None = None) -> tuple[dict[str, int], int | None]:

@@ -1,4 +1,4 @@
-"""A process that loads and syncs days, task after task.
+"""A process that loads and syncs days, task after task, or is killed at one.
 
 Belongs here: what `mka1-usage run` does, without Dagster, which takes seconds to start.
 """
@@ -25,6 +25,7 @@ from pipeline.conversations.sync import SyncError, sync_days
 from pipeline.lake.catalog import build_catalog
 from pipeline.lake.store import Lake
 from pipeline.usage.load import LoadError, load_days
+from tests.torture.steps import count_steps
 from tests.truth import FAST
 
 
@@ -66,7 +67,7 @@ def sync(task: dict[str, Any]) -> str:
 
 
 def work(tasks: Connection) -> None:
-    """Answer task by task until there are no more."""
+    """Answer task by task until there are no more, with the steps of one that has a last step."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error, no death
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     with suppress(EOFError), pytest.MonkeyPatch.context() as patch:
@@ -74,6 +75,7 @@ def work(tasks: Connection) -> None:
         while True:
             task = tasks.recv()
             resource.setrlimit(resource.RLIMIT_FSIZE, (task.get("largest_file", most), most))
+            steps = count_steps(task["last_step"]) if "last_step" in task else None
             answer = sync(task) if "keys" in task else load(task)
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-            tasks.send(answer)
+            tasks.send((answer, steps() if steps else 0))
