@@ -173,7 +173,7 @@ def _begin(lake: Lake, days: Collection[date]) -> None:
             day.isoformat(): (lake.version(day) or _found_again(lake, day)) is not None
             for day in sorted(days)
         }
-        _write_facts(lake, lake.begun, had_one)
+        _write_facts(lake, lake.changing, had_one)
 
 
 def finish_commit(lake: Lake) -> None:
@@ -182,16 +182,16 @@ def finish_commit(lake: Lake) -> None:
     What it had committed counts and has its links. Of a day that got no first version nothing is
     left: what is whole there would be taken for a version whose link was lost.
     """
-    committed, begun = lake.committed(), lake.days_begun()
+    committed, changing = lake.committed(), lake.days_changing()
     for day, name in committed.items():
         _make_current(lake, day, lake.versions(day) / name)
-    for day in sorted({*committed, *begun}):
+    for day in sorted({*committed, *changing}):
         if lake.version(day) is not None:
             _link(lake, day)
-        elif not begun[day]:
+        elif not changing[day]:
             remove(lake.versions(day))
     lake.commit.unlink(missing_ok=True)
-    lake.begun.unlink(missing_ok=True)
+    lake.changing.unlink(missing_ok=True)
 
 
 def _prepared(

@@ -6,7 +6,7 @@
 <home>/lake/.partial/…    pages of days that are not read to their end: resumed by the next run
 <home>/lake/.staging/…    unfinished work of running processes, and what outgrows their memory
 <home>/lake/.locks/…      empty files, held by those who write
-<home>/lake/.begun.json   days that a commit is about to change, until it has ended
+<home>/lake/.changing.json   days that a commit is about to change, until it has ended
 <home>/lake/.commit.json  days that are replaced together, until each has its link
 <home>/lake/.shared.json  what the home knows of a shared lake: see pipeline/shared_lake/base.py
 """
@@ -93,16 +93,16 @@ class Lake:
         return {day: str(name) for day, name in _by_day(self.commit).items()}
 
     @property
-    def begun(self) -> Path:
+    def changing(self) -> Path:
         """The file that names the days of a commit from before its first change to its end."""
-        return self.root / ".begun.json"
+        return self.root / ".changing.json"
 
-    def days_begun(self) -> Mapping[date, bool]:
+    def days_changing(self) -> Mapping[date, bool]:
         """The days of a commit that has begun and not ended, and whether they had a version then.
 
         Where its process was killed, the next commit undoes what it had not committed.
         """
-        return {day: bool(had_one) for day, had_one in _by_day(self.begun).items()}
+        return {day: bool(had_one) for day, had_one in _by_day(self.changing).items()}
 
     def version(self, day: date) -> Path | None:
         """The folder of the version that counts now, which never changes; None if there is none."""

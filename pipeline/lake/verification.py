@@ -103,8 +103,8 @@ def _days(lake: Lake) -> list[date]:
 
 def _never_committed(lake: Lake) -> list[date]:
     """The days that a commit is to bring, or was to, and has not: the next one begins anew."""
-    begun = lake.days_begun()
-    return [day for day, had_one in begun.items() if not had_one and lake.version(day) is None]
+    changing = lake.days_changing()
+    return [day for day, had_one in changing.items() if not had_one and lake.version(day) is None]
 
 
 def _of_day(con: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> Iterator[Problem]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import stat
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -17,11 +20,13 @@ from pipeline.lake.commit import restore_links
 from pipeline.lake.files import ContractError
 from pipeline.lake.manifest import Manifest, read_manifest, write_coverage
 from pipeline.lake.schemas import COVERAGE, DATASETS
-from pipeline.lake.store import KEPT_SECONDS, Lake
+from pipeline.lake.store import KEPT_SECONDS, MANIFEST, Lake
+from pipeline.lake.verification import verify
 from pipeline.timeline import Window, day_window
 from pipeline.usage.feed import CONVERSATIONS
 from tests.conversations.staged import publish as publish_staged
 from tests.conversations.staged import usage_row
+from tests.ended import publishing_ends
 from tests.lake.served import (
     DAY,
     WINDOW,
@@ -144,6 +149,39 @@ def test_a_lost_link_is_found_again(con: Connection, lake: Lake) -> None:
     restore_links(lake)
     assert lake.version(DAY) == standing
     assert len(usage_rows(lake, "1d")) == 1
+
+
+def test_a_day_whose_first_commit_was_killed_does_not_come_to_count(lake: Lake) -> None:
+    """Its version is whole, and stands as one whose link was lost; a commit counts as a whole."""
+    publish_staged(lake)
+    lake.link(DAY).unlink()
+    for table in lake.root.glob("[!.]*/day=*"):
+        shutil.rmtree(table)
+    lake.changing.write_text(json.dumps({f"{DAY}": False}))
+    catalog = build_catalog(lake, lake.root.parent / "usage.duckdb")
+    assert verify(lake, catalog).problems == ()
+    restore_links(lake)
+    assert lake.all_days() == []
+    assert not lake.versions(DAY).exists()
+    assert not lake.changing.exists()
+
+
+def test_a_version_whose_manifest_was_being_written_is_not_found_again(lake: Lake) -> None:
+    publish_staged(lake)
+    (version(lake) / MANIFEST).write_bytes(b"")
+    lake.link(DAY).unlink()
+    restore_links(lake)
+    assert lake.version(DAY) is None
+
+
+def test_a_commit_that_was_killed_before_its_links_gets_them_without_another(lake: Lake) -> None:
+    steps_before = 2  # the commit, and the link to the version
+    with suppress(KeyboardInterrupt), publishing_ends(steps_before):
+        publish_staged(lake)
+    assert lake.days("usage_1d") == [DAY]
+    assert not lake.path("usage_1d", DAY).exists()
+    restore_links(lake)
+    assert lake.path("usage_1d", DAY).is_file()
 
 
 def test_a_lake_that_was_copied_without_its_links_can_be_read_and_loaded(
