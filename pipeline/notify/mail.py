@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
@@ -77,12 +78,17 @@ class Mail:
         """
         account = self.account
         try:
-            with self._connected() as server:
+            server = self._connected()
+            try:
                 if account.user:
                     server.login(account.user, account.password.get_secret_value())
                 refused = server.send_message(
                     compose(message, self.sender, self.receivers), self.sender, [*self.receivers]
                 )
+            finally:  # a mail that was taken is taken, whatever the server says at the end
+                with suppress(smtplib.SMTPException):
+                    server.quit()
+                server.close()
         except smtplib.SMTPRecipientsRefused as error:
             raise ChannelError("; ".join(self._refusals(error.recipients))) from None
         except smtplib.SMTPResponseException as error:

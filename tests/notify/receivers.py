@@ -83,11 +83,17 @@ class Mails:
 
 
 class _Handler:
-    """What aiosmtpd calls. `refused` receivers do not exist."""
+    """What aiosmtpd calls. `refused` receivers do not exist; `quitting` is said at the end."""
 
-    def __init__(self, mails: Mails, refused: frozenset[str]) -> None:
+    def __init__(self, mails: Mails, refused: frozenset[str], quitting: str) -> None:
         self._mails = mails
         self._refused = refused
+        self._quitting = quitting
+
+    async def handle_QUIT(  # noqa: N802 - aiosmtpd's name
+        self, _: SMTP, __: Session, ___: Envelope
+    ) -> str:
+        return self._quitting
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _: SMTP, __: Session, envelope: Envelope, address: str, ___: list[str]
@@ -119,6 +125,7 @@ def mail_server(
     password: str | None = None,
     tls: ssl.SSLContext | None = None,
     starttls: ssl.SSLContext | None = None,
+    quitting: str = "221 Bye",
 ) -> Iterator[Mails]:
     """A mail server, until the end of the block. With a `password`, it asks for that."""
     mails = Mails()
@@ -131,7 +138,7 @@ def mail_server(
 
     def protocol() -> SMTP:
         made = SMTP(
-            _Handler(mails, refused),
+            _Handler(mails, refused, quitting),
             hostname="mail.example",
             tls_context=starttls,
             authenticator=login if password else None,

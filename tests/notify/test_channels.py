@@ -203,6 +203,12 @@ def test_receivers_that_do_not_exist_do_not_keep_the_mail_from_others() -> None:
             mail(server.port, "gone@example.com").send(MESSAGE)
 
 
+def test_a_mail_that_was_taken_is_sent_whatever_the_server_says_at_the_end() -> None:
+    with mail_server(quitting="421 too busy to say goodbye") as server:
+        assert not mail(server.port, "a@example.com").send(MESSAGE)
+        assert len(server.mails) == 1
+
+
 def test_a_wrong_password_is_said_and_not_quoted() -> None:
     with mail_server(password="right") as server, pytest.raises(ChannelError) as caught:
         mail(server.port, "a@example.com", user="me:planted-5ec2e7@").send(MESSAGE)
