@@ -97,6 +97,8 @@ class Mail:
             raise RefusedError(words) if of_the_message else ChannelError(words) from None
         except smtplib.SMTPException as error:
             raise ChannelError(f"{account}: {self._words(str(error))}") from None
+        except UnicodeEncodeError:  # smtplib's logins know no more
+            raise ChannelError(f"{account}: the user and the password have to be ASCII") from None
         except OSError as error:
             reason = error.strerror or self._words(str(error)) or type(error).__name__
             raise ChannelError(f"no connection to {account}: {reason}") from None

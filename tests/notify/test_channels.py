@@ -217,6 +217,12 @@ def test_a_wrong_password_is_said_and_not_quoted() -> None:
     assert not server.mails
 
 
+def test_a_password_that_cannot_be_sent_is_said_and_not_quoted() -> None:
+    with mail_server(password="right") as server, pytest.raises(ChannelError) as caught:
+        mail(server.port, "a@example.com", user="me:planted-p%C3%A4ss@").send(MESSAGE)
+    assert str(caught.value).endswith("the user and the password have to be ASCII")
+
+
 def test_where_no_mail_server_listens_that_is_said() -> None:
     with pytest.raises(ChannelError, match=r"^no connection to smtp://127\.0\.0\.1:1: "):
         mail(1, "a@example.com").send(MESSAGE)
