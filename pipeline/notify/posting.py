@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
+from urllib.parse import unquote_plus
 
 import httpx
 from pydantic import SecretStr
@@ -26,6 +27,8 @@ _TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
 _LONGEST_WAIT: Final = 5.0
 _EXCERPT: Final = 100
 """Characters of an answer that a message quotes."""
+_READ: Final = 4_096
+"""Bytes of an answer in which secrets are looked for."""
 _OF_THE_MESSAGE: Final = {400, 413, 422}
 """Statuses that are about what was sent: another message may be taken."""
 
@@ -102,15 +105,23 @@ def _once(client: httpx.Client, url: SecretStr, body: bytes, headers: Mapping[st
 def _excerpt(response: httpx.Response, url: SecretStr) -> str:
     """The beginning of what it says, if that is text and does not repeat the secret."""
     try:
-        first = next(response.iter_bytes(_EXCERPT), b"")[:_EXCERPT]
+        first = next(response.iter_bytes(_READ), b"")
     except httpx.HTTPError:
         return ""
     text = " ".join(first.decode("utf-8", "replace").split())
-    path = httpx.URL(url.get_secret_value()).raw_path.decode("ascii")
-    secrets = [part for part in path.replace("?", "/").split("/") if len(part) > 3]
-    if not text or not text.isprintable() or any(part in text for part in secrets):
+    shown = text[:_EXCERPT]
+    # Looked for in all that was read: a secret that is cut is one, too.
+    if not shown or not shown.isprintable() or any(part in text for part in _secrets(url)):
         return ""
-    return f": {text}"
+    return f": {shown}"
+
+
+def _secrets(url: SecretStr) -> set[str]:
+    """Parts of a path and values of a query, as they are written and as they are read."""
+    path, _, query = httpx.URL(url.get_secret_value()).raw_path.decode("ascii").partition("?")
+    values = [value or name for name, _, value in (it.partition("=") for it in query.split("&"))]
+    parts = [*path.split("/"), *values]
+    return {text for part in parts for text in (part, unquote_plus(part)) if len(text) > 3}
 
 
 def _wait(state: RetryCallState) -> float:

@@ -157,6 +157,22 @@ def test_a_webhook_is_signed_as_standard_webhooks_say() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no such token: planted-5ec2e7/1",
+        b"no such token: planted-5ec2e7%2F1",
+        b"no " * 30 + b"planted-secret-5ec2e7",
+    ],
+)
+def test_an_answer_that_repeats_a_part_of_the_address_is_not_quoted(answer: bytes) -> None:
+    with hooks((403, {}, answer)) as server:
+        url = SecretStr(f"{server.url}{PATH}?v=1&token=planted-5ec2e7%2F1")
+        with pytest.raises(ChannelError) as caught:
+            Webhook(url, SecretStr(SIGNING), sleep=at_once).send(MESSAGE)
+    assert str(caught.value) == f"{server.url} answered 403"
+
+
 # Mail
 
 
