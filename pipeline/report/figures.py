@@ -43,6 +43,7 @@ NO_PRICES: Final = PriceList(Path())
 DEFAULT_DAYS: Final = 28
 """Whole weeks, so that the period before has the same weekdays."""
 TOP: Final = 10
+_FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9998
 _SHOWN: Final = 60
 """Characters of an id that an error quotes."""
@@ -282,6 +283,9 @@ def _period(
     source: Source, first: date | None, last: date | None, zone: ZoneInfo, days: int
 ) -> Period:
     """The days that were asked for, or the default. Raises PeriodError."""
+    for asked in (first, last):
+        if asked is not None and asked.year < _FIRST_YEAR:
+            raise PeriodError(f"{asked} is too far in the past: no day before 1970 is known")
     if last is None:
         last = _last_whole_day(source, zone)
         if first is not None and last < first:

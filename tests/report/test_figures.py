@@ -291,6 +291,9 @@ REFUSED: list[tuple[date | None, date | None, type[Exception], str]] = [
     (None, FIRST - timedelta(days=5), NothingToReportError, "is loaded"),
     (date(2010, 1, 1), on(1), PeriodError, "more than 3,660 days"),
     (date(9999, 12, 31), None, PeriodError, "too far in the future"),
+    (date.min, None, PeriodError, "too far in the past"),
+    (None, date.min, PeriodError, "too far in the past"),
+    (date.min, date.min, PeriodError, "too far in the past"),
 ]
 
 
