@@ -40,7 +40,8 @@ class NoQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Local days from `first` through `last`; where one is None, the last complete `days`."""
+    """Local days from `first` through `last`: so many `days` where `first` is None, and through the
+    last complete one where `last` is."""
 
     first: date | None = None
     last: date | None = None
@@ -106,8 +107,11 @@ def _parse(raw: bytes) -> Question:
     days = given.get("days", "").strip() or str(DEFAULT_DAYS)
     if not _DAYS.fullmatch(days) or not 1 <= int(days) <= LONGEST:
         raise QuestionError(f"days is {days!r}: it must be a number from 1 to {LONGEST:,}")
-    if first and last and "days" in given:
-        raise QuestionError("days is given beside first and last: leave one of the three out")
+    if first and given.get("days", "").strip():
+        if last:
+            raise QuestionError("days is given beside first and last: leave one of the three out")
+        last = date.fromordinal(min(first.toordinal() + int(days) - 1, date.max.toordinal()))
+        days = str(DEFAULT_DAYS)
     tz = given.get("tz", "").strip() or "UTC"
     try:
         zone(tz)
