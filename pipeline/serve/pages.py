@@ -1,8 +1,9 @@
 """Reports as pages: each made once, in a thread, and kept for as long as the lake is the same.
 
 Belongs here: when a page is made, by whom, and for how long it is right. A page is right while
-every day has the version that it was made from, and prices, budgets and names are the same files.
-At most one is made of a question at a time; who asks meanwhile waits for that one.
+every day has the version that it was made from, prices, budgets and names are the same files, and
+nothing was pulled since. At most one is made of a question at a time; who asks meanwhile waits for
+that one.
 """
 
 from __future__ import annotations
@@ -187,7 +188,11 @@ class Pages:
         return tuple(map(mark, written))
 
     def _is_right(self, state: _State) -> bool:
-        return state.seen.still(self._lake) and self._files() == state.files
+        return (
+            state.seen.still(self._lake)
+            and self._files() == state.files
+            and self._pulled_at() == state.copied_at
+        )
 
     def _make(self, asked: Asked) -> _Kept:
         """The page, from what is there now. Runs in a thread of the pool."""

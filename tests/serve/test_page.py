@@ -480,7 +480,9 @@ class Counted(Pages):
     def __init__(self, home: Path, kept_bytes: int = 1 << 20) -> None:
         settings = load_settings(home=home)
         lake = Lake(settings.lake)
-        super().__init__(settings, lake, NamesOfNow(settings, lake), kept_bytes=kept_bytes)
+        names = NamesOfNow(settings, lake)
+        super().__init__(settings, lake, names, lambda: self.pulled_at, kept_bytes)
+        self.pulled_at: float | None = None
         self.made = 0
         self.let = Event()
         self.let.set()
@@ -517,6 +519,16 @@ def test_a_question_is_answered_once_however_many_ask(home: Path) -> None:
         answers = await asyncio.gather(*asking[1:])
         assert len({page.content for page, _ in answers[:-1]}) == 1
         await pages.page(Question())
+
+    assert contents(home, work).made == 2
+
+
+def test_it_is_made_again_once_the_lake_was_pulled_again(home: Path) -> None:
+    async def work(pages: Counted) -> None:
+        for pulled_at in (1.0, 2.0):
+            pages.pulled_at = pulled_at
+            await pages.page(Question())
+            await pages.page(Question())
 
     assert contents(home, work).made == 2
 
