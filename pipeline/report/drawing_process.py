@@ -79,7 +79,11 @@ class DrawingProcess:
         """The answer to a request; None if the process died of it, or took too long."""
         if self._process is None:
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe)
+            try:
+                self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe)
+            except OSError as error:
+                why = error.strerror
+                raise DrawingError(f"the process that draws charts cannot start: {why}") from None
         process = self._process
         requests, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
         late = threading.Timer(self._longest, process.kill)

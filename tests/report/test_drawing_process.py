@@ -87,6 +87,11 @@ def test_a_process_that_always_dies_is_given_up_and_said(script: str, how: str) 
     assert process.pid is None
 
 
+def test_a_process_that_cannot_start_is_said_to_be_that() -> None:
+    with pytest.raises(DrawingError, match="draws charts cannot start: No such file"):
+        DrawingProcess(("/nowhere/python",)).svg(bars(40), VL)
+
+
 def test_a_process_that_hangs_is_ended() -> None:
     process = dying("import signal; signal.pause()", longest=0.05)
     with pytest.raises(DrawingError, match="signal 9"):
