@@ -63,7 +63,12 @@ def failures(ranked: Sequence[Used]) -> Table:
     ]
     head = ["Model", "Responses", "Failed or incomplete", "Share"]
     return Table(
-        "Failed and incomplete responses, by model", head, rows, left_out=_more(ranked, "model")
+        "Failed and incomplete responses, by model",
+        head,
+        rows,
+        left_out=_more(ranked, "model"),
+        kind="model",
+        ids=[one.id for one in ranked[:TOP]],
     )
 
 

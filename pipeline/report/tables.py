@@ -149,6 +149,8 @@ def people(figures: Figures, kind: Literal["new", "lapsed"]) -> Table:
         ["User", "Operations in the period before" if gone else "Operations"],
         rows,
         left_out=f"{count(more, f'more {kind} user')}: not listed." if more else "",
+        kind="user",
+        ids=[one.id for one in found],
     )
 
 

@@ -407,6 +407,8 @@ def test_the_failures_of_each_model_are_a_share_of_its_responses(weeks: Lake) ->
         "7 of 36 responses failed or ended incomplete: 19 %. Highest for small: 25 %."
     )
     assert "25 % (7 of 28)" in drawn(figures, "failures")
+    [table] = section(figures, "failures").tables
+    assert (table.kind, table.ids) == ("model", ["small", "large", None])
 
 
 def test_days_that_were_not_synced_are_gaps_and_not_compared(tmp_path: Path) -> None:

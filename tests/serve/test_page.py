@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -249,6 +250,19 @@ def test_names_of_teams_lead_to_their_pages(home: Path) -> None:
     led_to = {one.only.team for one in questions if isinstance(one, Question)}
     assert led_to == {None, odd, "shop"}, "and none for usage without a team"
     assert [row[0] for row in page.table("The teams that use most")[1:]].count("(no team)") == 1
+
+
+def test_who_came_and_who_went_lead_to_their_pages(tmp_path: Path) -> None:
+    events = [*one_a_day(["kept"], range(4)), *one_a_day(["went"], range(1, 2))]
+    lake = loaded(
+        tmp_path / "lake", [*events, *one_a_day(["came"], range(2, 4))], (LATER, range(4))
+    )
+    found = figures.read(lake, date(2024, 1, 3), date(2024, 1, 4), ZoneInfo("UTC"))
+    with without_charts():
+        page = Page(live.report(found, Question(), choices(lake, found.period)))
+    assert [row[0] for row in page.table("Lapsed users")] == ["User", "went"]
+    links = Counter(link["href"] for link in page.all("a"))
+    assert (links["/?user=went"], links["/?user=came"]) == (1, 2), "came is a top user, too"
 
 
 def test_where_there_are_too_many_to_choose_from_an_id_is_typed_in(home: Path) -> None:
