@@ -60,10 +60,13 @@ class Seen:
 
 
 def mark(path: Path | str) -> Mark:
-    """What differs between two versions of a day, also where a lake was begun anew."""
+    """What differs between two versions of a day, also where a lake was begun anew.
+
+    None where nothing can be seen: whoever reads it says why.
+    """
     try:
         found = os.stat(path)  # noqa: PTH116 - each request looks at each of its days
-    except FileNotFoundError:
+    except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
 

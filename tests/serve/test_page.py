@@ -399,6 +399,16 @@ def test_a_wrong_price_list_is_a_page_and_a_line_for_the_operator(
     assert str(wrong) in capfd.readouterr().err
 
 
+def test_names_that_cannot_be_looked_at_are_a_page_too(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        serving(home, set_names=tmp_path / "file" / "names.csv") as server,
+        client(server.url) as http,
+    ):
+        answer = http.get("/")
+    assert "`mka1-usage names check` say what is wrong" in Page(answer.text).said("p")
+
+
 def test_a_page_that_takes_long_is_asked_for_again_by_the_browser(
     http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
