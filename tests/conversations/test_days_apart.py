@@ -116,6 +116,39 @@ def test_what_a_lake_has_under_its_own_day_from_before_stays_right(
     assert len(exact(lake, "item_contents")) == 2
 
 
+def test_a_day_that_is_loaded_while_a_sync_merges_keeps_what_it_has_got(
+    con: Connection, lake: Lake
+) -> None:
+    """DAY is the last of its month: a merge of the day before it writes where DAY's rows stood."""
+    land_seen(con, lake, *talk(0, "before"), loaded=[])
+    late = Conversation("late", created_at=MIDNIGHT)
+    answer = Response("late", conversation_id="late", created_at=MIDNIGHT)
+    item = Item("late", conversation_id="late", response_id="late", body="since")
+    land_seen(con, lake, late, answer, item, loaded=[DAY])
+    land_seen(con, lake, *talk(-1, "other"), loaded=[DAY])
+    for name in RECORD_DATASETS:
+        assert sorted(days_of(lake, name).values()) == [apart(DAY), DAY, DAY]
+
+
+def test_what_moves_and_is_told_another_time_at_once_stands_where_it_is_told(
+    con: Connection, lake: Lake
+) -> None:
+    land_seen(con, lake, *talk(0, "hello"), loaded=[])
+    again = Response("r0", conversation_id="c0", created_at=MIDNIGHT + SECONDS)
+    land_seen(con, lake, again, loaded=[DAY, after(1)])
+    assert days_of(lake, "items") == days_of(lake, "item_contents") == {"i0": after(1)}
+    assert len(exact(lake, "items")) == 1
+
+
+def test_what_an_older_lake_has_under_a_day_goes_beside_what_stands_apart(
+    con: Connection, lake: Lake
+) -> None:
+    land_seen(con, lake, *talk(0), Conversation("d", created_at=MIDNIGHT), loaded=EVERY_DAY)
+    land_seen(con, lake, *talk(-1), loaded=[])
+    land_seen(con, lake, Conversation("d", created_at=MIDNIGHT + SECONDS), loaded=[])
+    assert set(landed(lake, "conversations")) == {"c-1", "c0", "d"}
+
+
 HISTORIES = st.lists(
     st.tuples(
         st.lists(st.integers(-70, 40), max_size=4), st.frozensets(st.integers(-70, 40), max_size=6)
