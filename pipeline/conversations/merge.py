@@ -52,9 +52,9 @@ class Merged:
     days: Mapping[str, tuple[date, ...]]
     """Per dataset, the days that say something new. Seen once more is nothing new."""
     to_observe: tuple[date, ...]
-    """The days whose observed buckets may differ now: those of conversations and items that are new
-    or moved, and of items whose conversation gets another user or key than before. Not those whose
-    items are dropped: they are not counted again."""
+    """The days whose observed buckets may differ now: those whose records say something new, and of
+    items whose conversation gets another user or key than before. Not those whose items are
+    dropped: they are not counted again."""
     damaged: tuple[Damage, ...] = ()
     """Files that had to be taken out, since they could not be merged with."""
 
@@ -139,7 +139,7 @@ class _Merge:
         }
         news = {name: self._news(name, of) for name, of in staged.items()}
         to_observe = self._places.loaded.intersection(
-            [*news[CONVERSATIONS.name], *news[ITEMS.name], *moved]
+            [*news[CONVERSATIONS.name], *news[RESPONSES.name], *news[ITEMS.name], *moved]
         ).difference(self._dropped)
         self._publish(staged, {day for days in news.values() for day in days}, to_observe)
         return Merged(news, tuple(sorted(to_observe)), tuple(self._damaged))

@@ -397,7 +397,7 @@ def test_the_latest_sight_of_a_response_counts_whole(
     assert (found["r"]["status"], found["r"]["total_tokens"]) == ("completed", tokens[2])
     assert found["q"]["status"] == "queued"
     assert changed.days["responses"] == (DAY,)
-    assert changed.to_observe == ()
+    assert changed.to_observe == (DAY,)
 
 
 def test_what_is_landed_gives_way_to_what_is_seen(con: Connection, lake: Lake) -> None:
