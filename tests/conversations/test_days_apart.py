@@ -245,6 +245,28 @@ def test_days_that_are_loaded_later_get_what_they_would_have_got_at_first(
     assert rows_of(late.lake, TABLES) == rows_of(whole.lake, TABLES)
 
 
+def test_what_stood_apart_and_was_lost_is_owed_until_everybody_was_read_again(
+    tmp_path: Path,
+) -> None:
+    """A reading of some days brings what their users did, and others' records are still lost."""
+    world = World(keys=("key_web",), clock=ManualClock(SINCE + 5 * SECONDS))
+    for number, user in enumerate(("ada", "bob")):
+        for at in (SINCE - 400 * SECONDS, SINCE + number * SECONDS):
+            name = world.create_conversation(at, user, "key_web")
+            world.add_response(name, at)
+    days = [FIRST, FIRST + timedelta(days=1)]
+    with EmulatorServer(world) as server:
+        whole, part = (Reader(server, Lake(tmp_path / "lake"), asked) for asked in (days, days[:1]))
+        whole.load()
+        whole.sync()
+        (place,) = filter(is_apart, whole.lake.days("responses"))
+        whole.lake.path("responses", place).resolve().unlink()
+        for full in (False, True):
+            assert any("have to be read again" in it for it in part.sync(full=full).warnings)
+        assert whole.sync(full=True).warnings == ()
+        assert len(whole.rows("responses")) == 4
+
+
 def test_contents_that_stand_apart_are_dropped_when_all_of_the_month_is_old(
     server: EmulatorServer, tmp_path: Path
 ) -> None:
