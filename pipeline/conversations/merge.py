@@ -127,6 +127,7 @@ class _Merge:
 
     def run(self) -> Merged:
         """Stage everything, then publish it."""
+        self._take_out_damage({UNDATED, *self._to_place})
         responses = self._owned(RESPONSES, "responses")
         conversations = self._owned(CONVERSATIONS, "conversations")
         moved = self._moved_items(conversations)
@@ -195,7 +196,6 @@ class _Merge:
     def _dated_by_now(self, dataset: Dataset) -> pa.Table:
         """`id` and `created_at` of what stands under UNDATED, and is of a day by now: what was in
         the future when it was seen is so no more."""
-        self._take_out_damage([UNDATED])
         columns = ["id", "created_at"]
         path = self._lake.file(dataset.name, UNDATED)
         schema = pa.schema([dataset.schema.field(name) for name in columns])

@@ -18,6 +18,7 @@ from pipeline.conversations.merge import Merged, place_rows
 from pipeline.emulator import EmulatorServer, ManualClock, World
 from pipeline.lake import engine
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.manifest import days_that_owe
 from pipeline.lake.retention import prune
 from pipeline.lake.schemas import OBSERVED_DATASETS, RECONCILIATION, RECORD_DATASETS
 from pipeline.lake.snapshot import Snapshot
@@ -38,6 +39,7 @@ from tests.conversations.seen import (
     land_seen,
     landed,
 )
+from tests.conversations.test_repair import garble_pages
 from tests.lake.served import DAY, MIDNIGHT, temporary
 from tests.synced import Reader, rows_of
 
@@ -93,6 +95,19 @@ def test_they_move_with_what_they_say_once_their_day_is_loaded(con: Connection, 
     assert days_of(lake, "item_contents")["i0"] == DAY
     assert [row["body"] for row in exact(lake, "item_contents") if row["id"] == "i0"] == ["hello"]
     assert place(con, lake, DAY).days == dict.fromkeys(RECORD_DATASETS, ())
+
+
+def test_what_is_damaged_where_it_stands_apart_is_taken_out_and_owed(
+    con: Connection, lake: Lake
+) -> None:
+    """By a byte of its rows: the file is as long as it was, and ends as it did."""
+    land_seen(con, lake, *talk(0), *talk(-1), loaded=[])
+    together = apart(DAY)
+    garble_pages(lake.path("responses", together).resolve())
+    moved = place(con, lake, DAY)
+    assert [(it.day, it.path.stem) for it in moved.damaged] == [(together, "responses")]
+    assert days_of(lake, "conversations") == {"c-1": together, "c0": DAY}
+    assert days_that_owe(lake, "read") == [together]
 
 
 def test_who_was_listed_for_two_users_is_so_after_the_move(con: Connection, lake: Lake) -> None:
