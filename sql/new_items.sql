@@ -1,9 +1,9 @@
 -- new_items: items that were seen and are not landed, and landed ones whose time is told anew.
 -- grain: item (conversation and id); times are UTC
--- inputs: seen_items, seen_responses (id), responses (id and created_at of all, as they are to be
---   landed), landed_items (all that are landed), misplaced (of these, those that are to stand on their
---   own day from now on: where there are any, no item is seen), dropped_responses (id; an item that
---   one of them made and that is not landed was dropped)
+-- inputs: seen_items, dating (id; the responses that may say another time than before), responses
+--   (id and created_at of all, as they are to be landed), landed_items (all that are landed),
+--   misplaced (of these, those that are to stand on their own day from now on), dropped_responses
+--   (id; an item that one of them made and that is not landed was dropped)
 -- parameters: earliest, until (epoch seconds; a response that says it was created at another time
 --   tells nothing)
 -- No item carries a time: its response's is taken where that is known, else when it was first seen.
@@ -25,6 +25,20 @@ WITH dates AS (
         content_chars NULLS LAST
     ) AS place
   FROM seen_items
+), dated_anew AS (
+  SELECT
+    landed_items.id,
+    landed_items.conversation_id,
+    landed_items.response_id,
+    landed_items.type,
+    landed_items.role,
+    dates.created_at AS added_at,
+    'response' AS added_at_source,
+    landed_items.content_chars
+  FROM landed_items
+  INNER JOIN dates ON landed_items.response_id = dates.id
+  INNER JOIN (SELECT DISTINCT id FROM dating) AS asked ON dates.id = asked.id
+  WHERE landed_items.added_at <> dates.created_at OR landed_items.added_at_source <> 'response'
 ), told AS (
   SELECT
     first_rows.id,
@@ -52,22 +66,18 @@ WITH dates AS (
       WHERE dropped_responses.id = first_rows.response_id
     )
   UNION ALL
-  SELECT
-    landed_items.id,
-    landed_items.conversation_id,
-    landed_items.response_id,
-    landed_items.type,
-    landed_items.role,
-    dates.created_at,
-    'response',
-    landed_items.content_chars
-  FROM landed_items
-  INNER JOIN dates ON landed_items.response_id = dates.id
-  INNER JOIN (SELECT DISTINCT id FROM seen_responses) AS seen ON dates.id = seen.id
-  WHERE landed_items.added_at <> dates.created_at OR landed_items.added_at_source <> 'response'
+  SELECT id, conversation_id, response_id, type, role, added_at, added_at_source, content_chars
+  FROM dated_anew
   UNION ALL
   SELECT id, conversation_id, response_id, type, role, added_at, added_at_source, content_chars
   FROM misplaced
+  WHERE
+    NOT EXISTS (
+      SELECT 1
+      FROM dated_anew
+      WHERE
+        dated_anew.conversation_id = misplaced.conversation_id AND dated_anew.id = misplaced.id
+    )
 )
 SELECT id, conversation_id, response_id, type, role, added_at, added_at_source, content_chars
 FROM told

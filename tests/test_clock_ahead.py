@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date, timedelta
 from email.utils import formatdate
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from pipeline.api import Clock
 from pipeline.emulator import ManualClock
 from pipeline.lake import engine
-from pipeline.lake.commit import withdraw_unbegun
+from pipeline.lake.commit import Change, publish_days, withdraw_unbegun
 from pipeline.lake.manifest import days_to_reload, manifest_of
 from pipeline.lake.schemas import COVERAGE
 from pipeline.lake.store import Lake
@@ -21,6 +21,7 @@ from pipeline.timeline import day_window
 from pipeline.usage.load import LoadError, load_days
 from pipeline.usage.refresh import refresh_days
 from tests.bent import BentApi
+from tests.ended import publishing_ends
 from tests.lake.served import publish
 from tests.torture.scenes import days, world
 
@@ -136,3 +137,15 @@ def test_days_that_have_not_begun_are_withdrawn_unless_they_have_rows(lake: Lake
     load_days(BentApi(load_days_again).connect, lake, [FIRST], now=load_days_again.clock)
     assert withdraw_unbegun(lake, 0.0) == []
     assert lake.all_days() == [FIRST]
+
+
+def test_a_day_is_withdrawn_though_the_commit_of_it_was_killed_before_its_link(lake: Lake) -> None:
+    with closing(engine.connect()) as con:
+        for day in (SECOND, THIRD):
+            publish(con, lake, [], day=day)
+        noted = {day: Change(owes={"observe"}) for day in (SECOND, THIRD)}
+        with suppress(KeyboardInterrupt), publishing_ends(1):  # after what all of them count by
+            publish_days(con, lake, noted)
+    assert lake.commit.exists()
+    assert withdraw_unbegun(lake, 0.0) == [SECOND, THIRD]
+    assert lake.all_days() == []

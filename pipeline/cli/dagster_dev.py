@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,7 +20,7 @@ from pipeline.interrupts import interrupts
 from pipeline.messages import be, count
 from pipeline.settings import Settings, load_settings
 from pipeline.terminal import say, short
-from pipeline.timeline import closed_through, day_of, day_window
+from pipeline.timeline import closed_through, day_of, day_range, day_window
 
 _WEEK: Final = 7
 """Made-up days that are over when the demo is begun."""
@@ -109,15 +110,13 @@ def _made_up_days(home: Path) -> Iterator[Settings]:
     """Serve made-up days from the emulator, and load those that are not loaded yet into `home`."""
     from pipeline.cli.tour import demo_settings, load_demo
     from pipeline.emulator import EmulatorServer, synthetic_world
-    from pipeline.lake.store import Lake
 
     today = day_of(closed_through(time.time()) - 1)
     first = first_day(home, today)
     world = synthetic_world(start=day_window(first).start, days=_DAYS)
     with EmulatorServer(world) as server:
         settings = demo_settings(server, home, first)
-        loaded = Lake(settings.lake).days("usage_1d")
-        begin = max([first, *loaded])  # the last day may be loaded in part
+        begin = first_to_load(settings.lake, first, today)
         say(f"loading made-up days, {begin} to {today}, served by the embedded emulator")
         kept = "the days published so far are kept; run the same again to go on"
         with interruptible(kept) as interrupted:
@@ -144,6 +143,17 @@ def first_day(home: Path, today: date) -> date:
             MISUSED,
         )
     return first
+
+
+def first_to_load(folder: Path, first: date, today: date) -> date:
+    """From which of the made-up days on they are to be loaded into a lake: the last that is there
+    with its conversations, and all before it. It may be there in part."""
+    from pipeline.lake.store import Lake
+
+    lake = Lake(folder)
+    done = {*lake.days("usage_1d")}.intersection(lake.days("observed_1d"))
+    following = pairwise(day_range(first, today))
+    return next((day for day, after in following if not {day, after} <= done), today)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

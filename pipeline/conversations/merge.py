@@ -17,8 +17,9 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from pipeline.apart import EARLIEST, UNDATED
+from pipeline.apart import EARLIEST, UNDATED, is_apart
 from pipeline.conversations.places import Places, files_of
 from pipeline.conversations.repair import is_observed, take_out_damage
 from pipeline.conversations.row_buffer import Kind, RowBuffer
@@ -51,9 +52,9 @@ class Merged:
     days: Mapping[str, tuple[date, ...]]
     """Per dataset, the days that say something new. Seen once more is nothing new."""
     to_observe: tuple[date, ...]
-    """The days whose observed buckets may differ now: those of conversations and items that are new
-    or moved, and of items whose conversation gets another user or key than before. Not those whose
-    items are dropped: they are not counted again."""
+    """The days whose observed buckets may differ now: those whose records say something new, and of
+    items whose conversation gets another user or key than before. Not those whose items are
+    dropped: they are not counted again."""
     damaged: tuple[Damage, ...] = ()
     """Files that had to be taken out, since they could not be merged with."""
 
@@ -96,7 +97,7 @@ def place_rows(
     `merge_rows`.
     """
     with lake.lock("records"), lake.staging() as folder:
-        return _Merge(con, lake, RowBuffer(folder), folder, until, loaded, places=True).run()
+        return _Merge(con, lake, RowBuffer(folder), folder, until, loaded).run()
 
 
 class _Merge:
@@ -108,8 +109,6 @@ class _Merge:
         folder: Path,
         until: float,
         loaded: Collection[date],
-        *,
-        places: bool = False,
     ) -> None:
         self._con = con
         self._lake = lake
@@ -122,11 +121,13 @@ class _Merge:
         self._places = Places(loaded, last)
         self._item_places = Places(self._places.loaded - self._dropped, last)
         con.register("homes", self._places.table)
-        self._to_place = self._places.to_look_at(lake) if places else []
-        """Where rows stand apart some of which may have to move."""
+        self._to_place = self._places.to_look_at(lake)
+        """Where rows stand apart some of which may have to move: a day may have been loaded, or is
+        to keep its items again, since the last merge."""
 
     def run(self) -> Merged:
         """Stage everything, then publish it."""
+        self._take_out_damage({UNDATED, *self._to_place})
         responses = self._owned(RESPONSES, "responses")
         conversations = self._owned(CONVERSATIONS, "conversations")
         moved = self._moved_items(conversations)
@@ -139,7 +140,7 @@ class _Merge:
         }
         news = {name: self._news(name, of) for name, of in staged.items()}
         to_observe = self._places.loaded.intersection(
-            [*news[CONVERSATIONS.name], *news[ITEMS.name], *moved]
+            [*news[CONVERSATIONS.name], *news[RESPONSES.name], *news[ITEMS.name], *moved]
         ).difference(self._dropped)
         self._publish(staged, {day for days in news.values() for day in days}, to_observe)
         return Merged(news, tuple(sorted(to_observe)), tuple(self._damaged))
@@ -148,14 +149,16 @@ class _Merge:
         """Stage the days of records that have a time of creation, a user and a key."""
         con, lake, seen = self._con, self._lake, self._buffer.table(kind)
         misplaced = self._places.misplaced(lake, dataset, self._to_place)
-        if not seen.num_rows and not misplaced:
+        dated = self._dated_by_now(dataset)
+        if not (seen.num_rows or misplaced or dated.num_rows):
             return {}
         con.register("seen", seen)
-        plausible = self._plausible_days(seen.column("created_at"))
-        days = {UNDATED, *misplaced, *(self._places.home(day) for day in plausible)}
+        days = {UNDATED, *misplaced, *days_in(dated.column("created_at"))}
+        days |= {*days_in(self._plausible(seen).column("created_at"))}
         days |= files_of(
             con, lake, dataset, "SELECT CAST(NULL AS VARCHAR) AS conversation_id, id FROM seen"
         )
+        days |= {self._places.home(day) for day in days}
         self._take_out_damage(days)
         landed = lake.files(dataset.name, days)
         engine.bind(con, {"landed": (dataset, landed)})
@@ -180,22 +183,37 @@ class _Merge:
             notes=notes,
         )
 
-    def _plausible_days(self, moments: pa.ChunkedArray) -> list[date]:
+    def _plausible(self, records: pa.Table) -> pa.Table:
+        """Those of the records that say of a moment that can be that they were created then."""
         seconds = {name: pa.scalar(int(at * 1e6), pa.int64()) for name, at in self._span.items()}
-        micros = moments.cast(pa.int64())
-        inside = pc.and_(
-            pc.greater_equal(micros, seconds["earliest"]), pc.less(micros, seconds["until"])
+        micros = records.column("created_at").cast(pa.int64())
+        return records.filter(
+            pc.and_(
+                pc.greater_equal(micros, seconds["earliest"]), pc.less(micros, seconds["until"])
+            )
         )
-        return days_in(moments.filter(inside))
+
+    def _dated_by_now(self, dataset: Dataset) -> pa.Table:
+        """`id` and `created_at` of what stands under UNDATED, and is of a day by now: what was in
+        the future when it was seen is so no more."""
+        columns = ["id", "created_at"]
+        path = self._lake.file(dataset.name, UNDATED)
+        schema = pa.schema([dataset.schema.field(name) for name in columns])
+        table = schema.empty_table() if path is None else pq.ParquetFile(path).read(columns)
+        return self._plausible(table)
 
     def _items(self, responses: Mapping[date, Path]) -> tuple[dict[date, Path], dict[date, Path]]:
         """Stage the days of new and moved items, and those of their contents."""
         con, lake = self._con, self._lake
-        apart_items = lake.files(ITEMS.name, self._to_place)
-        if not (self._buffer.rows("items") or self._buffer.rows("responses") or apart_items):
+        misplaced = self._item_places.misplaced(lake, ITEMS, self._to_place)
+        seen_items, seen = self._buffer.table("items"), self._buffer.table("responses")
+        dating = pa.concat_tables(
+            table.select(["id"]) for table in (seen, self._dated_by_now(RESPONSES))
+        )
+        if not (seen_items.num_rows or dating.num_rows or misplaced):
             return {}, {}
-        con.register("seen_items", self._buffer.table("items"))
-        con.register("seen_responses", self._buffer.table("responses"))
+        con.register("seen_items", seen_items)
+        con.register("dating", dating)
         dated = {
             day: path for day in lake.days("responses") if (path := lake.file("responses", day))
         }
@@ -206,7 +224,7 @@ class _Merge:
         damaged = True
         while damaged:  # what is taken out of the lake is stored no more
             all_items = lake.files("items")
-            apart_items = lake.files(ITEMS.name, self._to_place)
+            apart_items = lake.files(ITEMS.name, filter(is_apart, misplaced))
             inputs = {"landed_items": (ITEMS, all_items), "apart_items": (ITEMS, apart_items)}
             engine.bind(con, inputs)
             con.execute(f"CREATE OR REPLACE TEMP VIEW misplaced AS {engine.sql('misplaced_items')}")
@@ -216,6 +234,7 @@ class _Merge:
             added = con.table("new_items").select("added_at").to_arrow_table().column(0)
             days = {self._item_places.home(day) for day in days_in(added)}
             days |= files_of(con, lake, ITEMS, _NEW_ITEMS)
+            days |= {self._item_places.home(day) for day in days}
             damaged = self._take_out_damage(days)
         contents = self._contents(all_items)
         if not days:

@@ -213,7 +213,8 @@ class _Plan:
         self._growth = visit_log.growth(con, lake, self.usage)
         lost = days_that_owe(lake, "read")
         self.damaged_days = sorted({*days}.intersection(lost))
-        self.reread = [*self.damaged_days, *(filter(is_apart, lost) if full else ())]
+        everybody = full and {*days}.issuperset(_loaded(lake))
+        self.reread = [*self.damaged_days, *(filter(is_apart, lost) if everybody else ())]
         """The days of which nothing is lost any more once all is read."""
         self._to_reread = set(self._active(self.damaged_days))
         self.unchanged = 0

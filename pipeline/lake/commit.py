@@ -281,6 +281,7 @@ def withdraw_unbegun(lake: Lake, now: float) -> list[date]:
         if day_window(day).start <= now:
             continue
         with lake.day_lock(day), lake.lock("publish"):
+            finish_commit(lake)
             record = manifest_of(lake.version(day))
             tables = {name: it for name, it in record.files.items() if name not in LEDGER_DATASETS}
             if any(it.rows for it in tables.values()):

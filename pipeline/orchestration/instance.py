@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -45,6 +46,8 @@ concurrency:
 """
 _SERVER: Final = ".dagster/grpc_info"
 """The tag by which Dagster notes which code server has a run, as JSON."""
+_NOBODY: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED})
+"""What connecting says where nobody listens. That of a service can be opened by its user alone."""
 _OTHER_RUNS: Final = 3
 """Runs that may go on beside those that read the API."""
 
@@ -143,7 +146,7 @@ def _is_gone(server: str | None) -> bool:
     if path is None:  # a run of `mka1-usage run`, or of a server that may be on another machine
         return False
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as asking:
-        return asking.connect_ex(path) != 0
+        return asking.connect_ex(path) in _NOBODY
 
 
 @contextmanager

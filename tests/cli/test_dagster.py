@@ -18,14 +18,16 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from pipeline.cli.dagster_dev import environment_of, first_day
+from pipeline.cli.dagster_dev import environment_of, first_day, first_to_load
 from pipeline.cli.tour import demo_settings
 from pipeline.emulator import EmulatorServer, World
+from pipeline.lake.store import Lake
 from pipeline.orchestration.dev import alone
 from pipeline.timeline import closed_through, day_of
 from tests.bounded import read_until, started
 from tests.documented import blocks
 from tests.fixtures_local import clean_environment, command
+from tests.lake.served import plant
 
 ROOT: Final = Path(__file__).parents[2]
 BOUND: Final = 180.0
@@ -74,6 +76,22 @@ def test_the_demo_begins_a_week_before_its_first_start_and_goes_on_with_these_da
 ) -> None:
     for later in (0, 1, 20):
         assert first_day(tmp_path, DAY + timedelta(days=later)) == DAY - timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("usage", "conversations", "begins"),
+    [(0, 0, 0), (3, 0, 0), (8, 0, 0), (8, 2, 1), (5, 5, 4), (8, 8, 7)],
+    ids=["nothing", "usage of some", "usage", "some listings", "a while ago", "all"],
+)
+def test_a_demo_that_was_ended_while_it_loaded_goes_on_where_a_day_lacks_something(
+    usage: int, conversations: int, begins: int, tmp_path: Path
+) -> None:
+    """The last day that is there may be so in part, as that of the first start is the next day."""
+    first, lake = DAY - timedelta(days=7), Lake(tmp_path)
+    for table, days in {"usage_1d": usage, "observed_1d": conversations}.items():
+        for number in range(days):
+            plant(lake, table, (), first + timedelta(days=number))
+    assert first_to_load(tmp_path, first, DAY) == first + timedelta(days=begins)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pipeline.conversations.merge import Merged, place_rows
 from pipeline.emulator import EmulatorServer, ManualClock, World
 from pipeline.lake import engine
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.manifest import days_that_owe
 from pipeline.lake.retention import prune
 from pipeline.lake.schemas import OBSERVED_DATASETS, RECONCILIATION, RECORD_DATASETS
 from pipeline.lake.snapshot import Snapshot
@@ -38,6 +39,7 @@ from tests.conversations.seen import (
     land_seen,
     landed,
 )
+from tests.conversations.test_repair import garble_pages
 from tests.lake.served import DAY, MIDNIGHT, temporary
 from tests.synced import Reader, rows_of
 
@@ -95,6 +97,19 @@ def test_they_move_with_what_they_say_once_their_day_is_loaded(con: Connection, 
     assert place(con, lake, DAY).days == dict.fromkeys(RECORD_DATASETS, ())
 
 
+def test_what_is_damaged_where_it_stands_apart_is_taken_out_and_owed(
+    con: Connection, lake: Lake
+) -> None:
+    """By a byte of its rows: the file is as long as it was, and ends as it did."""
+    land_seen(con, lake, *talk(0), *talk(-1), loaded=[])
+    together = apart(DAY)
+    garble_pages(lake.path("responses", together).resolve())
+    moved = place(con, lake, DAY)
+    assert [(it.day, it.path.stem) for it in moved.damaged] == [(together, "responses")]
+    assert days_of(lake, "conversations") == {"c-1": together, "c0": DAY}
+    assert days_that_owe(lake, "read") == [together]
+
+
 def test_who_was_listed_for_two_users_is_so_after_the_move(con: Connection, lake: Lake) -> None:
     ada, bob = (Conversation("c", created_at=MIDNIGHT, user_id=user) for user in ("ada", "bob"))
     land_seen(con, lake, ada, bob, loaded=[])
@@ -114,6 +129,39 @@ def test_what_a_lake_has_under_its_own_day_from_before_stays_right(
     place(con, lake, DAY, after(1), after(2))
     assert days_of(lake, "items") == {"i0": DAY, "i1": after(1), "i2": after(2)}
     assert len(exact(lake, "item_contents")) == 2
+
+
+def test_a_day_that_is_loaded_while_a_sync_merges_keeps_what_it_has_got(
+    con: Connection, lake: Lake
+) -> None:
+    """DAY is the last of its month: a merge of the day before it writes where DAY's rows stood."""
+    land_seen(con, lake, *talk(0, "before"), loaded=[])
+    late = Conversation("late", created_at=MIDNIGHT)
+    answer = Response("late", conversation_id="late", created_at=MIDNIGHT)
+    item = Item("late", conversation_id="late", response_id="late", body="since")
+    land_seen(con, lake, late, answer, item, loaded=[DAY])
+    land_seen(con, lake, *talk(-1, "other"), loaded=[DAY])
+    for name in RECORD_DATASETS:
+        assert sorted(days_of(lake, name).values()) == [apart(DAY), DAY, DAY]
+
+
+def test_what_moves_and_is_told_another_time_at_once_stands_where_it_is_told(
+    con: Connection, lake: Lake
+) -> None:
+    land_seen(con, lake, *talk(0, "hello"), loaded=[])
+    again = Response("r0", conversation_id="c0", created_at=MIDNIGHT + SECONDS)
+    land_seen(con, lake, again, loaded=[DAY, after(1)])
+    assert days_of(lake, "items") == days_of(lake, "item_contents") == {"i0": after(1)}
+    assert len(exact(lake, "items")) == 1
+
+
+def test_what_an_older_lake_has_under_a_day_goes_beside_what_stands_apart(
+    con: Connection, lake: Lake
+) -> None:
+    land_seen(con, lake, *talk(0), Conversation("d", created_at=MIDNIGHT), loaded=EVERY_DAY)
+    land_seen(con, lake, *talk(-1), loaded=[])
+    land_seen(con, lake, Conversation("d", created_at=MIDNIGHT + SECONDS), loaded=[])
+    assert set(landed(lake, "conversations")) == {"c-1", "c0", "d"}
 
 
 HISTORIES = st.lists(
@@ -210,6 +258,28 @@ def test_days_that_are_loaded_later_get_what_they_would_have_got_at_first(
     own = [[day for day in it.all_days() if not is_apart(day)] for it in (late.lake, whole.lake)]
     assert own == [days, days]
     assert rows_of(late.lake, TABLES) == rows_of(whole.lake, TABLES)
+
+
+def test_what_stood_apart_and_was_lost_is_owed_until_everybody_was_read_again(
+    tmp_path: Path,
+) -> None:
+    """A reading of some days brings what their users did, and others' records are still lost."""
+    world = World(keys=("key_web",), clock=ManualClock(SINCE + 5 * SECONDS))
+    for number, user in enumerate(("ada", "bob")):
+        for at in (SINCE - 400 * SECONDS, SINCE + number * SECONDS):
+            name = world.create_conversation(at, user, "key_web")
+            world.add_response(name, at)
+    days = [FIRST, FIRST + timedelta(days=1)]
+    with EmulatorServer(world) as server:
+        whole, part = (Reader(server, Lake(tmp_path / "lake"), asked) for asked in (days, days[:1]))
+        whole.load()
+        whole.sync()
+        (place,) = filter(is_apart, whole.lake.days("responses"))
+        whole.lake.path("responses", place).resolve().unlink()
+        for full in (False, True):
+            assert any("have to be read again" in it for it in part.sync(full=full).warnings)
+        assert whole.sync(full=True).warnings == ()
+        assert len(whole.rows("responses")) == 4
 
 
 def test_contents_that_stand_apart_are_dropped_when_all_of_the_month_is_old(

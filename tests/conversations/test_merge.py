@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.apart import UNDATED
 from pipeline.lake import consistency, engine, files
 from pipeline.lake.files import DISPUTED
 from pipeline.lake.schemas import DATASETS
@@ -67,6 +68,26 @@ def test_a_conversation_stands_on_the_day_it_was_created(con: Connection, lake: 
     }
     assert changed.days["conversations"] == tuple(lake.days("conversations"))
     assert changed.days["responses"] == changed.days["items"] == ()
+
+
+def test_what_was_in_the_future_gets_its_day_once_that_is_there_beside_what_stands_on_it(
+    con: Connection, lake: Lake
+) -> None:
+    """A clock that is behind makes the future of what happens now."""
+    behind, between, right = (MIDNIGHT + DAY_SECONDS + seconds for seconds in (-3_600, 50, 5_000))
+
+    def said(name: str, at: float) -> list[Sight]:
+        response = Response(f"r{name}", name, created_at=at)
+        return [Conversation(name, created_at=at), response, Item(f"i{name}", name, response.id)]
+
+    land_seen(con, lake, *said("early", MIDNIGHT + DAY_SECONDS + 100), until=behind)
+    assert days_of(lake, "conversations")["early"] == UNDATED
+    assert landed(lake, "items")["iearly"]["added_at_source"] == "observed"
+    land_seen(con, lake, *said("next", MIDNIGHT + DAY_SECONDS + 10), until=between)
+    land_seen(con, lake, *said("before", MIDNIGHT), until=right)
+    for name in ("conversations", "responses", "items"):
+        assert sorted(days_of(lake, name).values()) == [DAY, NEXT, NEXT]
+    assert landed(lake, "items")["iearly"]["added_at"] == MIDNIGHT + DAY_SECONDS + 100
 
 
 def test_a_landed_row_has_every_column_as_seen(con: Connection, lake: Lake) -> None:
@@ -376,7 +397,7 @@ def test_the_latest_sight_of_a_response_counts_whole(
     assert (found["r"]["status"], found["r"]["total_tokens"]) == ("completed", tokens[2])
     assert found["q"]["status"] == "queued"
     assert changed.days["responses"] == (DAY,)
-    assert changed.to_observe == ()
+    assert changed.to_observe == (DAY,)
 
 
 def test_what_is_landed_gives_way_to_what_is_seen(con: Connection, lake: Lake) -> None:

@@ -142,6 +142,24 @@ def test_a_day_that_was_observed_before_there_were_tokens_gets_them(
         assert published(lake, width, [DAY]) == by_hand([response], SECONDS[width])
 
 
+def test_a_response_that_ends_later_is_counted_also_where_its_day_is_not_asked_for(
+    lake: Lake,
+) -> None:
+    clock = ManualClock(MIDNIGHT + 2 * 86_400)
+    world = World(keys=(KEY,), clock=clock)
+    slow = world.create_conversation(MIDNIGHT + 60, "ada", KEY)
+    tokens = Tokens(input=40, output=2)
+    world.add_response(slow, MIDNIGHT + 60, tokens=tokens, finished_at=MIDNIGHT + 3 * 86_400)
+    with EmulatorServer(world) as server:
+        reader = Reader(server, lake, [DAY, NEXT])
+        reader.load()
+        reader.sync()
+        assert [row["total_tokens"] for row in reader.rows("tokens_1d")] == [0]
+        clock.advance(2 * 86_400)
+        Reader(server, lake, [NEXT]).sync()
+        assert [row["total_tokens"] for row in reader.rows("tokens_1d")] == [42]
+
+
 # The whole path, from the API to a query
 
 FIRST = date(2024, 3, 30)  # the clocks of Europe are moved in the night to the 31st

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -70,6 +71,17 @@ def test_a_run_whose_code_server_is_gone_is_failed_and_no_other(tmp_path: Path) 
         failed = dagster.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
         assert [run.run_id for run in failed] == [runs["gone"].run_id]
     Path(alive).unlink()
+
+
+def test_a_run_of_a_service_that_another_user_may_not_ask_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.prepare(tmp_path)
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda _, __: errno.EACCES)
+    tags = {".dagster/grpc_info": json.dumps({"socket": "/run/mka1-usage/code.sock"})}
+    with instance.opened(tmp_path) as dagster:
+        dagster.add_run(dg.DagsterRun(job_name="j", status=dg.DagsterRunStatus.STARTED, tags=tags))
+    assert instance.fail_lost_runs(tmp_path) == 0
 
 
 @pytest.mark.parametrize("name", ["per%20cent", "qu?st", "st*r", "br[ack]et", "new\nline", "a#b"])
