@@ -106,7 +106,8 @@ def publish_days(
     """Publish all changes at one stroke; returns by day which datasets of its files changed.
 
     Every file is checked against the contract and flushed to disk before anything changes. Raises
-    ContractError, or OSError when the disk fails, and leaves all days as they were.
+    ContractError, or OSError when the disk fails, and leaves all days as they were. Where it fails
+    once they count, at their links, the next commit or the end of the run makes these.
 
     Where usage or what was observed changes, a reconciliation is no longer of them: the day owes
     another one. A day whose items are dropped never owes to be observed or reconciled.
