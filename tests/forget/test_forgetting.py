@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from pydantic import SecretStr
 
 from pipeline.conversations import cursors
 from pipeline.emulator import EmulatorServer
 from pipeline.forget import person_of
+from pipeline.forget.leftovers import forget_outputs
 from pipeline.forget.search import Searched
 from pipeline.lake import forgotten as people
 from pipeline.lake.schemas import DATASETS
@@ -215,6 +218,44 @@ def test_what_people_wrote_themselves_is_left_to_them_and_named(reader: Reader, 
     budgets.unlink()
     assert forgotten(reader, home).proven
     assert not people.forgotten(reader.lake).unfinished
+
+
+def test_what_others_put_into_the_folder_of_an_export_is_left_to_them(tmp_path: Path) -> None:
+    """Whatever they call it: only what the manifest of an export names is removed."""
+    export, other = tmp_path / "export", tmp_path / "home" / "notebooks"
+    add_outputs(tmp_path)
+    other.mkdir(parents=True)
+    (other / "export.json").write_text(f'{{"files": {{"{WHO}": 1}}}}', encoding="utf-8")
+    (export / "pivot.csv").write_text(f"{WHO},5\n", encoding="utf-8")
+    (export / "home").mkdir()
+    (export / "home" / "names.csv").write_text("kind,id,name\n", encoding="utf-8")
+    assert forget_outputs(tmp_path / "home", export, person_of(WHO, None)) == [export]
+    assert sorted(path.name for path in export.iterdir()) == ["home", "pivot.csv"]
+    assert (export / "home" / "names.csv").is_file()
+    assert (other / "export.json").is_file()
+
+
+def test_a_report_that_stands_elsewhere_is_removed_there(tmp_path: Path) -> None:
+    """Its folder can be a link, or mounted."""
+    elsewhere, home = tmp_path / "elsewhere", tmp_path / "home"
+    elsewhere.mkdir()
+    home.mkdir()
+    (elsewhere / "usage.html").write_text(WHO, encoding="utf-8")
+    (home / "report").symlink_to(elsewhere)
+    assert forget_outputs(home, home / "export", person_of(WHO, None)) == [home / "report"]
+    assert [*elsewhere.iterdir()] == []
+
+
+def test_an_export_that_is_under_way_is_waited_for(tmp_path: Path) -> None:
+    add_outputs(tmp_path)
+    lock = FileLock(tmp_path / "export" / ".mka1-usage-lock", thread_local=False)
+    with ThreadPoolExecutor() as pool:
+        with lock:
+            person = person_of(WHO, None)
+            done = pool.submit(forget_outputs, tmp_path, tmp_path / "export", person)
+            with pytest.raises(TimeoutError):
+                done.result(0.2)
+        assert tmp_path / "export" in done.result(60)
 
 
 @pytest.mark.slow
