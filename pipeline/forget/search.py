@@ -41,10 +41,15 @@ _OVERLAP: Final = 1 << 12
 """Bytes that two chunks share: longer than any form of an id."""
 _LINES: Final = 5
 """So many lines of a text are named at most."""
+_SAID_BY_DUCKDB: Final = (
+    *("duckdb_views()", "duckdb_columns()", "duckdb_tables()", "duckdb_functions()"),
+    *("duckdb_types()", "duckdb_indexes()", "duckdb_sequences()", "duckdb_schemas()"),
+)
+"""What DuckDB says of a file beside its rows."""
 _PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF")
 _FAILS: Final = (
     *(OSError, ImportError, ValueError, LookupError, EOFError, zlib.error, zipfile.BadZipFile),
-    *(lzma.LZMAError, tarfile.TarError),
+    *(lzma.LZMAError, tarfile.TarError, RuntimeError),  # as of a zip with a password
     *(pa.ArrowException, duckdb.Error, sqlite3.Error),
 )
 
@@ -180,6 +185,7 @@ def _encoding(path: Path) -> str:
 
 def _of_parquet(path: Path) -> Iterator[str]:
     with pq.ParquetFile(path) as file:
+        yield from file.schema_arrow.names
         for note in (file.metadata.metadata or {}).items():
             yield from (part.decode("utf-8", "replace") for part in note)
         for batch in file.iter_batches(1 << 17):
@@ -189,9 +195,13 @@ def _of_parquet(path: Path) -> Iterator[str]:
 
 def _of_arrow(path: Path) -> Iterator[str]:
     with pa.ipc.open_file(path) as file:
+        yield from (*file.schema.names, str(file.schema.metadata))
         for number in range(file.num_record_batches):
             for column in file.get_batch(number).columns:
                 yield from _texts(column)
+
+
+_NO_TEXT: Final = (pa.types.is_primitive, pa.types.is_decimal, pa.types.is_null)
 
 
 def _texts(column: pa.Array) -> Iterator[str]:
@@ -202,21 +212,21 @@ def _texts(column: pa.Array) -> Iterator[str]:
         column = column.dictionary
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         yield from (value for value in pc.unique(column).to_pylist() if value is not None)
-    elif pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+    elif not any(no_text(column.type) for no_text in _NO_TEXT):
         yield from map(str, column.to_pylist())
 
 
 def _of_duckdb(path: Path) -> Iterator[str]:
     with openable(path) as readable, closing(duckdb.connect()) as con:
         con.execute(f"ATTACH {literal(str(readable))} AS searched (READ_ONLY)")
-        for sql in ("duckdb_views()", "duckdb_columns()", "duckdb_tables()"):
+        for sql in _SAID_BY_DUCKDB:
             for row in con.execute(f"FROM {sql} WHERE database_name = 'searched'").fetchall():
                 yield from map(str, row)
         tables = con.execute(
             "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'searched'"
         ).fetchall()
         for names_of in tables:
-            schema, table = (f'"{name}"' for name in names_of)
+            schema, table = map(_quoted, names_of)
             for batch in con.sql(f"FROM searched.{schema}.{table}").to_arrow_reader(1 << 16):
                 for column in batch.columns:
                     yield from _texts(column)
@@ -226,10 +236,14 @@ def _of_sqlite(path: Path) -> Iterator[str]:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as con:
         con.text_factory = lambda value: value.decode("utf-8", "replace")
         tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        for (name,) in tables:
-            for row in con.execute(f'SELECT * FROM "{name}"'):
+        for name in ("sqlite_master", *(name for (name,) in tables)):
+            for row in con.execute(f"SELECT * FROM {_quoted(name)}"):
                 for value in row:
                     yield from texts_of(value)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _of_zip(path: Path) -> Iterator[str]:

@@ -6,11 +6,15 @@ import bz2
 import gzip
 import io
 import lzma
+import sqlite3
 import tarfile
+import uuid
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -109,3 +113,77 @@ def test_a_text_that_begins_like_something_packed_is_a_text(tmp_path: Path) -> N
     path.write_text(f"BZh is what bzip2 begins with, says {WHO}")
     found = searched(path)
     assert (found.kinds, found.found) == ({"text": 1}, {str(path): [1]})
+
+
+def _parquet(column: str, values: pa.Array) -> Callable[[Path], None]:
+    return lambda path: pq.write_table(pa.table({column: values}), path, compression="zstd")
+
+
+def _arrow_file(path: Path) -> None:
+    table = pa.table({WHO: [5, 6]})
+    with pa.ipc.new_file(path, table.schema) as sink:
+        sink.write_table(table)
+
+
+def _sqlite(*statements: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as con:
+            for statement in statements:
+                con.execute(statement)
+            con.commit()
+
+    return write
+
+
+def _duckdb(*statements: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with closing(duckdb.connect(path)) as con:
+            for statement in statements:
+                con.execute(statement)
+
+    return write
+
+
+UUID = "550e8400-e29b-41d4-a716-446655440000"
+VALUES: dict[str, Callable[[Path], None]] = {
+    "a column's name": _parquet(WHO, pa.array([5])),
+    "a column's name in Arrow": _arrow_file,
+    "text that is viewed": _parquet("x", pa.array([WHO], pa.string_view())),
+    "JSON": _parquet("x", pa.array([f'{{"of": "{WHO}"}}'], pa.json_())),
+    "bytes": _parquet("x", pa.array([WHO.encode()], pa.large_binary())),
+    "bytes of one size": _parquet("x", pa.array([WHO.encode()], pa.binary(3))),
+    "a view of SQLite": _sqlite(f"CREATE VIEW theirs AS SELECT 1 AS one WHERE 'x' = '{WHO}'"),
+    "a table of SQLite": _sqlite(
+        'CREATE TABLE "7"" x" (x)', f"""INSERT INTO "7"" x" VALUES ('{WHO}')"""
+    ),
+    "a macro of DuckDB": _duckdb(f"CREATE MACRO theirs() AS 'user = {WHO}'"),
+    "a table of DuckDB": _duckdb(f"""CREATE TABLE "7"" x" AS SELECT '{WHO}' AS x"""),
+}
+"""Where a value or a name can stand, beside a column of texts."""
+
+
+@pytest.mark.parametrize("write", VALUES.values(), ids=VALUES)
+def test_each_value_and_name_of_a_file_is_looked_at(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "theirs"
+    write(path)
+    found = searched(path)
+    assert (list(found.found), found.unread) == ([str(path)], {})
+
+
+def test_a_user_id_that_is_a_uuid_is_seen_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "theirs"
+    _parquet("x", pa.array([uuid.UUID(UUID).bytes], pa.uuid()))(path)
+    assert list(searched(path, person_of(UUID, None)).found) == [str(path)]
+
+
+@pytest.mark.parametrize("bits", [(1, 0), (0, 9)], ids=["password", "method"])
+def test_a_zip_that_can_not_be_unpacked_is_no_proof(bits: tuple[int, int], tmp_path: Path) -> None:
+    content = bytearray(_zip(b"said"))
+    for header in (6, content.index(b"PK\1\2") + 8):
+        content[header] |= bits[0]
+        content[header + 2] |= bits[1]
+    path = tmp_path / "backup.zip"
+    path.write_bytes(content)
+    assert list(searched(path).unread) == [str(path)]
