@@ -51,10 +51,10 @@ class Person:
         forms = [form.encode().decode("latin-1") for form in self.forms]
         return re.compile(writings.by_itself(forms, writings.BYTES_WORD).encode("latin-1"))
 
-    @cached_property
-    def portable_pattern(self) -> str:
-        """The same as a regular expression that DuckDB takes."""
-        return writings.portable(self.forms)
+    @property
+    def parts(self) -> frozenset[str]:
+        """One of these is in every text that names the person, and in others."""
+        return self._packed.union(self._cores)
 
     @cached_property
     def _packed(self) -> frozenset[str]:

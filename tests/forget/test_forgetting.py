@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from filelock import FileLock
 from pydantic import SecretStr
 
 from pipeline.conversations import cursors
-from pipeline.emulator import EmulatorServer
+from pipeline.emulator import EmulatorServer, ManualClock, World
 from pipeline.forget import person_of
 from pipeline.forget.leftovers import forget_outputs
 from pipeline.forget.search import Searched
@@ -24,6 +25,8 @@ from pipeline.lake.verification import verify
 from pipeline.pseudonyms import Pseudonyms
 from tests.forget.people import (
     DAYS,
+    LATER,
+    MIDNIGHT,
     OTHERS,
     WHO,
     add_outputs,
@@ -104,6 +107,25 @@ def test_what_they_wrote_goes_and_what_others_wrote_stays_but_where_it_names_the
     assert theirs < said
     assert {row["conversation_id"] for row in reader.rows("item_contents")} == said - theirs
     assert {row["metadata"] for row in reader.rows("conversations")} == {None}  # all name them
+
+
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [(WHO, b64encode(f"{WHO} said".encode()).decode()), ("'\"<" * 600, "'\"<" * 600)],
+    ids=["in base64", "a long id"],
+)
+def test_what_others_wrote_of_them_goes_however_it_is_written(
+    who: str, said: str, tmp_path: Path
+) -> None:
+    world = World(clock=ManualClock(LATER))
+    for user in (who, "bob"):
+        world.create_conversation(MIDNIGHT, user, "key_web", {"of": said})
+    world.create_conversation(MIDNIGHT, "bob", "key_web", {"of": "nobody"})
+    with EmulatorServer(world) as server:
+        reader = new_home(server, tmp_path / "home")
+        assert forgotten(reader, tmp_path / "home", who).proven
+    said_of = {row["metadata"] for row in reader.rows("conversations")}
+    assert said_of == {None, '{"of":"nobody"}'}
 
 
 @pytest.mark.slow

@@ -7,11 +7,9 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from contextlib import closing
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape
 
-import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,15 +75,6 @@ def test_a_text_that_has_it_as_part_of_another_one_does_not(text: str) -> None:
     assert not ada.is_in(text)
     assert not ada.is_in_bytes(text.encode())
     assert ada.replaced(text, "forgotten_1") == text
-
-
-@pytest.mark.parametrize("text", [*NAMED, *NOT_NAMED])
-def test_the_database_finds_what_is_found_here(text: str) -> None:
-    ada = person_of("ada", None)
-    with closing(duckdb.connect()) as con:
-        params = {"text": text, "pattern": ada.portable_pattern}
-        found = con.execute("SELECT regexp_matches($text, $pattern)", params).fetchall()
-    assert found == [(ada.is_in(text),)]
 
 
 @settings(max_examples=25)
