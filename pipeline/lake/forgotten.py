@@ -230,4 +230,6 @@ def _write(lake: Lake, known: Forgotten) -> None:
 
 
 def _hash(key: str, stored_id: str) -> str:
-    return hmac.digest(bytes.fromhex(key), stored_id.encode(), "sha256").hex()
+    # Half of a character, which JSON can escape and no UTF-8 holds, is no id, and is asked about.
+    content = stored_id.encode("utf-8", "surrogatepass")
+    return hmac.digest(bytes.fromhex(key), content, "sha256").hex()

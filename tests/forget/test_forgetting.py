@@ -228,6 +228,18 @@ def test_lists_of_several_homes_stand_beside_each_other(tmp_path: Path) -> None:
         people.learn(other, "[{}]")
 
 
+def test_half_a_character_in_what_others_say_is_nobody(tmp_path: Path) -> None:
+    """JSON can escape one: a load goes on."""
+    lake = Lake(tmp_path / "lake")
+    people.begin(lake, "ada")
+    ids = people.LakeIds(lake, None).now
+    assert ids is not None
+    assert [ids.hides("bob", said) for said in (r'["\ud83d"]', r'["\ud83d", "ada"]')] == [
+        False,
+        True,
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("at_length")
 def test_what_people_wrote_themselves_is_left_to_them_and_named(reader: Reader, home: Path) -> None:
