@@ -171,6 +171,15 @@ def _rewrite_text(path: Path, person: Person, name: str) -> bool:
 
 
 def _rewrite_database(path: Path, person: Person, name: str) -> bool:
+    try:
+        return _rewrite_tables(path, person, name)
+    except sqlite3.OperationalError as error:
+        raise sqlite3.OperationalError(f"{path}: {error}") from None
+    except sqlite3.DatabaseError:  # damaged, or none: the search says that it can't be read
+        return False
+
+
+def _rewrite_tables(path: Path, person: Person, name: str) -> bool:
     with closing(sqlite3.connect(path, timeout=_WAIT)) as con:
         con.execute("PRAGMA secure_delete = ON")
         tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,8 @@ from pydantic import SecretStr
 
 from pipeline.conversations import cursors
 from pipeline.emulator import EmulatorServer, ManualClock, World
-from pipeline.forget import person_of
-from pipeline.forget.leftovers import forget_outputs
+from pipeline.forget import leftovers, person_of
+from pipeline.forget.leftovers import forget_outputs, forget_records
 from pipeline.forget.search import Searched
 from pipeline.lake import forgotten as people
 from pipeline.lake.schemas import DATASETS
@@ -329,6 +331,30 @@ def test_a_file_that_can_not_be_read_is_no_proof(reader: Reader, home: Path) -> 
     outcome = forgotten(reader, home)
     assert not outcome.proven
     assert [Path(place).name for place in outcome.searched.unread] == ["usage_1h.parquet"]
+
+
+def test_a_damaged_database_is_left_to_the_search_which_names_it(tmp_path: Path) -> None:
+    """Half of a copy in the home is no reason to forget nobody."""
+    add_outputs(tmp_path)
+    damaged = tmp_path / "copy.db"
+    damaged.write_bytes(b"SQLite format 3\0" + b"half of a copy" * 100)
+    lake, person = Lake(tmp_path / "lake"), person_of(WHO, None)
+    assert damaged not in forget_records(lake, tmp_path, [], person, "forgotten_1")
+    searched = Searched()
+    searched.read_file(damaged, person)
+    assert list(searched.unread) == [str(damaged)]
+
+
+def test_a_database_that_is_in_use_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_outputs(tmp_path)
+    monkeypatch.setattr(leftovers, "_WAIT", 0)
+    lake, person = Lake(tmp_path / "lake"), person_of(WHO, None)
+    with closing(sqlite3.connect(tmp_path / "dagster" / "history" / "runs.db")) as con:
+        con.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match=r"runs\.db: database is locked"):
+            forget_records(lake, tmp_path, [tmp_path / "dagster"], person, "forgotten_1")
 
 
 @pytest.mark.slow
