@@ -87,6 +87,8 @@ def forget(
     lake can't be used.
     """
     with _held(lake, "forget", say):
+        if places.shared is not None:  # another home may have given them a name already
+            places.shared.tell_forgotten(lake)
         name = forgotten.begin(lake, person.stored_id)
         say(f"from now on loads write {name}")
         days = _forget_tables(lake, places, person, name, say)
