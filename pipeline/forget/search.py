@@ -68,8 +68,13 @@ class Searched:
 
     def read_folders(self, folders: Iterable[Path], person: Person) -> None:
         """Read every file below the folders, each once, links as what they lead to."""
+
+        def closed(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                self.unread[str(error.filename)] = str(error.strerror)
+
         for folder in folders:
-            for path in files_below([folder]):
+            for path in files_below([folder], closed):
                 self.read_file(path, person, named=str(path.relative_to(folder)))
 
     def read_file(
@@ -77,23 +82,28 @@ class Searched:
     ) -> None:
         """Read a file, once; `named`: how it is called in what is searched, which can name them
         too; `shown`: what it is a copy of."""
+        place = shown or str(path)
         try:
             found = path.stat()
-        except OSError:  # removed meanwhile
+        except FileNotFoundError:  # removed meanwhile
+            return
+        except OSError as error:
+            self.unread[place] = str(error.strerror)
             return
         if shown is None:
             if (found.st_dev, found.st_ino) in self._seen:
+                if _is_called(named, person):  # another name of what was read
+                    self.found[place] = []
                 return
             self._seen.add((found.st_dev, found.st_ino))
         self.files += 1
         self.bytes += found.st_size
         kind, values = _opened(path)
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
-        place = shown or str(path)
         try:
             if kind == "text" and (lines := _lines(path, person)):
                 self.found[place] = lines
-            elif person.is_in(named) or _names(path, kind, values, person):
+            elif _is_called(named, person) or _names(path, kind, values, person):
                 self.found[place] = []
         except FileNotFoundError:
             return
@@ -106,15 +116,22 @@ class Searched:
         self.found |= {place: [] for place in found}
 
 
+def _is_called(named: str, person: Person) -> bool:
+    """Whether the name of a file names the person, with its ending or without: as `ada.csv`."""
+    return person.is_in(named) or person.is_in(named.removesuffix(Path(named).suffix))
+
+
 def names(path: Path, person: Person) -> bool:
     """Whether a file names the person. Raises what reading it raises."""
     return _names(path, *_opened(path), person)
 
 
-def files_below(folders: Iterable[Path]) -> Iterator[Path]:
-    """Every file below the folders, no link, in order."""
+def files_below(
+    folders: Iterable[Path], closed: Callable[[OSError], None] | None = None
+) -> Iterator[Path]:
+    """Every file below the folders, no link, in order; `closed` gets why a folder can't be read."""
     for folder in folders:
-        for root, below, found in os.walk(folder):
+        for root, below, found in os.walk(folder, onerror=closed):
             below.sort()
             for name in sorted(found):
                 path = Path(root, name)

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import sqlite3
 import tarfile
 import uuid
@@ -187,3 +188,31 @@ def test_a_zip_that_can_not_be_unpacked_is_no_proof(bits: tuple[int, int], tmp_p
     path = tmp_path / "backup.zip"
     path.write_bytes(content)
     assert list(searched(path).unread) == [str(path)]
+
+
+def test_a_folder_that_can_not_be_looked_into_is_no_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the command need not be who has written it."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    found = Searched()
+    found.read_folders([tmp_path, tmp_path / "none"], PERSON)
+    assert found.unread == {str(closed): "Permission denied"}
+
+
+def test_each_name_of_a_file_is_looked_at(tmp_path: Path) -> None:
+    """A file can have several, and is read once."""
+    (tmp_path / "1.txt").write_text("nobody")
+    (tmp_path / f"{WHO}.txt").hardlink_to(tmp_path / "1.txt")
+    found = Searched()
+    found.read_folders([tmp_path], PERSON)
+    assert (found.files, list(found.found)) == (1, [str(tmp_path / f"{WHO}.txt")])
