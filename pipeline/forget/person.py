@@ -69,11 +69,13 @@ class Person:
         unpacked = (_unpacked(found[0]) for found in _BASE64.finditer(text))
         return any(self.is_in(said) for said in unpacked if said is not None)
 
-    def is_in_bytes(self, content: bytes) -> bool:
-        """Whether bytes name the person, whatever they are."""
+    def is_in_bytes(self, content: bytes, begin: int = 0, end: int | None = None) -> bool:
+        """Whether bytes name the person, whatever they are, between two places."""
         if not any(core.encode() in content for core in self._cores):
             return False
-        return self._bytes.search(content) is not None
+        end = len(content) if end is None else end
+        places = (found.span() for found in self._bytes.finditer(content))
+        return any(begin <= first and last <= end for first, last in places)
 
     @property
     def is_unlikely(self) -> bool:

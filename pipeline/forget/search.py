@@ -38,7 +38,9 @@ from pipeline.lake.engine import literal, openable
 
 _CHUNK: Final = 1 << 22
 _OVERLAP: Final = 1 << 12
-"""Bytes that two chunks share: longer than any form of an id."""
+"""Bytes that two chunks share, or those of the longest form of an id."""
+_AROUND: Final = 64
+"""So many bytes before and behind an id say whether it stands by itself."""
 _LINES: Final = 5
 """So many lines of a text are named at most."""
 _SAID_BY_DUCKDB: Final = (
@@ -153,12 +155,17 @@ def _names(path: Path, kind: str, values: _Values | None, person: Person) -> boo
 
 
 def _bytes_name(path: Path, person: Person) -> bool:
+    shared = _AROUND + max(_OVERLAP, *(len(form.encode()) for form in person.forms))
     with path.open("rb") as file:
-        before = b""
-        while chunk := file.read(_CHUNK):
-            if person.is_in_bytes(before + chunk):
+        before, chunk = b"", file.read(_CHUNK)
+        while chunk:
+            # What stands around an id decides: what is cut is looked at with the other chunk.
+            after = file.read(_CHUNK)
+            content = before + chunk
+            begin = _AROUND if before else 0
+            if person.is_in_bytes(content + after[:_AROUND], begin, len(content)):
                 return True
-            before = chunk[-_OVERLAP:]
+            before, chunk = content[-shared:], after
     return False
 
 

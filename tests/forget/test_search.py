@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.forget import search
 from pipeline.forget.person import Person, person_of
 from pipeline.forget.search import Searched
 
@@ -216,3 +217,23 @@ def test_each_name_of_a_file_is_looked_at(tmp_path: Path) -> None:
     found = Searched()
     found.read_folders([tmp_path], PERSON)
     assert (found.files, list(found.found)) == (1, [str(tmp_path / f"{WHO}.txt")])
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("call ada.lovelace today", True),
+        ("call ada.lovelace@example.com today", False),
+        ("call x-ada.lovelace today", False),
+    ],
+)
+def test_a_large_file_is_searched_as_if_it_were_read_at_once(
+    line: str, names: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the chunks begin in which it is read."""
+    monkeypatch.setattr(search, "_CHUNK", 8192)
+    path, person = tmp_path / "notes", person_of("ada.lovelace", None)
+    for before in range(8192 - len(line) - 1, 8192 + 8192 // 2 + 2):
+        if before < 8194 or before % 61 == 0:
+            path.write_bytes(b"\0" * before + f" {line} ".encode() + b"\0" * 9000)
+            assert bool(searched(path, person).found) == names, before
