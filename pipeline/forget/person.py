@@ -18,7 +18,7 @@ from pipeline.forget import writings
 from pipeline.pseudonyms import Pseudonyms
 
 _PSEUDONYM: Final = re.compile(r"p_[0-9a-f]{32}")
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{4,}={0,2}")
 _FROM_ADDRESS: Final = str.maketrans("-_", "+/")
 _AS_ADDRESS: Final = str.maketrans("+/", "-_")
 """Addresses have another base64."""

@@ -110,6 +110,16 @@ def test_base64_is_looked_into_and_written_again(user: str) -> None:
         assert person.replaced(other, "forgotten_1") == other
 
 
+@pytest.mark.parametrize("user", ["ada", "alan", "grace"])
+def test_base64_of_a_short_id_alone_is_looked_into(user: str) -> None:
+    person = person_of(user, None)
+    text = f"Basic {b64encode(user.encode()).decode()}"
+    assert person.is_in(text)
+    packed = person.replaced(text, "forgotten_1").removeprefix("Basic ")
+    assert b64decode(packed).decode() == "forgotten_1"
+    assert not person.is_in(f"Basic {b64encode(user.encode() + b'2').decode()}")
+
+
 @pytest.mark.parametrize("most", [60, 80])
 def test_a_long_id_is_found_where_messages_have_cut_it(most: int) -> None:
     user = "u" * 50 + "ü" * 50
