@@ -53,7 +53,8 @@ class Places:
     @property
     def folders(self) -> list[Path]:
         """The folders that are searched, none of them below another."""
-        found = (self.home, self.export_dir, self.dagster_home, *self.records)
+        parts = (self.home / "lake", self.home / leftovers.MESSAGES)  # which can be links
+        found = (self.home, *parts, self.export_dir, self.dagster_home, *self.records)
         every = {path.resolve() for path in found}
         if self.shared is not None and self.shared.is_folder:
             every.add(Path(self.shared.place.warehouse).resolve())

@@ -39,7 +39,8 @@ _STORAGES: Final = {
     *("storage", "run_storage", "event_log_storage", "schedule_storage"),
     "local_artifact_storage",
 }
-_MESSAGES: Final = "messages"
+MESSAGES: Final = "messages"
+"""The folder of messages in a home."""
 _LOCK: Final = ".lock"
 """Of the folder of messages: as `pipeline/notify/outbox.py` has it."""
 
@@ -119,7 +120,7 @@ def forget_records(
     apart = (lake.root, *(folder.absolute() for folder in records))
     notes = (
         path
-        for path in search.files_below([home])
+        for path in search.files_below([home, home / MESSAGES])  # which can be a link
         if path.suffix.partition("-")[0] in _NOTED  # `.state.json-4x1`, of a killed process, too
         and not any(path.absolute().is_relative_to(it) for it in apart)
     )
@@ -142,7 +143,7 @@ def keeps_records_elsewhere(dagster_home: Path) -> bool:
 
 def _messages_held(home: Path) -> AbstractContextManager[object]:
     """Nobody sends messages meanwhile, who would write down again what was read before."""
-    folder = home / _MESSAGES
+    folder = home / MESSAGES
     return FileLock(folder / _LOCK) if folder.is_dir() else nullcontext()
 
 

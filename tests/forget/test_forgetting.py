@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from pipeline.conversations import cursors
 from pipeline.emulator import EmulatorServer, ManualClock, World
-from pipeline.forget import leftovers, person_of
+from pipeline.forget import forget, leftovers, person_of
 from pipeline.forget.leftovers import forget_outputs, forget_records
 from pipeline.forget.search import Searched
 from pipeline.lake import forgotten as people
@@ -36,6 +36,7 @@ from tests.forget.people import (
     named_in,
     new_home,
     new_world,
+    places_of,
 )
 from tests.synced import Reader, rows_of
 from tests.torture.search import everything
@@ -269,6 +270,21 @@ def test_what_others_put_into_the_folder_of_an_export_is_left_to_them(tmp_path: 
     assert sorted(path.name for path in export.iterdir()) == ["home", "pivot.csv"]
     assert (export / "home" / "names.csv").is_file()
     assert (other / "export.json").is_file()
+
+
+def test_folders_of_the_home_that_are_links_are_searched_and_rewritten(tmp_path: Path) -> None:
+    """A lake on another disk, say."""
+    home = tmp_path / "home"
+    for name in ("lake", "messages"):
+        (tmp_path / "disk" / name).mkdir(parents=True)
+        home.mkdir(exist_ok=True)
+        (home / name).symlink_to(tmp_path / "disk" / name)
+    note, state = home / "lake" / "note.txt", home / "messages" / "state.json"
+    for path in (note, state):
+        path.write_text(WHO, encoding="utf-8")
+    outcome = forget(Lake(home / "lake"), places_of(home), person_of(WHO, None))
+    assert outcome.rewritten == (state,)
+    assert outcome.searched.found == {str(note.resolve()): [1]}
 
 
 def test_a_report_that_stands_elsewhere_is_removed_there(tmp_path: Path) -> None:
