@@ -151,7 +151,9 @@ class _Readable(Protocol):
 def _names(path: Path, kind: str, values: _Values | None, person: Person) -> bool:
     if values is not None and any(person.is_in(text) for text in values(path)):
         return True
-    return (person.is_unlikely or kind == "text") and _bytes_name(path, person)
+    # Text can begin with zeros, as logs that were cut while they were written to.
+    is_text = kind == "text" or (kind == "other" and _encoding(path) == "utf-8")
+    return (person.is_unlikely or is_text) and _bytes_name(path, person)
 
 
 def _bytes_name(path: Path, person: Person) -> bool:

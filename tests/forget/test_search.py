@@ -237,3 +237,12 @@ def test_a_large_file_is_searched_as_if_it_were_read_at_once(
         if before < 8194 or before % 61 == 0:
             path.write_bytes(b"\0" * before + f" {line} ".encode() + b"\0" * 9000)
             assert bool(searched(path, person).found) == names, before
+
+
+def test_a_log_that_was_cut_while_it_was_written_to_is_text(tmp_path: Path) -> None:
+    """What was cut off stands there as zeros; other files with zeros can hold a short id by
+    chance."""
+    path = tmp_path / "server.log"
+    for before, names in ((b"", True), (b"\xff", False)):
+        path.write_bytes(before + b"\0" * 5000 + f"\nuser {WHO}\n".encode())
+        assert bool(searched(path).found) == names
