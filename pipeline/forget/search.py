@@ -223,7 +223,9 @@ def _of_arrow(path: Path) -> Iterator[str]:
     with pa.ipc.open_file(path) as file:
         yield from (*file.schema.names, str(file.schema.metadata))
         for number in range(file.num_record_batches):
-            for column in file.get_batch(number).columns:
+            batch = file.get_batch(number)
+            batch.validate(full=True)  # a damaged one would end the process
+            for column in batch.columns:
                 yield from _texts(column)
 
 

@@ -103,6 +103,20 @@ def test_what_is_packed_and_damaged_is_no_proof(kind: str, tmp_path: Path) -> No
     assert list(searched(path).unread) == [str(path)]
 
 
+def test_a_damaged_page_is_no_proof_and_does_not_end_the_process(tmp_path: Path) -> None:
+    """Arrow trusts what it reads: where a text says that it ends, it looks."""
+    table, path = pa.table({"user_id": ["bob", "eve"]}), tmp_path / "0-60.rows.arrow"
+    with pa.ipc.new_file(path, table.schema) as sink:
+        sink.write_table(table)
+    offsets = [number.to_bytes(4, "little") for number in (0, 3, 6)]
+    content = path.read_bytes()
+    far = (2**31 - 1).to_bytes(4, "little")
+    damaged = content.replace(b"".join(offsets), offsets[0] + far + offsets[2])
+    assert damaged != content
+    path.write_bytes(damaged)
+    assert list(searched(path).unread) == [str(path)]
+
+
 def test_names_in_archives_are_seen(tmp_path: Path) -> None:
     path = tmp_path / "backup.tar"
     with tarfile.open(path, "w") as archive:
