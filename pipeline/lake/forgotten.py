@@ -35,6 +35,9 @@ FORGOTTEN: Final = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 
 _FILE: Final = ".forgotten.json"
 _STRINGS: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_WORD: Final = re.compile(r"[\w@+.-]+")
+"""What may be an id, as `pipeline/forget/writings.py` has it: a list of hashes knows whole ones."""
+_AROUND: Final = ".,;:!?()[]{}<>\"'"
 _REMEMBERED: Final = 1 << 17
 """So many ids are kept in memory, as those of pseudonyms are."""
 
@@ -64,10 +67,11 @@ class Forgotten:
         return name
 
     def is_named_in(self, said: str) -> bool:
-        """Whether a text of JSON is of somebody forgotten: has their id as a string of its own."""
+        """Whether a text of JSON is of somebody forgotten: has their id as a string of its own, or
+        as a word of one."""
+        strings = (json.loads(f'"{text}"', strict=False) for text in _STRINGS.findall(said))
         return any(
-            self.name_of(json.loads(f'"{text}"', strict=False)) is not None
-            for text in _STRINGS.findall(said)
+            self.name_of(word) is not None for text in strings for word in {text, *_words(text)}
         )
 
     @property
@@ -197,6 +201,11 @@ def names_forgotten(known: Forgotten, version: Path) -> bool:
             if any(known.name_of(one) is not None for one in ids):
                 return True
     return False
+
+
+def _words(text: str) -> set[str]:
+    runs = {word.rstrip(".") for word in _WORD.findall(text)}
+    return runs.union(word.strip(_AROUND) for word in text.split())
 
 
 def _read(path: Path) -> Forgotten:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from base64 import b64encode
@@ -229,6 +230,26 @@ def test_lists_of_several_homes_stand_beside_each_other(tmp_path: Path) -> None:
     assert people.begin(other, "ada") == names[0]
     with pytest.raises(ValueError, match=r"."):
         people.learn(other, "[{}]")
+
+
+@pytest.mark.parametrize(
+    ("said", "hidden"),
+    [
+        ("call zaphod+4711@planted.example.", True),
+        ("(zaphod+4711@planted.example) is away", True),
+        ("auth0|42, and bob", True),
+        ("call zaphod+4711@planted.example.org", False),
+        ("call x-zaphod+4711@planted.example", False),
+    ],
+)
+def test_what_others_say_of_somebody_forgotten_is_not_brought_back(
+    said: str, hidden: bool, tmp_path: Path
+) -> None:
+    """By a later sync; as a word of a text, too."""
+    lake = Lake(tmp_path / "lake")
+    for who in (WHO, "auth0|42"):
+        people.begin(lake, who)
+    assert people.forgotten(lake).is_named_in(json.dumps({"note": said})) == hidden
 
 
 def test_half_a_character_in_what_others_say_is_nobody(tmp_path: Path) -> None:
