@@ -54,6 +54,7 @@ def forget(
         from pipeline.forget.days import count_rows
         from pipeline.forget.written import names_of, real_ids
         from pipeline.lake import user_id_mode
+        from pipeline.lake.forgotten import forgotten
         from pipeline.lake.store import Lake
 
         lake = Lake(settings.lake, settings.lookback_days, settings.memory)
@@ -64,6 +65,8 @@ def forget(
             person = person_of(user, pseudonyms, names)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
+        if person.stored_id in forgotten(lake).names:
+            fail(f"{user} is the name of somebody who was forgotten already", MISUSED)
         rows, days = count_rows(lake, person)
         found = (
             f"{count(rows, 'row')} on {count(days, 'day')} {be(rows)} of"

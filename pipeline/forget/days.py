@@ -42,7 +42,7 @@ class _Change:
 
     def condition(self, dataset: Dataset) -> str | None:
         """Which rows name the person; None where the dataset has no column that can."""
-        tests = [f"regexp_matches({text}, $pattern)" for text in self._texts(dataset)]
+        tests = [f"{text} IN (SELECT said FROM naming)" for text in _texts(dataset)]
         if "user_id" in dataset.schema.names:
             tests.append("user_id = $user")
         if dataset is ITEM_CONTENTS:
@@ -62,16 +62,8 @@ class _Change:
 
     def params(self, sql: str) -> dict[str, str]:
         """The parameters that a statement names."""
-        every = {
-            "user": self.person.stored_id,
-            "name": self.name,
-            "pattern": self.person.portable_pattern,
-        }
+        every = {"user": self.person.stored_id, "name": self.name}
         return {name: value for name, value in every.items() if f"${name}" in sql}
-
-    @staticmethod
-    def _texts(dataset: Dataset) -> list[str]:
-        return [name for name in _TEXTS if name in dataset.schema.names]
 
     def _value(self, name: str, dataset: Dataset) -> str:
         if name == "user_id":
@@ -93,7 +85,8 @@ def count_rows(lake: Lake, person: Person) -> tuple[int, int]:
                 if "user_id" not in dataset.schema.names or not path.is_file():
                     continue
                 try:
-                    found = _count(con, dataset, path, "user_id = $user", change)
+                    engine.bind(con, {"stored": (dataset, [path])})
+                    found = _count(con, "user_id = $user", change)
                 except _UNREADABLE:  # the search reports it
                     continue
                 rows += found
@@ -163,15 +156,13 @@ def _names(con: duckdb.DuckDBPyConnection, change: _Change, path: Path) -> bool:
         condition = change.condition(dataset)
         if condition is None or not path.is_file():
             return False
-        return _count(con, dataset, path, condition, change) > 0
+        _bind(con, dataset, path, change)
+        return _count(con, condition, change) > 0
     except _UNREADABLE:
         return False
 
 
-def _count(
-    con: duckdb.DuckDBPyConnection, dataset: Dataset, path: Path, condition: str, change: _Change
-) -> int:
-    engine.bind(con, {"stored": (dataset, [path])})
+def _count(con: duckdb.DuckDBPyConnection, condition: str, change: _Change) -> int:
     sql = f"SELECT count(*) FROM stored WHERE {condition}"
     ((found,),) = con.execute(sql, change.params(sql)).fetchall()
     return int(found)
@@ -180,11 +171,33 @@ def _count(
 def _write(
     con: duckdb.DuckDBPyConnection, change: _Change, dataset: Dataset, path: Path, target: Path
 ) -> None:
-    engine.bind(con, {"stored": (dataset, [path])})
+    _bind(con, dataset, path, change)
     sql = change.rows(dataset)
     rows = con.sql(sql, params=change.params(sql)).to_arrow_reader(files.ROW_GROUP)
     notes = {DISPUTED: noted(path, DISPUTED)}
     files.write(dataset, rows, target, covered(path).window, notes)
+
+
+def _texts(dataset: Dataset) -> list[str]:
+    return [name for name in _TEXTS if name in dataset.schema.names]
+
+
+def _bind(con: duckdb.DuckDBPyConnection, dataset: Dataset, path: Path, change: _Change) -> None:
+    """Make a file the view `stored`, and its texts that name the person the table `naming`.
+
+    The database takes those that may; the same code as in the search says which do.
+    """
+    engine.bind(con, {"stored": (dataset, [path])})
+    naming: set[str] = set()
+    for text in _texts(dataset):
+        sql = (
+            f"SELECT DISTINCT {text} FROM stored "
+            f"WHERE len(list_filter($parts, lambda part: contains({text}, part))) > 0"
+        )
+        params = {"parts": [*change.person.parts]}
+        for batch in con.sql(sql, params=params).to_arrow_reader(files.ROW_GROUP):
+            naming.update(it for it in batch.column(0).to_pylist() if change.person.is_in(it))
+    con.register("naming", pa.table({"said": pa.array(sorted(naming), pa.string())}))
 
 
 def _bind_gone(con: duckdb.DuckDBPyConnection, ids: Iterable[str]) -> None:

@@ -53,7 +53,8 @@ class Places:
     @property
     def folders(self) -> list[Path]:
         """The folders that are searched, none of them below another."""
-        found = (self.home, self.export_dir, self.dagster_home, *self.records)
+        parts = (self.home / "lake", self.home / leftovers.MESSAGES)  # which can be links
+        found = (self.home, *parts, self.export_dir, self.dagster_home, *self.records)
         every = {path.resolve() for path in found}
         if self.shared is not None and self.shared.is_folder:
             every.add(Path(self.shared.place.warehouse).resolve())
@@ -87,6 +88,8 @@ def forget(
     lake can't be used.
     """
     with _held(lake, "forget", say):
+        if places.shared is not None:  # another home may have given them a name already
+            places.shared.tell_forgotten(lake)
         name = forgotten.begin(lake, person.stored_id)
         say(f"from now on loads write {name}")
         days = _forget_tables(lake, places, person, name, say)

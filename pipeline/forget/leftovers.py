@@ -6,6 +6,7 @@ people have written themselves is left to them: the search names it.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,10 @@ from pipeline.lake.store import Lake, remove, replacing
 _WAIT: Final = 60.0
 """Seconds to wait for Dagster, where it holds its database."""
 _EXPORT: Final = "export.json"
+_EXPORTED: Final = "mka1_usage_export"
+_EXPORTING: Final = (".mka1-usage-lock", ".mka1-usage-staging")
+"""Of the folder of an export, as `pipeline/export/folder.py` has them: its manifest, the lock that
+is held by an export under way, and what is not in place yet."""
 _NOTED: Final = {".json", ".log", ".db", ".sqlite"}
 """Endings of files that commands write; those that people write, such as CSV, are left alone."""
 _TIMES: Final = 20
@@ -34,7 +39,8 @@ _STORAGES: Final = {
     *("storage", "run_storage", "event_log_storage", "schedule_storage"),
     "local_artifact_storage",
 }
-_MESSAGES: Final = "messages"
+MESSAGES: Final = "messages"
+"""The folder of messages in a home."""
 _LOCK: Final = ".lock"
 """Of the folder of messages: as `pipeline/notify/outbox.py` has it."""
 
@@ -56,30 +62,51 @@ def forget_pages(lake: Lake) -> None:
 
 
 def forget_outputs(home: Path, export_dir: Path, person: Person) -> list[Path]:
-    """Remove the report, which can show the person by a name too, and an export that names them;
-    returns what was removed."""
+    """Remove the report, which can show the person by a name too, and exports that name them: what
+    others put into the folder of an export is left alone. Returns what was removed.
+
+    Waits for exports that are under way.
+    """
     removed: list[Path] = []
     report = home / "report"
     if report.is_dir():
-        shutil.rmtree(report)
+        for path in list(report.iterdir()):  # the folder itself may be elsewhere
+            _remove(path)
         removed.append(report)
-    for manifest in {export_dir / _EXPORT, *home.glob(f"*/{_EXPORT}")}:
-        folder = manifest.parent
-        if manifest.is_file() and _any_names(folder, person):
-            for path in list(folder.iterdir()):  # the folder itself may be mounted elsewhere
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-            removed.append(folder)
+    lock, staging = _EXPORTING
+    for folder in {export_dir, *(path.parent for path in home.glob(f"*/{_EXPORT}"))}:
+        with FileLock(folder / lock) if (folder / lock).exists() else nullcontext():
+            files = [path for name in _exported(folder) if (path := folder / name).is_file()]
+            killed = search.files_below([folder / staging])
+            if any(_may_name(path, person) for path in (*files, *killed)):
+                for path in (*files, folder / _EXPORT, folder / staging):
+                    _remove(path)
+                removed.append(folder)
     return sorted(removed)
 
 
-def _any_names(folder: Path, person: Person) -> bool:
-    for path in search.files_below([folder]):
-        try:
-            if search.names(path, person):
-                return True
-        except Exception:  # noqa: BLE001 - what can't be read of an export is no use to anybody
-            return True
-    return False
+def _exported(folder: Path) -> list[str]:
+    """The files of a folder that exports wrote, as their manifest names them."""
+    try:
+        manifest = json.loads((folder / _EXPORT).read_bytes())
+        names = [*manifest["files"], *manifest.get("kept", {})] if _EXPORTED in manifest else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [name for name in names if not {"", "..", "/"} & {*Path(name).parts}]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _may_name(path: Path, person: Person) -> bool:
+    try:
+        return search.names(path, person)
+    except Exception:  # noqa: BLE001 - what can't be read of an export is no use to anybody
+        return True
 
 
 def forget_records(
@@ -93,7 +120,7 @@ def forget_records(
     apart = (lake.root, *(folder.absolute() for folder in records))
     notes = (
         path
-        for path in search.files_below([home])
+        for path in search.files_below([home, home / MESSAGES])  # which can be a link
         if path.suffix.partition("-")[0] in _NOTED  # `.state.json-4x1`, of a killed process, too
         and not any(path.absolute().is_relative_to(it) for it in apart)
     )
@@ -116,7 +143,7 @@ def keeps_records_elsewhere(dagster_home: Path) -> bool:
 
 def _messages_held(home: Path) -> AbstractContextManager[object]:
     """Nobody sends messages meanwhile, who would write down again what was read before."""
-    folder = home / _MESSAGES
+    folder = home / MESSAGES
     return FileLock(folder / _LOCK) if folder.is_dir() else nullcontext()
 
 
@@ -145,6 +172,15 @@ def _rewrite_text(path: Path, person: Person, name: str) -> bool:
 
 
 def _rewrite_database(path: Path, person: Person, name: str) -> bool:
+    try:
+        return _rewrite_tables(path, person, name)
+    except sqlite3.OperationalError as error:
+        raise sqlite3.OperationalError(f"{path}: {error}") from None
+    except sqlite3.DatabaseError:  # damaged, or none: the search says that it can't be read
+        return False
+
+
+def _rewrite_tables(path: Path, person: Person, name: str) -> bool:
     with closing(sqlite3.connect(path, timeout=_WAIT)) as con:
         con.execute("PRAGMA secure_delete = ON")
         tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()

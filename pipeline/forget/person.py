@@ -18,7 +18,7 @@ from pipeline.forget import writings
 from pipeline.pseudonyms import Pseudonyms
 
 _PSEUDONYM: Final = re.compile(r"p_[0-9a-f]{32}")
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{4,}={0,2}")
 _FROM_ADDRESS: Final = str.maketrans("-_", "+/")
 _AS_ADDRESS: Final = str.maketrans("+/", "-_")
 """Addresses have another base64."""
@@ -51,10 +51,10 @@ class Person:
         forms = [form.encode().decode("latin-1") for form in self.forms]
         return re.compile(writings.by_itself(forms, writings.BYTES_WORD).encode("latin-1"))
 
-    @cached_property
-    def portable_pattern(self) -> str:
-        """The same as a regular expression that DuckDB takes."""
-        return writings.portable(self.forms)
+    @property
+    def parts(self) -> frozenset[str]:
+        """One of these is in every text that names the person, and in others."""
+        return self._packed.union(self._cores)
 
     @cached_property
     def _packed(self) -> frozenset[str]:
@@ -69,11 +69,13 @@ class Person:
         unpacked = (_unpacked(found[0]) for found in _BASE64.finditer(text))
         return any(self.is_in(said) for said in unpacked if said is not None)
 
-    def is_in_bytes(self, content: bytes) -> bool:
-        """Whether bytes name the person, whatever they are."""
+    def is_in_bytes(self, content: bytes, begin: int = 0, end: int | None = None) -> bool:
+        """Whether bytes name the person, whatever they are, between two places."""
         if not any(core.encode() in content for core in self._cores):
             return False
-        return self._bytes.search(content) is not None
+        end = len(content) if end is None else end
+        places = (found.span() for found in self._bytes.finditer(content))
+        return any(begin <= first and last <= end for first, last in places)
 
     @property
     def is_unlikely(self) -> bool:

@@ -38,13 +38,20 @@ from pipeline.lake.engine import literal, openable
 
 _CHUNK: Final = 1 << 22
 _OVERLAP: Final = 1 << 12
-"""Bytes that two chunks share: longer than any form of an id."""
+"""Bytes that two chunks share, or those of the longest form of an id."""
+_AROUND: Final = 64
+"""So many bytes before and behind an id say whether it stands by itself."""
 _LINES: Final = 5
 """So many lines of a text are named at most."""
+_SAID_BY_DUCKDB: Final = (
+    *("duckdb_views()", "duckdb_columns()", "duckdb_tables()", "duckdb_functions()"),
+    *("duckdb_types()", "duckdb_indexes()", "duckdb_sequences()", "duckdb_schemas()"),
+)
+"""What DuckDB says of a file beside its rows."""
 _PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF")
 _FAILS: Final = (
     *(OSError, ImportError, ValueError, LookupError, EOFError, zlib.error, zipfile.BadZipFile),
-    *(lzma.LZMAError, tarfile.TarError),
+    *(lzma.LZMAError, tarfile.TarError, RuntimeError),  # as of a zip with a password
     *(pa.ArrowException, duckdb.Error, sqlite3.Error),
 )
 
@@ -63,8 +70,13 @@ class Searched:
 
     def read_folders(self, folders: Iterable[Path], person: Person) -> None:
         """Read every file below the folders, each once, links as what they lead to."""
+
+        def closed(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                self.unread[str(error.filename)] = str(error.strerror)
+
         for folder in folders:
-            for path in files_below([folder]):
+            for path in files_below([folder], closed):
                 self.read_file(path, person, named=str(path.relative_to(folder)))
 
     def read_file(
@@ -72,23 +84,28 @@ class Searched:
     ) -> None:
         """Read a file, once; `named`: how it is called in what is searched, which can name them
         too; `shown`: what it is a copy of."""
+        place = shown or str(path)
         try:
             found = path.stat()
-        except OSError:  # removed meanwhile
+        except FileNotFoundError:  # removed meanwhile
+            return
+        except OSError as error:
+            self.unread[place] = str(error.strerror)
             return
         if shown is None:
             if (found.st_dev, found.st_ino) in self._seen:
+                if _is_called(named, person):  # another name of what was read
+                    self.found[place] = []
                 return
             self._seen.add((found.st_dev, found.st_ino))
         self.files += 1
         self.bytes += found.st_size
         kind, values = _opened(path)
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
-        place = shown or str(path)
         try:
             if kind == "text" and (lines := _lines(path, person)):
                 self.found[place] = lines
-            elif person.is_in(named) or _names(path, kind, values, person):
+            elif _is_called(named, person) or _names(path, kind, values, person):
                 self.found[place] = []
         except FileNotFoundError:
             return
@@ -101,15 +118,22 @@ class Searched:
         self.found |= {place: [] for place in found}
 
 
+def _is_called(named: str, person: Person) -> bool:
+    """Whether the name of a file names the person, with its ending or without: as `ada.csv`."""
+    return person.is_in(named) or person.is_in(named.removesuffix(Path(named).suffix))
+
+
 def names(path: Path, person: Person) -> bool:
     """Whether a file names the person. Raises what reading it raises."""
     return _names(path, *_opened(path), person)
 
 
-def files_below(folders: Iterable[Path]) -> Iterator[Path]:
-    """Every file below the folders, no link, in order."""
+def files_below(
+    folders: Iterable[Path], closed: Callable[[OSError], None] | None = None
+) -> Iterator[Path]:
+    """Every file below the folders, no link, in order; `closed` gets why a folder can't be read."""
     for folder in folders:
-        for root, below, found in os.walk(folder):
+        for root, below, found in os.walk(folder, onerror=closed):
             below.sort()
             for name in sorted(found):
                 path = Path(root, name)
@@ -127,16 +151,23 @@ class _Readable(Protocol):
 def _names(path: Path, kind: str, values: _Values | None, person: Person) -> bool:
     if values is not None and any(person.is_in(text) for text in values(path)):
         return True
-    return (person.is_unlikely or kind == "text") and _bytes_name(path, person)
+    # Text can begin with zeros, as logs that were cut while they were written to.
+    is_text = kind == "text" or (kind == "other" and _encoding(path) == "utf-8")
+    return (person.is_unlikely or is_text) and _bytes_name(path, person)
 
 
 def _bytes_name(path: Path, person: Person) -> bool:
+    shared = _AROUND + max(_OVERLAP, *(len(form.encode()) for form in person.forms))
     with path.open("rb") as file:
-        before = b""
-        while chunk := file.read(_CHUNK):
-            if person.is_in_bytes(before + chunk):
+        before, chunk = b"", file.read(_CHUNK)
+        while chunk:
+            # What stands around an id decides: what is cut is looked at with the other chunk.
+            after = file.read(_CHUNK)
+            content = before + chunk
+            begin = _AROUND if before else 0
+            if person.is_in_bytes(content + after[:_AROUND], begin, len(content)):
                 return True
-            before = chunk[-_OVERLAP:]
+            before, chunk = content[-shared:], after
     return False
 
 
@@ -180,6 +211,7 @@ def _encoding(path: Path) -> str:
 
 def _of_parquet(path: Path) -> Iterator[str]:
     with pq.ParquetFile(path) as file:
+        yield from file.schema_arrow.names
         for note in (file.metadata.metadata or {}).items():
             yield from (part.decode("utf-8", "replace") for part in note)
         for batch in file.iter_batches(1 << 17):
@@ -189,9 +221,15 @@ def _of_parquet(path: Path) -> Iterator[str]:
 
 def _of_arrow(path: Path) -> Iterator[str]:
     with pa.ipc.open_file(path) as file:
+        yield from (*file.schema.names, str(file.schema.metadata))
         for number in range(file.num_record_batches):
-            for column in file.get_batch(number).columns:
+            batch = file.get_batch(number)
+            batch.validate(full=True)  # a damaged one would end the process
+            for column in batch.columns:
                 yield from _texts(column)
+
+
+_NO_TEXT: Final = (pa.types.is_primitive, pa.types.is_decimal, pa.types.is_null)
 
 
 def _texts(column: pa.Array) -> Iterator[str]:
@@ -202,21 +240,21 @@ def _texts(column: pa.Array) -> Iterator[str]:
         column = column.dictionary
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         yield from (value for value in pc.unique(column).to_pylist() if value is not None)
-    elif pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+    elif not any(no_text(column.type) for no_text in _NO_TEXT):
         yield from map(str, column.to_pylist())
 
 
 def _of_duckdb(path: Path) -> Iterator[str]:
     with openable(path) as readable, closing(duckdb.connect()) as con:
         con.execute(f"ATTACH {literal(str(readable))} AS searched (READ_ONLY)")
-        for sql in ("duckdb_views()", "duckdb_columns()", "duckdb_tables()"):
+        for sql in _SAID_BY_DUCKDB:
             for row in con.execute(f"FROM {sql} WHERE database_name = 'searched'").fetchall():
                 yield from map(str, row)
         tables = con.execute(
             "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'searched'"
         ).fetchall()
         for names_of in tables:
-            schema, table = (f'"{name}"' for name in names_of)
+            schema, table = map(_quoted, names_of)
             for batch in con.sql(f"FROM searched.{schema}.{table}").to_arrow_reader(1 << 16):
                 for column in batch.columns:
                     yield from _texts(column)
@@ -226,10 +264,14 @@ def _of_sqlite(path: Path) -> Iterator[str]:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as con:
         con.text_factory = lambda value: value.decode("utf-8", "replace")
         tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        for (name,) in tables:
-            for row in con.execute(f'SELECT * FROM "{name}"'):
+        for name in ("sqlite_master", *(name for (name,) in tables)):
+            for row in con.execute(f"SELECT * FROM {_quoted(name)}"):
                 for value in row:
                     yield from texts_of(value)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _of_zip(path: Path) -> Iterator[str]:

@@ -43,7 +43,6 @@ _HEX: Final = "[0-9A-Fa-f]"
 _JOINS: Final = "@+.-"
 PYTHON_WORD: Final = r"\w"
 BYTES_WORD: Final = r"\w\x80-\xff"
-_RE2_WORD: Final = r"\p{L}\p{N}_"
 
 
 def forms_of(words: Iterable[str]) -> tuple[str, ...]:
@@ -110,19 +109,6 @@ def by_itself(forms: Iterable[str], word: str) -> str:
     behind += [rf"\\+u(?!00{_SIGN}|{_WIDE_SIGN}){_HEX}{{4}}"]
     every = "|".join(map(re.escape, forms))
     return f"(?:{'|'.join(before)})(?:{every})(?!{'|'.join(behind)})"
-
-
-def portable(forms: Iterable[str]) -> str:
-    """The same for RE2, which DuckDB has: nothing is looked ahead there, so more is matched."""
-    joins = f"{_RE2_WORD}{_JOINS}"
-    before = ["^", f"[^{joins}]", r"\\[nrt]", f"%{_SIGN}", rf"\\u00{_SIGN}", rf"\\u{_WIDE_SIGN}"]
-    before += [f"%[Ee]2%80%[89ABab]{_HEX}"]
-    behind = ["$", rf"[^%\\{joins}]", rf"\.(?:$|[^{_RE2_WORD}])"]
-    behind += [f"%(?:$|[^0-9A-Fa-f]|{_HEX}(?:$|[^0-9A-Fa-f])|{_SIGN}|{_SIGN_BYTES})"]
-    short = f"{_HEX}{{0,3}}(?:$|[^0-9A-Fa-f])"
-    behind += [rf"\\+(?:$|[^u\\]|u(?:00{_SIGN}|{_WIDE_SIGN}|{short}))"]
-    every = "|".join(re.escape(form) for form in forms)
-    return f"(?:{'|'.join(before)})(?:{every})(?:{'|'.join(behind)})"
 
 
 def in_base64(parts: Iterable[str]) -> frozenset[str]:

@@ -35,6 +35,9 @@ FORGOTTEN: Final = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 
 _FILE: Final = ".forgotten.json"
 _STRINGS: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_WORD: Final = re.compile(r"[\w@+.-]+")
+"""What may be an id, as `pipeline/forget/writings.py` has it: a list of hashes knows whole ones."""
+_AROUND: Final = ".,;:!?()[]{}<>\"'"
 _REMEMBERED: Final = 1 << 17
 """So many ids are kept in memory, as those of pseudonyms are."""
 
@@ -64,10 +67,11 @@ class Forgotten:
         return name
 
     def is_named_in(self, said: str) -> bool:
-        """Whether a text of JSON is of somebody forgotten: has their id as a string of its own."""
+        """Whether a text of JSON is of somebody forgotten: has their id as a string of its own, or
+        as a word of one."""
+        strings = (json.loads(f'"{text}"', strict=False) for text in _STRINGS.findall(said))
         return any(
-            self.name_of(json.loads(f'"{text}"', strict=False)) is not None
-            for text in _STRINGS.findall(said)
+            self.name_of(word) is not None for text in strings for word in {text, *_words(text)}
         )
 
     @property
@@ -199,6 +203,11 @@ def names_forgotten(known: Forgotten, version: Path) -> bool:
     return False
 
 
+def _words(text: str) -> set[str]:
+    runs = {word.rstrip(".") for word in _WORD.findall(text)}
+    return runs.union(word.strip(_AROUND) for word in text.split())
+
+
 def _read(path: Path) -> Forgotten:
     try:
         facts = json.loads(path.read_bytes())
@@ -230,4 +239,6 @@ def _write(lake: Lake, known: Forgotten) -> None:
 
 
 def _hash(key: str, stored_id: str) -> str:
-    return hmac.digest(bytes.fromhex(key), stored_id.encode(), "sha256").hex()
+    # Half of a character, which JSON can escape and no UTF-8 holds, is no id, and is asked about.
+    content = stored_id.encode("utf-8", "surrogatepass")
+    return hmac.digest(bytes.fromhex(key), content, "sha256").hex()

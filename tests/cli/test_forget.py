@@ -57,6 +57,14 @@ def test_it_says_what_it_did_and_proves_it(home: Path) -> None:
     assert name in command(["sql", "--format", "csv", "select distinct user_id from usage_1d"]).text
 
 
+def test_the_name_of_somebody_forgotten_is_nobody_to_forget(home: Path) -> None:
+    """Loads would go on to write it, beside a second one."""
+    name = forgotten.begin(Lake(home / "lake"), WHO)
+    ended = command(["forget", name, "--yes"])
+    assert ended.code == 2
+    assert f"{name} is the name of somebody who was forgotten already" in ended.err
+
+
 def test_what_is_left_is_named_and_is_a_failure(home: Path) -> None:
     (home / "budgets.csv").write_text(f"{WHO}\n", encoding="utf-8")
     ended = command(["forget", WHO, "--yes"])

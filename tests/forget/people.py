@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -53,7 +54,8 @@ def add_outputs(home: Path) -> None:
     """An export, a report, and Dagster's records, each of which names the person."""
     for folder in ("export", "report", "dagster/history"):
         (home / folder).mkdir(parents=True)
-    (home / "export" / "export.json").write_text("{}", encoding="utf-8")
+    said = {"mka1_usage_export": 1, "files": {"dim_user.csv": {}}}
+    (home / "export" / "export.json").write_text(json.dumps(said), encoding="utf-8")
     (home / "export" / "dim_user.csv").write_text(f"user_id\n{WHO}\n", encoding="utf-8")
     (home / "report" / "usage.html").write_text("<p>Zaphod Beeblebrox</p>", encoding="utf-8")
     (home / "dagster" / "run.log").write_text(f"user {WHO}: 5\n", encoding="utf-8")

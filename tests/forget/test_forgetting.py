@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
+from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from pydantic import SecretStr
 
 from pipeline.conversations import cursors
-from pipeline.emulator import EmulatorServer
-from pipeline.forget import person_of
+from pipeline.emulator import EmulatorServer, ManualClock, World
+from pipeline.forget import forget, leftovers, person_of
+from pipeline.forget.leftovers import forget_outputs, forget_records
 from pipeline.forget.search import Searched
 from pipeline.lake import forgotten as people
 from pipeline.lake.schemas import DATASETS
@@ -21,6 +28,8 @@ from pipeline.lake.verification import verify
 from pipeline.pseudonyms import Pseudonyms
 from tests.forget.people import (
     DAYS,
+    LATER,
+    MIDNIGHT,
     OTHERS,
     WHO,
     add_outputs,
@@ -28,6 +37,7 @@ from tests.forget.people import (
     named_in,
     new_home,
     new_world,
+    places_of,
 )
 from tests.synced import Reader, rows_of
 from tests.torture.search import everything
@@ -101,6 +111,25 @@ def test_what_they_wrote_goes_and_what_others_wrote_stays_but_where_it_names_the
     assert theirs < said
     assert {row["conversation_id"] for row in reader.rows("item_contents")} == said - theirs
     assert {row["metadata"] for row in reader.rows("conversations")} == {None}  # all name them
+
+
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [(WHO, b64encode(f"{WHO} said".encode()).decode()), ("'\"<" * 600, "'\"<" * 600)],
+    ids=["in base64", "a long id"],
+)
+def test_what_others_wrote_of_them_goes_however_it_is_written(
+    who: str, said: str, tmp_path: Path
+) -> None:
+    world = World(clock=ManualClock(LATER))
+    for user in (who, "bob"):
+        world.create_conversation(MIDNIGHT, user, "key_web", {"of": said})
+    world.create_conversation(MIDNIGHT, "bob", "key_web", {"of": "nobody"})
+    with EmulatorServer(world) as server:
+        reader = new_home(server, tmp_path / "home")
+        assert forgotten(reader, tmp_path / "home", who).proven
+    said_of = {row["metadata"] for row in reader.rows("conversations")}
+    assert said_of == {None, '{"of":"nobody"}'}
 
 
 @pytest.mark.slow
@@ -203,6 +232,38 @@ def test_lists_of_several_homes_stand_beside_each_other(tmp_path: Path) -> None:
         people.learn(other, "[{}]")
 
 
+@pytest.mark.parametrize(
+    ("said", "hidden"),
+    [
+        ("call zaphod+4711@planted.example.", True),
+        ("(zaphod+4711@planted.example) is away", True),
+        ("auth0|42, and bob", True),
+        ("call zaphod+4711@planted.example.org", False),
+        ("call x-zaphod+4711@planted.example", False),
+    ],
+)
+def test_what_others_say_of_somebody_forgotten_is_not_brought_back(
+    said: str, hidden: bool, tmp_path: Path
+) -> None:
+    """By a later sync; as a word of a text, too."""
+    lake = Lake(tmp_path / "lake")
+    for who in (WHO, "auth0|42"):
+        people.begin(lake, who)
+    assert people.forgotten(lake).is_named_in(json.dumps({"note": said})) == hidden
+
+
+def test_half_a_character_in_what_others_say_is_nobody(tmp_path: Path) -> None:
+    """JSON can escape one: a load goes on."""
+    lake = Lake(tmp_path / "lake")
+    people.begin(lake, "ada")
+    ids = people.LakeIds(lake, None).now
+    assert ids is not None
+    assert [ids.hides("bob", said) for said in (r'["\ud83d"]', r'["\ud83d", "ada"]')] == [
+        False,
+        True,
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("at_length")
 def test_what_people_wrote_themselves_is_left_to_them_and_named(reader: Reader, home: Path) -> None:
@@ -215,6 +276,59 @@ def test_what_people_wrote_themselves_is_left_to_them_and_named(reader: Reader, 
     budgets.unlink()
     assert forgotten(reader, home).proven
     assert not people.forgotten(reader.lake).unfinished
+
+
+def test_what_others_put_into_the_folder_of_an_export_is_left_to_them(tmp_path: Path) -> None:
+    """Whatever they call it: only what the manifest of an export names is removed."""
+    export, other = tmp_path / "export", tmp_path / "home" / "notebooks"
+    add_outputs(tmp_path)
+    other.mkdir(parents=True)
+    (other / "export.json").write_text(f'{{"files": {{"{WHO}": 1}}}}', encoding="utf-8")
+    (export / "pivot.csv").write_text(f"{WHO},5\n", encoding="utf-8")
+    (export / "home").mkdir()
+    (export / "home" / "names.csv").write_text("kind,id,name\n", encoding="utf-8")
+    assert forget_outputs(tmp_path / "home", export, person_of(WHO, None)) == [export]
+    assert sorted(path.name for path in export.iterdir()) == ["home", "pivot.csv"]
+    assert (export / "home" / "names.csv").is_file()
+    assert (other / "export.json").is_file()
+
+
+def test_folders_of_the_home_that_are_links_are_searched_and_rewritten(tmp_path: Path) -> None:
+    """A lake on another disk, say."""
+    home = tmp_path / "home"
+    for name in ("lake", "messages"):
+        (tmp_path / "disk" / name).mkdir(parents=True)
+        home.mkdir(exist_ok=True)
+        (home / name).symlink_to(tmp_path / "disk" / name)
+    note, state = home / "lake" / "note.txt", home / "messages" / "state.json"
+    for path in (note, state):
+        path.write_text(WHO, encoding="utf-8")
+    outcome = forget(Lake(home / "lake"), places_of(home), person_of(WHO, None))
+    assert outcome.rewritten == (state,)
+    assert outcome.searched.found == {str(note.resolve()): [1]}
+
+
+def test_a_report_that_stands_elsewhere_is_removed_there(tmp_path: Path) -> None:
+    """Its folder can be a link, or mounted."""
+    elsewhere, home = tmp_path / "elsewhere", tmp_path / "home"
+    elsewhere.mkdir()
+    home.mkdir()
+    (elsewhere / "usage.html").write_text(WHO, encoding="utf-8")
+    (home / "report").symlink_to(elsewhere)
+    assert forget_outputs(home, home / "export", person_of(WHO, None)) == [home / "report"]
+    assert [*elsewhere.iterdir()] == []
+
+
+def test_an_export_that_is_under_way_is_waited_for(tmp_path: Path) -> None:
+    add_outputs(tmp_path)
+    lock = FileLock(tmp_path / "export" / ".mka1-usage-lock", thread_local=False)
+    with ThreadPoolExecutor() as pool:
+        with lock:
+            person = person_of(WHO, None)
+            done = pool.submit(forget_outputs, tmp_path, tmp_path / "export", person)
+            with pytest.raises(TimeoutError):
+                done.result(0.2)
+        assert tmp_path / "export" in done.result(60)
 
 
 @pytest.mark.slow
@@ -254,6 +368,30 @@ def test_a_file_that_can_not_be_read_is_no_proof(reader: Reader, home: Path) -> 
     outcome = forgotten(reader, home)
     assert not outcome.proven
     assert [Path(place).name for place in outcome.searched.unread] == ["usage_1h.parquet"]
+
+
+def test_a_damaged_database_is_left_to_the_search_which_names_it(tmp_path: Path) -> None:
+    """Half of a copy in the home is no reason to forget nobody."""
+    add_outputs(tmp_path)
+    damaged = tmp_path / "copy.db"
+    damaged.write_bytes(b"SQLite format 3\0" + b"half of a copy" * 100)
+    lake, person = Lake(tmp_path / "lake"), person_of(WHO, None)
+    assert damaged not in forget_records(lake, tmp_path, [], person, "forgotten_1")
+    searched = Searched()
+    searched.read_file(damaged, person)
+    assert list(searched.unread) == [str(damaged)]
+
+
+def test_a_database_that_is_in_use_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_outputs(tmp_path)
+    monkeypatch.setattr(leftovers, "_WAIT", 0)
+    lake, person = Lake(tmp_path / "lake"), person_of(WHO, None)
+    with closing(sqlite3.connect(tmp_path / "dagster" / "history" / "runs.db")) as con:
+        con.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match=r"runs\.db: database is locked"):
+            forget_records(lake, tmp_path, [tmp_path / "dagster"], person, "forgotten_1")
 
 
 @pytest.mark.slow

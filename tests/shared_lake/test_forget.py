@@ -192,6 +192,24 @@ def test_a_worker_that_had_loaded_them_meanwhile_commits_nothing_of_theirs(
     assert objects_naming(place, tmp_path / "copy", WHO) == []
 
 
+def test_each_home_that_forgets_them_gives_them_the_same_name(
+    server: EmulatorServer, place: Place, tmp_path: Path
+) -> None:
+    """Also where it has not heard of it yet: they would count as two people."""
+    homes = tmp_path / "one", tmp_path / "other"
+    shared = open_shared_lake(place)
+    one, other = (Lake(home / "lake") for home in homes)
+    Reader(server, one, DAYS[:1]).load()
+    shared.commit(one)
+    shared.hydrate(other)
+    outcomes = [
+        forget(lake, shared_places(home, shared), person_of(WHO, None))
+        for lake, home in zip((one, other), homes, strict=True)
+    ]
+    assert [it.proven for it in outcomes] == [True, True]
+    assert len({it.name for it in outcomes}) == 1
+
+
 def test_a_worker_that_commits_while_they_are_forgotten_is_refused_too(
     server: EmulatorServer, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
