@@ -103,8 +103,25 @@ def _warn_of_slips(
         say(f"warning: {shown} is no setting, so it is ignored" + (f": {near}?" if near else ""))
 
 
+def _open_what_is_closed() -> None:
+    """Let what is written to a stream that whoever started this has closed (`2>&-`) be lost.
+
+    Its number would be that of the next file that is opened, and messages would go to stdout.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            opened = os.fdopen(number, "w" if number else "r", encoding="utf-8")
+            setattr(sys, name, opened)
+            setattr(sys, f"__{name}__", opened)  # as Python itself keeps them
+
+
 def main() -> None:
     """The console script."""
+    _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a character of some id gets it escaped.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -15,7 +15,7 @@ from pipeline.cli.completion import KEYS, USERS
 from pipeline.cli.damage import left_out, nothing_loaded, reading
 from pipeline.cli.exit_codes import FAILED, MISUSED, exit_codes, fail, interruptible
 from pipeline.cli.network import say_route
-from pipeline.cli.options import OptionalTime, days_of, stdout, with_periods
+from pipeline.cli.options import OptionalTime, days_of, not_empty, stdout, with_periods
 from pipeline.cli.sharing import failing, opened, say_age
 from pipeline.messages import count
 from pipeline.settings import Settings, SettingsError, load_settings
@@ -29,6 +29,7 @@ def status(start: OptionalTime = None, end: OptionalTime = None) -> None:
 
     Without --start: from the first day that is loaded. Without --end: through today.
     """
+    not_empty(start, end)
     from pipeline.lake.retention import dropped_days
     from pipeline.lake.snapshot import Snapshot
     from pipeline.lake.snapshot import left_out as words
@@ -127,6 +128,7 @@ def reconcile(
     Per day, user, key and measure, as of the last `mka1-usage run` over these days. Without --start
     and --end: all days that are reconciled. Where bills and prices are there, how far those agree.
     """
+    not_empty(start, end)
     from pipeline.cli.pricing import price_list
     from pipeline.lake.snapshot import Snapshot
     from pipeline.lake.store import Lake

@@ -56,7 +56,7 @@ def check() -> None:
         settings = load_settings()
         lake = Lake(settings.lake, memory=settings.memory)
         found = named(settings, lake)
-        if not found.rows:
+        if not found.rows and not found.nameless:
             say(f"note: there are no names in {short(settings.names)}, so ids show as they are")
         snapshot = Snapshot(lake, names=("usage_1h", "coverage"))
         with reading(lake):

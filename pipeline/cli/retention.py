@@ -27,7 +27,7 @@ def prune() -> None:
     """
     with exit_codes():
         settings = load_settings()
-        from pipeline.lake.catalog import build_catalog, prices_of
+        from pipeline.lake.catalog import build_catalog, names_of, prices_of
         from pipeline.lake.retention import dropped_days
         from pipeline.lake.retention import prune as prune_lake
         from pipeline.lake.store import Lake
@@ -46,7 +46,8 @@ def prune() -> None:
         with interruptible("days that are done are done"), committed(shared, lake, waiting):
             pruned = prune_lake(lake, settings.retention, time.time())
         if pruned.days:
-            build_catalog(lake, settings.catalog, prices=prices_of(settings.catalog))
+            prices, names = prices_of(settings.catalog), names_of(settings.catalog)
+            build_catalog(lake, settings.catalog, prices=prices, names=names)
         _say("dropped", pruned.dropped)
         _say("to be kept again", pruned.kept_again)
         for first, last in spans({day for days in pruned.kept_again.values() for day in days}):

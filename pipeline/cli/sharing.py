@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.damage import left_out, nothing_loaded
 from pipeline.cli.exit_codes import FAILED, exit_codes, fail
+from pipeline.cli.naming import named
 from pipeline.cli.options import OptionalTime, days_of, not_empty, with_periods
 from pipeline.cli.pricing import price_list
 from pipeline.messages import count
@@ -51,6 +52,7 @@ def pull(start: OptionalTime = None, end: OptionalTime = None) -> None:
             settings.catalog,
             on_damage=lambda damage: left_out(words(damage)),
             prices=price_list(settings).table,
+            names=named(settings, lake).table,
         )
         say(
             f"{count(len(changed), 'day')} of {len(days):,} changed: {in_words(changed)}; "

@@ -55,7 +55,8 @@ def check_names(snapshot: Snapshot, names: Names) -> Checked:
 
 
 def _checked(used: dict[str, list[str]], names: Names) -> Checked:
-    listed = {(row.kind, row.id) for row in names.rows}
+    lines = sorted([*names.rows, *names.nameless], key=lambda row: row.line)
+    listed = {(row.kind, row.id) for row in lines}
     in_use = {(kind, id_) for kind, ids in used.items() for id_ in ids}
     with_members = {row.team for row in names.rows if row.team}
     groups = {row.id for row in names.rows if row.kind not in used}
@@ -68,7 +69,7 @@ def _checked(used: dict[str, list[str]], names: Names) -> Checked:
         {kind: [id_ for id_ in ids if (kind, id_) not in listed] for kind, ids in used.items()},
         [
             row
-            for row in names.rows
+            for row in lines
             if (
                 (row.kind, row.id) not in in_use if row.kind in used else row.id not in with_members
             )

@@ -70,6 +70,8 @@ class Names:
     """So many names of users are left out, since beside a pseudonym they would undo it."""
     unread: int = 0
     """So many lines of users are left out, since the key of the lake's pseudonyms is not set."""
+    nameless: Sequence[Named] = ()
+    """Lines of users that have a name alone, which is left out: they are in the file still."""
 
     @cached_property
     def users(self) -> dict[str, str]:
@@ -134,14 +136,16 @@ class Names:
         """The same for a lake with pseudonyms: users by those, without the names that would undo
         them. None: the key is not known, so nothing is said of users."""
         rows: list[Named] = []
+        nameless: list[Named] = []
         for row in self.rows:
             if row.kind != "user":
                 rows.append(row)
-            elif pseudonyms is not None and row.team:
-                rows.append(structs.replace(row, id=pseudonyms.of(row.id), name=""))
+            elif pseudonyms is not None:
+                hidden = structs.replace(row, id=pseudonyms.of(row.id), name="")
+                (rows if row.team else nameless).append(hidden)
         users = [row for row in self.rows if row.kind == "user"]
         unread = len(users) if pseudonyms is None else 0
-        return Names(rows, sum(bool(row.name) for row in users), unread)
+        return Names(rows, sum(bool(row.name) for row in users), unread, nameless)
 
     def _names(self, *kinds: str) -> dict[str, str]:
         return {row.id: row.name for row in self.rows if row.kind in kinds and row.name}

@@ -89,5 +89,5 @@ def _cell(value: object) -> Text:
     if value is None:
         return Text("-", style="dim")
     if isinstance(value, Decimal):
-        return Text(f"{value.quantize(_NANO):,f}")
+        return Text(f"{value.quantize(_NANO) + 0:,f}")  # 0, where less than that is lacking: not -0
     return Text(f"{value:,}" if isinstance(value, int) else str(value))

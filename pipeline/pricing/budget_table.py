@@ -37,8 +37,8 @@ def amount_of(budget: Budget, amount: Decimal | None) -> str:
         return f"{amount.quantize(Decimal(1), ROUND_HALF_EVEN):,}"
     if abs(amount) >= 1 or not amount:
         text = f"{amount.quantize(_CENT, ROUND_HALF_EVEN):,}"
-    elif 0 < amount < _NANO:
-        text = f"<{_NANO:f}"
+    elif abs(amount) < _NANO:
+        text = f"<{_NANO:f}" if amount > 0 else f">-{_NANO:f}"
     else:
         text = f"{amount.quantize(_NANO, ROUND_HALF_EVEN):f}".rstrip("0").removesuffix(".")
     return f"{text} {budget.currency}" if budget.currency else text

@@ -66,6 +66,8 @@ MISUSED: list[tuple[str, Mapping[str, str], str]] = [
     ("buckets --start 2024-01-01 --page x", {}, "page 'x' is not a cursor"),
     ("buckets --start 2024-01-01 --user-id \udcff", {}, "UTF-8"),
     ("buckets --start 2024-01-01", {"MKA1_USAGE_LOOKBACK_DAYS": "x"}, "MKA1_USAGE_LOOKBACK_DAYS"),
+    ("status --start 2024-01-03 --end 2024-01-02", {}, "the window is empty"),
+    ("reconcile --start 2024-01-03 --end 2024-01-03", {}, "the window is empty"),
     ("sql", {}, "one query is wanted, 0 were given"),
     ("sql selec", {}, "syntax error"),
     ("sql --format xml x", {}, "'xml' is none of table, csv, json, parquet"),

@@ -61,6 +61,22 @@ def test_a_reader_that_has_had_enough_ends_a_command_quietly(args: list[str]) ->
         assert process.wait(LIMIT) == 0
 
 
+@pytest.mark.parametrize("args", [["names", "check"], ["sql", "from usage_1d"]])
+def test_streams_that_are_closed_take_nothing_and_send_nothing_elsewhere(args: list[str]) -> None:
+    """As under a supervisor that closes them: a note on closed stderr is not in the data."""
+    said = {}
+    for closed in ("2>&-", "1>&-", "<&- 1>&- 2>&-"):
+        line = ["sh", "-c", f'exec "$@" {closed}', "sh", *MAIN, *args]
+        env = {**os.environ, "PYTHONPATH": ROOT}
+        with started(line, stdout=PIPE, stderr=PIPE, env=env) as process:
+            said[closed] = process.communicate(timeout=LIMIT)
+            assert process.returncode == 0, said
+    data = command(args)
+    assert said["2>&-"] == (data.text, "")
+    assert said["1>&-"] == ("", data.err)
+    assert said["<&- 1>&- 2>&-"] == ("", "")
+
+
 @pytest.mark.parametrize("form", ["table", "csv"])
 def test_ctrl_c_ends_a_query_quietly_with_130(form: str) -> None:
     query = "select sum(a.range * b.range) from range(9999999) a, range(9999999) b"

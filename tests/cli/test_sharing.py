@@ -14,11 +14,13 @@ import pytest
 pytest.importorskip("pyiceberg", reason="the shared lake needs the extra `shared`")
 
 from pipeline.emulator import synthetic_world
+from pipeline.lake.catalog import names_of
 from pipeline.lake.store import Lake
 from pipeline.shared_lake import Place, open_shared_lake
 from pipeline.timeline import DAY, Window, parse_time
 from tests import fixtures_local
 from tests.fixtures_local import Ended, clean_environment, published_home
+from tests.named import write_names
 
 START = parse_time("2024-01-01")
 
@@ -87,6 +89,17 @@ def test_a_pulled_home_answers_as_the_one_that_was_pushed(home: Path, reader: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MKA1_USAGE_HOME", str(home))
         assert command(query).out == here.out
+
+
+def test_a_pulled_catalog_has_the_names_of_this_home(reader: Path) -> None:
+    reader.mkdir()
+    write_names(reader, "user,user_0000,Ada Lovelace,research")
+    assert command("pull").code == 0
+    names = names_of(reader / "usage.duckdb")
+    assert names is not None
+    assert names.to_pylist() == [
+        {"kind": "user", "id": "user_0000", "name": "Ada Lovelace", "team_id": "research"}
+    ]
 
 
 def test_days_of_a_range_are_pulled_alone(reader: Path) -> None:

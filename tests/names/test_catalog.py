@@ -11,11 +11,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from pipeline.lake.catalog import names_of
+from pipeline.lake.catalog import build_catalog, names_of, prices_of
 from pipeline.lake.store import Lake
 from pipeline.names.file import read_names
 from pipeline.orchestration.assets.finalize import build
 from pipeline.orchestration.resources import Services
+from pipeline.pricing.prices import read_prices
 from pipeline.settings import load_settings
 from tests.fixtures_local import clean_environment, command
 from tests.named import write_names
@@ -120,6 +121,21 @@ def test_sql_goes_by_the_file_of_now(
     assert (ended.code, ended.text) == (2, "")
     assert "names.csv, line 1: the column name is missing" in ended.err
     assert names_of(home / "usage.duckdb") == read_names(home / "names.csv").table
+
+
+def test_names_are_there_after_old_minutes_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = spend(tmp_path, SPENT, prices="large,2024-01-01,usd,1,,1,")
+    names = read_names(write_names(tmp_path, *LINES)).table
+    prices = read_prices(tmp_path / "prices.csv").table
+    build_catalog(lake, tmp_path / "usage.duckdb", prices=prices, names=names)
+    variables = {"MKA1_USAGE_HOME": str(tmp_path), "MKA1_USAGE_KEEP_MINUTES_DAYS": "90"}
+    clean_environment(monkeypatch, tmp_path, variables)
+    ended = command(["prune"])
+    assert "minutes of 3 days dropped" in ended.err
+    assert prices_of(tmp_path / "usage.duckdb") == prices
+    assert names_of(tmp_path / "usage.duckdb") == names
 
 
 def test_what_is_wrong_with_the_names_is_said(

@@ -260,6 +260,20 @@ def test_names_check_says_how_many_names_are_left_out(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("home")
+def test_names_check_finds_lines_with_a_name_alone_though_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"user,{id_},{name}," for id_, name in zip(REAL, PEOPLE, strict=True)]
+    monkeypatch.setenv("MKA1_USAGE_NAMES", str(write_names(tmp_path, *lines)))
+    ended = command(["names", "check"])
+    assert ended.err == ""
+    assert "2 of 2 users in use are in the file" in ended.text
+    assert "Not in the file, users" not in ended.text
+    assert "Nothing that is loaded uses:\n  line 4: a user\n" in ended.text
+    assert people_in(ended.text + ended.err) == set()
+
+
+@pytest.mark.usefixtures("home")
 def test_teams_count_by_the_pseudonyms_of_real_ids_and_are_named() -> None:
     asked = "select team_id, team_name, num_operations from team_usage_by('1mo')"
     rows = json.loads(command(["sql", asked, "--format", "json"]).text)

@@ -18,7 +18,7 @@ from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.pricing.budget_states import BudgetState, budget_states
-from pipeline.pricing.budget_table import print_budgets, share_of
+from pipeline.pricing.budget_table import amount_of, print_budgets, share_of
 from pipeline.pricing.budgets import read_budgets
 from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.pricing.prices import read_prices
@@ -266,6 +266,22 @@ def test_the_share_that_is_used_is_rounded_down_so_no_threshold_seems_to_be_reac
     assert share_of(state) == words
     assert share_of(replace(state, used=Decimal())) == "0 %"
     assert share_of(replace(state, used=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("used", "left"),
+    [
+        ("5", "0.00 usd"),
+        ("4.9999999999", "<0.000000001 usd"),
+        ("5.0000000001", ">-0.000000001 usd"),
+        ("5.000000001", "-0.000000001 usd"),
+    ],
+)
+def test_what_is_left_or_too_much_is_never_nothing(tmp_path: Path, used: str, left: str) -> None:
+    spend(tmp_path, [], days=1, prices="*,2024-01-01,usd,1,,1,")
+    [state] = states_at(tmp_path, tmp_path, ["all,,day,,cost,5,"], START + HOUR)
+    state = replace(state, used=Decimal(used))
+    assert amount_of(state.budget, state.left) == left
 
 
 def test_what_is_not_loaded_is_said_and_not_counted_as_zero(

@@ -150,6 +150,17 @@ def test_the_bill_stands_beside_what_the_endpoints_report_too(run: Callable[...,
     ]
 
 
+def test_a_difference_of_less_than_a_billionth_has_no_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = [Spent(START + DAY, "ada", "web", model="large", input=1, output=0)]
+    prices = "large,2024-01-01,usd,0.000001,,1,"
+    spend(tmp_path, spent, tables={"costs_1d": [bill(0)]}, prices=prices)
+    clean_environment(monkeypatch, tmp_path, {"MKA1_USAGE_HOME": str(tmp_path)})
+    [match] = [line for line in command(["reconcile"]).text.splitlines() if "match" in line]
+    assert match.split()[-2] == "0.000000000"
+
+
 def test_which_row_of_the_list_counts_can_be_asked(run: Callable[..., Ended]) -> None:
     query = "select distinct model, priced_as, place from price_of() order by all"
     assert rows(run, query) == [["large", "large", 1], ["small", "sm*", 1]]
