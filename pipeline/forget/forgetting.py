@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pyarrow as pa
 from filelock import Timeout
 
 from pipeline.forget import leftovers
@@ -21,7 +22,7 @@ from pipeline.forget.days import redo_days
 from pipeline.forget.person import Person
 from pipeline.forget.search import Searched
 from pipeline.lake import forgotten
-from pipeline.lake.catalog import build_catalog, prices_of
+from pipeline.lake.catalog import build_catalog, names_of, prices_of
 from pipeline.lake.store import Lake
 from pipeline.messages import count
 from pipeline.shared_lake.committed import committed
@@ -100,6 +101,7 @@ def forget(
             places.catalog,
             on_set_aside=lambda folder: say(f"kept, what a client put into the catalog: {folder}"),
             prices=prices_of(places.catalog),
+            names=_names_of_others(places.catalog, person),
         )
         removed = leftovers.forget_outputs(places.home, places.export_dir, person)
         for path in removed:
@@ -115,6 +117,15 @@ def forget(
         if outcome.proven:
             forgotten.finish(lake, person.stored_id)
         return outcome
+
+
+def _names_of_others(catalog: Path, person: Person) -> pa.Table | None:
+    """The names in a catalog, without those that name the person, as their file may still do."""
+    names = names_of(catalog)
+    if names is None:
+        return None
+    others = [not any(map(person.is_in, filter(None, row.values()))) for row in names.to_pylist()]
+    return names.filter(pa.array(others, pa.bool_()))
 
 
 def _search(lake: Lake, places: Places, person: Person, say: Callable[[str], None]) -> Searched:

@@ -11,8 +11,9 @@ show as they are. A name is a label: what is counted, is counted by ids.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -39,6 +40,8 @@ _OPTIONAL: Final = ("team",)
 _FORMER: Final = {"api_key": "key"}
 """Kinds as files of before call them."""
 _GROUPS: Final = ("team", "cost_centre")
+_BESIDE: Final = re.compile(r" \(")
+"""What stands between a name and the id beside it."""
 """Kinds that the column `team` may name: one may not have the id of another."""
 
 
@@ -130,7 +133,10 @@ class Names:
         texts = {*shown.values()}
         number = Counter(name for name in names.values() if name in texts)
         number.update(id_ for id_ in shown if id_ not in names)
-        return {id_: it if number[it] == 1 else f"{it} ({id_})" for id_, it in shown.items()}
+        return {
+            id_: it if number[it] == 1 and not _ends_with_id(it, names) else f"{it} ({id_})"
+            for id_, it in shown.items()
+        }
 
     def under(self, pseudonyms: Pseudonyms | None) -> Names:
         """The same for a lake with pseudonyms: users by those, without the names that would undo
@@ -224,7 +230,8 @@ def _named(row: Row) -> Named:
     kind = _FORMER.get(row.cells["kind"], row.cells["kind"])
     if kind not in _KINDS:  # not quoted: in a line without a kind, it is an id
         raise HandWrittenError(f"{row.place('kind')}: write user, key, team or cost_centre")
-    name, team = (row.cells[it] and row.text(it) for it in ("name", "team"))
+    name = row.cells["name"] and row.label("name")
+    team = row.cells["team"] and row.text("team")
     if kind in _GROUPS and team:
         raise HandWrittenError(
             f"{row.place('team')}: leave it empty: a {_word(kind)} is in no other team"
@@ -233,6 +240,14 @@ def _named(row: Row) -> Named:
         needed = "the name is empty" if kind in _GROUPS else "neither name nor team is given"
         raise HandWrittenError(f"{row.place('name')}: {needed}")
     return Named(row.number, cast("Kind", kind), row.text("id"), name, team)
+
+
+def _ends_with_id(text: str, names: Mapping[str, str]) -> bool:
+    """Whether a text is what another id can show, which has its id beside: `Ada (u1)`."""
+    if not text.endswith(")"):
+        return False
+    ids = ((text[: it.start()], text[it.end() : -1]) for it in _BESIDE.finditer(text))
+    return any(names.get(id_, id_) == name for name, id_ in ids)
 
 
 def _word(kind: str) -> str:

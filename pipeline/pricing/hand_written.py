@@ -14,6 +14,8 @@ from typing import Final, NamedTuple, Protocol
 from pipeline.messages import count
 from pipeline.pseudonyms import Pseudonyms
 
+_NO_BREAKS: Final = re.compile("[\u00a0\u2007\u202f]")
+_JOINERS: Final = re.compile("(?<=\\S)[\u200c\u200d](?=\\S)")
 _DECIMAL: Final = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?")
 _SEPARATORS: Final = {",": "comma", ";": "semicolon", "\t": "tab"}
 """What stands between cells: Excel takes the second where the comma is the decimal sign, and the
@@ -77,11 +79,21 @@ class Row(NamedTuple):
         It is not quoted: the id of a user may be what is not to be written anywhere.
         """
         cell = self.cells[column]
-        if not cell:
-            raise HandWrittenError(f"{self.place(column)}: it is empty")
-        if not cell.isprintable():
-            raise HandWrittenError(f"{self.place(column)}: it holds characters that cannot be seen")
+        self._require_seen(column, cell)
         return cell
+
+    def label(self, column: str) -> str:
+        """What people call something: as `text`, but with spaces for those that do not break, and
+        with the joiners in it that Persian, Indic scripts and emoji are written with."""
+        cell = _NO_BREAKS.sub(" ", self.cells[column]).strip()
+        self._require_seen(column, _JOINERS.sub("", cell))
+        return cell
+
+    def _require_seen(self, column: str, text: str) -> None:
+        if not text:
+            raise HandWrittenError(f"{self.place(column)}: it is empty")
+        if not text.isprintable():
+            raise HandWrittenError(f"{self.place(column)}: it holds characters that cannot be seen")
 
     def decimal(self, column: str, decimals: int, below: int) -> Decimal:
         """A number from 0, less than `below`, with at most so many decimals: nothing is rounded."""

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from filelock import FileLock
 from pydantic import SecretStr
@@ -21,6 +22,7 @@ from pipeline.forget import forget, leftovers, person_of
 from pipeline.forget.leftovers import forget_outputs, forget_records
 from pipeline.forget.search import Searched
 from pipeline.lake import forgotten as people
+from pipeline.lake.catalog import NAMES, build_catalog, names_of
 from pipeline.lake.schemas import DATASETS
 from pipeline.lake.store import Lake
 from pipeline.lake.user_id_mode import UserIdModeError
@@ -98,6 +100,18 @@ def test_nothing_of_them_is_left_and_every_total_stays(reader: Reader, home: Pat
     assert outcome.name not in WHO
     assert outcome.name.startswith("forgotten_")
     assert verify(reader.lake, home / "usage.duckdb").problems == ()
+
+
+def test_others_keep_their_names_in_the_catalog(reader: Reader, home: Path) -> None:
+    """Also where the file of names still has a line of the person: the catalog has it no more."""
+    lines = [("user", WHO, "Zaphod", "a"), ("user", "bob", "Bob", "a"), ("team", "a", "Team", None)]
+    columns = [pa.array(column, pa.string()) for column in zip(*lines, strict=True)]
+    catalog = home / "usage.duckdb"
+    build_catalog(reader.lake, catalog, names=pa.table(columns, schema=NAMES))
+    forgotten(reader, home)
+    names = names_of(catalog)
+    assert names is not None
+    assert names.column("id").to_pylist() == ["bob", "a"]
 
 
 @pytest.mark.slow

@@ -62,6 +62,23 @@ def test_a_line_that_names_the_separator_is_no_header(tmp_path: Path) -> None:
         read_names(path)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("علی\u200cرضا", "علی\u200cرضا"),
+        ("Team 👩\u200d🔬", "Team 👩\u200d🔬"),
+        ("Ada\u00a0Lovelace\u00a0", "Ada Lovelace"),
+    ],
+    ids=["joiner of Persian", "joiner of emoji", "spaces that do not break"],
+)
+def test_names_are_written_as_their_scripts_write_them(
+    tmp_path: Path, written: str, read: str
+) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text(f"kind,id,name\nuser,ada,{written}\n", encoding="utf-8")
+    assert [row.name for row in read_names(path).rows] == [read]
+
+
 def test_prices_and_budgets_are_read_the_same_way(tmp_path: Path) -> None:
     path = tmp_path / "prices.csv"
     path.write_bytes(
@@ -182,7 +199,7 @@ def test_under_pseudonyms_teams_count_and_names_of_users_are_left_out() -> None:
 
 
 @given(
-    st.dictionaries(st.sampled_from("abc"), st.sampled_from(["a", "b", "x", "y"])),
+    st.dictionaries(st.sampled_from("abc"), st.sampled_from(["a", "b", "x", "x (b)", "x (b) (a)"])),
     st.sets(st.sampled_from("abcd")),
 )
 def test_no_two_ids_have_the_same_label(users: dict[str, str], ids: set[str]) -> None:
