@@ -17,10 +17,9 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.apart import EARLIEST, UNDATED, is_apart
-from pipeline.conversations.places import Places, files_of
+from pipeline.conversations.places import Places, dated_by_now, files_of, plausible
 from pipeline.conversations.repair import is_observed, take_out_damage
 from pipeline.conversations.row_buffer import Kind, RowBuffer
 from pipeline.lake import engine
@@ -149,12 +148,12 @@ class _Merge:
         """Stage the days of records that have a time of creation, a user and a key."""
         con, lake, seen = self._con, self._lake, self._buffer.table(kind)
         misplaced = self._places.misplaced(lake, dataset, self._to_place)
-        dated = self._dated_by_now(dataset)
+        dated = dated_by_now(lake, dataset, self._span)
         if not (seen.num_rows or misplaced or dated.num_rows):
             return {}
         con.register("seen", seen)
         days = {UNDATED, *misplaced, *days_in(dated.column("created_at"))}
-        days |= {*days_in(self._plausible(seen).column("created_at"))}
+        days |= {*days_in(plausible(seen, self._span).column("created_at"))}
         days |= files_of(
             con, lake, dataset, "SELECT CAST(NULL AS VARCHAR) AS conversation_id, id FROM seen"
         )
@@ -183,32 +182,13 @@ class _Merge:
             notes=notes,
         )
 
-    def _plausible(self, records: pa.Table) -> pa.Table:
-        """Those of the records that say of a moment that can be that they were created then."""
-        seconds = {name: pa.scalar(int(at * 1e6), pa.int64()) for name, at in self._span.items()}
-        micros = records.column("created_at").cast(pa.int64())
-        return records.filter(
-            pc.and_(
-                pc.greater_equal(micros, seconds["earliest"]), pc.less(micros, seconds["until"])
-            )
-        )
-
-    def _dated_by_now(self, dataset: Dataset) -> pa.Table:
-        """`id` and `created_at` of what stands under UNDATED, and is of a day by now: what was in
-        the future when it was seen is so no more."""
-        columns = ["id", "created_at"]
-        path = self._lake.file(dataset.name, UNDATED)
-        schema = pa.schema([dataset.schema.field(name) for name in columns])
-        table = schema.empty_table() if path is None else pq.ParquetFile(path).read(columns)
-        return self._plausible(table)
-
     def _items(self, responses: Mapping[date, Path]) -> tuple[dict[date, Path], dict[date, Path]]:
         """Stage the days of new and moved items, and those of their contents."""
         con, lake = self._con, self._lake
         misplaced = self._item_places.misplaced(lake, ITEMS, self._to_place)
         seen_items, seen = self._buffer.table("items"), self._buffer.table("responses")
         dating = pa.concat_tables(
-            table.select(["id"]) for table in (seen, self._dated_by_now(RESPONSES))
+            table.select(["id"]) for table in (seen, dated_by_now(lake, RESPONSES, self._span))
         )
         if not (seen_items.num_rows or dating.num_rows or misplaced):
             return {}, {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.apart import EARLIEST, UNDATED, apart, is_apart, month_of
@@ -57,6 +58,24 @@ class Places:
                 if days := self.loaded.intersection(days_in(moments)):
                     found |= {place, *days}
         return found
+
+
+def plausible(records: pa.Table, span: Mapping[str, float]) -> pa.Table:
+    """Those of the records that say of a moment that can be that they were created then: from
+    `earliest` of the span on and before `until` (Unix seconds)."""
+    begin, end = (pa.scalar(int(span[name] * 1e6), pa.int64()) for name in ("earliest", "until"))
+    micros = records.column("created_at").cast(pa.int64())
+    return records.filter(pc.and_(pc.greater_equal(micros, begin), pc.less(micros, end)))
+
+
+def dated_by_now(lake: Lake, dataset: Dataset, span: Mapping[str, float]) -> pa.Table:
+    """`id` and `created_at` of what stands under UNDATED, and is of a day by now: what was in the
+    future when it was seen is so no more."""
+    columns = ["id", "created_at"]
+    path = lake.file(dataset.name, UNDATED)
+    schema = pa.schema([dataset.schema.field(name) for name in columns])
+    table = schema.empty_table() if path is None else pq.ParquetFile(path).read(columns)
+    return plausible(table, span)
 
 
 def files_of(
