@@ -3,9 +3,10 @@
 A run checks the days that it is about; a check that is started alone checks all that is loaded.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
@@ -114,15 +115,12 @@ def _checked(
     days = _days(context, services)
     snapshot = Snapshot(services.lake)
     files = {name: snapshot.published(name, days) for name in DATASETS}
-    # Tables of a day can be held against each other where all of them are kept.
-    kept = [day for day in days if not any(snapshot.is_dropped(name, day) for name in DATASETS)]
-    whole = {name: snapshot.published(name, kept) for name in DATASETS}
     with closing(engine.connect(services.lake)) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
             found: Sequence[object]
             try:
-                found = _find(con, snapshot, key.name, {asset: files[asset]}, whole)
+                found = _find(con, snapshot, key.name, {asset: files[asset]}, days)
             except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
                 # A file that can't be read fails the check, and leaves the others to be made.
                 found = [f"can't be checked: {reason(services.lake, error)}"]
@@ -143,7 +141,7 @@ def _find(
     snapshot: Snapshot,
     check: str,
     files: consistency.Files,
-    all_files: consistency.Files,
+    days: Iterable[date],
 ) -> Sequence[object]:
     match check:
         case "schema_as_contracted":
@@ -158,9 +156,17 @@ def _find(
             metered = _METERED[-1] in files
             names = (RAW_METERS.name, *_METERED) if metered else USAGE_DATASETS
             add_up = consistency.meters if metered else consistency.rollups
-            return add_up(con, {name: all_files[name] for name in names})
+            return add_up(con, _whole(snapshot, names, days))
         case _:
-            return consistency.totals(con, {name: all_files[name] for name in USAGE_DATASETS})
+            return consistency.totals(con, _whole(snapshot, USAGE_DATASETS, days))
+
+
+def _whole(
+    snapshot: Snapshot, names: Collection[str], days: Iterable[date]
+) -> dict[str, list[Path]]:
+    """The files of tables that are held against each other, of the days that keep all of these."""
+    kept = [day for day in days if not any(snapshot.is_dropped(name, day) for name in names)]
+    return {name: snapshot.published(name, kept) for name in names}
 
 
 @dg.asset_check(
