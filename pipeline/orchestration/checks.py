@@ -19,11 +19,13 @@ from pipeline.lake.files import ContractError
 from pipeline.lake.manifest import reading_of
 from pipeline.lake.schemas import (
     COST_DATASETS,
+    COSTS,
     DATASETS,
     MEASURES,
     METER_DATASETS,
     METERS,
     RAW_METERS,
+    USAGE,
     USAGE_DATASETS,
 )
 from pipeline.lake.shortage import shortage
@@ -81,8 +83,8 @@ _METER_CHECKS: Final[Tables] = {
 }
 
 
-def _table_checks(name: str, tables: Tables) -> dg.AssetChecksDefinition:
-    """The checks that need no API, of some tables."""
+def _table_checks(name: str, tables: Tables, loaded: str) -> dg.AssetChecksDefinition:
+    """The checks that need no API, of some tables, which are there on the days of `loaded`."""
 
     @dg.multi_asset_check(
         name=name,
@@ -96,23 +98,22 @@ def _table_checks(name: str, tables: Tables) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
     ) -> Iterator[dg.AssetCheckResult]:
-        yield from _checked(context, services)
+        yield from _checked(context, services, _days(context, services, loaded))
 
     return check
 
 
-check_tables: Final = _table_checks("check_tables", _TABLE_CHECKS)
-check_meters: Final = _table_checks("check_meters", _METER_CHECKS)
+check_tables: Final = _table_checks("check_tables", _TABLE_CHECKS, USAGE["1d"].name)
+check_meters: Final = _table_checks("check_meters", _METER_CHECKS, METERS["1d"].name)
 check_costs: Final = _table_checks(
-    "check_costs", {"schema_as_contracted": (_SCHEMA, COST_DATASETS)}
+    "check_costs", {"schema_as_contracted": (_SCHEMA, COST_DATASETS)}, COSTS.name
 )
 
 
 def _checked(
-    context: dg.AssetCheckExecutionContext, services: Services
+    context: dg.AssetCheckExecutionContext, services: Services, days: Sequence[date]
 ) -> Iterator[dg.AssetCheckResult]:
     """The checks that need no API."""
-    days = _days(context, services)
     snapshot = Snapshot(services.lake)
     files = {name: snapshot.published(name, days) for name in DATASETS}
     with closing(engine.connect(services.lake)) as con:
@@ -187,7 +188,8 @@ def check_against_api(
 
     None where the load of the run went by totals: it has compared all days a moment ago.
     """
-    return _against_api(context, services, {"": CONVERSATIONS}, LOAD_USAGE)
+    days = _days(context, services, USAGE["1d"].name)
+    return _against_api(context, services, days, {"": CONVERSATIONS}, LOAD_USAGE)
 
 
 @dg.asset_check(
@@ -202,16 +204,17 @@ def check_meters_against_api(
 ) -> dg.AssetCheckResult:
     """As `check_against_api`, endpoint by endpoint."""
     feeds = {feed.endpoint: feed for feed in services.feeds}
-    return _against_api(context, services, feeds, LOAD_METERS)
+    days = _days(context, services, METERS["1d"].name)
+    return _against_api(context, services, days, feeds, LOAD_METERS)
 
 
 def _against_api(
     context: dg.AssetCheckExecutionContext,
     services: Services,
+    days: Sequence[date],
     feeds: Mapping[str, Feed],
     load: str,
 ) -> dg.AssetCheckResult:
-    days = _days(context, services)
     compared_by_load = reads_of(context.run.run_config, load) != "full"
     compared: dict[str, list[Comparison]] = {}
     try:
@@ -346,8 +349,8 @@ def _difference(endpoint: str, differing: Sequence[Comparison]) -> str:
     )
 
 
-def _days(context: dg.AssetCheckExecutionContext, services: Services) -> list[date]:
-    """The run's days, or all that are loaded; what stands of them is here from now on."""
+def _days(context: dg.AssetCheckExecutionContext, services: Services, table: str) -> list[date]:
+    """The run's days, or all that have a table; what stands of them is here from now on."""
     days = days_of(context.run.tags)
     pulled(services, days or None)
-    return days or services.lake.days("usage_1d")
+    return days or services.lake.days(table)

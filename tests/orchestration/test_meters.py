@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from meetkai_mka1 import SDK
 from rich.console import Console
@@ -171,6 +173,17 @@ def test_a_disputed_bill_is_asked_for_again_by_the_next_run(make_lab: MakeLab) -
     assert ran.success
     assert ("costs_1d", DAYS[0].isoformat()) in ran.materialized
     assert not manifest_of(lab.lake.version(DAYS[0])).readings[BILLS].disputed
+
+
+def test_checks_of_meters_alone_are_of_all_days_that_have_meters(make_lab: MakeLab) -> None:
+    """Usage of conversations may have failed on a day of which meters were loaded."""
+    lab = make_lab(endpoints=("conversations", "responses"))
+    assert lab.run(DAYS[0], assets=sorted(METER_DATASETS), checks=False).success
+    path = lab.lake.path("meters_1d", DAYS[0])
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+    names = ["meters_1d.grain_unique", "meters_1d.totals_equal_the_api"]
+    assert lab.check(names=names).failed_checks == {*names}
 
 
 def test_an_endpoint_that_fails_keeps_no_other_from_being_loaded(
