@@ -168,9 +168,7 @@ def _evaluated(services: Services, alerts: Iterable[Alert]) -> Mapping[Alert, Ev
 def _reported(alert: Alert, evaluation: Evaluation) -> dict[str, Any]:
     """What a check's result and its evaluation without a run both say."""
     lines = evaluation.lines
-    others = (
-        f" (and {len(evaluation.findings) - 1 + evaluation.more:,} more)" if len(lines) > 1 else ""
-    )
+    others = f" (and {_number(evaluation) - 1:,} more)" if len(lines) > 1 else ""
     words = {
         "found": "\n".join(lines) if others else "",
         "not judged": evaluation.unjudged or "",
@@ -184,6 +182,11 @@ def _reported(alert: Alert, evaluation: Evaluation) -> dict[str, Any]:
         "description": f"{lines[0]}{others}" if lines else evaluation.unjudged,
         "metadata": {name: dg.MetadataValue.text(text) for name, text in words.items() if text},
     }
+
+
+def _number(evaluation: Evaluation) -> int:
+    """How many are found, of which what keeps from looking is one."""
+    return len(evaluation.findings) + evaluation.more + (evaluation.broken is not None)
 
 
 def _marks(evaluation: Evaluation) -> dict[str, str]:

@@ -141,6 +141,17 @@ def test_a_lake_that_cannot_be_read_is_an_error_in_words(watched: Watched) -> No
     assert "can't be looked for" in str(checks["usage_1h.usage_as_usual"].description)
 
 
+def test_what_is_found_beside_damage_is_counted(watched: Watched) -> None:
+    path = watched.lake(last_hour=900).files("usage_1h")[0]
+    path.chmod(0o600)
+    path.write_bytes(b"no Parquet")
+    found = watched.check()["usage_1h.usage_as_usual"]
+    user, key = str(found.metadata["found"].value).splitlines()[1:]
+    assert user.startswith("user u: 900 operations")
+    assert key.startswith("key k: 900 operations")
+    assert str(found.description).endswith("(and 2 more)")
+
+
 def test_the_first_tick_reports_every_check_and_the_next_none(watched: Watched) -> None:
     watched.lake()
     assert set(_by_name(watched.tick().asset_events)) == NAMES
