@@ -212,6 +212,20 @@ def test_an_error_that_comes_back_at_another_time_is_a_new_one(watched: Watched)
     assert first.run_key != second.run_key
 
 
+def test_an_error_that_has_ended_and_comes_back_asks_for_another_run(watched: Watched) -> None:
+    """Dagster launches no second run with a run key that it has seen."""
+    path = watched.lake().files("usage_1h")[-1]
+    path.chmod(0o600)
+    whole = path.read_bytes()
+    keys: list[str | None] = []
+    for content in (b"no Parquet", whole, b"no Parquet"):
+        path.write_bytes(content)
+        keys += [one.run_key for one in watched.tick().run_requests or []]
+        watched.now += 600
+    first, second = keys
+    assert first != second
+
+
 def test_a_threshold_of_a_budget_is_told_once_a_period(watched: Watched) -> None:
     """Ten operations an hour: 80 % of the day's budget at ten o'clock, all of it at noon."""
     first = spent.START
