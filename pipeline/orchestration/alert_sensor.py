@@ -128,7 +128,7 @@ def watch_alerts(
         for mark, severity in known[alert].items()
         if severity == "error" and mark not in before.get(alert, {})
     )
-    number = sum(map(len, known.values()))
+    number = sum(_number(evaluation) for evaluation in found.values())
     # Of this moment: Dagster launches nothing for a key that it has seen, and errors come back.
     key = _digest(str(services.now()), *new_errors)
     return dg.SensorResult(
@@ -192,11 +192,15 @@ def _number(evaluation: Evaluation) -> int:
 
 
 def _marks(evaluation: Evaluation) -> dict[str, str]:
-    """What identifies these findings, and how bad each is. No id can be read from it."""
-    marks = {
-        _digest(found.severity, found.subject, str(found.since)): str(found.severity)
-        for found in evaluation.findings
-    }
+    """What identifies these findings, and how bad each is. No id can be read from it.
+
+    Of several days each is one: a day that is left of them is no new error.
+    """
+    marks: dict[str, str] = {}
+    for found in evaluation.findings:
+        parts = [(found.topic, part) for part in found.parts]
+        for part in parts or [(found.subject, str(found.since))]:
+            marks[_digest(found.severity, *part)] = found.severity
     return marks | ({_digest(evaluation.broken): "error"} if evaluation.broken else {})
 
 

@@ -1,6 +1,7 @@
 """The alerts in Dagster: checks started by hand, the sensor's ticks, the job that fails."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -224,6 +225,18 @@ def test_an_error_that_has_ended_and_comes_back_asks_for_another_run(watched: Wa
         watched.now += 600
     first, second = keys
     assert first != second
+
+
+def test_fewer_days_that_lack_are_reported_and_ask_for_no_other_run(watched: Watched) -> None:
+    history = History(days=10)
+    history.daily(100)
+    history.publish(watched.home, int(NOW), Counter({3: 1, 4: 1, 5: 1}), catalog=False)
+    assert watched.tick().run_requests
+    history.publish(watched.home, int(NOW), Counter({4: 1, 5: 1}), catalog=False)
+    fewer = watched.tick()
+    said = str(_by_name(fewer.asset_events)["coverage.data_on_time"].description)
+    assert said.startswith("2 days are not loaded, though later ones are: 2024-01-05 to 2024-01-06")
+    assert not fewer.run_requests
 
 
 def test_a_threshold_of_a_budget_is_told_once_a_period(watched: Watched) -> None:
