@@ -120,13 +120,13 @@ def watch_alerts(
     events = [
         dg.AssetCheckEvaluation(**_reported(alert, evaluation))
         for alert, evaluation in found.items()
-        if alert not in before or set(before[alert]) != set(known[alert])
+        if before.get(alert) != known[alert]
     ]
     new_errors = sorted(
         mark
         for alert, evaluation in found.items()
-        for mark, severity in known[alert].items()
-        if severity == "error" and mark not in before.get(alert, {})
+        for mark, told in known[alert].items()
+        if told.startswith("error") and mark not in before.get(alert, {})
     )
     number = sum(_number(evaluation) for evaluation in found.values())
     # Of this moment: Dagster launches nothing for a key that it has seen, and errors come back.
@@ -192,15 +192,17 @@ def _number(evaluation: Evaluation) -> int:
 
 
 def _marks(evaluation: Evaluation) -> dict[str, str]:
-    """What identifies these findings, and how bad each is. No id can be read from it.
+    """What identifies these findings, with how bad each is, since when. No id can be read from it.
 
-    Of several days each is one: a day that is left of them is no new error.
+    What lasts is no new error, whatever it is since now: data that comes in and is late all the
+    same, or days that are left of several. A budget is new in each period.
     """
     marks: dict[str, str] = {}
     for found in evaluation.findings:
-        parts = [(found.topic, part) for part in found.parts]
-        for part in parts or [(found.subject, str(found.since))]:
-            marks[_digest(found.severity, *part)] = found.severity
+        period = str(found.since) if found.alert == "budget" else ""
+        for part in found.parts or (period,):
+            mark = _digest(found.severity, found.topic, part)
+            marks[mark] = f"{found.severity} {found.since}"
     return marks | ({_digest(evaluation.broken): "error"} if evaluation.broken else {})
 
 

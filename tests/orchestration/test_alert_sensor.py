@@ -200,6 +200,20 @@ def test_an_error_that_lasts_asks_for_one_run_alone(watched: Watched) -> None:
     assert not again.asset_events
 
 
+def test_data_that_comes_in_and_is_late_all_the_same_is_no_new_error(watched: Watched) -> None:
+    watched.lake()
+    watched.now += 3 * HOUR
+    assert watched.tick().run_requests
+    history = History(days=10)
+    history.daily(100)
+    history.publish(watched.home, through=int(NOW + HOUR), catalog=False)
+    watched.now += HOUR
+    later = watched.tick()
+    said = str(_by_name(later.asset_events)["coverage.data_on_time"].description)
+    assert said.startswith("usage is complete through 2024-01-10T02:01:00Z only, 3 h ago")
+    assert not later.run_requests
+
+
 def test_an_error_that_comes_back_at_another_time_is_a_new_one(watched: Watched) -> None:
     watched.lake()
     watched.now += 3 * HOUR
