@@ -116,7 +116,7 @@ def watch_alerts(
     found, problems = _sent(services)
     for problem in problems:
         context.log.warning(problem)
-    known = {alert: _marks(evaluation) for alert, evaluation in found.items()}
+    known = {alert: _marks(it) | _unseen(it, before.get(alert)) for alert, it in found.items()}
     events = [
         dg.AssetCheckEvaluation(**_reported(alert, evaluation))
         for alert, evaluation in found.items()
@@ -204,6 +204,11 @@ def _marks(evaluation: Evaluation) -> dict[str, str]:
             mark = _digest(found.severity, found.topic, part)
             marks[mark] = f"{found.severity} {found.since}"
     return marks | ({_digest(evaluation.broken): "error"} if evaluation.broken else {})
+
+
+def _unseen(evaluation: Evaluation, before: dict[str, str] | None) -> dict[str, str]:
+    """What was found before and could not be looked for now: it is no new error afterwards."""
+    return before or {} if evaluation.broken and not evaluation.findings else {}
 
 
 def _digest(*parts: str) -> str:

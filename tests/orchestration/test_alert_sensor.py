@@ -273,6 +273,21 @@ def test_a_threshold_of_a_budget_is_told_once_a_period(watched: Watched) -> None
     ]
 
 
+def test_what_could_not_be_looked_for_has_not_ended(watched: Watched) -> None:
+    hours = [spent.Spent(spent.START + hour * HOUR, operations=10) for hour in range(12)]
+    spent.spend(watched.home, hours, days=1)
+    budgets = watched.home / "budgets.csv"
+    told: list[tuple[dg.AssetCheckSeverity | None, bool]] = []
+    for amount in ("100", "?", "100"):
+        budgets.write_text(f"scope,period,measure,amount\nall,day,operations,{amount}")
+        watched.now = spent.START + 12 * HOUR + 120.0
+        tick = watched.tick()
+        found = _by_name(tick.asset_events)["usage_1d.budgets_kept"]
+        told.append((None if found.passed else found.severity, bool(tick.run_requests)))
+    error = dg.AssetCheckSeverity.ERROR
+    assert told == [(error, True), (error, True), (error, False)]
+
+
 def test_a_run_that_finds_all_well_again_succeeds(watched: Watched) -> None:
     watched.lake()
     assert watched.run().success
