@@ -203,7 +203,8 @@ def _marks(evaluation: Evaluation) -> dict[str, str]:
         for part in found.parts or (period,):
             mark = _digest(found.severity, found.topic, part)
             marks[mark] = f"{found.severity} {found.since}"
-    return marks | ({_digest(evaluation.broken): "error"} if evaluation.broken else {})
+    words = {"error": evaluation.broken, "not judged": evaluation.unjudged}
+    return marks | {_digest(text): kind for kind, text in words.items() if text}
 
 
 def _unseen(evaluation: Evaluation, before: dict[str, str] | None) -> dict[str, str]:

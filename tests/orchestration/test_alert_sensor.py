@@ -161,6 +161,15 @@ def test_the_first_tick_reports_every_check_and_the_next_none(watched: Watched) 
     assert not again.run_requests
 
 
+def test_a_check_that_could_not_judge_is_reported_again_once_it_can(watched: Watched) -> None:
+    first = _by_name(watched.tick().asset_events)["usage_1h.usage_as_usual"]
+    assert first.description == "nothing is loaded"
+    watched.lake()
+    judged = _by_name(watched.tick().asset_events)["usage_1h.usage_as_usual"]
+    assert (judged.passed, judged.description) == (True, None)
+    assert not watched.tick().asset_events
+
+
 def test_a_warning_is_told_once_without_a_run_and_so_is_its_end(watched: Watched) -> None:
     watched.lake()
     watched.tick()
