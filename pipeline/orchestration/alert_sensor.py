@@ -116,22 +116,24 @@ def watch_alerts(
     found, problems = _sent(services)
     for problem in problems:
         context.log.warning(problem)
-    known = {alert: _marks(evaluation) for alert, evaluation in found.items()}
+    known = {alert: _marks(it) | _unseen(it, before.get(alert)) for alert, it in found.items()}
     events = [
         dg.AssetCheckEvaluation(**_reported(alert, evaluation))
         for alert, evaluation in found.items()
-        if alert not in before or set(before[alert]) != set(known[alert])
+        if before.get(alert) != known[alert]
     ]
     new_errors = sorted(
         mark
         for alert, evaluation in found.items()
-        for mark, severity in known[alert].items()
-        if severity == "error" and mark not in before.get(alert, {})
+        for mark, told in known[alert].items()
+        if told.startswith("error") and mark not in before.get(alert, {})
     )
-    number = sum(map(len, known.values()))
+    number = sum(_number(evaluation) for evaluation in found.values())
+    # Of this moment: Dagster launches nothing for a key that it has seen, and errors come back.
+    key = _digest(str(services.now()), *new_errors)
     return dg.SensorResult(
         asset_events=events,
-        run_requests=[dg.RunRequest(run_key=_digest(*new_errors))] if new_errors else None,
+        run_requests=[dg.RunRequest(run_key=key)] if new_errors else None,
         skip_reason=None
         if new_errors
         else "; ".join([f"{number} found, none of them a new error", *problems]),
@@ -168,9 +170,7 @@ def _evaluated(services: Services, alerts: Iterable[Alert]) -> Mapping[Alert, Ev
 def _reported(alert: Alert, evaluation: Evaluation) -> dict[str, Any]:
     """What a check's result and its evaluation without a run both say."""
     lines = evaluation.lines
-    others = (
-        f" (and {len(evaluation.findings) - 1 + evaluation.more:,} more)" if len(lines) > 1 else ""
-    )
+    others = f" (and {_number(evaluation) - 1:,} more)" if len(lines) > 1 else ""
     words = {
         "found": "\n".join(lines) if others else "",
         "not judged": evaluation.unjudged or "",
@@ -186,13 +186,30 @@ def _reported(alert: Alert, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def _number(evaluation: Evaluation) -> int:
+    """How many are found, of which what keeps from looking is one."""
+    return len(evaluation.findings) + evaluation.more + (evaluation.broken is not None)
+
+
 def _marks(evaluation: Evaluation) -> dict[str, str]:
-    """What identifies these findings, and how bad each is. No id can be read from it."""
-    marks = {
-        _digest(found.severity, found.subject, str(found.since)): str(found.severity)
-        for found in evaluation.findings
-    }
-    return marks | ({_digest(evaluation.broken): "error"} if evaluation.broken else {})
+    """What identifies these findings, with how bad each is, since when. No id can be read from it.
+
+    What lasts is no new error, whatever it is since now: data that comes in and is late all the
+    same, or days that are left of several. A budget is new in each period.
+    """
+    marks: dict[str, str] = {}
+    for found in evaluation.findings:
+        period = str(found.since) if found.alert == "budget" else ""
+        for part in found.parts or (period,):
+            mark = _digest(found.severity, found.topic, part)
+            marks[mark] = f"{found.severity} {found.since}"
+    words = {"error": evaluation.broken, "not judged": evaluation.unjudged}
+    return marks | {_digest(text): kind for kind, text in words.items() if text}
+
+
+def _unseen(evaluation: Evaluation, before: dict[str, str] | None) -> dict[str, str]:
+    """What was found before and could not be looked for now: it is no new error afterwards."""
+    return before or {} if evaluation.broken and not evaluation.findings else {}
 
 
 def _digest(*parts: str) -> str:

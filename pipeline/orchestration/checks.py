@@ -3,9 +3,10 @@
 A run checks the days that it is about; a check that is started alone checks all that is loaded.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
@@ -18,11 +19,13 @@ from pipeline.lake.files import ContractError
 from pipeline.lake.manifest import reading_of
 from pipeline.lake.schemas import (
     COST_DATASETS,
+    COSTS,
     DATASETS,
     MEASURES,
     METER_DATASETS,
     METERS,
     RAW_METERS,
+    USAGE,
     USAGE_DATASETS,
 )
 from pipeline.lake.shortage import shortage
@@ -80,8 +83,8 @@ _METER_CHECKS: Final[Tables] = {
 }
 
 
-def _table_checks(name: str, tables: Tables) -> dg.AssetChecksDefinition:
-    """The checks that need no API, of some tables."""
+def _table_checks(name: str, tables: Tables, loaded: str) -> dg.AssetChecksDefinition:
+    """The checks that need no API, of some tables, which are there on the days of `loaded`."""
 
     @dg.multi_asset_check(
         name=name,
@@ -95,34 +98,30 @@ def _table_checks(name: str, tables: Tables) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
     ) -> Iterator[dg.AssetCheckResult]:
-        yield from _checked(context, services)
+        yield from _checked(context, services, _days(context, services, loaded))
 
     return check
 
 
-check_tables: Final = _table_checks("check_tables", _TABLE_CHECKS)
-check_meters: Final = _table_checks("check_meters", _METER_CHECKS)
+check_tables: Final = _table_checks("check_tables", _TABLE_CHECKS, USAGE["1d"].name)
+check_meters: Final = _table_checks("check_meters", _METER_CHECKS, METERS["1d"].name)
 check_costs: Final = _table_checks(
-    "check_costs", {"schema_as_contracted": (_SCHEMA, COST_DATASETS)}
+    "check_costs", {"schema_as_contracted": (_SCHEMA, COST_DATASETS)}, COSTS.name
 )
 
 
 def _checked(
-    context: dg.AssetCheckExecutionContext, services: Services
+    context: dg.AssetCheckExecutionContext, services: Services, days: Sequence[date]
 ) -> Iterator[dg.AssetCheckResult]:
     """The checks that need no API."""
-    days = _days(context, services)
     snapshot = Snapshot(services.lake)
     files = {name: snapshot.published(name, days) for name in DATASETS}
-    # Tables of a day can be held against each other where all of them are kept.
-    kept = [day for day in days if not any(snapshot.is_dropped(name, day) for name in DATASETS)]
-    whole = {name: snapshot.published(name, kept) for name in DATASETS}
     with closing(engine.connect(services.lake)) as con:
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.to_user_string()
             found: Sequence[object]
             try:
-                found = _find(con, snapshot, key.name, {asset: files[asset]}, whole)
+                found = _find(con, snapshot, key.name, {asset: files[asset]}, days)
             except (duckdb.Error, pa.ArrowException, ContractError, OSError) as error:
                 # A file that can't be read fails the check, and leaves the others to be made.
                 found = [f"can't be checked: {reason(services.lake, error)}"]
@@ -143,7 +142,7 @@ def _find(
     snapshot: Snapshot,
     check: str,
     files: consistency.Files,
-    all_files: consistency.Files,
+    days: Iterable[date],
 ) -> Sequence[object]:
     match check:
         case "schema_as_contracted":
@@ -158,9 +157,17 @@ def _find(
             metered = _METERED[-1] in files
             names = (RAW_METERS.name, *_METERED) if metered else USAGE_DATASETS
             add_up = consistency.meters if metered else consistency.rollups
-            return add_up(con, {name: all_files[name] for name in names})
+            return add_up(con, _whole(snapshot, names, days))
         case _:
-            return consistency.totals(con, {name: all_files[name] for name in USAGE_DATASETS})
+            return consistency.totals(con, _whole(snapshot, USAGE_DATASETS, days))
+
+
+def _whole(
+    snapshot: Snapshot, names: Collection[str], days: Iterable[date]
+) -> dict[str, list[Path]]:
+    """The files of tables that are held against each other, of the days that keep all of these."""
+    kept = [day for day in days if not any(snapshot.is_dropped(name, day) for name in names)]
+    return {name: snapshot.published(name, kept) for name in names}
 
 
 @dg.asset_check(
@@ -181,7 +188,8 @@ def check_against_api(
 
     None where the load of the run went by totals: it has compared all days a moment ago.
     """
-    return _against_api(context, services, {"": CONVERSATIONS}, LOAD_USAGE)
+    days = _days(context, services, USAGE["1d"].name)
+    return _against_api(context, services, days, {"": CONVERSATIONS}, LOAD_USAGE)
 
 
 @dg.asset_check(
@@ -196,16 +204,17 @@ def check_meters_against_api(
 ) -> dg.AssetCheckResult:
     """As `check_against_api`, endpoint by endpoint."""
     feeds = {feed.endpoint: feed for feed in services.feeds}
-    return _against_api(context, services, feeds, LOAD_METERS)
+    days = _days(context, services, METERS["1d"].name)
+    return _against_api(context, services, days, feeds, LOAD_METERS)
 
 
 def _against_api(
     context: dg.AssetCheckExecutionContext,
     services: Services,
+    days: Sequence[date],
     feeds: Mapping[str, Feed],
     load: str,
 ) -> dg.AssetCheckResult:
-    days = _days(context, services)
     compared_by_load = reads_of(context.run.run_config, load) != "full"
     compared: dict[str, list[Comparison]] = {}
     try:
@@ -340,8 +349,8 @@ def _difference(endpoint: str, differing: Sequence[Comparison]) -> str:
     )
 
 
-def _days(context: dg.AssetCheckExecutionContext, services: Services) -> list[date]:
-    """The run's days, or all that are loaded; what stands of them is here from now on."""
+def _days(context: dg.AssetCheckExecutionContext, services: Services, table: str) -> list[date]:
+    """The run's days, or all that have a table; what stands of them is here from now on."""
     days = days_of(context.run.tags)
     pulled(services, days or None)
-    return days or services.lake.days("usage_1d")
+    return days or services.lake.days(table)

@@ -13,7 +13,7 @@ from pipeline.pricing.hand_written import HandWrittenError
 from pipeline.report.figures import NothingToReportError
 
 JOB = "digest_job"
-NO_CHANNEL = "no channel for messages is set: docs/alerts.md has the settings"
+NO_CHANNEL = "no channel for messages is set: docs/messages.md has the settings"
 
 
 @dg.op

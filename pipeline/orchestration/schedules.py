@@ -109,14 +109,22 @@ def _over(
 def _trailing(
     services: Services, tick: datetime, lookback_days: int, every: timedelta, reads: Reads
 ) -> _Tick:
-    first_day, now = services.settings.first_day, tick.timestamp()
-    # The minute before the tick: at midnight sharp, today has no closed minute yet.
-    first, last = trailing_days(day_of(closed_through(now) - 1), lookback_days)
-    # What was open at the tick before is asked for again, even where no day is looked back on.
-    first = max(min(first, day_of(int(now - every.total_seconds()))), first_day)
+    first, last = _window(services, tick, lookback_days, every)
     if last < first:
         return dg.SkipReason(f"MKA1_USAGE_FIRST_DAY ({first}) has not come yet")
     return _over(first, last, tick, loading(reads, services))
+
+
+def _window(
+    services: Services, tick: datetime, lookback_days: int, every: timedelta
+) -> tuple[date, date]:
+    """First and last day that a tick is about; the first comes later where none has come yet."""
+    now = tick.timestamp()
+    # The minute before the tick: at midnight sharp, today has no closed minute yet.
+    first, last = trailing_days(day_of(closed_through(now) - 1), lookback_days)
+    # What was open at the tick before is asked for again, even where no day is looked back on.
+    first = min(first, day_of(int(now - every.total_seconds())))
+    return max(first, services.settings.first_day), last
 
 
 def _published(services: Services) -> list[date]:
@@ -128,9 +136,7 @@ def _of_loaded_days(services: Services, tick: datetime) -> _Tick:
     settings = services.settings
     if not settings.keys():
         return dg.SkipReason("MKA1_API_KEYS is not set: conversations are listed per key")
-    today = day_of(closed_through(tick.timestamp()) - 1)
-    first, last = trailing_days(today, settings.lookback_days)
-    first = max(first, settings.first_day)
+    first, last = _window(services, tick, settings.lookback_days, timedelta(hours=1))
     loaded = [day for day in _published(services) if first <= day <= last]
     if not loaded:
         return dg.SkipReason("no usage of the trailing days is loaded: usage_job comes first")

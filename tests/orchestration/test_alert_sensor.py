@@ -1,6 +1,7 @@
 """The alerts in Dagster: checks started by hand, the sensor's ticks, the job that fails."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,12 +142,32 @@ def test_a_lake_that_cannot_be_read_is_an_error_in_words(watched: Watched) -> No
     assert "can't be looked for" in str(checks["usage_1h.usage_as_usual"].description)
 
 
+def test_what_is_found_beside_damage_is_counted(watched: Watched) -> None:
+    path = watched.lake(last_hour=900).files("usage_1h")[0]
+    path.chmod(0o600)
+    path.write_bytes(b"no Parquet")
+    found = watched.check()["usage_1h.usage_as_usual"]
+    user, key = str(found.metadata["found"].value).splitlines()[1:]
+    assert user.startswith("user u: 900 operations")
+    assert key.startswith("key k: 900 operations")
+    assert str(found.description).endswith("(and 2 more)")
+
+
 def test_the_first_tick_reports_every_check_and_the_next_none(watched: Watched) -> None:
     watched.lake()
     assert set(_by_name(watched.tick().asset_events)) == NAMES
     again = watched.tick()
     assert not again.asset_events
     assert not again.run_requests
+
+
+def test_a_check_that_could_not_judge_is_reported_again_once_it_can(watched: Watched) -> None:
+    first = _by_name(watched.tick().asset_events)["usage_1h.usage_as_usual"]
+    assert first.description == "nothing is loaded"
+    watched.lake()
+    judged = _by_name(watched.tick().asset_events)["usage_1h.usage_as_usual"]
+    assert (judged.passed, judged.description) == (True, None)
+    assert not watched.tick().asset_events
 
 
 def test_a_warning_is_told_once_without_a_run_and_so_is_its_end(watched: Watched) -> None:
@@ -188,6 +209,20 @@ def test_an_error_that_lasts_asks_for_one_run_alone(watched: Watched) -> None:
     assert not again.asset_events
 
 
+def test_data_that_comes_in_and_is_late_all_the_same_is_no_new_error(watched: Watched) -> None:
+    watched.lake()
+    watched.now += 3 * HOUR
+    assert watched.tick().run_requests
+    history = History(days=10)
+    history.daily(100)
+    history.publish(watched.home, through=int(NOW + HOUR), catalog=False)
+    watched.now += HOUR
+    later = watched.tick()
+    said = str(_by_name(later.asset_events)["coverage.data_on_time"].description)
+    assert said.startswith("usage is complete through 2024-01-10T02:01:00Z only, 3 h ago")
+    assert not later.run_requests
+
+
 def test_an_error_that_comes_back_at_another_time_is_a_new_one(watched: Watched) -> None:
     watched.lake()
     watched.now += 3 * HOUR
@@ -199,6 +234,32 @@ def test_an_error_that_comes_back_at_another_time_is_a_new_one(watched: Watched)
     watched.now += 3 * HOUR
     (second,) = watched.tick().run_requests or []
     assert first.run_key != second.run_key
+
+
+def test_an_error_that_has_ended_and_comes_back_asks_for_another_run(watched: Watched) -> None:
+    """Dagster launches no second run with a run key that it has seen."""
+    path = watched.lake().files("usage_1h")[-1]
+    path.chmod(0o600)
+    whole = path.read_bytes()
+    keys: list[str | None] = []
+    for content in (b"no Parquet", whole, b"no Parquet"):
+        path.write_bytes(content)
+        keys += [one.run_key for one in watched.tick().run_requests or []]
+        watched.now += 600
+    first, second = keys
+    assert first != second
+
+
+def test_fewer_days_that_lack_are_reported_and_ask_for_no_other_run(watched: Watched) -> None:
+    history = History(days=10)
+    history.daily(100)
+    history.publish(watched.home, int(NOW), Counter({3: 1, 4: 1, 5: 1}), catalog=False)
+    assert watched.tick().run_requests
+    history.publish(watched.home, int(NOW), Counter({4: 1, 5: 1}), catalog=False)
+    fewer = watched.tick()
+    said = str(_by_name(fewer.asset_events)["coverage.data_on_time"].description)
+    assert said.startswith("2 days are not loaded, though later ones are: 2024-01-05 to 2024-01-06")
+    assert not fewer.run_requests
 
 
 def test_a_threshold_of_a_budget_is_told_once_a_period(watched: Watched) -> None:
@@ -219,6 +280,21 @@ def test_a_threshold_of_a_budget_is_told_once_a_period(watched: Watched) -> None
         *((0, "passes", False), (9, "warn", False), (11, "error", True)),
         *((24, "passes", False), (33, "warn", False), (35, "error", True)),
     ]
+
+
+def test_what_could_not_be_looked_for_has_not_ended(watched: Watched) -> None:
+    hours = [spent.Spent(spent.START + hour * HOUR, operations=10) for hour in range(12)]
+    spent.spend(watched.home, hours, days=1)
+    budgets = watched.home / "budgets.csv"
+    told: list[tuple[dg.AssetCheckSeverity | None, bool]] = []
+    for amount in ("100", "?", "100"):
+        budgets.write_text(f"scope,period,measure,amount\nall,day,operations,{amount}")
+        watched.now = spent.START + 12 * HOUR + 120.0
+        tick = watched.tick()
+        found = _by_name(tick.asset_events)["usage_1d.budgets_kept"]
+        told.append((None if found.passed else found.severity, bool(tick.run_requests)))
+    error = dg.AssetCheckSeverity.ERROR
+    assert told == [(error, True), (error, True), (error, False)]
 
 
 def test_a_run_that_finds_all_well_again_succeeds(watched: Watched) -> None:

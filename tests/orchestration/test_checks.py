@@ -1,6 +1,7 @@
 """Planted damage in published files: the checks find it, say where, and stop the run."""
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.emulator import ManualClock
+from pipeline.lake import engine
+from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.schemas import USAGE_DATASETS
 from pipeline.timeline import day_window
 from tests.orchestration.conftest import MakeLab
@@ -121,6 +124,13 @@ def test_planted_damage_is_found_by_the_checks_that_it_breaks_and_by_no_other(
         found = ran.checks[name]
         said = str(found.metadata["found"].value) if "found" in found.metadata else ""
         assert said or found.description
+
+
+def test_a_day_whose_items_are_dropped_is_summed_as_others_are(loaded_lab: Lab) -> None:
+    with closing(engine.connect()) as con:
+        publish_days(con, loaded_lab.lake, {SECOND: Change(dropped={"items", "item_contents"})})
+    edited(without_a_row)(loaded_lab.lake.path("usage_1m", SECOND))
+    assert loaded_lab.check(SECOND, names=[ACROSS, ADDS]).failed_checks == {ACROSS, ADDS}
 
 
 def test_damage_on_another_day_does_not_concern_a_run(loaded_lab: Lab) -> None:

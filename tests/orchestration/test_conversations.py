@@ -109,6 +109,17 @@ def test_the_schedule_follows_the_days_that_are_loaded(talking: Lab, hours: int)
     assert range_tags(SECOND if hours else FIRST, THIRD).items() <= asked.tags.items()
 
 
+@pytest.mark.parametrize(("hours", "first"), [(0, SECOND), (1, THIRD)])
+def test_who_was_active_before_midnight_is_asked_for_after_it(
+    make_lab: MakeLab, talking: Lab, hours: int, first: date
+) -> None:
+    """Where no day is looked back on, as usage of the last hour comes in after midnight, too."""
+    lab = make_lab(home=talking.settings.home, api_keys=keys_of(talking), lookback_days=0)
+    asked = evaluate(lab, day_window(THIRD).start + 3_600 * hours + 1_500)
+    assert isinstance(asked, dg.RunRequest)
+    assert range_tags(first, THIRD).items() <= asked.tags.items()
+
+
 def test_the_schedule_skips_without_keys_and_without_usage(lab: Lab, talking: Lab) -> None:
     assert "MKA1_API_KEYS" in skipped(evaluate(lab, day_window(THIRD).end))
     assert "usage_job" in skipped(evaluate(talking, day_window(THIRD).end + 86_400 * 30))

@@ -54,7 +54,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_it_is_launched_where_a_channel_is_set_and_anything_is_loaded(home: Path) -> None:
-    assert launched(home) == "no channel for messages is set: docs/alerts.md has the settings"
+    assert launched(home) == "no channel for messages is set: docs/messages.md has the settings"
     hook = "http://127.0.0.1:1/"
     assert isinstance(launched(home, slack_webhook=hook), dg.RunRequest)
     assert "nothing is loaded yet" in str(launched(home / "other", slack_webhook=hook))
@@ -73,4 +73,4 @@ def test_it_sends_a_week_once_and_fails_where_a_channel_does(home: Path) -> None
 
 
 def test_without_a_channel_it_fails_in_words(home: Path) -> None:
-    assert why(ran(home)) == "no channel for messages is set: docs/alerts.md has the settings"
+    assert why(ran(home)) == "no channel for messages is set: docs/messages.md has the settings"

@@ -14,12 +14,14 @@ from typing import Any, Final
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from meetkai_mka1 import SDK
 from rich.console import Console
 
 from pipeline import emulator
-from pipeline.api import ApiError
+from pipeline.api import ApiError, Client
 from pipeline.definitions import build_defs
 from pipeline.emulator import MeterEvent
 from pipeline.emulator.billing import COST_GROUPS
@@ -34,7 +36,8 @@ from pipeline.orchestration.resources import Services
 from pipeline.pricing.bill_check import NAMES, print_bill_check
 from pipeline.pricing.prices import PriceList, read_prices
 from pipeline.settings import ENDPOINTS, load_settings
-from pipeline.timeline import day_window
+from pipeline.timeline import Window, day_window
+from pipeline.usage import bills
 from pipeline.usage.meters import Metered
 from tests.orchestration.conftest import MakeLab, labs
 from tests.orchestration.lab import DAYS, QUIET, Lab, Ran, small_world
@@ -171,6 +174,63 @@ def test_a_disputed_bill_is_asked_for_again_by_the_next_run(make_lab: MakeLab) -
     assert ran.success
     assert ("costs_1d", DAYS[0].isoformat()) in ran.materialized
     assert not manifest_of(lab.lake.version(DAYS[0])).readings[BILLS].disputed
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_a_bill_that_was_asked_for_again_is_reported_where_the_next_one_fails(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch, refresh: bool
+) -> None:
+    lab = make_lab(endpoints=("conversations", "costs"))
+    assert lab.run(DAYS[0], DAYS[1], assets=["costs_1d"]).success
+    with closing(engine.connect()) as con:
+        for day in DAYS[:2]:
+            reading = replace(manifest_of(lab.lake.version(day)).readings[BILLS], disputed=True)
+            publish_days(con, lab.lake, {day: Change(readings={BILLS: reading})})
+    answered = bills._bills
+
+    async def failing(client: Client, window: Window) -> Any:
+        if window == day_window(DAYS[1]):
+            raise ApiError("no answer")
+        return await answered(client, window)
+
+    monkeypatch.setattr(bills, "_bills", failing)
+    if refresh:
+        job = build_defs(lab.services).resolve_job_def(REFRESH_JOB)
+        result = job.execute_in_process(
+            instance=lab.instance, run_config=QUIET, raise_on_error=False
+        )
+        assert not result.success
+        ran = Ran(result, lab.instance)
+    else:
+        ran = lab.run(DAYS[2], assets=["costs_1d"])
+        assert ran.success
+    assert not manifest_of(lab.lake.version(DAYS[0])).readings[BILLS].disputed
+    days = {DAYS[0], *([] if refresh else [DAYS[2]])}
+    assert ran.materialized.keys() == {("costs_1d", str(day)) for day in days}
+
+
+def test_a_disputed_day_of_meters_that_is_loaded_again_is_reported_once(make_lab: MakeLab) -> None:
+    lab = make_lab(endpoints=("conversations", "completions", "responses"))
+    assert lab.run(DAYS[0], assets=sorted(METER_DATASETS)).success
+    readings = manifest_of(lab.lake.version(DAYS[0])).readings
+    disputed = {name: replace(reading, disputed=True) for name, reading in readings.items()}
+    with closing(engine.connect()) as con:
+        publish_days(con, lab.lake, {DAYS[0]: Change(readings=disputed)})
+    ran = lab.run(DAYS[1], assets=sorted(METER_DATASETS))
+    assert ran.success
+    days = {str(day) for day in DAYS[:2]}
+    assert ran.materialized.keys() == {(name, day) for name in METER_DATASETS for day in days}
+
+
+def test_checks_of_meters_alone_are_of_all_days_that_have_meters(make_lab: MakeLab) -> None:
+    """Usage of conversations may have failed on a day of which meters were loaded."""
+    lab = make_lab(endpoints=("conversations", "responses"))
+    assert lab.run(DAYS[0], assets=sorted(METER_DATASETS), checks=False).success
+    path = lab.lake.path("meters_1d", DAYS[0])
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+    names = ["meters_1d.grain_unique", "meters_1d.totals_equal_the_api"]
+    assert lab.check(names=names).failed_checks == {*names}
 
 
 def test_an_endpoint_that_fails_keeps_no_other_from_being_loaded(

@@ -4,7 +4,7 @@ They are assets where MKA1_USAGE_ENDPOINTS names them: those of others would nev
 Each endpoint is loaded by itself, in one step: the tables of a day have the rows of all of them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from typing import Final
@@ -106,10 +106,13 @@ def cost_assets(
         def load(days: list[date], first: bool) -> None:
             bills_of(days)
             again = _to_reload(services, BILLS, days) if first else []
+            published: Iterable[DayPublished]
             try:
-                report_at_once(context, services.lake, bills_of(again), COST_DATASETS)
+                published = bills_of(again)
             except LoadError as error:  # what fails waits for the next run
+                published = error.published
                 context.log.warning(str(error))
+            report_at_once(context, services.lake, published, COST_DATASETS)
 
         yield from _loaded(context, services, days, COST_DATASETS, load)
 
@@ -189,6 +192,7 @@ def _load(
     Where one fails, the others are loaded all the same; then LoadError says which days of it lack.
     """
     published: list[DayPublished] = []
+    again: list[DayPublished] = []
     failed: list[LoadError] = []
 
     def report(progress: Progress) -> None:
@@ -214,7 +218,9 @@ def _load(
             continue
         context.log.info(f"{feed.endpoint}: {count(len(days), 'day')} loaded")
         if reload:
-            _reload(context, services, feed, days)
+            again += _reload(context, services, feed, days)
+    # A day once, whatever endpoints of it were loaded again.
+    report_at_once(context, services.lake, {one.day: one for one in again}.values(), METER_DATASETS)
     if failed:
         by_day = {one.day: one for one in published}
         missing = sorted({day for error in failed for day in error.missing})
@@ -224,11 +230,11 @@ def _load(
 
 def _reload(
     context: dg.AssetExecutionContext, services: Services, feed: Metered, asked: list[date]
-) -> None:
+) -> Sequence[DayPublished]:
     """Load the days again that an earlier run has left disputed: what fails waits for the next."""
     days = _to_reload(services, feed.endpoint, asked)
     try:
-        load_days(
+        return load_days(
             services.connect,
             services.lake,
             days,
@@ -238,6 +244,7 @@ def _reload(
         )
     except LoadError as error:
         context.log.warning(str(error))
+        return error.published
 
 
 def _to_reload(services: Services, endpoint: str, asked: list[date]) -> list[date]:

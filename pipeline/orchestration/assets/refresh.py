@@ -1,5 +1,6 @@
 """The refresh as a job of its own: it decides itself which days it is about."""
 
+from collections.abc import Sequence
 from datetime import date
 
 import dagster as dg
@@ -119,15 +120,21 @@ def _refresh_bills(services: Services, reports: _Reports) -> None:
     services.on_note(
         f"bills of {count(len(days), 'day')} compared; to be asked for again: {in_words(restated)}"
     )
-    published = load_bills(
-        services.connect,
-        lake,
-        restated,
-        pseudonyms=services.settings.pseudonyms,
-        now=services.clock,
-    )
-    for one in published:
-        reports.report(one, BILLS)
+    published: Sequence[DayPublished] = ()
+    try:
+        published = load_bills(
+            services.connect,
+            lake,
+            restated,
+            pseudonyms=services.settings.pseudonyms,
+            now=services.clock,
+        )
+    except LoadError as error:
+        published = error.published
+        raise
+    finally:
+        for one in published:
+            reports.report(one, BILLS)
 
 
 @dg.job(
