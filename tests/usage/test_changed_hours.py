@@ -37,6 +37,7 @@ from tests.usage.traffic import (
     MOMENT,
     Run,
     Traffic,
+    TODAY,
     at,
     copied,
     fresh,
@@ -86,6 +87,15 @@ def test_each_hour_that_changed_takes_one_request_beside_three(
 
 def between_users(of: World) -> None:
     of.restate(day_window(FIRST).start, "ada", "key_a", operations=-3)
+def test_a_day_in_its_first_hour_has_no_hour_to_compare(tmp_path: Path) -> None:
+    of, lake = fresh(), Lake(tmp_path / "lake")
+    api = BentApi(of)
+    for minutes in (10, 20):
+        load(api, lake, at(day_window(TODAY).start + 60.0 * minutes, of), "totals", [TODAY])
+    assert [one["bucket_width"] for one in api.asked] == [["1m"]]
+    assert minutes_asked(api) == 20
+
+
     of.restate(day_window(FIRST).start, "bob", "key_a", operations=3)
 
 
