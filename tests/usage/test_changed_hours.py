@@ -18,6 +18,7 @@ from pipeline.lake.manifest import (
     days_to_reload,
     manifest_of,
     read_manifest,
+    reading_of,
     write_manifest,
 )
 from pipeline.lake.schemas import USAGE_DATASETS
@@ -308,6 +309,22 @@ def test_two_runs_at_once_end_in_the_same_tables(lake: Lake, of: World) -> None:
 
 
 def test_a_record_of_before_says_nothing_of_totals(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads", ["full", pytest.param("totals", marks=pytest.mark.slow)])
+def test_what_another_run_has_loaded_since_this_one_began_is_not_taken_back(
+    of: World, tmp_path: Path, reads: Reads
+) -> None:
+    api, lake = BentApi(of), Lake(tmp_path / "lake")
+    load(api, lake, of, "full")
+    before = reading_of(lake.version(TODAY))
+    moments = iter([MOMENT - 5_400])  # it began then, and waited
+    load_days(api.connect, lake, ASKED, reads=reads, now=lambda: next(moments, MOMENT + 300))
+    after = reading_of(lake.version(TODAY))
+    assert before is not None
+    assert after is not None
+    assert (after.through, after.disputed) == (before.through, False)
+    assert exact(lake, at(MOMENT, of), ASKED)
+
+
     written = asdict(Reading(1.0, 60))
     del written["totals_at"]
     assert Reading(**written).seen_at == 1.0
