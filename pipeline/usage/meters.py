@@ -140,7 +140,7 @@ class Metered:
         _write_raw(con, self.endpoint, buffer, stored, paths[RAW_METERS.name], window)
         _roll_up(con, paths, window)
         known = before.readings.get(self.endpoint)
-        _write_revisions(con, day, self.endpoint, known, standing, paths, reading.seen_at)
+        _write_revisions(con, day, self.endpoint, known, standing, paths, reading)
         found = consistency.meter_totals(con, {name: [path] for name, path in paths.items()})
         if found:
             raise consistency.ConsistencyError("; ".join(map(str, found)))
@@ -283,9 +283,10 @@ def _write_revisions(
     known: Reading | None,
     standing: Mapping[str, Path | None],
     paths: Mapping[str, Path],
-    seen_at: float,
+    reading: Reading,
 ) -> None:
-    """Add what the API has restated; what is damaged can't be compared with, nor added to."""
+    """Add what the API has restated of what was `known` and is known by `reading`; what is damaged
+    can't be compared with, nor added to."""
     minutes = METERS["1m"]
     old, revisions = standing[minutes.name], standing[METER_REVISIONS.name]
     inputs = {
@@ -296,8 +297,10 @@ def _write_revisions(
     engine.bind(con, inputs)
     params = {
         "endpoint": endpoint,
-        "known_through": known.through if known and old else day_window(day).start,
-        "seen_at": datetime.fromtimestamp(seen_at, UTC),
+        "known_through": min(known.through, reading.through)
+        if known and old
+        else day_window(day).start,
+        "seen_at": datetime.fromtimestamp(reading.seen_at, UTC),
     }
     rows = con.sql(engine.sql(METER_REVISIONS.name), params=params)
     _write(METER_REVISIONS, rows, paths[METER_REVISIONS.name], day_window(day))
