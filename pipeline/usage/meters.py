@@ -127,11 +127,13 @@ class Metered:
         standing = {name: intact(version, before, name) for name in METER_DATASETS}
         reading = Reading(buffer.read_at, buffer.window.end, totals_at=buffer.totals_at)
         # What is damaged can't be kept: those endpoints are to be read again.
+        without_minutes = RAW_METERS.name in before.dropped
+        sources = [METERS["1h"], METERS["1d"]] if without_minutes else [RAW_METERS]
+        keeps = all(standing[it.name] for it in sources if it.name not in before.dropped)
         others = {
             name: one
             for name, one in before.readings.items()
-            if name != self.endpoint
-            and (name == BILLS or standing[RAW_METERS.name] or RAW_METERS.name in before.dropped)
+            if name == BILLS or (keeps and name != self.endpoint)
         }
         ends = [one.through for name, one in others.items() if name != BILLS]
         window = Window(buffer.window.start, max([*ends, reading.through]))
@@ -144,7 +146,7 @@ class Metered:
         found = consistency.meter_totals(con, {name: [path] for name, path in paths.items()})
         if found:
             raise consistency.ConsistencyError("; ".join(map(str, found)))
-        if RAW_METERS.name in before.dropped:
+        if without_minutes and keeps:
             self._keep_others(con, standing, paths, window)
         return Staged(day, buffer.window, paths, {}, {**others, self.endpoint: reading})
 

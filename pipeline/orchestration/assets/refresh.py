@@ -22,7 +22,7 @@ from pipeline.timeline import closed_through, day_of, in_words
 from pipeline.usage.bills import load_bills, restated_bills
 from pipeline.usage.feed import CONVERSATIONS
 from pipeline.usage.load import LoadError, Progress
-from pipeline.usage.refresh import Refreshed, refresh_days
+from pipeline.usage.refresh import Refreshed, days_to_compare, refresh_days
 from pipeline.usage.rollup import DayPublished
 
 JOB = "refresh_job"
@@ -43,10 +43,15 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
         services.on_refreshed(refreshed)
 
     def work(_: list[date]) -> None:
-        for feed in (CONVERSATIONS, *services.feeds):
+        feeds = (CONVERSATIONS, *services.feeds)
+        # Looked up first: what is damaged of one endpoint may be the others' as well, and to load
+        # that one again leaves the others out.
+        days = [days_to_compare(services.lake, feed) for feed in feeds]
+        for feed, asked in zip(feeds, days, strict=True):
             refresh_days(
                 services.connect,
                 services.lake,
+                asked,
                 feed=feed,
                 pseudonyms=services.settings.pseudonyms,
                 on_found=found,
