@@ -160,6 +160,28 @@ def test_meters_that_are_restated_fail_the_check_and_a_refresh_loads_them(
     assert value == 3
 
 
+def test_a_refresh_loads_every_endpoint_of_a_day_again_whose_files_are_damaged(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab(endpoints=("conversations", "completions", "responses", "costs"))
+    tables = ("meters_1d", "costs_1d")
+    assert lab.run(DAYS[0], assets=[*METER_DATASETS, *COST_DATASETS], checks=False).success
+    before = [query(lab, f"FROM {table} ORDER BY ALL") for table in tables]
+    assert all(before)
+    for name, damage in (("raw_meters", cut), ("costs_1d", Path.unlink)):
+        path = lab.lake.file(name, DAYS[0])
+        assert path is not None
+        damage(path)
+    job = build_defs(lab.services).resolve_job_def(REFRESH_JOB)
+    assert job.execute_in_process(instance=lab.instance, run_config=QUIET).success
+    assert Snapshot(lab.lake).damage == []
+    assert [query(lab, f"FROM {table} ORDER BY ALL") for table in tables] == before
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
 def test_a_disputed_bill_is_asked_for_again_by_the_next_run(make_lab: MakeLab) -> None:
     lab = make_lab(endpoints=("conversations", "costs"))
     assert lab.run(DAYS[0], assets=["costs_1d"]).success

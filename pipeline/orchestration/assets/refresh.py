@@ -8,7 +8,7 @@ from pipeline import messages
 from pipeline.api import ApiError
 from pipeline.interrupts import only_the_first
 from pipeline.lake.manifest import BILLS
-from pipeline.lake.schemas import COST_DATASETS, COSTS, METER_DATASETS
+from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.messages import count
 from pipeline.orchestration.assets.finalize import Materializations, finalize, report_disputed
@@ -19,7 +19,7 @@ from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
 from pipeline.timeline import closed_through, day_of, in_words
-from pipeline.usage.bills import load_bills, restated_bills
+from pipeline.usage.bills import billed_days, load_bills, restated_bills
 from pipeline.usage.feed import CONVERSATIONS
 from pipeline.usage.load import LoadError, Progress
 from pipeline.usage.refresh import Refreshed, days_to_compare, refresh_days
@@ -119,7 +119,7 @@ class _Reports:
 def _refresh_bills(services: Services, reports: _Reports) -> None:
     """Ask again for the bills of days that are over and of which the API says another total."""
     lake, today = services.lake, day_of(closed_through(services.clock()))
-    days = [day for day in lake.days(COSTS.name) if day < today]
+    days = [day for day in billed_days(lake) if day < today]
     restated = restated_bills(services.connect, lake, days)
     services.on_note(
         f"bills of {count(len(days), 'day')} compared; to be asked for again: {in_words(restated)}"
