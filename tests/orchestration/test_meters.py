@@ -213,6 +213,27 @@ def test_an_endpoint_that_fails_keeps_no_other_from_being_loaded(
     assert query(lab, "SELECT DISTINCT endpoint FROM meters_1d") == [("responses",)]
 
 
+def test_an_endpoint_that_fails_keeps_no_other_from_being_refreshed(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(endpoints=("conversations", "completions", "responses"))
+    assert lab.run(DAYS[0], assets=sorted(METER_DATASETS), checks=False).success
+    late = MeterEvent("responses", START + 60, "late", None, "m", measures={"input_tokens": 7})
+    lab.server.world.log_meter(late)
+    pages = Metered.pages
+
+    def refused(feed: Metered, *args: Any, **more: Any) -> Any:
+        if feed.endpoint == "completions":
+            raise ApiError("completions: not for this key")
+        return pages(feed, *args, **more)
+
+    monkeypatch.setattr(Metered, "pages", refused)
+    job = build_defs(lab.services).resolve_job_def(REFRESH_JOB)
+    result = job.execute_in_process(instance=lab.instance, run_config=QUIET, raise_on_error=False)
+    assert "completions: not for this key" in Ran(result, lab.instance).failures[0]
+    assert query(lab, "SELECT value FROM meters_1d WHERE user_id = 'late' AND value > 0") == [(7,)]
+
+
 def test_endpoints_that_are_not_asked_for_are_no_assets() -> None:
     def assets(*endpoints: str) -> set[str]:
         settings = load_settings(endpoints=("conversations", *endpoints))

@@ -5,7 +5,7 @@ from datetime import date
 import dagster as dg
 
 from pipeline import messages
-from pipeline.api import ApiError
+from pipeline.api import ApiError, QuotaExhausted, Unauthorized, Unavailable
 from pipeline.interrupts import only_the_first
 from pipeline.lake.manifest import BILLS
 from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
@@ -47,19 +47,28 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
         # Looked up first: what is damaged of one endpoint may be the others' as well, and to load
         # that one again leaves the others out.
         days = [days_to_compare(services.lake, feed) for feed in feeds]
+        failed: list[ApiError | LoadError] = []
         for feed, asked in zip(feeds, days, strict=True):
-            refresh_days(
-                services.connect,
-                services.lake,
-                asked,
-                feed=feed,
-                pseudonyms=services.settings.pseudonyms,
-                on_found=found,
-                on_progress=reports.listen,
-                now=services.clock,
-            )
+            try:
+                refresh_days(
+                    services.connect,
+                    services.lake,
+                    asked,
+                    feed=feed,
+                    pseudonyms=services.settings.pseudonyms,
+                    on_found=found,
+                    on_progress=reports.listen,
+                    now=services.clock,
+                )
+            except (Unauthorized, QuotaExhausted, Unavailable):  # so it would be with the others
+                raise
+            except (ApiError, LoadError) as error:
+                context.log.warning(f"{feed.endpoint or 'conversations'}: {error}")
+                failed.append(error)
         if services.has_bills:
             _refresh_bills(services, reports)
+        if failed:
+            raise failed[0]
 
     with (
         recording(context, services),
