@@ -1,9 +1,10 @@
 -- meter_revisions: what the API has restated of an endpoint's minutes, added to what was before.
 -- grain: endpoint x 1m bucket x user_id x api_key_id x model x measure x time it was seen
 -- inputs: before and after (meters_1m, as it stood and as it is to stand), revisions_before
--- parameters: endpoint, known_through (Unix seconds: what had been loaded of it), seen_at (a
+-- parameters: endpoint, known_through (Unix seconds: through when both are loaded of it), seen_at (a
 --   timestamp)
--- NULL stands for a row that is not there. A minute that had not been loaded is no restatement.
+-- NULL stands for a row that is not there. A minute that one of them has not been loaded through is no
+-- restatement.
 WITH changed AS (
   SELECT
     COALESCE(before.endpoint, after.endpoint) AS endpoint,

@@ -1,6 +1,8 @@
 -- period_over_period: each measure of each bucket beside that of the bucket before.
 -- grain: bucket x measure; value is NULL where nothing of the bucket is loaded
 -- inputs: usage (bucket x user x key), buckets (start_time, end_time, is_complete)
+-- Nothing is compared with a bucket before that is not loaded whole: previous is NULL then, as are
+-- the difference and the percentage.
 WITH totals AS (
   SELECT
     start_time,
@@ -57,7 +59,8 @@ beside AS (
     end_time,
     measure,
     counted,
-    LAG(counted) OVER (PARTITION BY measure ORDER BY start_time NULLS FIRST) AS previous,
+    LAG(CASE WHEN is_complete THEN counted END)
+      OVER (PARTITION BY measure ORDER BY start_time NULLS FIRST) AS previous,
     is_complete
   FROM measures
 )

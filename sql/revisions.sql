@@ -1,9 +1,9 @@
 -- revisions: what the API has restated of a day's minutes, added to what it had restated before.
 -- grain: 1m bucket x user_id x api_key_id x measure x time it was seen
 -- inputs: before and after (usage_1m, as it stood and as it is to stand), revisions_before
--- parameters: known_through (Unix seconds: what had been loaded), seen_at (a timestamp)
--- NULL stands for a row that is not there, as for a number that is not. A minute that had not been
--- loaded is no restatement.
+-- parameters: known_through (Unix seconds: through when both are loaded), seen_at (a timestamp)
+-- NULL stands for a row that is not there, as for a number that is not. A minute that one of them has
+-- not been loaded through is no restatement.
 WITH paired AS (
   SELECT
     COALESCE(before.start_time, after.start_time) AS start_time,

@@ -232,7 +232,9 @@ def write_revisions(
         "revisions_before": (revisions, [known] if known else []),
     }
     params = {
-        "known_through": covered(old).window.end if old else day_window(day).start,
+        "known_through": min(covered(it).window.end for it in (old, after))
+        if old
+        else day_window(day).start,
         "seen_at": datetime.fromtimestamp(asked.get("totals", asked.get("usage", 0.0)), UTC),
     }
     rows = (

@@ -26,6 +26,7 @@ from pipeline.lake.forgotten import LakeIds
 from pipeline.lake.manifest import BILLS, Reading, manifest_of
 from pipeline.lake.schemas import COSTS
 from pipeline.lake.shortage import shortage
+from pipeline.lake.snapshot import Snapshot
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms, UserIds
 from pipeline.timeline import Window, closed_through, day_range, day_window, spans
@@ -131,6 +132,15 @@ def _rows(day: date, costs: Costs, ids: UserIds | None) -> pa.Table:
     return pa.table(values, schema=COSTS.schema)
 
 
+def billed_days(lake: Lake) -> list[date]:
+    """The days whose bills are loaded, also where their file was removed."""
+    return [
+        day
+        for day in lake.all_days()
+        if lake.file(COSTS.name, day) or BILLS in manifest_of(lake.version(day)).readings
+    ]
+
+
 def restated_bills(connect: Callable[[], Client], lake: Lake, days: Sequence[date]) -> list[date]:
     """Those of `days` whose bills the API has restated, or that are to be asked for again.
 
@@ -139,10 +149,11 @@ def restated_bills(connect: Callable[[], Client], lake: Lake, days: Sequence[dat
     """
     ours: dict[date, int] = {}
     again: list[date] = []
+    damaged = {one.day for one in Snapshot(lake, days, names={COSTS.name}).damage}
     for day in days:
         path = lake.file(COSTS.name, day)
         reading = manifest_of(lake.version(day)).readings.get(BILLS)
-        if path is None or reading is None or reading.disputed:
+        if path is None or reading is None or reading.disputed or day in damaged:
             again += [day] if reading or path else []
         elif reading.through < day_window(day).end:
             again.append(day)

@@ -199,6 +199,8 @@ class ChangedHours:
         """
         for first, last in spans(windows):
             over = Window(day_window(first).start, floor_to(windows[last].end, "1h"))
+            if over.start == over.end:  # today, in its first hour
+                continue
             async for bucket in self._buckets(over, "1h", "key"):
                 found: Counts = {}
                 for result in bucket.results:

@@ -204,7 +204,7 @@ class _Load:
         if first is None:
             return False
         self._now = client.clock.over(now)
-        windows = self._windows
+        windows = asked = self._windows
         try:
             try:
                 await self._ask(client, windows)
@@ -214,14 +214,14 @@ class _Load:
             if client.clock.ahead:
                 through = closed_through(self._now())
                 begun = (day for day in windows if day_window(day).start < through)
-                windows = {day: _known_part(day, through) for day in begun}
+                windows = self._windows = {day: _known_part(day, through) for day in begun}
                 not_begun = _not_begun(client.clock.ahead)
-                self._not_begun = {day: not_begun for day in self._windows if day not in windows}
+                self._not_begun = {day: not_begun for day in asked if day not in windows}
                 await self._ask(client, windows)
         except ApiError as error:
             self.failures[first] = error
             return False
-        self._to_begin = iter(windows.items())
+        self._to_begin = iter([*windows.items()])
         return bool(windows)
 
     async def _ask(self, client: Client, windows: Mapping[date, Window]) -> None:
@@ -334,6 +334,7 @@ class _Load:
 
     async def _begun(self, client: Client, day: date, window: Window, held: ExitStack) -> DayRead:
         """A day whose lock is held, with what is to be asked of it."""
+        window = self._as_far_as_loaded(day, window)
         buffer = self._buffer(client, day, window)
         kept = await self._changed.kept(day, window)
         if kept is None:
@@ -341,6 +342,15 @@ class _Load:
         to_ask = window.without([*buffer.covered, *kept.windows])
         minutes = kept.standing.minutes_in(self._size.target_bytes, self._feed)
         return DayRead(day, window, buffer, held, to_ask, PageSize(buckets=minutes), kept)
+
+    def _as_far_as_loaded(self, day: date, window: Window) -> Window:
+        """The window, or that of another run which has loaded more of the day since this one began:
+        what it has loaded is not taken back."""
+        reading = reading_of(self._lake.version(day), self._feed.endpoint)
+        through = min(reading.through, closed_through(self._now())) if reading else 0
+        if through > window.end:
+            self._windows[day] = window = Window(window.start, through)
+        return window
 
     def _buffer(self, client: Client, day: date, window: Window) -> PageBuffer:
         folder, schema = self._lake.partial(day, self._feed.endpoint), self._feed.served_rows

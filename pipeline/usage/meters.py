@@ -127,11 +127,13 @@ class Metered:
         standing = {name: intact(version, before, name) for name in METER_DATASETS}
         reading = Reading(buffer.read_at, buffer.window.end, totals_at=buffer.totals_at)
         # What is damaged can't be kept: those endpoints are to be read again.
+        without_minutes = RAW_METERS.name in before.dropped
+        sources = [METERS["1h"], METERS["1d"]] if without_minutes else [RAW_METERS]
+        keeps = all(standing[it.name] for it in sources if it.name not in before.dropped)
         others = {
             name: one
             for name, one in before.readings.items()
-            if name != self.endpoint
-            and (name == BILLS or standing[RAW_METERS.name] or RAW_METERS.name in before.dropped)
+            if name == BILLS or (keeps and name != self.endpoint)
         }
         ends = [one.through for name, one in others.items() if name != BILLS]
         window = Window(buffer.window.start, max([*ends, reading.through]))
@@ -140,11 +142,11 @@ class Metered:
         _write_raw(con, self.endpoint, buffer, stored, paths[RAW_METERS.name], window)
         _roll_up(con, paths, window)
         known = before.readings.get(self.endpoint)
-        _write_revisions(con, day, self.endpoint, known, standing, paths, reading.seen_at)
+        _write_revisions(con, day, self.endpoint, known, standing, paths, reading)
         found = consistency.meter_totals(con, {name: [path] for name, path in paths.items()})
         if found:
             raise consistency.ConsistencyError("; ".join(map(str, found)))
-        if RAW_METERS.name in before.dropped:
+        if without_minutes and keeps:
             self._keep_others(con, standing, paths, window)
         return Staged(day, buffer.window, paths, {}, {**others, self.endpoint: reading})
 
@@ -283,9 +285,10 @@ def _write_revisions(
     known: Reading | None,
     standing: Mapping[str, Path | None],
     paths: Mapping[str, Path],
-    seen_at: float,
+    reading: Reading,
 ) -> None:
-    """Add what the API has restated; what is damaged can't be compared with, nor added to."""
+    """Add what the API has restated of what was `known` and is known by `reading`; what is damaged
+    can't be compared with, nor added to."""
     minutes = METERS["1m"]
     old, revisions = standing[minutes.name], standing[METER_REVISIONS.name]
     inputs = {
@@ -296,8 +299,10 @@ def _write_revisions(
     engine.bind(con, inputs)
     params = {
         "endpoint": endpoint,
-        "known_through": known.through if known and old else day_window(day).start,
-        "seen_at": datetime.fromtimestamp(seen_at, UTC),
+        "known_through": min(known.through, reading.through)
+        if known and old
+        else day_window(day).start,
+        "seen_at": datetime.fromtimestamp(reading.seen_at, UTC),
     }
     rows = con.sql(engine.sql(METER_REVISIONS.name), params=params)
     _write(METER_REVISIONS, rows, paths[METER_REVISIONS.name], day_window(day))

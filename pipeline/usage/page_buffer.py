@@ -85,8 +85,14 @@ class PageBuffer:
         return read_at if fresh and facts["account"] == self.account else None
 
     def _take(self, window: Window) -> None:
-        """Count in a chunk that an earlier run has left, if it can be read."""
+        """Count in a chunk that an earlier run has left, if it can be read.
+
+        A run that had less of the day to read has read again what another one left: of two chunks
+        with the same minutes one counts.
+        """
         if window.start < self.window.start or window.end > self.window.end:
+            return
+        if any(window.start < one.end and one.start < window.end for one in self.covered):
             return
         with suppress(OSError, pa.ArrowException):
             served, _ = (_read(self.path(window, kind)) for kind in ("rows", "servings"))

@@ -64,13 +64,9 @@ def refresh_days(
     user_id_mode.check(lake, pseudonyms.fingerprint if pseudonyms else None)
     asked_at = now()
     today = day_of(closed_through(asked_at))
-    names = {feed.raw.name, *(dataset.name for dataset in feed.tables.values())}
-    seen = Snapshot(lake, days, names=names)
-    damaged = {one.day for one in seen.damage if not is_apart(one.day)}
-    table = feed.tables["1d"].name
     if days is None:
-        loaded = [day for day in seen.days(table) if feed.loaded(lake, day) is not None]
-        days = sorted({*loaded, *damaged})
+        days = days_to_compare(lake, feed)
+    damaged = _damaged_days(_seen(lake, feed, days))
     wanted = [day for day in days if day < today]
     whole: list[Standing] = []
     in_part: list[date] = []
@@ -108,6 +104,23 @@ def refresh_days(
         now=now,
     )
     return replace(found, published=tuple(published))
+
+
+def days_to_compare(lake: Lake, feed: Feed) -> list[date]:
+    """The days that a refresh compares by default: those that are loaded or have a damaged file."""
+    seen = _seen(lake, feed)
+    days = seen.days(feed.tables["1d"].name)
+    loaded = (day for day in days if feed.loaded(lake, day) is not None)
+    return sorted({*loaded, *_damaged_days(seen)})
+
+
+def _seen(lake: Lake, feed: Feed, days: Sequence[date] | None = None) -> Snapshot:
+    names = {feed.raw.name, *(dataset.name for dataset in feed.tables.values())}
+    return Snapshot(lake, days, names=names)
+
+
+def _damaged_days(seen: Snapshot) -> set[date]:
+    return {one.day for one in seen.damage if not is_apart(one.day)}
 
 
 async def _compared(

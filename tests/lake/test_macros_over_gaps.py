@@ -143,6 +143,18 @@ def test_the_first_days_that_are_loaded_have_no_spike(home: Path, more: str, fou
     assert len(ask(home, f"FROM spikes(hours := 1000{more})")) == found
 
 
+def test_a_week_is_not_compared_with_one_that_is_loaded_in_part(home: Path) -> None:
+    publish(home, range(5, 22), steady(range(5, 22), operations=1))
+    query = "SELECT value, previous, difference, percent_change, is_complete FROM {}"
+    of = "period_over_period('1w') WHERE measure = 'num_operations'"
+    assert ask(home, query.format(of)) == [
+        (48, None, None, None, False),
+        (168, None, None, None, True),
+        (168, 168, 0, 0.0, True),
+        (24, 168, -144, -85.7, False),
+    ]
+
+
 def test_loaded_days_without_usage_are_buckets_of_zero_at_either_end(home: Path) -> None:
     publish(home, range(5), {2 * 24: {"ada": 7}})
     query = "SELECT value, is_complete FROM period_over_period('1d') WHERE measure = 'num_{}'"

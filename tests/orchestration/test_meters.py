@@ -163,6 +163,28 @@ def test_meters_that_are_restated_fail_the_check_and_a_refresh_loads_them(
     assert value == 3
 
 
+def test_a_refresh_loads_every_endpoint_of_a_day_again_whose_files_are_damaged(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab(endpoints=("conversations", "completions", "responses", "costs"))
+    tables = ("meters_1d", "costs_1d")
+    assert lab.run(DAYS[0], assets=[*METER_DATASETS, *COST_DATASETS], checks=False).success
+    before = [query(lab, f"FROM {table} ORDER BY ALL") for table in tables]
+    assert all(before)
+    for name, damage in (("raw_meters", cut), ("costs_1d", Path.unlink)):
+        path = lab.lake.file(name, DAYS[0])
+        assert path is not None
+        damage(path)
+    job = build_defs(lab.services).resolve_job_def(REFRESH_JOB)
+    assert job.execute_in_process(instance=lab.instance, run_config=QUIET).success
+    assert Snapshot(lab.lake).damage == []
+    assert [query(lab, f"FROM {table} ORDER BY ALL") for table in tables] == before
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
 def test_a_disputed_bill_is_asked_for_again_by_the_next_run(make_lab: MakeLab) -> None:
     lab = make_lab(endpoints=("conversations", "costs"))
     assert lab.run(DAYS[0], assets=["costs_1d"]).success
@@ -249,6 +271,27 @@ def test_an_endpoint_that_fails_keeps_no_other_from_being_loaded(
     assert not ran.success
     assert "completions: not for this key" in ran.failures[0]
     assert query(lab, "SELECT DISTINCT endpoint FROM meters_1d") == [("responses",)]
+
+
+def test_an_endpoint_that_fails_keeps_no_other_from_being_refreshed(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(endpoints=("conversations", "completions", "responses"))
+    assert lab.run(DAYS[0], assets=sorted(METER_DATASETS), checks=False).success
+    late = MeterEvent("responses", START + 60, "late", None, "m", measures={"input_tokens": 7})
+    lab.server.world.log_meter(late)
+    pages = Metered.pages
+
+    def refused(feed: Metered, *args: Any, **more: Any) -> Any:
+        if feed.endpoint == "completions":
+            raise ApiError("completions: not for this key")
+        return pages(feed, *args, **more)
+
+    monkeypatch.setattr(Metered, "pages", refused)
+    job = build_defs(lab.services).resolve_job_def(REFRESH_JOB)
+    result = job.execute_in_process(instance=lab.instance, run_config=QUIET, raise_on_error=False)
+    assert "completions: not for this key" in Ran(result, lab.instance).failures[0]
+    assert query(lab, "SELECT value FROM meters_1d WHERE user_id = 'late' AND value > 0") == [(7,)]
 
 
 def test_endpoints_that_are_not_asked_for_are_no_assets() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from pipeline.lake.schemas import COSTS, COVERAGE
 from pipeline.lake.store import Lake
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.timeline import DAY, day_window
-from pipeline.usage.bills import load_bills, restated_bills
+from pipeline.usage.bills import billed_days, load_bills, restated_bills
 from pipeline.usage.load import LoadError
 from tests.bent import BentApi, Page, Params
 from tests.torture.scenes import days
@@ -167,6 +167,21 @@ def test_only_days_whose_bills_were_restated_are_asked_for_again(world: World, l
     assert restated_bills(api.connect, lake, DAYS) == [DAYS[3]]
     load(api, lake, world, [DAYS[3]])
     assert landed(lake, DAYS[3]) == billed(world, DAYS[3])
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"PAR1"), Path.unlink])
+def test_a_bill_whose_file_is_damaged_is_asked_for_again(
+    world: World, lake: Lake, damage: Callable[[Path], object]
+) -> None:
+    api = BentApi(world)
+    load(api, lake, world)
+    path = lake.file(COSTS.name, DAYS[1])
+    assert path is not None
+    damage(path)
+    assert billed_days(lake) == DAYS
+    assert restated_bills(api.connect, lake, DAYS) == [DAYS[1]]
+    load(api, lake, world, [DAYS[1]])
+    assert landed(lake, DAYS[1]) == billed(world, DAYS[1])
 
 
 def test_a_day_that_is_not_over_is_provisional_and_asked_for_again(

@@ -18,12 +18,14 @@ from pipeline.lake.manifest import (
     days_to_reload,
     manifest_of,
     read_manifest,
+    reading_of,
     write_manifest,
 )
-from pipeline.lake.schemas import USAGE_DATASETS
+from pipeline.lake.schemas import METER_REVISIONS, REVISIONS, USAGE_DATASETS
 from pipeline.lake.store import Lake
 from pipeline.timeline import DAY, day_window
 from pipeline.usage.changed_hours import Reads
+from pipeline.usage.feed import CONVERSATIONS
 from pipeline.usage.load import load_days
 from pipeline.usage.meters import Metered
 from tests.bent import BentApi, Page, Params
@@ -35,6 +37,7 @@ from tests.usage.traffic import (
     ASKED,
     FIRST,
     MOMENT,
+    TODAY,
     Run,
     Traffic,
     at,
@@ -82,6 +85,15 @@ def test_each_hour_that_changed_takes_one_request_beside_three(
     before = digests(lake.root)
     load(api, lake, of, "full")
     assert digests(lake.root) == before
+
+
+def test_a_day_in_its_first_hour_has_no_hour_to_compare(tmp_path: Path) -> None:
+    of, lake = fresh(), Lake(tmp_path / "lake")
+    api = BentApi(of)
+    for minutes in (10, 20):
+        load(api, lake, at(day_window(TODAY).start + 60.0 * minutes, of), "totals", [TODAY])
+    assert [one["bucket_width"] for one in api.asked] == [["1m"]]
+    assert minutes_asked(api) == 20
 
 
 def between_users(of: World) -> None:
@@ -297,6 +309,22 @@ def test_two_runs_at_once_end_in_the_same_tables(lake: Lake, of: World) -> None:
     assert exact(lake, of, ASKED)
 
 
+@pytest.mark.parametrize("reads", ["full", pytest.param("totals", marks=pytest.mark.slow)])
+def test_what_another_run_has_loaded_since_this_one_began_is_not_taken_back(
+    of: World, tmp_path: Path, reads: Reads
+) -> None:
+    api, lake = BentApi(of), Lake(tmp_path / "lake")
+    load(api, lake, of, "full")
+    before = reading_of(lake.version(TODAY))
+    moments = iter([MOMENT - 5_400])  # it began then, and waited
+    load_days(api.connect, lake, ASKED, reads=reads, now=lambda: next(moments, MOMENT + 300))
+    after = reading_of(lake.version(TODAY))
+    assert before is not None
+    assert after is not None
+    assert (after.through, after.disputed) == (before.through, False)
+    assert exact(lake, at(MOMENT, of), ASKED)
+
+
 def test_a_record_of_before_says_nothing_of_totals(tmp_path: Path) -> None:
     written = asdict(Reading(1.0, 60))
     del written["totals_at"]
@@ -334,3 +362,15 @@ def test_an_endpoint_of_meters_is_read_where_its_totals_changed_and_others_keep_
         assert landed(lake, width, [FIRST]) == landed(other, width, [FIRST])
     for name in ("meters_1m", "meters_1h", "meters_1d", "meter_revisions"):
         assert lake.path(name, FIRST).read_bytes() == other.path(name, FIRST).read_bytes()
+
+
+def test_minutes_that_a_clock_behind_takes_back_are_no_restatement(tmp_path: Path) -> None:
+    """Of usage, and of the other endpoints."""
+    of, meters, lake = fresh(), metered(), Lake(tmp_path / "lake")
+    for hours in (10, 5, 10):
+        for world_, feed in ((of, CONVERSATIONS), (meters, Metered(METERED["files"]))):
+            at(day_window(FIRST).start + hours * 3_600.0 + 330, world_)
+            load_days(BentApi(world_).connect, lake, [FIRST], feed=feed, now=world_.clock)
+        counted = manifest_of(lake.version(FIRST)).files
+        assert all(counted[name].rows for name in ("usage_1m", "meters_1m"))
+        assert [counted[name].rows for name in (REVISIONS.name, METER_REVISIONS.name)] == [0, 0]

@@ -16,6 +16,7 @@ from pipeline.emulator.endpoints import ENDPOINTS
 from pipeline.endpoints import METERED
 from pipeline.lake import consistency, engine
 from pipeline.lake.catalog import build_catalog
+from pipeline.lake.commit import Change, publish_days
 from pipeline.lake.manifest import manifest_of, meters_of
 from pipeline.lake.schemas import COVERAGE, METER_DATASETS, METER_REVISIONS, METERS, RAW_METERS
 from pipeline.lake.snapshot import Snapshot
@@ -261,6 +262,26 @@ def test_what_is_damaged_is_left_out_and_those_endpoints_are_to_be_read_again(
     assert Snapshot(lake).damage == []
     assert set(manifest_of(lake.version(FIRST)).readings) == {"extract"}
     assert landed(lake, "1m", [FIRST]) == counted(world, "1m", [FIRST], ["extract"])
+
+
+def test_where_hours_are_damaged_and_minutes_are_not_kept_no_other_endpoint_counts_as_loaded(
+    world: World, lake: Lake
+) -> None:
+    api = BentApi(world)
+    for name in ("files", "extract"):
+        load(api, lake, world, name)
+    dropped = (RAW_METERS.name, METERS["1m"].name, METER_REVISIONS.name)
+    with closing(engine.connect()) as con:
+        publish_days(con, lake, {FIRST: Change(dropped=dropped)})
+    path = lake.file(METERS["1h"].name, FIRST)
+    assert path is not None
+    path.write_bytes(path.read_bytes()[:-3])
+    load(api, lake, world, "extract")
+    assert set(manifest_of(lake.version(FIRST)).readings) == {"extract"}
+    load(api, lake, world, "files")
+    for width in ("1h", "1d"):
+        expected = counted(world, width, [FIRST], ["files", "extract"])
+        assert landed(lake, width, [FIRST]) == expected
 
 
 def unknown(page: Page, change: Callable[[dict[str, Any]], None]) -> Page:

@@ -97,6 +97,18 @@ def test_pages_of_another_account_of_long_ago_or_of_more_than_is_asked_are_not_u
     assert (later.rows, servings(later)) == (0, [])
 
 
+def test_a_minute_that_two_runs_have_left_counts_once(tmp_path: Path) -> None:
+    spool(tmp_path, [[Bucket(7, TWO)]], window=NOON)
+    less = again(tmp_path, window=Window(MIDNIGHT, MIDNIGHT + 3_600))
+    with Chunk(less, less.window) as part:
+        part.add([MIDNIGHT + 7 * 60], served_rows([Bucket(7, ONE)], 0, MIDNIGHT))
+        part.finish()
+    later = again(tmp_path)
+    assert later.rows == later.served_rows().num_rows == 1
+    assert servings(later) == [(7, 0)]
+    assert later.gaps() == [Window(less.window.end, WINDOW.end)]
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 

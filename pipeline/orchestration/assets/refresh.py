@@ -6,10 +6,10 @@ from datetime import date
 import dagster as dg
 
 from pipeline import messages
-from pipeline.api import ApiError
+from pipeline.api import ApiError, QuotaExhausted, Unauthorized, Unavailable
 from pipeline.interrupts import only_the_first
 from pipeline.lake.manifest import BILLS
-from pipeline.lake.schemas import COST_DATASETS, COSTS, METER_DATASETS
+from pipeline.lake.schemas import COST_DATASETS, METER_DATASETS
 from pipeline.lake.user_id_mode import UserIdModeError
 from pipeline.messages import count
 from pipeline.orchestration.assets.finalize import Materializations, finalize, report_disputed
@@ -20,10 +20,10 @@ from pipeline.orchestration.resources import Services
 from pipeline.orchestration.shared import committing
 from pipeline.settings import SettingsError
 from pipeline.timeline import closed_through, day_of, in_words
-from pipeline.usage.bills import load_bills, restated_bills
+from pipeline.usage.bills import billed_days, load_bills, restated_bills
 from pipeline.usage.feed import CONVERSATIONS
 from pipeline.usage.load import LoadError, Progress
-from pipeline.usage.refresh import Refreshed, refresh_days
+from pipeline.usage.refresh import Refreshed, days_to_compare, refresh_days
 from pipeline.usage.rollup import DayPublished
 
 JOB = "refresh_job"
@@ -44,18 +44,32 @@ def refresh_usage(context: dg.OpExecutionContext, services: dg.ResourceParam[Ser
         services.on_refreshed(refreshed)
 
     def work(_: list[date]) -> None:
-        for feed in (CONVERSATIONS, *services.feeds):
-            refresh_days(
-                services.connect,
-                services.lake,
-                feed=feed,
-                pseudonyms=services.settings.pseudonyms,
-                on_found=found,
-                on_progress=reports.listen,
-                now=services.clock,
-            )
+        feeds = (CONVERSATIONS, *services.feeds)
+        # Looked up first: what is damaged of one endpoint may be the others' as well, and to load
+        # that one again leaves the others out.
+        days = [days_to_compare(services.lake, feed) for feed in feeds]
+        failed: list[ApiError | LoadError] = []
+        for feed, asked in zip(feeds, days, strict=True):
+            try:
+                refresh_days(
+                    services.connect,
+                    services.lake,
+                    asked,
+                    feed=feed,
+                    pseudonyms=services.settings.pseudonyms,
+                    on_found=found,
+                    on_progress=reports.listen,
+                    now=services.clock,
+                )
+            except (Unauthorized, QuotaExhausted, Unavailable):  # so it would be with the others
+                raise
+            except (ApiError, LoadError) as error:
+                context.log.warning(f"{feed.endpoint or 'conversations'}: {error}")
+                failed.append(error)
         if services.has_bills:
             _refresh_bills(services, reports)
+        if failed:
+            raise failed[0]
 
     with (
         recording(context, services),
@@ -115,7 +129,7 @@ class _Reports:
 def _refresh_bills(services: Services, reports: _Reports) -> None:
     """Ask again for the bills of days that are over and of which the API says another total."""
     lake, today = services.lake, day_of(closed_through(services.clock()))
-    days = [day for day in lake.days(COSTS.name) if day < today]
+    days = [day for day in billed_days(lake) if day < today]
     restated = restated_bills(services.connect, lake, days)
     services.on_note(
         f"bills of {count(len(days), 'day')} compared; to be asked for again: {in_words(restated)}"
