@@ -35,7 +35,7 @@ from pipeline.lake.shortage import shortage
 from pipeline.lake.store import Lake
 from pipeline.messages import count
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.timeline import SECONDS, Window, closed_through, day_window
+from pipeline.timeline import SECONDS, Window, closed_through, day_of, day_window
 from pipeline.usage.changed_hours import ChangedHours, Reads, by_hour
 from pipeline.usage.feed import CONVERSATIONS, Feed
 from pipeline.usage.page_buffer import Chunk, PageBuffer
@@ -143,6 +143,14 @@ def _known_part(day: date, through: int) -> Window:
     if whole.start >= through:
         raise ValueError(f"{day} has no closed minute yet: there is nothing to load")
     return Window(whole.start, min(whole.end, through))
+
+
+def _as_far_as_loaded(lake: Lake, feed: Feed, window: Window, through: int) -> Window:
+    """The window of a day, or that of another run which has loaded more of it since this one began:
+    what it has loaded, as far as it is closed by now, is not taken back."""
+    reading = reading_of(lake.version(day_of(window.start)), feed.endpoint)
+    loaded = min(reading.through, through) if reading else 0
+    return Window(window.start, max(window.end, loaded))
 
 
 def _not_begun(ahead: float) -> ApiError:
@@ -334,7 +342,8 @@ class _Load:
 
     async def _begun(self, client: Client, day: date, window: Window, held: ExitStack) -> DayRead:
         """A day whose lock is held, with what is to be asked of it."""
-        window = self._as_far_as_loaded(day, window)
+        through = closed_through(self._now())
+        window = self._windows[day] = _as_far_as_loaded(self._lake, self._feed, window, through)
         buffer = self._buffer(client, day, window)
         kept = await self._changed.kept(day, window)
         if kept is None:
@@ -342,15 +351,6 @@ class _Load:
         to_ask = window.without([*buffer.covered, *kept.windows])
         minutes = kept.standing.minutes_in(self._size.target_bytes, self._feed)
         return DayRead(day, window, buffer, held, to_ask, PageSize(buckets=minutes), kept)
-
-    def _as_far_as_loaded(self, day: date, window: Window) -> Window:
-        """The window, or that of another run which has loaded more of the day since this one began:
-        what it has loaded is not taken back."""
-        reading = reading_of(self._lake.version(day), self._feed.endpoint)
-        through = min(reading.through, closed_through(self._now())) if reading else 0
-        if through > window.end:
-            self._windows[day] = window = Window(window.start, through)
-        return window
 
     def _buffer(self, client: Client, day: date, window: Window) -> PageBuffer:
         folder, schema = self._lake.partial(day, self._feed.endpoint), self._feed.served_rows
