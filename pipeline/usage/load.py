@@ -148,8 +148,10 @@ def _known_part(day: date, through: int) -> Window:
 def _as_far_as_loaded(lake: Lake, feed: Feed, window: Window, through: int) -> Window:
     """The window of a day, or that of another run which has loaded more of it since this one began:
     what it has loaded, as far as it is closed by now, is not taken back."""
-    reading = reading_of(lake.version(day_of(window.start)), feed.endpoint)
-    loaded = min(reading.through, through) if reading else 0
+    day = day_of(window.start)
+    reading = reading_of(lake.version(day), feed.endpoint)
+    # A file that was put in the place of the day's own says of another day how far it goes.
+    loaded = min(reading.through, through, day_window(day).end) if reading else 0
     return Window(window.start, max(window.end, loaded))
 
 
