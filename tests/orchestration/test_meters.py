@@ -255,10 +255,7 @@ def test_checks_of_meters_alone_are_of_all_days_that_have_meters(make_lab: MakeL
     assert lab.check(names=names).failed_checks == {*names}
 
 
-def test_an_endpoint_that_fails_keeps_no_other_from_being_loaded(
-    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lab = make_lab(endpoints=("conversations", "completions", "responses"))
+def refuse_completions(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = Metered.pages
 
     def refused(feed: Metered, *args: Any, **more: Any) -> Any:
@@ -267,6 +264,13 @@ def test_an_endpoint_that_fails_keeps_no_other_from_being_loaded(
         return pages(feed, *args, **more)
 
     monkeypatch.setattr(Metered, "pages", refused)
+
+
+def test_an_endpoint_that_fails_keeps_no_other_from_being_loaded(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(endpoints=("conversations", "completions", "responses"))
+    refuse_completions(monkeypatch)
     ran = lab.run(DAYS[0], assets=sorted(METER_DATASETS))
     assert not ran.success
     assert "completions: not for this key" in ran.failures[0]
@@ -280,14 +284,7 @@ def test_an_endpoint_that_fails_keeps_no_other_from_being_refreshed(
     assert lab.run(DAYS[0], assets=sorted(METER_DATASETS), checks=False).success
     late = MeterEvent("responses", START + 60, "late", None, "m", measures={"input_tokens": 7})
     lab.server.world.log_meter(late)
-    pages = Metered.pages
-
-    def refused(feed: Metered, *args: Any, **more: Any) -> Any:
-        if feed.endpoint == "completions":
-            raise ApiError("completions: not for this key")
-        return pages(feed, *args, **more)
-
-    monkeypatch.setattr(Metered, "pages", refused)
+    refuse_completions(monkeypatch)
     job = build_defs(lab.services).resolve_job_def(REFRESH_JOB)
     result = job.execute_in_process(instance=lab.instance, run_config=QUIET, raise_on_error=False)
     assert "completions: not for this key" in Ran(result, lab.instance).failures[0]
